@@ -1,0 +1,381 @@
+"""Everything that can happen in a run: durable events, and passing ones.
+
+A durable event is journaled by the trainer (or committed by the daemon), stored, and can be asked for, for ever. A
+passing event is published once and never stored; under load it is the first thing to be dropped.
+
+    trainer, durable    RunStarted GroupScored StepDone Evaluated CheckpointSaved
+                        CommandApplied CommandRefused RunPaused RunResumed RunEnded RunBroke
+    daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
+    trainer, passing    Preview Progress
+
+Text positions are character offsets into a rollout's own `text`, half open. Deliberately left out: how events travel
+(`ponder.wire`), how they are kept (`ponder.journal`, `store`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ponder.knobs import KnobValue
+
+
+class Finish(StrEnum):
+    """Why an answer ended."""
+
+    END = "end"
+    """The policy wrote its end token."""
+    TRUNCATED = "truncated"
+    """The token limit cut it."""
+
+
+class Outcome(StrEnum):
+    """What a reflection did to the answer."""
+
+    RESCUED = "rescued"
+    """The candidate before was wrong, the final answer is right."""
+    HARMED = "harmed"
+    """The candidate before was right, the final answer is wrong."""
+    CONFIRMED = "confirmed"
+    """Right before and right at the end."""
+    FAILED = "failed"
+    """Wrong before, another candidate after, still wrong."""
+    SUPERFICIAL = "superficial"
+    """Nothing changed: the same candidate again, or none."""
+
+
+class RunState(StrEnum):
+    """Where a run is; derived by the daemon from facts."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    RESTARTING = "restarting"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def is_over(self) -> bool:
+        return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+
+
+class Mark(Struct, frozen=True, omit_defaults=True):
+    """A place in a rollout's text where it turns back on itself."""
+
+    start: int
+    end: int
+    word: str
+    """The marker as written."""
+    outcome: Outcome
+    before: str = ""
+    """The candidate answer before it, as the task writes it; empty when there was none."""
+    after: str = ""
+    """The first candidate answer after it."""
+    token: int = -1
+    """The position of its first token in the answer."""
+    entropy: float = 0.0
+    """Entropy, in nats, of the distribution that the marker's first token was drawn from."""
+
+
+class Rollout(Struct, frozen=True, omit_defaults=True):
+    """One sampled answer with everything that is known about it."""
+
+    index: int
+    """Its place in the group, from 0."""
+    text: str
+    length_tokens: int
+    finish: Finish
+    reward: float | None
+    """The weighted sum of the parts; None when it could not be scored, which is not zero."""
+    advantage: float = 0.0
+    parts: dict[str, float] = {}
+    """Each reward part by name, before its weight."""
+    is_correct: bool | None = None
+    answer: str = ""
+    """The final answer as the task reads it, empty when there is none."""
+    answer_start: int = -1
+    """Where in `text` the answer begins; what comes before is thinking; -1 when there is no answer."""
+    marks: list[Mark] = []
+    error: str = ""
+    """Why it could not be scored."""
+    token_ids: bytes = b""
+    """uint32, little endian, one a token."""
+    logps: bytes = b""
+    """float16, little endian: log-probability of each token under the policy that sampled it, in nats."""
+    entropies: bytes = b""
+    """float16, little endian: entropy in nats of the distribution that each token was drawn from."""
+
+
+class RunStarted(Struct, frozen=True, tag="run_started"):
+    """An attempt's trainer is ready: model loaded, checkpoint restored."""
+
+    step: int
+    """The step that it starts after; 0 for a fresh run."""
+    steps: int
+    """Steps in the whole stage."""
+    stage: str
+    model: str
+    parameters: int
+    device: str
+    threads: int
+    resumed_from: int | None = None
+    """The checkpoint's step, or None for a fresh start."""
+    versions: dict[str, str] = {}
+
+
+class GroupScored(Struct, frozen=True, tag="group_scored"):
+    """The answers to one prompt, scored and compared with each other."""
+
+    step: int
+    group: int
+    """Its place in the step's batch, from 0."""
+    policy_version: int
+    """Optimizer updates before these answers were sampled."""
+    prompt_id: str
+    """The same for the same problem in every run."""
+    prompt: str
+    reference: str
+    """A right answer where the task knows one, else empty."""
+    rollouts: list[Rollout]
+
+
+class GroupStored(Struct, frozen=True, tag="group_stored"):
+    """What the store's feed says of a GroupScored: a reference and the figures, no text."""
+
+    step: int
+    group: int
+    group_id: int
+    prompt: str
+    rewards: list[float | None]
+    rescued: int
+
+
+class StepDone(Struct, frozen=True, tag="step_done"):
+    """A step's update is done; all metrics of the step."""
+
+    step: int
+    policy_version: int
+    metrics: dict[str, float]
+
+
+class Evaluated(Struct, frozen=True, tag="evaluated"):
+    """The policy after `step` was measured on held-out problems."""
+
+    step: int
+    metrics: dict[str, float]
+    is_final: bool = False
+
+
+class CheckpointSaved(Struct, frozen=True, tag="checkpoint_saved"):
+    """All of the run after `step` is on disk, complete and synced."""
+
+    step: int
+    folder: str
+    """The checkpoint's folder name inside the run's `checkpoints/`."""
+    size_bytes: int
+    sha256: str
+    """Of the manifest, which holds the hashes of all files."""
+
+
+class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
+    """On disk; will be tried."""
+
+    command: str
+    verb: str
+    """`set`, `pause`, `resume`, `stop`, `save`."""
+    by: str
+    name: str = ""
+    """The knob's name, for `set`."""
+    value: KnobValue | None = None
+
+
+class CommandApplied(Struct, frozen=True, tag="command_applied"):
+    """True since `step`: the first step that runs under it is `step` + 1."""
+
+    command: str
+    step: int
+    verb: str
+    name: str = ""
+    old: KnobValue | None = None
+    new: KnobValue | None = None
+
+
+class CommandRefused(Struct, frozen=True, tag="command_refused"):
+    """Nothing changed, here is why."""
+
+    command: str
+    step: int
+    verb: str
+    message: str
+    hint: str = ""
+
+
+class RunPaused(Struct, frozen=True, tag="run_paused"):
+    """The trainer holds after `step`, keeping its memory."""
+
+    step: int
+
+
+class RunResumed(Struct, frozen=True, tag="run_resumed"):
+    """The trainer goes on after `step`."""
+
+    step: int
+
+
+class RunEnded(Struct, frozen=True, tag="run_ended"):
+    """The trainer came to its end by itself: `finished` all steps, or `stopped` by a command."""
+
+    step: int
+    outcome: str
+    message: str = ""
+
+
+class RunBroke(Struct, frozen=True, tag="run_broke"):
+    """The trainer cannot go on and says why; trying again would not help."""
+
+    step: int
+    phase: str
+    message: str
+    hint: str = ""
+
+
+class RunSubmitted(Struct, frozen=True, tag="run_submitted"):
+    """The daemon took a recipe into its queue."""
+
+    name: str
+    recipe: str
+    by: str
+
+
+class AttemptStarted(Struct, frozen=True, tag="attempt_started"):
+    """A trainer process was started for the run, or an orphan was attached again."""
+
+    attempt: int
+    pid: int
+    is_reattached: bool = False
+
+
+class AttemptEnded(Struct, frozen=True, tag="attempt_ended"):
+    """A trainer process is gone, and why."""
+
+    attempt: int
+    exit_code: int | None
+    signal: int | None
+    cause: str
+
+
+class StateChanged(Struct, frozen=True, tag="state_changed"):
+    """A run went from one state to another."""
+
+    old: RunState
+    new: RunState
+    reason: str = ""
+
+
+TrainerEvent = (
+    RunStarted
+    | GroupScored
+    | StepDone
+    | Evaluated
+    | CheckpointSaved
+    | CommandApplied
+    | CommandRefused
+    | RunPaused
+    | RunResumed
+    | RunEnded
+    | RunBroke
+)
+"""What a trainer may journal."""
+
+DaemonEvent = RunSubmitted | CommandAccepted | AttemptStarted | AttemptEnded | StateChanged
+"""What only the daemon says."""
+
+FeedEvent = TrainerEvent | DaemonEvent | GroupStored
+"""What a follower may receive; GroupScored comes as GroupStored."""
+
+
+class PreviewAnswer(Struct, frozen=True, omit_defaults=True):
+    """New text of one answer that is being written.
+
+    `at` is where `text` begins in the answer. A reader that does not hold exactly `at` characters waits for the next
+    message with `at` = 0, which comes about once a second.
+    """
+
+    group: int
+    index: int
+    at: int
+    text: str
+    prompt: str = ""
+    """Sent with `at` = 0 only."""
+    is_done: bool = False
+
+
+class Preview(Struct, frozen=True, tag="preview"):
+    """Passing: what the streamed answers of this step have written since the last preview."""
+
+    step: int
+    answers: list[PreviewAnswer]
+
+
+class Progress(Struct, frozen=True, tag="progress"):
+    """Passing: what the trainer is doing now."""
+
+    step: int
+    phase: str
+    """`load`, `evaluate`, `sample`, `score`, `learn`, `save`, `pause`."""
+    done: int
+    total: int
+
+
+PassingEvent = Preview | Progress
+
+
+class Record(Struct, frozen=True, array_like=True):
+    """One durable trainer event as it stands in the journal."""
+
+    seq: Annotated[int, Meta(ge=1)]
+    """Per run, from 1, without holes, across attempts."""
+    time_us: int
+    """Wall clock, microseconds since 1970 UTC; for display only."""
+    attempt: int
+    event: TrainerEvent
+
+
+class StoredEvent(Struct, frozen=True):
+    """One durable event as a follower gets it."""
+
+    id: int
+    """Grows over all runs of a store; compare, never count."""
+    run: str
+    time_us: int
+    event: FeedEvent
+
+
+_encoder = msgspec.msgpack.Encoder()
+_record_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """The record's bytes in journal and on the wire."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """The record of these bytes; raises msgspec.DecodeError (ValidationError included) when they are none."""
+    return _record_decoder.decode(data)
+
+
+def event_name(event: Struct) -> str:
+    """The word by which an event is known in the store and to `ponder follow`.
+
+    >>> event_name(RunPaused(step=3))
+    'run_paused'
+    """
+    return str(event.__struct_config__.tag)

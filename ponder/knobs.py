@@ -1,0 +1,406 @@
+"""Every number that a person may choose, declared once.
+
+A knob is a field of a frozen struct: its type, default and both bounds stand in the annotation, together with its unit,
+what it does, where the default comes from and when a change takes effect. Six readers take what they need: the recipe
+check, `ponder set` and `ponder knobs`, the daemon's handlers, the console's form, the trainer (a typed attribute:
+`knobs.optim.lr`) and docs/KNOBS.md.
+
+Knobs are addressed as `group.name`, for example `optim.lr`. Deliberately left out: what names things rather than tunes
+them (model, task, seed), which belongs to the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, get_args, get_type_hints  # Any: values come typed from msgspec by declaration
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ponder.errors import KnobError
+
+
+class TakesEffect(StrEnum):
+    """When a changed knob begins to act."""
+
+    NEXT_STEP = "next step"
+    NEXT_RUN = "next run"
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What stands beside a knob's type: unit, when it acts, whence its default."""
+
+    unit: str = ""
+    takes_effect: TakesEffect = TakesEffect.NEXT_STEP
+    source: str = ""
+    scale: str = "linear"
+    """How a form steps through values: `linear` or `log`."""
+
+
+class Normaliser(StrEnum):
+    """What the policy loss is divided by."""
+
+    TOKEN = "token"
+    """All trained tokens of the batch: DAPO, arXiv:2503.14476, eq. 8."""
+    SEQUENCE = "sequence"
+    """First each answer's tokens, then the answers: GRPO, arXiv:2402.03300, eq. 3."""
+    CONSTANT = "constant"
+    """A constant, the token limit times the answers: Dr. GRPO, arXiv:2503.20783."""
+
+
+class AdvantageScale(StrEnum):
+    """What a centred reward is divided by to become an advantage."""
+
+    GROUP_STD = "group"
+    """The group's standard deviation: GRPO, arXiv:2402.03300."""
+    NONE = "none"
+    """Nothing: Dr. GRPO, arXiv:2503.20783."""
+
+
+class KlEstimator(StrEnum):
+    """How the divergence from the reference is estimated from one sample, Schulman 2020, "Approximating KL"."""
+
+    K1 = "k1"
+    K2 = "k2"
+    K3 = "k3"
+
+
+LIVE = TakesEffect.NEXT_STEP
+FIXED = TakesEffect.NEXT_RUN
+
+
+class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
+    """How answers are drawn."""
+
+    prompts_per_step: Annotated[
+        int, Meta(ge=1, le=4096, description="Prompts in a step's batch"), Knob("prompts", LIVE, "pilot")
+    ] = 32
+    group_size: Annotated[
+        int,
+        Meta(ge=2, le=256, description="Answers to each prompt, compared with each other"),
+        Knob("answers", LIVE, "DeepSeekMath 64, TRL 8, R1-Zero 16"),
+    ] = 8
+    max_new_tokens: Annotated[
+        int, Meta(ge=1, le=65536, description="An answer is cut here and marked truncated"), Knob("tokens", LIVE)
+    ] = 96
+    temperature: Annotated[
+        float,
+        Meta(ge=0.05, le=5.0, description="1 samples from the policy itself; learning uses the same temperature"),
+        Knob("", LIVE, "R1-Zero 1.0"),
+    ] = 1.0
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True):
+    """How answers become a gradient."""
+
+    advantage_scale: Annotated[
+        AdvantageScale,
+        Meta(description="What a centred reward is divided by: `group` std, or `none`"),
+        Knob("", LIVE, "GRPO arXiv:2402.03300 group; Dr. GRPO arXiv:2503.20783 none"),
+    ] = AdvantageScale.GROUP_STD
+    normaliser: Annotated[
+        Normaliser,
+        Meta(description="What the loss is divided by: `token`, `sequence` or `constant`"),
+        Knob("", LIVE, "DAPO arXiv:2503.14476 token"),
+    ] = Normaliser.TOKEN
+    clip_low: Annotated[
+        float,
+        Meta(ge=0.0, le=1.0, description="The ratio is clipped below 1 minus this"),
+        Knob("", LIVE, "PPO arXiv:1707.06347 0.2"),
+    ] = 0.2
+    clip_high: Annotated[
+        float,
+        Meta(ge=0.0, le=100.0, description="The ratio is clipped above 1 plus this"),
+        Knob("", LIVE, "DAPO arXiv:2503.14476 0.28; R1 stage 2 used 10"),
+    ] = 0.28
+    updates_per_batch: Annotated[
+        int,
+        Meta(ge=1, le=64, description="Optimizer updates before the old policy is refreshed with new answers"),
+        Knob("updates", LIVE, "DeepSeekMath 1"),
+    ] = 1
+    entropy_bonus: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="Weight of the mean token entropy, added to the objective"), Knob()
+    ] = 0.0
+    drop_flat_groups: Annotated[
+        bool, Meta(description="Leave groups whose answers all got the same reward out of the update"), Knob()
+    ] = True
+    mask_truncated: Annotated[
+        bool,
+        Meta(description="Leave answers that were cut at the token limit out of the update"),
+        Knob("", LIVE, "DAPO arXiv:2503.14476"),
+    ] = True
+
+
+class Kl(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the policy may go from its reference."""
+
+    coef: Annotated[
+        float,
+        Meta(ge=0.0, le=10.0, description="Weight of the divergence from the reference in the loss; 0 drops it"),
+        Knob("", LIVE, "DeepSeekMath 0.04, R1-Zero 0.001"),
+    ] = 0.0
+    estimator: Annotated[
+        KlEstimator,
+        Meta(description="`k1`, `k2` or `k3`; k3 is corrected to have the right gradient"),
+        Knob("", LIVE, "DeepSeekMath k3"),
+    ] = KlEstimator.K3
+    refresh_steps: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="The reference becomes the present policy every so many steps; 0 never"),
+        Knob("steps", LIVE, "R1-Zero 400"),
+    ] = 0
+
+
+class Optim(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the gradient becomes a step: AdamW."""
+
+    lr: Annotated[
+        float,
+        Meta(ge=0.0, le=1.0, description="Learning rate"),
+        Knob("", LIVE, "TRL 1e-6 for 1B models; tiny models take 3e-4", "log"),
+    ] = 1e-6
+    warmup_steps: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="The learning rate rises linearly over the first steps"),
+        Knob("steps"),
+    ] = 0
+    weight_decay: Annotated[float, Meta(ge=0.0, le=1.0, description="AdamW's decoupled weight decay"), Knob()] = 0.0
+    beta1: Annotated[float, Meta(ge=0.0, lt=1.0, description="AdamW's first decay"), Knob("", FIXED)] = 0.9
+    beta2: Annotated[float, Meta(ge=0.0, lt=1.0, description="AdamW's second decay"), Knob("", FIXED)] = 0.95
+    grad_clip: Annotated[
+        float, Meta(ge=0.0, le=1000.0, description="The gradient's norm is cut to this; 0 leaves it"), Knob()
+    ] = 1.0
+    micro_batch_tokens: Annotated[
+        int,
+        Meta(ge=16, le=10_000_000, description="Tokens forwarded at once while learning; less saves memory"),
+        Knob("tokens"),
+    ] = 16384
+
+
+class Reward(Struct, frozen=True, forbid_unknown_fields=True):
+    """What each named part of a reward weighs."""
+
+    correct: Annotated[
+        float, Meta(ge=-100.0, le=100.0, description="Weight of a verified answer"), Knob("", LIVE, "R1-Zero")
+    ] = 1.0
+    format: Annotated[
+        float, Meta(ge=-100.0, le=100.0, description="Weight of a well-formed answer"), Knob("", LIVE, "R1-Zero")
+    ] = 0.0
+    length: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of the answer's share of the token limit; negative shortens"),
+        Knob(),
+    ] = 0.0
+
+
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the policy is measured on problems that it never trains on."""
+
+    every_steps: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Steps between evaluations; 0 only before and after"), Knob("steps")
+    ] = 25
+    problems: Annotated[
+        int, Meta(ge=1, le=100_000, description="Held-out problems in an evaluation along the way"), Knob("problems")
+    ] = 128
+    final_problems: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Held-out problems in the evaluations before the first and after the last step",
+        ),
+        Knob("problems"),
+    ] = 512
+
+
+class Saving(Struct, frozen=True, forbid_unknown_fields=True):
+    """When all of a run is written to disk."""
+
+    every_steps: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="Steps between checkpoints; 0 only at the end and on demand"),
+        Knob("steps"),
+    ] = 25
+    keep: Annotated[
+        int, Meta(ge=1, le=10_000, description="The newest so many checkpoints stay on disk"), Knob("checkpoints")
+    ] = 3
+
+
+class Stream(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is shown while answers are being written; never changes what is learnt."""
+
+    previews: Annotated[
+        int, Meta(ge=0, le=64, description="Answers of a step that are streamed token by token"), Knob("answers")
+    ] = 4
+    previews_per_second: Annotated[
+        int, Meta(ge=1, le=60, description="Preview messages a second, at the most"), Knob("1/s")
+    ] = 20
+
+
+class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
+    """All knobs of a run, by group."""
+
+    sampling: Sampling = Sampling()
+    policy: Policy = Policy()
+    kl: Kl = Kl()
+    optim: Optim = Optim()
+    reward: Reward = Reward()
+    evaluation: Evaluation = Evaluation()
+    saving: Saving = Saving()
+    stream: Stream = Stream()
+
+
+KnobValue = bool | int | float | str
+"""What a knob holds on the wire; choices travel as their word."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One knob as its readers see it."""
+
+    name: str
+    group: str
+    kind: str
+    """`float`, `int`, `bool` or `choice`."""
+    default: KnobValue
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    doc: str
+    unit: str
+    takes_effect: TakesEffect
+    source: str
+    scale: str
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a running run may take a new value."""
+        return self.takes_effect is not TakesEffect.NEXT_RUN
+
+    @property
+    def bounds(self) -> str:
+        """The values that fit, in words."""
+        if self.kind == "choice":
+            return " | ".join(self.choices)
+        if self.kind == "bool":
+            return "true | false"
+        return f"{format_value(_number(self.low))} .. {format_value(_number(self.high))}"
+
+
+def _number(value: float | None) -> float:
+    if value is None:
+        raise AssertionError("every number has both bounds; tests/ponder/test_knobs.py holds this")
+    return value
+
+
+def format_value(value: KnobValue) -> str:
+    """A knob's value as a person writes it.
+
+    >>> format_value(0.0003), format_value(True), format_value(8)
+    ('0.0003', 'true', '8')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def _declare(group: str, struct: type[Struct]) -> Iterator[Declaration]:
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        kind, *extras = get_args(hints[field.name])
+        meta = next(extra for extra in extras if isinstance(extra, Meta))
+        knob = next(extra for extra in extras if isinstance(extra, Knob))
+        is_choice = issubclass(kind, StrEnum)
+        yield Declaration(
+            name=f"{group}.{field.name}",
+            group=group,
+            kind="choice" if is_choice else kind.__name__,
+            default=str(field.default) if is_choice else field.default,
+            low=meta.ge if meta.ge is not None else meta.gt,
+            high=meta.le if meta.le is not None else meta.lt,
+            choices=tuple(str(choice) for choice in kind) if is_choice else (),
+            doc=meta.description or "",
+            unit=knob.unit,
+            takes_effect=knob.takes_effect,
+            source=knob.source,
+            scale=knob.scale,
+        )
+
+
+GROUPS: dict[str, type[Struct]] = {
+    field.name: get_type_hints(Knobs)[field.name] for field in msgspec.structs.fields(Knobs)
+}
+"""Each group's struct by the group's name."""
+
+DECLARATIONS: dict[str, Declaration] = {
+    declaration.name: declaration for group, struct in GROUPS.items() for declaration in _declare(group, struct)
+}
+"""Every knob by its full name, in the order of declaration."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint that names the known word nearest to `word`, or lists where to look."""
+    import difflib  # costs 5 ms, and only mistakes need it
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+def find_knob(name: str) -> Declaration:
+    """The declaration of `group.name`, or KnobError with the nearest known name."""
+    if name in DECLARATIONS:
+        return DECLARATIONS[name]
+    by_last_word = [full for full in DECLARATIONS if full.split(".")[1] == name]
+    hint = f"did you mean `{by_last_word[0]}`?" if by_last_word else nearest(name, list(DECLARATIONS))
+    raise KnobError(f"there is no knob `{name}`", hint or "`ponder knobs` lists them")
+
+
+def check_value(name: str, value: object) -> KnobValue:
+    """The value as its knob's type, or KnobError naming the bounds.
+
+    Takes what a person typed (a string) as well as what a file or a message carries.
+
+    >>> check_value("optim.lr", "3e-4")
+    0.0003
+    >>> check_value("sampling.group_size", 8)
+    8
+    """
+    knob = find_knob(name)
+    group, field = name.split(".")
+    typed = isinstance(value, str)
+    if typed and knob.kind == "bool":
+        value = str(value).lower()
+    try:
+        converted: Any = msgspec.convert({field: value}, GROUPS[group], strict=not typed)
+    except msgspec.ValidationError:
+        raise KnobError(
+            f"`{name}` cannot be `{value}`", f"it takes {knob.bounds}" + (f" ({knob.unit})" if knob.unit else "")
+        ) from None
+    result: KnobValue = getattr(converted, field)
+    return str(result) if knob.kind == "choice" else result
+
+
+def get_value(knobs: Knobs, name: str) -> KnobValue:
+    """The value of `group.name` in `knobs`."""
+    group, field = find_knob(name).name.split(".")
+    value: KnobValue = getattr(getattr(knobs, group), field)
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def with_value(knobs: Knobs, name: str, value: object) -> Knobs:
+    """A copy of `knobs` in which `name` has `value`; raises KnobError when it does not fit."""
+    checked = check_value(name, value)
+    group, field = name.split(".")
+    kind = get_type_hints(GROUPS[group])[field]
+    part = msgspec.structs.replace(getattr(knobs, group), **{field: kind(checked)})
+    return msgspec.structs.replace(knobs, **{group: part})
+
+
+def flatten(knobs: Knobs) -> dict[str, KnobValue]:
+    """All knobs as `group.name` to value."""
+    return {name: get_value(knobs, name) for name in DECLARATIONS}

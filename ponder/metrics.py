@@ -1,0 +1,195 @@
+"""Every number that a run reports, declared once: unit, which way is better, formula, source, where it is drawn.
+
+The trainer reports only declared metrics; the store, the charts, the tables and docs/METRICS.md read the declaration.
+Deliberately left out: the arithmetic, which stands beside what it measures in `trainer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Better(StrEnum):
+    """Which way a metric should go."""
+
+    UP = "up"
+    DOWN = "down"
+    WATCH = "watch"
+    """Neither: it tells something, and a target would spoil it."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One declared metric. `low` and `high` fix a chart's range where it has one."""
+
+    name: str
+    label: str
+    unit: str
+    better: Better
+    doc: str
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_share(self) -> bool:
+        return self.unit == "share"
+
+
+METRICS: dict[str, Metric] = {}
+"""Every metric by its name, in the order of declaration."""
+
+
+def _metric(
+    name: str,
+    label: str,
+    unit: str,
+    better: Better,
+    doc: str,
+    source: str = "",
+) -> str:
+    is_share = unit == "share"
+    METRICS[name] = Metric(name, label, unit, better, doc, source, 0.0 if is_share else None, 1.0 if is_share else None)
+    return name
+
+
+UP, DOWN, WATCH = Better.UP, Better.DOWN, Better.WATCH
+
+REWARD_MEAN = _metric("reward/mean", "reward", "reward", UP, "Mean reward of the step's scored answers")
+REWARD_STD = _metric(
+    "reward/std", "reward std", "reward", WATCH, "Standard deviation of all rewards of the step, ddof 0"
+)
+CORRECT = _metric(
+    "reward/correct", "correct", "share", UP, "Share of the step's scored answers that are verified right"
+)
+UNSCORED = _metric(
+    "reward/unscored", "unscored", "share", DOWN, "Share of answers that could not be scored; they are not zero"
+)
+GROUPS_ALL_BAD = _metric(
+    "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
+)
+GROUPS_MIXED = _metric("group/mixed", "mixed groups", "share", WATCH, "Share of groups with spread: only these teach")
+GROUPS_ALL_GOOD = _metric(
+    "group/all_good", "all-good groups", "share", WATCH, "Share of groups in which every answer is right"
+)
+LENGTH_MEAN = _metric(
+    "length/mean", "length", "tokens", WATCH, "Mean tokens of an answer, its end token included", "R1 fig. 3"
+)
+LENGTH_RIGHT = _metric("length/right", "length, right", "tokens", WATCH, "Mean tokens of right answers")
+LENGTH_WRONG = _metric("length/wrong", "length, wrong", "tokens", WATCH, "Mean tokens of wrong answers")
+LENGTH_MAX = _metric("length/max", "longest", "tokens", WATCH, "Tokens of the longest answer")
+TRUNCATED = _metric("length/truncated", "truncated", "share", DOWN, "Share of answers cut at the token limit")
+REFLECT = _metric(
+    "reflection/rate", "reflecting", "share", WATCH, "Share of answers that turn back on themselves at least once"
+)
+RESCUED = _metric(
+    "reflection/rescued",
+    "rescued",
+    "share",
+    UP,
+    "Share of answers whose first try was wrong and that reflection made right",
+)
+HARMED = _metric(
+    "reflection/harmed",
+    "harmed",
+    "share",
+    DOWN,
+    "Share of answers whose first try was right and that reflection made wrong",
+)
+SUPERFICIAL = _metric(
+    "reflection/superficial",
+    "superficial",
+    "share",
+    DOWN,
+    "Share of answers that reflect and only repeat what they had",
+    "oat-zero",
+)
+FIRST_TRY = _metric("reflection/first_try", "first try", "share", UP, "Share of answers whose first candidate is right")
+STEP_TRUTH = _metric("steps/truth", "true steps", "share", UP, "Share of written steps (a x b = c) that are true")
+POLICY_LOSS = _metric(
+    "loss/policy", "policy loss", "", WATCH, "Clipped surrogate, negated; near 0 is normal", "PPO eq. 7"
+)
+ENTROPY = _metric(
+    "policy/entropy", "entropy", "nats", WATCH, "Mean entropy of the sampling distribution over answer tokens"
+)
+KL_K1 = _metric("kl/k1", "KL k1", "nats", WATCH, "Mean of log pi - log ref over answer tokens", "Schulman 2020")
+KL_K3 = _metric(
+    "kl/k3", "KL", "nats", WATCH, "Mean of ref/pi - log(ref/pi) - 1 over answer tokens", "DeepSeekMath eq. 4"
+)
+RATIO_MEAN = _metric(
+    "ratio/mean", "ratio", "", WATCH, "Mean of new/old probability over trained tokens; 1 at the first update"
+)
+CLIP_LOW = _metric(
+    "clip/low", "clipped low", "share", WATCH, "Share of trained tokens with ratio < 1 - clip_low and A < 0"
+)
+CLIP_HIGH = _metric(
+    "clip/high", "clipped high", "share", WATCH, "Share of trained tokens with ratio > 1 + clip_high and A > 0"
+)
+GRAD_NORM = _metric(
+    "optim/grad_norm", "grad norm", "", WATCH, "Norm of the gradient before clipping; the mean over updates"
+)
+LR = _metric("optim/lr", "learning rate", "", WATCH, "Learning rate of the step's last update")
+MISMATCH = _metric(
+    "mismatch/abs_logp",
+    "mismatch",
+    "nats",
+    DOWN,
+    "Mean |log-prob when sampled - log-prob when learnt| before the first update",
+)
+PAD_SHARE = _metric("batch/pad", "padding", "share", DOWN, "Share of forwarded learning positions that are padding")
+TOKENS_PER_SECOND = _metric("speed/tokens", "tokens/s", "tokens/s", UP, "Sampled tokens a second, over the whole step")
+SAMPLE_S = _metric("time/sample", "sample", "s", DOWN, "Seconds spent sampling")
+SCORE_S = _metric("time/score", "score", "s", DOWN, "Seconds spent scoring and marking")
+LEARN_S = _metric("time/learn", "learn", "s", DOWN, "Seconds spent learning")
+STEP_S = _metric("time/step", "step", "s", DOWN, "Seconds of the whole step, without evaluation and saving")
+LOSS = _metric("loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a pre-training step")
+EVAL_ACCURACY = _metric(
+    "eval/accuracy",
+    "held-out accuracy",
+    "share",
+    UP,
+    "Share of held-out problems answered right by one sample (pass@1)",
+)
+EVAL_LOW = _metric(
+    "eval/accuracy_low", "accuracy, low", "share", UP, "Lower end of the 95 % Wilson interval of eval/accuracy"
+)
+EVAL_HIGH = _metric(
+    "eval/accuracy_high", "accuracy, high", "share", UP, "Upper end of the 95 % Wilson interval of eval/accuracy"
+)
+EVAL_LENGTH = _metric(
+    "eval/length", "held-out length", "tokens", WATCH, "Mean tokens of an answer to a held-out problem"
+)
+EVAL_REFLECT = _metric("eval/reflect", "held-out reflecting", "share", WATCH, "reflection/rate on held-out problems")
+EVAL_RESCUED = _metric("eval/rescued", "held-out rescued", "share", UP, "reflection/rescued on held-out problems")
+EVAL_HARMED = _metric("eval/harmed", "held-out harmed", "share", DOWN, "reflection/harmed on held-out problems")
+EVAL_SUPERFICIAL = _metric(
+    "eval/superficial", "held-out superficial", "share", DOWN, "reflection/superficial on held-out problems"
+)
+EVAL_FIRST_TRY = _metric(
+    "eval/first_try", "held-out first try", "share", UP, "reflection/first_try on held-out problems"
+)
+EVAL_STEP_TRUTH = _metric("eval/step_truth", "held-out true steps", "share", UP, "steps/truth on held-out problems")
+EVAL_TRUNCATED = _metric("eval/truncated", "held-out truncated", "share", DOWN, "length/truncated on held-out problems")
+EVAL_PROBLEMS = _metric(
+    "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked"
+)
+
+HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
+"""The four curves that a person looks at first."""
+
+
+def format_metric(name: str, value: float) -> str:
+    """A metric's value as a person reads it.
+
+    >>> format_metric("eval/accuracy", 0.123), format_metric("length/mean", 37.25)
+    ('12.3%', '37.2')
+    """
+    metric = METRICS[name]
+    if metric.is_share:
+        return f"{value:.1%}"
+    if metric.unit == "tokens/s":
+        return f"{value:,.0f}"
+    if metric.unit in ("tokens", "problems"):
+        return f"{value:.1f}".removesuffix(".0")
+    return f"{value:.4g}"

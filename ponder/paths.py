@@ -1,0 +1,117 @@
+"""Where things live: store, runs, models, sockets, logs.
+
+    PONDER_HOME      (default $XDG_DATA_HOME/ponder, else ~/.local/share/ponder)            0700
+      ponder.db        the store                                                            0600
+      store.lock       held by the one daemon of this home
+      daemon.log
+      models/NAME/     what `ponder models get` brings
+      runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/
+    runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
+      HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
+
+Socket paths stay short because the kernel allows 107 bytes. Deliberately left out: creating anything but folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ponder.errors import StoreError
+
+MAX_SOCKET_PATH_BYTES = 107
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All places of one ponder home."""
+
+    home: Path
+    runtime: Path
+
+    @property
+    def store(self) -> Path:
+        return self.home / "ponder.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "store.lock"
+
+    @property
+    def daemon_log(self) -> Path:
+        return self.home / "daemon.log"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def models(self) -> Path:
+        return self.home / "models"
+
+    def run(self, run: str) -> Path:
+        return self.runs / run
+
+    def journal(self, run: str) -> Path:
+        return self.run(run) / "journal.pj"
+
+    def run_log(self, run: str) -> Path:
+        return self.run(run) / "log.txt"
+
+    def run_recipe(self, run: str) -> Path:
+        return self.run(run) / "recipe.toml"
+
+    def checkpoints(self, run: str) -> Path:
+        return self.run(run) / "checkpoints"
+
+    def socket(self, name: str) -> Path:
+        """The path of one of the three sockets: `ctl`, `ingest`, `feed`."""
+        digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
+        return self.runtime / f"{digest}.{name}"
+
+    def endpoint(self, name: str) -> str:
+        """The ZeroMQ endpoint of a socket, or StoreError when the path is too long for the kernel."""
+        path = self.socket(name)
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            raise StoreError(
+                f"the socket path `{path}` is longer than {MAX_SOCKET_PATH_BYTES} bytes",
+                "set PONDER_RUNTIME_DIR to a shorter folder",
+            )
+        return f"ipc://{path}"
+
+
+def find_paths() -> Paths:
+    """The places of this user's ponder, from the environment; creates nothing."""
+    home = os.environ.get("PONDER_HOME")
+    if not home:
+        data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+        home = str(Path(data) / "ponder")
+    runtime = os.environ.get("PONDER_RUNTIME_DIR")
+    if not runtime:
+        xdg = os.environ.get("XDG_RUNTIME_DIR")
+        runtime = str(Path(xdg) / "ponder") if xdg and os.access(xdg, os.W_OK) else f"/tmp/ponder-{os.getuid()}"
+    return Paths(Path(home).expanduser().absolute(), Path(runtime).expanduser().absolute())
+
+
+def make_private_folder(folder: Path) -> Path:
+    """Create `folder` with mode 0700; raise StoreError when it cannot be made or belongs to somebody else."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = folder.lstat()
+    except OSError as error:
+        raise StoreError(
+            f"cannot create the folder `{folder}`: {error.strerror or error}",
+            "set PONDER_HOME (or PONDER_RUNTIME_DIR) to a folder that you may write to",
+        ) from error
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+        raise StoreError(
+            f"`{folder}` is not a folder of yours", "set PONDER_RUNTIME_DIR to a folder that belongs to you"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"the folder `{folder}` cannot be written to", f"run `chmod u+rwx {folder}`, or set PONDER_HOME"
+        )
+    return folder

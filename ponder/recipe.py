@@ -1,0 +1,251 @@
+"""A TOML file into a checked Recipe: every error names the file, the key, and the nearest known key.
+
+    [run]      name, seed, what it is about
+    [model]    which policy starts
+    [task]     what it is asked
+    [stage]    what happens to it, for how many steps
+    [compute]  device, threads
+    [sampling] [policy] [kl] [optim] [reward] [evaluation] [saving] [stream]    the knobs, see `ponder.knobs`
+
+Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped until msgspec has converted it
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ponder import knobs
+from ponder.errors import KnobError, NotFound, RecipeError
+from ponder.knobs import Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+
+class RunPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the run is called and about."""
+
+    name: Annotated[str, Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits, `.`, `_` and `-`")]
+    title: Annotated[str, Meta(max_length=200, description="One line for lists")] = ""
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Everything random grows from it")] = 1
+    minutes: Annotated[float, Meta(ge=0.0, le=1e6, description="About how long it takes, for `ponder recipes`")] = 0.0
+
+
+class ModelPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which policy starts: a built-in one, a folder, a hub id, or a GGUF file in a folder."""
+
+    path: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="`builtin:NAME`, `models:NAME` (brought by `ponder models get`), a folder, or a hub id",
+        ),
+    ]
+    gguf: Annotated[str, Meta(description="The GGUF file inside the folder, where the model is one")] = ""
+
+
+class TaskPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the policy is asked, and by which options."""
+
+    name: Annotated[str, Meta(min_length=1, description="A task of `trainer/tasks`")]
+    options: Annotated[dict[str, bool | int | float | str], Meta(description="What the task itself declares")] = {}
+
+
+class StagePart(Struct, frozen=True, forbid_unknown_fields=True):
+    """What happens to the policy."""
+
+    kind: Annotated[str, Meta(pattern="^(rl|pretrain)$", description="`rl` or `pretrain`")]
+    steps: Annotated[int, Meta(ge=1, le=10_000_000, description="Steps in all")]
+
+
+class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where it runs."""
+
+    device: Annotated[
+        str, Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`")
+    ] = "auto"
+    threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads for the trainer; 0 lets it choose")] = 1
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """A checked recipe: all that is needed to make the same run again."""
+
+    run: RunPart
+    model: ModelPart
+    task: TaskPart
+    stage: StagePart
+    compute: ComputePart = ComputePart()
+    sampling: Sampling = Sampling()
+    policy: Policy = Policy()
+    kl: Kl = Kl()
+    optim: Optim = Optim()
+    reward: Reward = Reward()
+    evaluation: Evaluation = Evaluation()
+    saving: Saving = Saving()
+    stream: Stream = Stream()
+
+    @property
+    def knobs(self) -> Knobs:
+        """The knobs that the run starts with."""
+        return Knobs(**{group: getattr(self, group) for group in knobs.GROUPS})
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in the TOML file `path`; raises RecipeError naming file, key and hint, NotFound without a file."""
+    return parse_recipe(read_recipe_text(path), str(path))
+
+
+def read_recipe_text(path: Path) -> str:
+    """The text of a recipe file; raises NotFound or RecipeError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no recipe file `{path}`", "`ponder recipes` lists those that come with ponder"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"the recipe `{path}` cannot be read: {error}", "it must be a readable UTF-8 TOML file"
+        ) from None
+
+
+def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue] | None = None) -> Recipe:
+    """The recipe of a TOML text; `source` names it in errors, `overrides` are `key=value` from a command line.
+
+    An override's key is dotted (`optim.lr`, `run.seed`, `stage.steps`); its value may be text.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
+    _refuse_unknown_keys(tree, source)
+    recipe = _convert(tree, source)
+    for key, value in (overrides or {}).items():
+        recipe = _override(recipe, key, value)
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML that `parse_recipe` reads back to the same recipe, every default written out."""
+    lines: list[str] = []
+    for part_name, part in msgspec.to_builtins(recipe).items():
+        tables = {name: value for name, value in part.items() if isinstance(value, dict)}
+        lines.append(f"[{part_name}]")
+        lines += [f"{name} = {_toml(value)}" for name, value in part.items() if name not in tables]
+        for name, table in tables.items():
+            if table:
+                lines.append(f"[{part_name}.{name}]")
+                lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()  # a JSON string is a TOML basic string
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """The recipes that come with ponder, by name."""
+    folder = Path(str(resources.files("recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_recipe(word: str) -> Path:
+    """The file of a recipe given as a path or as the name of a built-in one; raises NotFound."""
+    path = Path(word).expanduser()
+    if path.is_file():
+        return path
+    known = builtin_recipes()
+    if word in known:
+        return known[word]
+    if path.stem in known and path.parent.name == "recipes":
+        return known[path.stem]
+    hint = knobs.nearest(path.stem, list(known)) or "`ponder recipes` lists those that come with ponder"
+    raise NotFound(f"there is no recipe `{word}`", hint)
+
+
+def _known_keys(struct: Any) -> dict[str, Any]:
+    return get_type_hints(struct) if isinstance(struct, type) and issubclass(struct, Struct) else {}
+
+
+def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
+    parts = _known_keys(Recipe)
+    for part_name, part in tree.items():
+        if part_name not in parts:
+            raise RecipeError(
+                f"`{source}`: there is no table `[{part_name}]`"
+                if isinstance(part, dict)
+                else f"`{source}`: the key `{part_name}` stands in no table",
+                knobs.nearest(part_name, list(parts)) or f"known tables: {', '.join(parts)}",
+            )
+        if not isinstance(part, dict):
+            raise RecipeError(f"`{source}`: `{part_name}` must be a table", f"write `[{part_name}]` and its keys below")
+        known = _known_keys(parts[part_name])
+        for key in part:
+            if key not in known:
+                raise RecipeError(
+                    f"`{source}`: there is no key `{part_name}.{key}`",
+                    knobs.nearest(key, list(known)) or f"known keys of [{part_name}]: {', '.join(known)}",
+                )
+
+
+def _convert(tree: Mapping[str, Any], source: str) -> Recipe:
+    try:
+        return msgspec.convert(tree, Recipe, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explain(error, tree, source) from None
+
+
+def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: str) -> RecipeError:
+    text = str(error)
+    missing = re.match(r"Object missing required field `(\w+)`(?: - at `\$\.?(.*)`)?", text)
+    if missing:
+        key = ".".join(filter(None, (missing[2], missing[1])))
+        kind = "table" if not missing[2] else "key"
+        return RecipeError(f"`{source}`: the {kind} `{key}` is missing", "`ponder recipes` shows complete examples")
+    place = re.search(r" - at `\$\.?(.*?)`$", text)
+    key = place[1] if place else ""
+    reason = text[: place.start()] if place else text
+    value: Any = tree
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    hint = ""
+    if key in knobs.DECLARATIONS:
+        knob = knobs.DECLARATIONS[key]
+        hint = f"it takes {knob.bounds}" + (f" ({knob.unit})" if knob.unit else "")
+    shown = _toml(value) if isinstance(value, str | bool | int | float) else type(value).__name__
+    return RecipeError(f"`{source}`: `{key}` cannot be `{shown}`: {reason[0].lower()}{reason[1:]}", hint)
+
+
+def _override(recipe: Recipe, key: str, value: str | KnobValue) -> Recipe:
+    part_name, _, name = key.partition(".")
+    parts = _known_keys(Recipe)
+    if part_name not in parts or name not in _known_keys(parts[part_name]):
+        known = [f"{part}.{field}" for part, struct in parts.items() for field in _known_keys(struct)]
+        raise RecipeError(
+            f"there is no key `{key}` to set", knobs.nearest(key, known) or "`ponder knobs` lists the knobs"
+        )
+    if key in knobs.DECLARATIONS:
+        try:
+            changed = knobs.with_value(recipe.knobs, key, value)
+        except KnobError as error:
+            raise RecipeError(error.message, error.hint) from None
+        return msgspec.structs.replace(recipe, **{part_name: getattr(changed, part_name)})
+    part = msgspec.to_builtins(getattr(recipe, part_name)) | {name: value}
+    try:
+        changed_part = msgspec.convert(part, parts[part_name], strict=False)
+    except msgspec.ValidationError as error:
+        reason = str(error).partition(" - at ")[0]
+        raise RecipeError(f"`{key}` cannot be `{value}`: {reason[0].lower()}{reason[1:]}") from None
+    return msgspec.structs.replace(recipe, **{part_name: changed_part})

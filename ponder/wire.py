@@ -1,0 +1,661 @@
+"""What programs say to the daemon and what it answers: requests, replies, envelopes, and the protocol's own number.
+
+Three sockets, all in the runtime folder (`ponder.paths`):
+
+    ctl      ROUTER   clients (DEALER) ask, one Ask frame; the daemon answers with one Answer frame of the same id
+    ingest   ROUTER   trainers (DEALER) send Hello, Batch, Beat, Passing; the daemon sends Ack, Resend, Orders, Reject
+    feed     XPUB     two frames, topic and body: `bell` with a Bell; `live.RUN` with a Live
+
+Every frame is msgpack of a tagged struct, bounded in size, checked against its type. A request that changes something
+is answered with Accepted (on disk, will be tried) or Refusal (nothing changed, here is why); what became of it is then
+asked with GetCommand or followed as an event. The id of an Ask is made by the client and names the command, so that a
+resend is harmless. Deliberately left out: sockets (`ponder.client`, `daemon`), and text of answers in the feed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ponder.events import Outcome, PassingEvent, Rollout, RunState, StoredEvent
+from ponder.knobs import KnobValue
+
+PROTOCOL = 1
+"""Goes up when an older peer would misunderstand; new optional fields do not count."""
+
+MAX_REQUEST_BYTES = 1 << 20
+MAX_REPLY_BYTES = 64 << 20
+MAX_BATCH_BYTES = 64 << 20
+
+BELL_TOPIC = b"bell"
+LIVE_TOPIC = b"live."
+
+Reference = Annotated[str, Meta(max_length=128)]
+"""A run as a person names it: its name, its number, a unique beginning of it, or empty for the newest active one."""
+
+Limit = Annotated[int, Meta(ge=1, le=5000)]
+Id = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+def new_id() -> str:
+    """A fresh id for a request: time-ordered, unique without asking anybody (the idea of UUIDv7, RFC 9562)."""
+    return f"{time.time_ns() // 1_000_000:011x}{os.urandom(8).hex()}"
+
+
+# ---- requests: reading
+
+
+class GetStatus(Struct, frozen=True, tag="get_status"):
+    """How the daemon is. Answered with Status."""
+
+
+class ListRuns(Struct, frozen=True, tag="list_runs"):
+    """The newest runs first. Answered with Runs."""
+
+    limit: Limit = 50
+    only_active: bool = False
+
+
+class GetRun(Struct, frozen=True, tag="get_run"):
+    """All about one run. Answered with RunDetail."""
+
+    run: Reference
+
+
+class GetEvents(Struct, frozen=True, tag="get_events"):
+    """Durable events with an id after `after`, oldest first; of all runs when `run` is None. Answered with Events."""
+
+    after: Annotated[int, Meta(ge=0)] = 0
+    run: Reference | None = None
+    limit: Limit = 500
+
+
+class GetMetrics(Struct, frozen=True, tag="get_metrics"):
+    """Curves: each metric's steps and values after a step; all metrics when `names` is empty. Answered with Curves."""
+
+    run: Reference
+    names: list[str] = []
+    after_step: int = -1
+
+
+class GetGroups(Struct, frozen=True, tag="get_groups"):
+    """Groups, newest first, optionally of one step, before a group id. Answered with Groups."""
+
+    run: Reference
+    step: int | None = None
+    before_id: int | None = None
+    limit: Limit = 50
+
+
+class GetGroup(Struct, frozen=True, tag="get_group"):
+    """One group with all its answers. Answered with GroupDetail."""
+
+    group_id: int
+
+
+class GetSamples(Struct, frozen=True, tag="get_samples"):
+    """Rollouts, newest first, before a rollout id, filtered. Answered with Samples."""
+
+    run: Reference
+    before_id: int | None = None
+    limit: Limit = 50
+    step: int | None = None
+    min_reward: float | None = None
+    max_reward: float | None = None
+    only_reflecting: bool = False
+    outcome: Outcome | None = None
+    text: Annotated[str, Meta(max_length=200)] = ""
+
+
+class GetSample(Struct, frozen=True, tag="get_sample"):
+    """One rollout with token data. Answered with Sample."""
+
+    rollout_id: int
+
+
+class GetAha(Struct, frozen=True, tag="get_aha"):
+    """Reflections of a run: rates by outcome, the first rescue, and traces. Answered with Aha."""
+
+    run: Reference
+    outcome: Outcome | None = None
+    order: Annotated[str, Meta(pattern="^(newest|first|best)$")] = "newest"
+    limit: Limit = 50
+
+
+class GetKnobs(Struct, frozen=True, tag="get_knobs"):
+    """A run's knobs now, what is pending, and all changes. Answered with KnobTable."""
+
+    run: Reference
+
+
+class GetCheckpoints(Struct, frozen=True, tag="get_checkpoints"):
+    """A run's checkpoints, newest first. Answered with Checkpoints."""
+
+    run: Reference
+
+
+class GetCommand(Struct, frozen=True, tag="get_command"):
+    """What became of a command. Answered with CommandStatus."""
+
+    command: Id
+
+
+class GetLog(Struct, frozen=True, tag="get_log"):
+    """A page of a run's log, or of the daemon's when `run` is None. Negative offset: so many bytes from the end."""
+
+    run: Reference | None = None
+    offset: int = -16384
+    max_bytes: Annotated[int, Meta(ge=1, le=262144)] = 65536
+
+
+# ---- requests: acting (answered with Accepted or Refusal)
+
+
+class SubmitRun(Struct, frozen=True, tag="submit_run"):
+    """Put a recipe into the queue. The text is complete: overrides are already in it."""
+
+    recipe: Annotated[str, Meta(max_length=262144)]
+    source: Annotated[str, Meta(max_length=4096)] = ""
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class SetKnob(Struct, frozen=True, tag="set_knob"):
+    run: Reference
+    name: Annotated[str, Meta(max_length=64)]
+    value: KnobValue
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class PauseRun(Struct, frozen=True, tag="pause_run"):
+    """Hold at the next step boundary, keeping memory."""
+
+    run: Reference
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class ResumeRun(Struct, frozen=True, tag="resume_run"):
+    """Go on; a stopped or failed run goes on from its last checkpoint."""
+
+    run: Reference
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class StopRun(Struct, frozen=True, tag="stop_run"):
+    """Finish the step, save a checkpoint, end. With `now`: end the process at once; the last checkpoint stays."""
+
+    run: Reference
+    now: bool = False
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class SaveRun(Struct, frozen=True, tag="save_run"):
+    """Write a checkpoint at the next step boundary."""
+
+    run: Reference
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class ShutDown(Struct, frozen=True, tag="shut_down"):
+    """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
+
+    stop_runs: bool = False
+
+
+Request = (
+    GetStatus
+    | ListRuns
+    | GetRun
+    | GetEvents
+    | GetMetrics
+    | GetGroups
+    | GetGroup
+    | GetSamples
+    | GetSample
+    | GetAha
+    | GetKnobs
+    | GetCheckpoints
+    | GetCommand
+    | GetLog
+    | SubmitRun
+    | SetKnob
+    | PauseRun
+    | ResumeRun
+    | StopRun
+    | SaveRun
+    | ShutDown
+)
+
+
+# ---- replies
+
+
+class RunRow(Struct, frozen=True):
+    """A run in a list."""
+
+    id: int
+    name: str
+    title: str
+    state: RunState
+    reason: str
+    """Why it is in this state, when there is something to say."""
+    stage: str
+    step: int
+    steps: int
+    attempt: int
+    created_us: int
+    started_us: int | None
+    ended_us: int | None
+    seen_us: int | None
+    """When its trainer was last heard."""
+    phase: str
+    """What its trainer was doing then."""
+    queue_place: int | None
+    headlines: dict[str, float]
+    """The newest value of each headline metric."""
+    spark: list[float]
+    """Mean reward of the last up to 40 steps."""
+
+
+class Status(Struct, frozen=True, tag="status"):
+    pid: int
+    version: str
+    protocol: int
+    home: str
+    started_us: int
+    sqlite: str
+    store_bytes: int
+    disk_free_bytes: int
+    health: str
+    """Empty when all is well, else what is not."""
+    runs: list[RunRow]
+    """Those that are not over, in the order of the queue."""
+    head: int
+    """The newest event id."""
+
+
+class Runs(Struct, frozen=True, tag="runs"):
+    runs: list[RunRow]
+
+
+class AttemptRow(Struct, frozen=True):
+    attempt: int
+    pid: int
+    started_us: int
+    ended_us: int | None
+    exit_code: int | None
+    signal: int | None
+    cause: str
+
+
+class RunDetail(Struct, frozen=True, tag="run_detail"):
+    row: RunRow
+    recipe: str
+    model: str
+    parameters: int
+    device: str
+    folder: str
+    attempts: list[AttemptRow]
+    rollouts: int
+    evaluations: list[tuple[int, dict[str, float]]]
+    """(step, metrics) of every evaluation, oldest first."""
+    newest: dict[str, float]
+    """The newest value of every metric."""
+
+
+class Events(Struct, frozen=True, tag="events"):
+    events: list[StoredEvent]
+    head: int
+
+
+class Curves(Struct, frozen=True, tag="curves"):
+    curves: dict[str, list[tuple[int, float]]]
+    """Each metric's (step, value), oldest first."""
+    marks: list[tuple[int, str]]
+    """(step, what was changed) for every applied knob change and resumption."""
+
+
+class GroupRow(Struct, frozen=True):
+    id: int
+    step: int
+    group: int
+    prompt_id: str
+    prompt: str
+    rewards: list[float | None]
+    mean: float
+    std: float
+    rescued: int
+    """Answers of the group that reflection rescued."""
+
+
+class Groups(Struct, frozen=True, tag="groups"):
+    groups: list[GroupRow]
+
+
+class StoredRollout(Struct, frozen=True):
+    """A rollout with its place in the store."""
+
+    id: int
+    run: str
+    step: int
+    group_id: int
+    group: int
+    prompt: str
+    reference: str
+    policy_version: int
+    rollout: Rollout
+
+
+class GroupDetail(Struct, frozen=True, tag="group_detail"):
+    row: GroupRow
+    reference: str
+    rollouts: list[StoredRollout]
+    older_id: int | None
+    """The group before it in the run, by id."""
+    newer_id: int | None
+
+
+class Samples(Struct, frozen=True, tag="samples"):
+    """Without token data, which GetSample brings."""
+
+    samples: list[StoredRollout]
+    total: int
+    """Rollouts of the run, before any filter."""
+
+
+class Sample(Struct, frozen=True, tag="sample"):
+    sample: StoredRollout
+
+
+class Aha(Struct, frozen=True, tag="aha"):
+    counts: dict[str, int]
+    """Answers by the outcome of their last reflection, over the whole run."""
+    rollouts: int
+    first_rescue: StoredRollout | None
+    traces: list[StoredRollout]
+
+
+class KnobRow(Struct, frozen=True):
+    name: str
+    value: KnobValue
+    pending: KnobValue | None
+    pending_command: str
+
+
+class KnobChange(Struct, frozen=True):
+    command: str
+    name: str
+    old: KnobValue | None
+    new: KnobValue
+    by: str
+    requested_us: int
+    state: CommandState
+    applied_step: int | None
+    message: str
+
+
+class KnobTable(Struct, frozen=True, tag="knob_table"):
+    run: str
+    step: int
+    knobs: list[KnobRow]
+    changes: list[KnobChange]
+    """Newest first."""
+
+
+class CheckpointRow(Struct, frozen=True):
+    step: int
+    folder: str
+    size_bytes: int
+    sha256: str
+    saved_us: int
+
+
+class Checkpoints(Struct, frozen=True, tag="checkpoints"):
+    checkpoints: list[CheckpointRow]
+
+
+class LogPage(Struct, frozen=True, tag="log_page"):
+    text: str
+    offset: int
+    next_offset: int
+    size_bytes: int
+    path: str
+
+
+class CommandState(StrEnum):
+    """accepted: on disk, will be tried; applied: true since its step; refused: nothing changed."""
+
+    ACCEPTED = "accepted"
+    APPLIED = "applied"
+    REFUSED = "refused"
+
+
+class CommandStatus(Struct, frozen=True, tag="command_status"):
+    command: str
+    run: str
+    verb: str
+    name: str
+    state: CommandState
+    step: int | None
+    old: KnobValue | None
+    new: KnobValue | None
+    message: str
+    hint: str
+
+
+class Accepted(Struct, frozen=True, tag="accepted"):
+    """On disk, will be tried. `command` is the id of the Ask."""
+
+    command: str
+    run: str
+    message: str = ""
+
+
+class Refusal(Struct, frozen=True, tag="refusal"):
+    """Nothing changed. `code` is one word.
+
+    not_found, bad_request, bad_value, not_live, over, conflict, protocol, store, disk_full.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+Reply = (
+    Status
+    | Runs
+    | RunDetail
+    | Events
+    | Curves
+    | Groups
+    | GroupDetail
+    | Samples
+    | Sample
+    | Aha
+    | KnobTable
+    | Checkpoints
+    | CommandStatus
+    | LogPage
+    | Accepted
+    | Refusal
+)
+
+
+class Ask(Struct, frozen=True):
+    """A request on its way."""
+
+    id: Id
+    protocol: int
+    request: Request
+
+
+class Answer(Struct, frozen=True):
+    """The reply to the Ask of the same id. A Refusal comes as reply too."""
+
+    id: str
+    protocol: int
+    reply: Reply
+
+
+# ---- the feed
+
+
+class Bell(Struct, frozen=True):
+    """Something durable happened (at most 20 a second), or all is quiet (once a second)."""
+
+    head: int
+    """The newest event id."""
+    daemon_pid: int
+
+
+class Live(Struct, frozen=True):
+    """A passing event of a run."""
+
+    run: str
+    event: PassingEvent
+
+
+# ---- trainer and daemon
+
+
+class KnobOrder(Struct, frozen=True, tag="set"):
+    name: str
+    value: KnobValue
+
+
+class PauseOrder(Struct, frozen=True, tag="pause"):
+    pass
+
+
+class ResumeOrder(Struct, frozen=True, tag="resume"):
+    pass
+
+
+class StopOrder(Struct, frozen=True, tag="stop"):
+    pass
+
+
+class SaveOrder(Struct, frozen=True, tag="save"):
+    pass
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder
+
+
+class Order(Struct, frozen=True):
+    """An accepted command for a trainer; answered by CommandApplied or CommandRefused with the same id."""
+
+    command: str
+    action: Action
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """A trainer's first frame, and again after every reconnection."""
+
+    protocol: int
+    run: str
+    attempt: int
+    pid: int
+    last_seq: int
+    """The newest record in its journal."""
+
+
+class Batch(Struct, frozen=True, tag="batch"):
+    """Journal records in order, each as its own bytes (`events.encode_record`)."""
+
+    run: str
+    first_seq: int
+    records: list[bytes]
+
+
+class Beat(Struct, frozen=True, tag="beat"):
+    """The trainer lives, and what its main thread is doing. About once a second."""
+
+    run: str
+    attempt: int
+    step: int
+    phase: str
+    phase_since_us: int
+
+
+class Passing(Struct, frozen=True, tag="passing"):
+    """A passing event; may be dropped anywhere."""
+
+    run: str
+    event: PassingEvent
+
+
+FromTrainer = Hello | Batch | Beat | Passing
+
+
+class Ack(Struct, frozen=True, tag="ack"):
+    """All records up to and with `seq` are committed."""
+
+    seq: int
+
+
+class Resend(Struct, frozen=True, tag="resend"):
+    """Send again what comes after `after_seq`."""
+
+    after_seq: int
+
+
+class Orders(Struct, frozen=True, tag="orders"):
+    """Accepted commands that are not yet answered, oldest first; repeated until they are."""
+
+    orders: list[Order]
+
+
+class Reject(Struct, frozen=True, tag="reject"):
+    """This daemon will not talk to this trainer."""
+
+    message: str
+
+
+ToTrainer = Ack | Resend | Orders | Reject
+
+
+_encoder = msgspec.msgpack.Encoder()
+_ask_decoder = msgspec.msgpack.Decoder(Ask)
+_answer_decoder = msgspec.msgpack.Decoder(Answer)
+_from_trainer_decoder = msgspec.msgpack.Decoder(FromTrainer)
+_to_trainer_decoder = msgspec.msgpack.Decoder(ToTrainer)
+_bell_decoder = msgspec.msgpack.Decoder(Bell)
+_live_decoder = msgspec.msgpack.Decoder(Live)
+
+
+def encode(message: Struct) -> bytes:
+    """The bytes of any message of this module."""
+    return _encoder.encode(message)
+
+
+def decode_ask(data: bytes) -> Ask:
+    """Raises msgspec.DecodeError, UnicodeDecodeError or RecursionError on rubbish, as do all decoders below."""
+    return _ask_decoder.decode(data)
+
+
+def decode_answer(data: bytes) -> Answer:
+    return _answer_decoder.decode(data)
+
+
+def decode_from_trainer(data: bytes) -> FromTrainer:
+    message: FromTrainer = _from_trainer_decoder.decode(data)
+    return message
+
+
+def decode_to_trainer(data: bytes) -> ToTrainer:
+    message: ToTrainer = _to_trainer_decoder.decode(data)
+    return message
+
+
+def decode_bell(data: bytes) -> Bell:
+    return _bell_decoder.decode(data)
+
+
+def decode_live(data: bytes) -> Live:
+    return _live_decoder.decode(data)

@@ -1,0 +1,1 @@
+"""Runnable recipes, a TOML file each; `ponder recipes` lists them."""

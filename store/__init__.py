@@ -1,0 +1,1 @@
+"""One SQLite file that a person can open with sqlite-utils or Datasette."""

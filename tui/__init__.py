@@ -1,0 +1,1 @@
+"""The screens; knows ponder's words and client only."""
