@@ -1,0 +1,21 @@
+"""The parts that screens are made of: each paints by lines, costs what changed, and shows only sanitised text."""
+
+from tui.widgets.braille_chart import BrailleChart
+from tui.widgets.document import Paragraph, Span, map_spans
+from tui.widgets.line_view import LineView
+from tui.widgets.rows import Cell, Column, ListRow, ListSource, RowSource
+from tui.widgets.virtual_list import VirtualList
+
+__all__ = [
+    "BrailleChart",
+    "Cell",
+    "Column",
+    "LineView",
+    "ListRow",
+    "ListSource",
+    "Paragraph",
+    "RowSource",
+    "Span",
+    "VirtualList",
+    "map_spans",
+]
