@@ -129,6 +129,13 @@ CLIP_HIGH = _metric(
 GRAD_NORM = _metric(
     "optim/grad_norm", "grad norm", "", WATCH, "Norm of the gradient before clipping; the mean over updates"
 )
+SKIPPED = _metric(
+    "optim/skipped",
+    "skipped updates",
+    "share",
+    DOWN,
+    "Share of updates that were not made: nothing to learn from, or a gradient that is not finite",
+)
 LR = _metric("optim/lr", "learning rate", "", WATCH, "Learning rate of the step's last update")
 MISMATCH = _metric(
     "mismatch/abs_logp",
