@@ -1,0 +1,125 @@
+"""The console's line to the daemon: many asks in flight at once, and the feed, on one event loop.
+
+It outlives daemons: sockets reconnect by themselves, and an ask that meets silence is sent again with the same id until
+its time is over. Deliberately left out: following without gaps, which is the console's own loop: a pull after each bell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from types import TracebackType
+
+import zmq
+import zmq.asyncio
+
+from ponder import wire
+from ponder.client import TRY_WAITS_S, R, check_endpoint, read_answer, read_feed, read_frame
+from ponder.errors import NoDaemon
+from ponder.paths import Paths
+
+
+class AsyncClient:
+    """One event loop's line to the daemon; make it inside the running loop, and close it there."""
+
+    def __init__(self, paths: Paths, timeout_s: float = 5.0) -> None:
+        self.paths = paths
+        self.timeout_s = timeout_s
+        self._context = zmq.asyncio.Context()
+        self._ctl: zmq.asyncio.Socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[str, asyncio.Future[wire.Answer]] = {}
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the sockets; asks in flight end with NoDaemon."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(NoDaemon("this client was closed"))
+        self._context.destroy(linger=0)
+
+    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
+        """The daemon's reply, or what its Refusal stands for; NoDaemon when no daemon answers in time.
+
+        Unlike `Client.ask` it does not give up at once when nobody listens: a daemon that restarts is worth a wait.
+        """
+        ask = wire.Ask(wire.new_id(), wire.PROTOCOL, request)
+        whole_s = self.timeout_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + whole_s
+        ctl = self._line()
+        future: asyncio.Future[wire.Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[ask.id] = future
+        data = wire.encode(ask)
+        tries = 0
+        try:
+            while (left_s := deadline - time.monotonic()) > 0:
+                await ctl.send(data)
+                wait_s = TRY_WAITS_S[min(tries, len(TRY_WAITS_S) - 1)]
+                done, _ = await asyncio.wait({future}, timeout=min(wait_s, left_s))
+                if done:
+                    return read_answer(future.result(), reply_type)
+                tries += 1
+        finally:
+            del self._waiting[ask.id]
+        raise NoDaemon(f"the daemon did not answer in {whole_s:g} s", f"see `{self.paths.daemon_log}`")
+
+    async def command(self, request: wire.Request) -> wire.Accepted:
+        """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
+        return await self.ask(request, wire.Accepted)
+
+    async def feed(self, runs: Collection[str] | None = None) -> AsyncIterator[wire.Bell | wire.Live]:
+        """Bells, and the passing events of these runs (None: of all), for ever, over any number of daemons.
+
+        A bell comes at least once a second while a daemon lives; three seconds without one mean that none does.
+        """
+        feed = self._context.socket(zmq.SUB)
+        feed.setsockopt(zmq.LINGER, 0)
+        feed.setsockopt(zmq.SUBSCRIBE, wire.BELL_TOPIC)
+        for run in ("",) if runs is None else runs:
+            feed.setsockopt(zmq.SUBSCRIBE, wire.LIVE_TOPIC + run.encode())
+        feed.connect(check_endpoint(self.paths, "feed"))
+        try:
+            while True:
+                message = read_feed(await feed.recv_multipart())
+                if isinstance(message, wire.Live) and runs is not None and message.run not in runs:
+                    continue  # subscriptions are beginnings of topics
+                if message is not None:
+                    yield message
+        finally:
+            feed.close(linger=0)
+
+    def _line(self) -> zmq.asyncio.Socket:
+        if self._ctl is None:
+            self._ctl = self._context.socket(zmq.DEALER)
+            self._ctl.setsockopt(zmq.LINGER, 0)
+            self._ctl.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
+            self._ctl.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+            self._ctl.connect(check_endpoint(self.paths, "ctl"))
+            self._reader = asyncio.create_task(self._read(self._ctl), name="answers")
+        return self._ctl
+
+    async def _read(self, ctl: zmq.asyncio.Socket) -> None:
+        """Consumes answers, wakes whoever waits for each; an answer that nobody waits for any more is dropped."""
+        while True:
+            frame = await ctl.recv()
+            try:
+                answer = read_frame(frame)
+            except NoDaemon as error:
+                for future in self._waiting.values():
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            future_or_none = self._waiting.get(answer.id)
+            if future_or_none is not None and not future_or_none.done():
+                future_or_none.set_result(answer)

@@ -1,0 +1,365 @@
+"""How programs talk to the daemon: ask, follow without gaps, watch what passes, start it when nobody answers.
+
+    Client.ask ──► ctl       one Ask, one Answer; silence is met with the same Ask (same id) on a fresh socket
+    Client.follow ──► ctl    pages of durable events after an id; a bell on the feed only says when to pull again
+    Client.live ──► feed     passing events, some of which may be missing
+    ensure_daemon            the first command that needs a daemon starts it
+
+What a first join, steady state and a lost connection have in common is the id of the last event seen, so they are one
+loop. `AsyncClient` is the same for the console, in `ponder.async_client`. Deliberately left out: what the answers look
+like on a screen, and anything heavier than zmq and msgspec (a command answers in a blink).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+import zmq
+from msgspec import Struct
+
+from ponder import wire
+from ponder.errors import KnobError, NoDaemon, NotFound, PonderError, Refused, StoreError, TimedOut, UsageError
+from ponder.events import StoredEvent
+from ponder.paths import Paths, make_private_folder
+
+if TYPE_CHECKING:
+    from ponder.async_client import AsyncClient as AsyncClient
+
+R = TypeVar("R", bound=Struct)
+
+TRY_WAITS_S = (0.5, 1.0, 2.0, 4.0)
+"""How long each try waits for its answer, the last for all later ones. A second try keeps the id: nothing is done twice."""
+
+QUIET_S = 3.0
+"""A feed silent for this long is not trusted: the daemon rings once a second. The follower asks."""
+
+NO_DAEMON_HINT = "`ponder up` starts it"
+
+ALREADY_SERVED_EXIT_CODE = Refused.exit_code
+"""What a daemon ends with when another one holds the lock."""
+
+_ERRORS: dict[str, type[PonderError]] = {
+    "not_found": NotFound,
+    "bad_request": UsageError,
+    "bad_value": KnobError,
+    "not_live": KnobError,
+    "protocol": NoDaemon,
+    "store": StoreError,
+    "disk_full": StoreError,
+}
+
+
+def __getattr__(name: str) -> object:
+    """`AsyncClient`, imported when it is asked for: asyncio costs a command 20 ms that only the console needs."""
+    if name == "AsyncClient":
+        from ponder.async_client import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+
+
+def refusal_error(refusal: wire.Refusal) -> PonderError:
+    """The exception that says what a Refusal says.
+
+    >>> refusal_error(wire.Refusal("not_found", "there is no run `x`"))
+    NotFound('there is no run `x`')
+    """
+    kind = _ERRORS.get(refusal.code)
+    if kind is None:
+        return Refused(refusal.code, refusal.message, refusal.hint)
+    return kind(refusal.message, refusal.hint)
+
+
+def read_answer(answer: wire.Answer, reply_type: type[R]) -> R:
+    """The reply, if it is of the type that was asked for; raises what a Refusal stands for."""
+    if isinstance(answer.reply, wire.Refusal):
+        raise refusal_error(answer.reply)
+    if not isinstance(answer.reply, reply_type):
+        raise NoDaemon(
+            f"the daemon answered with {type(answer.reply).__name__} where {reply_type.__name__} was expected",
+            "`ponder down` and `ponder up` start the daemon of this version",
+        )
+    return answer.reply
+
+
+def is_listening(path: Path) -> bool:
+    """Whether a process accepts connections at this socket; a socket file left by a dead one does not count."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(os.fspath(path))
+        except BlockingIOError:
+            return True  # alive, with a full backlog
+        except OSError:
+            return False
+        return True
+
+
+def check_endpoint(paths: Paths, name: str) -> str:
+    """The endpoint of a socket, or StoreError when its folder is somebody else's: they could pose as the daemon."""
+    try:
+        facts = paths.runtime.lstat()
+    except OSError:
+        return paths.endpoint(name)
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+        raise StoreError(
+            f"`{paths.runtime}` is not a folder of yours", "set PONDER_RUNTIME_DIR to a folder that belongs to you"
+        )
+    return paths.endpoint(name)
+
+
+class Client:
+    """One program's line to the daemon. Not for several threads at once.
+
+    `timeout_s` is how long an ask tries in all. An ask fails at once with NoDaemon when nobody listens at the socket.
+    """
+
+    def __init__(self, paths: Paths, timeout_s: float = 5.0) -> None:
+        self.paths = paths
+        self.timeout_s = timeout_s
+        self._context = zmq.Context()
+        self._ctl: zmq.Socket[bytes] | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the sockets; what was accepted stays accepted."""
+        self._hang_up()
+        self._context.destroy(linger=0)
+
+    def ask(self, request: wire.Request, reply_type: type[R]) -> R:
+        """The daemon's reply, or what its Refusal stands for.
+
+        Raises NoDaemon when nobody answers in `timeout_s`; an acting request may then have been accepted, which
+        `GetCommand` tells.
+        """
+        return self._ask(wire.Ask(wire.new_id(), wire.PROTOCOL, request), reply_type)
+
+    def command(self, request: wire.Request) -> wire.Accepted:
+        """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
+        return self.ask(request, wire.Accepted)
+
+    def wait_for_command(self, command: str, timeout_s: float) -> wire.CommandStatus:
+        """The command's status as soon as it is applied or refused; raises TimedOut when it is still only accepted."""
+        deadline = time.monotonic() + timeout_s
+        with self._subscribe(wire.BELL_TOPIC) as feed:
+            while True:
+                status = self.ask(wire.GetCommand(command), wire.CommandStatus)
+                if status.state is not wire.CommandState.ACCEPTED:
+                    return status
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise TimedOut(
+                        f"`{status.verb}` was accepted and not yet applied after {timeout_s:g} s",
+                        f"it will be tried at the next step boundary; `ponder follow {status.run}` shows when",
+                    )
+                _wait_for_bell(feed, None, min(left_s, 0.5))
+
+    def follow(
+        self,
+        run: str | None,
+        after: int,
+        stop: Callable[[], bool] = lambda: False,
+        patience_s: float = 30.0,
+    ) -> Iterator[StoredEvent]:
+        """Every durable event after the id `after`, of one run or (None) of all, in order, none missing, none twice.
+
+        Ends when `stop()` is true, which is asked between pages and about twice a second. A daemon that is away for
+        longer than `patience_s` raises NoDaemon.
+        """
+        heard = time.monotonic()
+        with self._subscribe(wire.BELL_TOPIC) as feed:
+            while not stop():
+                try:
+                    page = self.ask(wire.GetEvents(after=after, run=run), wire.Events)
+                except NoDaemon:
+                    if time.monotonic() - heard > patience_s:
+                        raise
+                    _wait_for_bell(feed, None, 0.2)
+                    continue
+                heard = time.monotonic()
+                for event in page.events:
+                    after = event.id
+                    yield event
+                quiet_since = time.monotonic()
+                while not page.events and not stop() and time.monotonic() - quiet_since < QUIET_S:
+                    if _wait_for_bell(feed, page.head, 0.5):
+                        break
+
+    def live(self, run: str | None, stop: Callable[[], bool] = lambda: False) -> Iterator[wire.Live]:
+        """Passing events of the run of exactly this name, or (None) of all, from now on, until `stop()`."""
+        topic = wire.LIVE_TOPIC + (run or "").encode()
+        with self._subscribe(topic) as feed:
+            while not stop():
+                if not feed.poll(500):
+                    continue
+                message = read_feed(feed.recv_multipart())
+                if isinstance(message, wire.Live) and run in (None, message.run):
+                    yield message
+
+    def _ask(self, ask: wire.Ask, reply_type: type[R]) -> R:
+        endpoint = check_endpoint(self.paths, "ctl")
+        if not is_listening(self.paths.socket("ctl")):
+            self._hang_up()
+            raise NoDaemon(f"no daemon serves `{self.paths.home}`", NO_DAEMON_HINT)
+        data = wire.encode(ask)
+        deadline = time.monotonic() + self.timeout_s
+        tries = 0
+        while time.monotonic() < deadline:
+            if self._ctl is None:
+                self._ctl = self._connect(zmq.DEALER, endpoint)
+            self._ctl.send(data)
+            wait_s = TRY_WAITS_S[min(tries, len(TRY_WAITS_S) - 1)]
+            answer = _receive(self._ctl, ask.id, min(deadline, time.monotonic() + wait_s))
+            if answer is not None:
+                return read_answer(answer, reply_type)
+            self._hang_up()
+            tries += 1
+        raise NoDaemon(f"the daemon did not answer in {self.timeout_s:g} s", f"see `{self.paths.daemon_log}`")
+
+    def _connect(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
+        fresh: zmq.Socket[bytes] = self._context.socket(kind)
+        fresh.setsockopt(zmq.LINGER, 0)
+        fresh.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
+        fresh.connect(endpoint)
+        return fresh
+
+    def _subscribe(self, topic: bytes) -> zmq.Socket[bytes]:
+        feed = self._connect(zmq.SUB, check_endpoint(self.paths, "feed"))
+        feed.setsockopt(zmq.SUBSCRIBE, topic)
+        return feed
+
+    def _hang_up(self) -> None:
+        if self._ctl is not None:
+            self._ctl.close(linger=0)
+            self._ctl = None
+
+
+def _receive(ctl: zmq.Socket[bytes], ask_id: str, deadline: float) -> wire.Answer | None:
+    """The Answer to this Ask; answers to earlier tries are dropped, rubbish raises NoDaemon."""
+    while (left_s := deadline - time.monotonic()) > 0:
+        if not ctl.poll(max(1, int(left_s * 1000))):
+            return None
+        answer = read_frame(ctl.recv())
+        if answer.id == ask_id:
+            return answer
+    return None
+
+
+def read_frame(frame: bytes) -> wire.Answer:
+    """The Answer in a frame; raises NoDaemon when it is none, which only another protocol explains."""
+    try:
+        return wire.decode_answer(frame)
+    except Exception:  # a border: msgspec raises four kinds of exception on rubbish
+        raise NoDaemon(
+            "the daemon's answer cannot be read: it is of another version",
+            "`ponder down` and `ponder up` start the daemon of this version; runs go on",
+        ) from None
+
+
+def read_feed(frames: list[bytes]) -> wire.Bell | wire.Live | None:
+    """The Bell or Live in a message of the feed; None for what this version does not know."""
+    try:
+        topic, body = frames
+        return wire.decode_bell(body) if topic == wire.BELL_TOPIC else wire.decode_live(body)
+    except Exception:  # a border: a newer daemon's passing events are no reason to stop
+        return None
+
+
+def _wait_for_bell(feed: zmq.Socket[bytes], head: int | None, timeout_s: float) -> bool:
+    """Whether a bell told, within `timeout_s`, of another head than this; any bell will do when `head` is None."""
+    if not feed.poll(max(1, int(timeout_s * 1000))):
+        return False
+    is_news = False
+    while feed.poll(0):
+        bell = read_feed(feed.recv_multipart())
+        is_news |= isinstance(bell, wire.Bell) and bell.head != head
+    return is_news
+
+
+# ---- starting the daemon
+
+
+def child_environment(paths: Paths) -> dict[str, str]:
+    """The environment for a program of ours: this home, and the same code as this process.
+
+    Children run with `-P`, which keeps a user's own `daemon/` folder off the import path; code that is used from a
+    checkout without being installed is off it too, and is named here.
+    """
+    environment = dict(os.environ)
+    environment["PONDER_HOME"] = str(paths.home)
+    environment["PONDER_RUNTIME_DIR"] = str(paths.runtime)
+    code = str(Path(__file__).resolve().parent.parent)
+    if Path(code).name not in ("site-packages", "dist-packages"):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (code, os.environ.get("PYTHONPATH", ""))))
+    return environment
+
+
+def ensure_daemon(paths: Paths, timeout_s: float = 30.0) -> None:
+    """Return when a daemon answers, starting one when nobody does; raises NoDaemon with its last words otherwise."""
+    with Client(paths) as client:
+        if _answers(client):
+            return
+        make_private_folder(paths.home)
+        started = _start_daemon(paths)
+        deadline = time.monotonic() + timeout_s
+        wait_s = 0.02
+        while time.monotonic() < deadline:
+            if is_listening(paths.socket("ctl")) and _answers(client):
+                return
+            if started.poll() not in (None, ALREADY_SERVED_EXIT_CODE):
+                break  # a loser of the race for the lock waits for the winner's answer
+            time.sleep(wait_s)
+            wait_s = min(0.1, wait_s * 1.5)
+    raise NoDaemon(f"the daemon did not start: {_last_words(paths.daemon_log)}", f"see `{paths.daemon_log}`")
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.ask(wire.GetStatus(), wire.Status)
+    except NoDaemon:
+        return False
+    return True
+
+
+def _start_daemon(paths: Paths) -> subprocess.Popen[bytes]:
+    log = os.open(paths.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        started = subprocess.Popen(
+            [sys.executable, "-P", "-m", "daemon"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            env=child_environment(paths),
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    # It outlives us; should it end before us, this thread collects it, so that no zombie stays.
+    threading.Thread(target=started.wait, name="daemon-reaper", daemon=True).start()
+    return started
+
+
+def _last_words(log: Path, lines: int = 3) -> str:
+    try:
+        tail = log.read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
+    except OSError:
+        return "it left no log"
+    return " / ".join(line.strip() for line in tail[-lines:] if line.strip()) or "it said nothing"
