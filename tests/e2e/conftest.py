@@ -1,0 +1,168 @@
+"""A whole ponder of its own for a test: a temporary home, the real command, the real daemon, a real small model.
+
+Everything started here is ended here: the daemon and the trainers by the pids that they told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar  # Any: parsed JSON output
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE_S = 90.0
+T = TypeVar("T")
+
+
+@dataclass
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Ponder:
+    """One ponder home and its commands."""
+
+    home: Path
+    runtime: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+        return (
+            kept
+            | {
+                "HOME": str(self.home.parent),
+                "PONDER_HOME": str(self.home),
+                "PONDER_RUNTIME_DIR": str(self.runtime),
+                "LANG": "C.UTF-8",
+                "OMP_NUM_THREADS": "1",
+                "HF_HUB_OFFLINE": "1",
+            }
+            | self.extra
+        )
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Start `ponder words...` and return at once."""
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "ponder.cli", *words],
+            env=self.environment,
+            cwd=self.home.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def __call__(self, *words: str, timeout_s: float = PATIENCE_S) -> Ended:
+        """Run `ponder words...` to its end."""
+        process = self.start(*words)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"ponder {' '.join(words)} did not end:\n{out}\n{err}") from None
+        return Ended(process.returncode, out, err)
+
+    def ok(self, *words: str) -> Ended:
+        """Run a command that must succeed."""
+        ended = self(*words)
+        assert ended.code == 0, f"ponder {' '.join(words)}: exit {ended.code}\n{ended.out}\n{ended.err}"
+        return ended
+
+    def run_row(self, run: str) -> dict[str, Any]:
+        """The run as `ponder show --json` tells it."""
+        row: dict[str, Any] = self.ok("show", run, "--json").json()["row"]
+        return row
+
+    def trainer_pid(self, run: str) -> int:
+        """The pid of the run's newest attempt, once it has one that lives."""
+
+        def living() -> int | None:
+            attempts = self.ok("show", run, "--json").json()["attempts"]
+            alive = [attempt["pid"] for attempt in attempts if attempt["ended_us"] is None]
+            return int(alive[-1]) if alive else None
+
+        return wait_for(living, "a living trainer")
+
+    def daemon_pid(self) -> int:
+        return int(self.ok("status", "--json").json()["pid"])
+
+    def wait_until(self, run: str, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """The run's row once `holds` is true of it."""
+        return wait_for(lambda: row if holds(row := self.run_row(run)) else None, what)
+
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """All durable events of a run that is over."""
+        return [json.loads(line) for line in self.ok("follow", run, "--after", "0", "--json").out.splitlines()]
+
+
+def wait_for(ask: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
+    """The first answer that is not None; fails with `what` after the deadline."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if (answer := ask()) is not None:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"waited {patience_s:.0f} s in vain for {what}")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def ponder(tmp_path: Path) -> Iterator[Ponder]:
+    """A ponder without a daemon yet; whatever it starts is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:  # sockets need a short path
+        own = Ponder(tmp_path / "home", Path(runtime))
+        yield own
+        own("down", "--stop-runs", timeout_s=60)
+        for record in own.home.glob("runs/*/attempt.json"):
+            pid = json.loads(record.read_text()).get("pid")
+            if pid and is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+TINY = (
+    "stage.steps=12",
+    "sampling.prompts_per_step=4",
+    "sampling.group_size=4",
+    "sampling.max_new_tokens=24",
+    "evaluation.final_problems=8",
+    "evaluation.problems=8",
+    "evaluation.every_steps=0",
+    "saving.every_steps=4",
+)
+
+
+def tiny(*more: str) -> list[str]:
+    """The words of `ponder run` for a run of seconds: the real recipe with small numbers."""
+    words = ["run", "countdown-zero", "--json"]
+    for setting in (*TINY, *more):
+        words += ["--set", setting]
+    return words
