@@ -83,9 +83,16 @@ class RunFailed(PonderError):
 
 
 class StoreError(PonderError):
-    """The store or the run folder cannot be opened or written."""
+    """The store or the run folder cannot be opened or written.
+
+    `code` is the word of the refusal that a client gets: `disk_full`, `locked`, or plain `store`.
+    """
 
     exit_code = 7
+
+    def __init__(self, message: str, hint: str = "", code: str = "store") -> None:
+        super().__init__(message, hint)
+        self.code = code
 
 
 class CheckpointError(StoreError):

@@ -112,6 +112,17 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
     entropies: bytes = b""
     """float16, little endian: entropy in nats of the distribution that each token was drawn from."""
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """What reflection did to the answer as a whole; None when it does not reflect.
+
+        `rescued` or `harmed` where any mark says so (a rescue that is then confirmed stays a rescue), else what the
+        last mark says. Both cannot be: the one needs a right final answer, the other a wrong one.
+        """
+        outcomes = [mark.outcome for mark in self.marks]
+        decisive = [outcome for outcome in outcomes if outcome in (Outcome.RESCUED, Outcome.HARMED)]
+        return (decisive or outcomes or [None])[-1]
+
 
 class RunStarted(Struct, frozen=True, tag="run_started"):
     """An attempt's trainer is ready: model loaded, checkpoint restored."""

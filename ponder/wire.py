@@ -373,7 +373,7 @@ class Sample(Struct, frozen=True, tag="sample"):
 
 class Aha(Struct, frozen=True, tag="aha"):
     counts: dict[str, int]
-    """Answers by the outcome of their last reflection, over the whole run."""
+    """Answers by what reflection did to them (`Rollout.outcome`), over the whole run."""
     rollouts: int
     first_rescue: StoredRollout | None
     traces: list[StoredRollout]
