@@ -3,7 +3,8 @@
 Three sockets, all in the runtime folder (`ponder.paths`):
 
     ctl      ROUTER   clients (DEALER) ask, one Ask frame; the daemon answers with one Answer frame of the same id
-    ingest   ROUTER   trainers (DEALER) send Hello, Batch, Beat, Passing; the daemon sends Ack, Resend, Orders, Reject
+    ingest   ROUTER   trainers (DEALER) send Hello, Batch, Beat, Passing; the daemon sends Ack, Resend, Orders, Reject,
+                         SayHello
     feed     XPUB     two frames, topic and body: `bell` with a Bell; `live.RUN` with a Live
 
 Every frame is msgpack of a tagged struct, bounded in size, checked against its type. A request that changes something
@@ -617,7 +618,11 @@ class Reject(Struct, frozen=True, tag="reject"):
     message: str
 
 
-ToTrainer = Ack | Resend | Orders | Reject
+class SayHello(Struct, frozen=True, tag="say_hello"):
+    """This daemon does not know who speaks: it is newer than the connection."""
+
+
+ToTrainer = Ack | Resend | Orders | Reject | SayHello
 
 
 _encoder = msgspec.msgpack.Encoder()
