@@ -1,7 +1,7 @@
 """The console's line to the daemon: many asks in flight at once, and the feed, on one event loop.
 
 It outlives daemons: sockets reconnect by themselves, and an ask that meets silence is sent again with the same id until
-its time is over. Deliberately left out: following without gaps, which is the console's own loop: a pull after each bell.
+its time is over. Deliberately left out: following without gaps, the console's own loop of pulls after bells.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Struct)
 
 TRY_WAITS_S = (0.5, 1.0, 2.0, 4.0)
-"""How long each try waits for its answer, the last for all later ones. A second try keeps the id: nothing is done twice."""
+"""How long each try waits for its answer, the last for all later ones. A try keeps the id: nothing is done twice."""
 
 QUIET_S = 3.0
 """A feed silent for this long is not trusted: the daemon rings once a second. The follower asks."""
