@@ -1,0 +1,99 @@
+"""When the next frame may go out: one frame in flight, the newest picture next.
+
+Each frame ends with the question "where is the cursor?" (CSI 6 n); the terminal's reply means that everything before
+it was shown. Until then nothing else is sent: what the screen wants meanwhile is only remembered, so a slow link shows
+fewer pictures and never an old one. A terminal that does not reply within `PATIENCE_S` is no longer asked and gets
+frames at a fixed rate; should the reply come after all, pacing by replies begins again.
+
+Left out on purpose: clocks, threads and writing (tui/driver.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+PATIENCE_S = 2.0
+TIMED_INTERVAL_S = 0.1
+ASK = "\x1b[6n"
+
+_REPLY = re.compile(r"\x1b\[\d{1,5};\d{1,5}R")
+_PART_OF_REPLY = re.compile(r"\x1b(?:\[(?:\d{1,5}(?:;\d{0,5})?)?)?\Z")
+
+
+@dataclass(slots=True)
+class Pacer:
+    """Decides for each wanted frame: now, or not before a moment, or when the reply comes."""
+
+    asks: bool = True
+    """Whether frames carry the question."""
+    asked_at: float | None = None
+    """When the unanswered frame went out."""
+    sent_at: float = float("-inf")
+    rtt_s: float | None = None
+    """Seconds between the last answered frame and its reply."""
+    unanswered: int = 0
+    """Replies that may still come in."""
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until a frame may be sent; 0 means now. A reply can make it 0 sooner."""
+        if self.asked_at is not None:
+            left = self.asked_at + PATIENCE_S - now
+            if left > 0:
+                return left
+            self.asked_at = None
+            self.asks = False
+        if not self.asks:
+            return max(0.0, self.sent_at + TIMED_INTERVAL_S - now)
+        return 0.0
+
+    def sent(self, now: float) -> None:
+        """A frame went out, with the question if `asks`."""
+        self.sent_at = now
+        if self.asks:
+            self.asked_at = now
+            self.unanswered += 1
+
+    def replied(self, now: float) -> None:
+        """A reply came in, late or not."""
+        self.unanswered = max(0, self.unanswered - 1)
+        self.asks = True
+        if self.asked_at is not None and not self.unanswered:
+            self.rtt_s = now - self.asked_at
+            self.asked_at = None
+
+    def restart(self) -> None:
+        """Ask again from the next frame on, whatever was asked before."""
+        self.asks = True
+        self.asked_at = None
+        self.unanswered = 0
+
+
+@dataclass(slots=True)
+class ReplyFilter:
+    """Takes the terminal's replies out of what is typed, even when one arrives in pieces.
+
+    Without it a reply cut in two by the network would be read as an Escape key and some digits.
+    """
+
+    _held: str = field(default="")
+
+    def feed(self, typed: str, *, expecting: bool) -> tuple[str, int]:
+        """Returns what is left for the keyboard, and how many replies were in it.
+
+        While a reply is expected, an end that may be the start of one is held back until more comes (or `release`).
+        """
+        text = self._held + typed
+        self._held = ""
+        rest, replies = _REPLY.subn("", text)
+        if expecting and (part := _PART_OF_REPLY.search(rest)):
+            self._held = part.group()
+            rest = rest[: part.start()]
+        return rest, replies
+
+    def release(self) -> str:
+        """Give back a held Escape, which may after all have been the key; a reply's digits stay held for its end."""
+        if len(self._held) > 2:
+            return ""
+        held, self._held = self._held, ""
+        return held
