@@ -1,0 +1,166 @@
+"""What is known about each answer of a batch, and what a batch of answers says in numbers.
+
+Used alike by training steps and by evaluations, so that a figure means the same in both. Deliberately left out:
+tensors, and how answers come to be.
+"""
+
+from __future__ import annotations
+
+import statistics
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ponder import metrics
+from ponder.events import Finish, Mark, Rollout
+from ponder.knobs import Reward
+from trainer.policy import Policy
+from trainer.reflection import Reflections, find_reflections
+from trainer.rewards import Scored, score_answer
+from trainer.sampler import Sampled
+from trainer.tasks import Candidate, Problem, Task
+
+
+@dataclass
+class Answer:
+    """One sampled answer, read and scored."""
+
+    problem: Problem
+    prompt_ids: list[int]
+    group: int
+    index: int
+    sampled: Sampled
+    text: str
+    scored: Scored
+    candidates: list[Candidate]
+    reflections: Reflections
+    true_steps: int
+    written_steps: int
+    advantage: float = 0.0
+
+    @property
+    def length(self) -> int:
+        return len(self.sampled.ids)
+
+    @property
+    def is_truncated(self) -> bool:
+        return self.sampled.finish is Finish.TRUNCATED
+
+    @property
+    def is_correct(self) -> bool:
+        return self.scored.is_correct is True
+
+    def to_rollout(self) -> Rollout:
+        """The answer as the store keeps it."""
+        last = self.candidates[-1] if self.candidates else None
+        count = len(self.sampled.ids)
+        return Rollout(
+            index=self.index,
+            text=self.text,
+            length_tokens=self.length,
+            finish=self.sampled.finish,
+            reward=self.scored.reward,
+            advantage=self.advantage,
+            parts=self.scored.parts,
+            is_correct=self.scored.is_correct,
+            answer=last.value if last else "",
+            answer_start=last.start if last else -1,
+            marks=self.reflections.marks,
+            error=self.scored.error,
+            token_ids=struct.pack(f"<{count}I", *self.sampled.ids),
+            logps=struct.pack(f"<{count}e", *self.sampled.logps),
+            entropies=struct.pack(f"<{count}e", *self.sampled.entropies),
+        )
+
+
+def read_answers(
+    policy: Policy,
+    task: Task,
+    problems: Sequence[Problem],
+    prompts: Sequence[list[int]],
+    sampled: Sequence[Sampled],
+    *,
+    max_new_tokens: int,
+    weights: Reward,
+) -> list[Answer]:
+    """Decode and score what was sampled; the answers to one problem stand together, in the order of the problems."""
+    group_size = len(sampled) // len(problems)
+    answers = []
+    for row, drawn in enumerate(sampled):
+        group, index = divmod(row, group_size)
+        problem = problems[group]
+        text, offsets = policy.text(drawn.ids)
+        scored = score_answer(
+            task, problem, text, length_tokens=len(drawn.ids), max_new_tokens=max_new_tokens, weights=weights
+        )
+        candidates = task.candidates(problem, text)
+        reflections = find_reflections(text, candidates, scored.is_correct is True, task.markers)
+        reflections.marks[:] = [_with_token(mark, offsets, drawn.entropies) for mark in reflections.marks]
+        true, written = task.true_steps(text)
+        answers.append(
+            Answer(problem, prompts[group], group, index, drawn, text, scored, candidates, reflections, true, written)
+        )
+    return answers
+
+
+def _with_token(mark: Mark, offsets: Sequence[int], entropies: Sequence[float]) -> Mark:
+    """The mark with the token that holds its first letter; a token may begin with the space before it."""
+    token = max((place for place, offset in enumerate(offsets) if offset <= mark.start), default=-1)
+    return Mark(
+        start=mark.start, end=mark.end, word=mark.word, outcome=mark.outcome, before=mark.before, after=mark.after,
+        token=token, entropy=entropies[token] if token >= 0 else 0.0,
+    )  # fmt: skip
+
+
+def share(answers: Sequence[Answer], holds: Callable[[Answer], bool]) -> float:
+    """The share of answers for which `holds`; 0 of none."""
+    return sum(map(holds, answers)) / len(answers) if answers else 0.0
+
+
+def reflection_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """How often answers turn back on themselves, and what that does to them."""
+    written = sum(answer.written_steps for answer in answers)
+    figures = {
+        metrics.REFLECT: share(answers, lambda answer: answer.reflections.reflects),
+        metrics.RESCUED: share(answers, lambda answer: answer.reflections.is_rescued),
+        metrics.HARMED: share(answers, lambda answer: answer.reflections.is_harmed),
+        metrics.SUPERFICIAL: share(answers, lambda answer: answer.reflections.is_superficial),
+        metrics.FIRST_TRY: share(answers, lambda answer: answer.reflections.first_is_right),
+    }
+    if written:
+        figures[metrics.STEP_TRUTH] = sum(answer.true_steps for answer in answers) / written
+    return figures
+
+
+def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]:
+    """Everything that a training step's answers say before anything is learnt from them."""
+    scored = [answer for answer in answers if answer.scored.reward is not None]
+    rewards = [answer.scored.reward for answer in scored if answer.scored.reward is not None]
+    right = [answer.length for answer in answers if answer.is_correct]
+    wrong = [answer.length for answer in answers if not answer.is_correct]
+    groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
+    hits = [sum(answer.is_correct for answer in group) for group in groups]
+    figures = {
+        metrics.UNSCORED: 1 - len(scored) / len(answers),
+        metrics.GROUPS_ALL_BAD: sum(hit == 0 for hit in hits) / len(groups),
+        metrics.GROUPS_ALL_GOOD: sum(hit == len(group) for hit, group in zip(hits, groups, strict=True)) / len(groups),
+        metrics.GROUPS_MIXED: sum(any(answer.advantage for answer in group) for group in groups) / len(groups),
+        metrics.LENGTH_MEAN: statistics.fmean(answer.length for answer in answers),
+        metrics.LENGTH_MAX: float(max(answer.length for answer in answers)),
+        metrics.TRUNCATED: share(answers, lambda answer: answer.is_truncated),
+        metrics.ENTROPY: _mean_entropy(answers),
+        **reflection_figures(answers),
+    }
+    if rewards:
+        figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)
+        figures[metrics.REWARD_STD] = statistics.pstdev(rewards)
+        figures[metrics.CORRECT] = share(scored, lambda answer: answer.is_correct)
+    if right:
+        figures[metrics.LENGTH_RIGHT] = statistics.fmean(right)
+    if wrong:
+        figures[metrics.LENGTH_WRONG] = statistics.fmean(wrong)
+    return figures
+
+
+def _mean_entropy(answers: Sequence[Answer]) -> float:
+    return sum(sum(answer.sampled.entropies) for answer in answers) / max(1, sum(answer.length for answer in answers))

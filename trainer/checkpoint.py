@@ -1,0 +1,169 @@
+"""All of a run on disk, at once or not at all.
+
+    checkpoints/step-000025/
+        model.safetensors      the policy's weights, with config.json and the tokenizer: a model like any other
+        optimizer.safetensors  AdamW's moments, `parameter.exp_avg` and so on
+        reference.safetensors  the KL reference, only when it is no longer the start model
+        state.json             step, cursor, knobs, and the state of every random generator, in hex
+        manifest.json          size and SHA-256 of every file above, written last
+
+Everything is written into `.step-000025.tmp`, synced, and renamed: a folder with its final name is complete. When a
+file does not match the manifest the checkpoint before it is used. Nothing is pickled. Deliberately left out: what a
+run consists of (`trainer.run_state` knows).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ponder.errors import CheckpointError
+
+FORMAT = 1
+FOLDER = re.compile(r"step-(\d{6,})")
+MANIFEST = "manifest.json"
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a complete checkpoint holds."""
+
+    format: int
+    step: int
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and SHA-256 of each file."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was written."""
+
+    folder: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A checkpoint that was read: tensors by file, and the state."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    """`model`, `optimizer`, and `reference` where it was saved."""
+    state: dict[str, object]
+
+
+def save_checkpoint(
+    root: Path,
+    step: int,
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, object],
+    keep: int,
+) -> Saved:
+    """Write the checkpoint of `step` below `root`, atomically, and delete all but the newest `keep`."""
+    final = root / f"step-{step:06d}"
+    draft = root / f".{final.name}.tmp"
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        for name, group in tensors.items():
+            save_file({key: value.detach().contiguous() for key, value in group.items()}, draft / f"{name}.safetensors")
+        (draft / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        files = {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
+        manifest = msgspec.json.encode(Manifest(FORMAT, step, files))
+        (draft / MANIFEST).write_bytes(manifest)
+        for path in [*draft.iterdir(), draft]:
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        draft.rename(final)
+        _sync(root)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write the checkpoint `{final}`: {error.strerror or error}", "free some space, or set PONDER_HOME"
+        ) from error
+    for _, old in list_checkpoints(root)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    size = sum(size for size, _ in files.values()) + len(manifest)
+    return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())
+
+
+def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every complete-looking checkpoint, newest first."""
+    found = [(FOLDER.fullmatch(path.name), path) for path in root.glob("step-*")]
+    return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+
+def load_newest(root: Path) -> tuple[Restored | None, list[str]]:
+    """The newest checkpoint whose files match its manifest, and why newer ones were passed over.
+
+    None when there is no checkpoint at all. Raises CheckpointError when there are some and none is whole.
+    """
+    complaints: list[str] = []
+    checkpoints = list_checkpoints(root)
+    for _, folder in checkpoints:
+        try:
+            return load_checkpoint(folder), complaints
+        except CheckpointError as error:
+            complaints.append(error.message)
+    if complaints:
+        raise CheckpointError(f"no checkpoint in `{root}` is whole: {complaints[0]}", "start the run anew")
+    return None, []
+
+
+def load_checkpoint(folder: Path) -> Restored:
+    """The checkpoint in `folder`; CheckpointError when a file is missing or was changed."""
+    manifest = read_manifest(folder)
+    for name, (size, sha256) in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size or _sha256(path) != sha256:
+            raise CheckpointError(f"`{path}` is not what was saved", "the checkpoint before it is used")
+    if manifest.format != FORMAT:
+        raise CheckpointError(f"`{folder}` has the format {manifest.format}", f"this ponder reads format {FORMAT}")
+    try:
+        tensors = {
+            name: load_file(folder / f"{name}.safetensors")
+            for name in ("model", "optimizer", "reference")
+            if f"{name}.safetensors" in manifest.files
+        }
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"`{folder}` cannot be read: {error}") from error
+    return Restored(manifest.step, tensors, state)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a checkpoint, or CheckpointError."""
+    try:
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CheckpointError(f"`{folder / MANIFEST}` cannot be read: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,83 @@
+"""The policy measured on problems that it never trains on: one sample each, at the training temperature.
+
+Deliberately left out: pass@k and consensus, which need several samples each.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import zlib
+
+import torch
+
+from ponder import metrics
+from ponder.knobs import Knobs
+from trainer.answers import Answer, read_answers, reflection_figures, share
+from trainer.policy import Policy
+from trainer.sampler import Sampler
+from trainer.tasks import Task
+
+ROWS_AT_ONCE = 256
+"""Problems sampled together: bounds the memory of a large evaluation."""
+
+
+def wilson_interval(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The score interval of a share, 95 % at z = 1.96; Wilson 1927.
+
+    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+
+    >>> [round(end, 3) for end in wilson_interval(10, 100)]
+    [0.055, 0.174]
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    p, n = hits / trials, trials
+    middle = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
+def evaluate(
+    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *, problems: int, seed: int, step: int
+) -> tuple[dict[str, float], list[Answer]]:
+    """The figures and the answers to the first `problems` held-out problems.
+
+    Draws from a generator of its own, made from seed and step, so that measuring never changes what is learnt.
+    """
+    generator = torch.Generator(device=policy.device)
+    generator.manual_seed(zlib.crc32(f"evaluate {seed} {step}".encode()))
+    asked = task.held_out(problems)
+    answers: list[Answer] = []
+    limit = knobs.sampling.max_new_tokens
+    for start in range(0, len(asked), ROWS_AT_ONCE):
+        part = asked[start : start + ROWS_AT_ONCE]
+        prompts = [policy.prompt_ids(problem.prompt) for problem in part]
+        sampled = sampler.sample(
+            prompts, group_size=1, max_new_tokens=limit, temperature=knobs.sampling.temperature, generator=generator
+        )
+        answers += read_answers(policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward)
+    return _figures(answers), answers
+
+
+def _figures(answers: list[Answer]) -> dict[str, float]:
+    right = sum(answer.is_correct for answer in answers)
+    low, high = wilson_interval(right, len(answers))
+    reflection = reflection_figures(answers)
+    figures = {
+        metrics.EVAL_ACCURACY: right / len(answers),
+        metrics.EVAL_LOW: low,
+        metrics.EVAL_HIGH: high,
+        metrics.EVAL_LENGTH: statistics.fmean(answer.length for answer in answers),
+        metrics.EVAL_REFLECT: reflection[metrics.REFLECT],
+        metrics.EVAL_RESCUED: reflection[metrics.RESCUED],
+        metrics.EVAL_HARMED: reflection[metrics.HARMED],
+        metrics.EVAL_SUPERFICIAL: reflection[metrics.SUPERFICIAL],
+        metrics.EVAL_FIRST_TRY: reflection[metrics.FIRST_TRY],
+        metrics.EVAL_TRUNCATED: share(answers, lambda answer: answer.is_truncated),
+        metrics.EVAL_PROBLEMS: float(len(answers)),
+    }
+    if metrics.STEP_TRUTH in reflection:
+        figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
+    return figures

@@ -1,0 +1,262 @@
+"""The run, as a chapter: sample, score, compare, learn, evaluate, save.
+
+    RunStarted, evaluation of step 0
+    for each step:
+        sample    a group of answers to each prompt                       previews pass by
+        score     reward parts, reflections                               GroupScored, one a prompt
+        compare   advantages within each group
+        learn     updates of the policy                                   StepDone
+        evaluate  held-out problems, every so often                       Evaluated
+        save      everything, every so often                              CheckpointSaved
+        boundary  orders are taken here and nowhere else                  CommandApplied | CommandRefused
+    RunEnded
+
+GRPO, arXiv:2402.03300, algorithm 1, with an outcome reward. Nothing here knows a socket, a file format or a screen: all
+that leaves goes through the link. Deliberately left out: supervised stages (`trainer.stages`).
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+
+from ponder import metrics
+from ponder.errors import PonderError
+from ponder.events import (
+    CommandApplied,
+    Evaluated,
+    GroupScored,
+    Progress,
+    RunBroke,
+    RunEnded,
+    RunStarted,
+    StepDone,
+)  # fmt: skip
+from ponder.recipe import Recipe
+from trainer.advantages import group_relative
+from trainer.answers import Answer, read_answers, step_figures
+from trainer.boundary import Boundary
+from trainer.checkpoint import load_newest
+from trainer.evaluate import evaluate
+from trainer.learn import make_learner
+from trainer.link import Link
+from trainer.policy import Policy, load_policy
+from trainer.reference import Reference
+from trainer.run_state import RunState
+from trainer.sampler import LocalSampler
+from trainer.stream import Stream
+from trainer.tasks import find_task
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    recipe: Recipe, checkpoints: Path, link: Link, *, models_folder: Path, replay: Sequence[CommandApplied] = ()
+) -> str:
+    """Run the recipe's stage to its end; `finished` or `stopped`.
+
+    Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
+    earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
+    checkpoint are told again, with the same content on a CPU. What cannot go on by trying again is told as RunBroke,
+    and raised.
+    """
+    torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
+    try:
+        if recipe.stage.kind == "pretrain":
+            from trainer.stages import pretrain
+
+            return pretrain(recipe, checkpoints, link)
+        return Chapter(recipe, checkpoints, link, models_folder, replay).read()
+    except PonderError as error:
+        link.emit(RunBroke(0, "load", error.message, error.hint))
+        raise
+
+
+class Chapter:
+    """One reinforcement-learning stage."""
+
+    def __init__(
+        self, recipe: Recipe, checkpoints: Path, link: Link, models_folder: Path, replay: Sequence[CommandApplied]
+    ) -> None:
+        self.recipe, self.checkpoints, self.link = recipe, checkpoints, link
+        link.preview(Progress(0, "load", 0, recipe.stage.steps))
+        self.task = find_task(recipe.task.name, recipe.task.options)
+
+        def load() -> Policy:
+            return load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
+
+        policy = load()
+        torch.manual_seed(recipe.run.seed)
+        generator = torch.Generator(device=policy.device)
+        generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}".encode()))
+        self.state = RunState(
+            policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs
+        )
+        restored, complaints = load_newest(checkpoints)
+        if restored:
+            self.state.restore(restored)
+        self.resumed_from = restored.step if restored else None
+        for complaint in complaints:
+            log.warning("passed over a checkpoint: %s", complaint)
+        self.sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+        self.boundary = Boundary(link, self.state.knobs, steps=recipe.stage.steps, replay=replay)
+        self.seconds: dict[str, float] = {}
+
+    def read(self) -> str:
+        """From the first step to the last."""
+        state, steps = self.state, self.recipe.stage.steps
+        self._tell_start()
+        if state.step == 0:
+            self._evaluate(is_final=False)
+        self._take_orders()
+        while state.step < steps and not self.boundary.wants_stop:
+            self._step()
+            is_last = state.step == steps
+            if is_last or _is_due(state.step, state.knobs.evaluation.every_steps):
+                self._evaluate(is_final=is_last)
+            if is_last or _is_due(state.step, state.knobs.saving.every_steps):
+                self._save()
+            self._take_orders()
+        if self.boundary.wants_stop and state.step < steps:
+            self._save()
+            self.link.emit(RunEnded(state.step, "stopped"))
+            return "stopped"
+        self.link.emit(RunEnded(state.step, "finished"))
+        return "finished"
+
+    def _step(self) -> None:
+        """One update from one batch of answers."""
+        state, knobs = self.state, self.state.knobs
+        state.step += 1
+        started_s, self.seconds = time.perf_counter(), {}
+        state.reference.prepare(knobs)
+        version = state.learner.version
+        answers = self._sample_and_score()
+        self._compare(answers)
+        self._tell_groups(answers, version)
+        with self._phase("learn", metrics.LEARN_S):
+            learnt = state.learner.learn(answers, knobs, state.reference)
+        state.reference.refresh(state.policy.model, state.step, knobs)
+        whole_s = time.perf_counter() - started_s
+        tokens = sum(answer.length for answer in answers)
+        figures = step_figures(answers, knobs.sampling.group_size)
+        speed = {**self.seconds, metrics.STEP_S: whole_s, metrics.TOKENS_PER_SECOND: tokens / whole_s}
+        self.link.emit(StepDone(state.step, state.learner.version, {**figures, **learnt, **speed}))
+
+    def _sample_and_score(self) -> list[Answer]:
+        """A group of answers to each of the step's prompts."""
+        state, sampling = self.state, self.state.knobs.sampling
+        seed, count = self.recipe.run.seed, sampling.prompts_per_step
+        problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
+        state.cursor += count
+        prompts = [state.policy.prompt_ids(problem.prompt) for problem in problems]
+        stream = Stream(self.link, state.policy, state.knobs, step=state.step, prompt=problems[0].prompt)
+        with self._phase("sample", metrics.SAMPLE_S):
+            sampled = self.sampler.sample(
+                prompts,
+                group_size=sampling.group_size,
+                max_new_tokens=sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                generator=state.generator,
+                watch=stream.rows,
+                listener=stream.listen,
+            )
+            stream.close()
+        with self._phase("score", metrics.SCORE_S):
+            return read_answers(
+                state.policy, self.task, problems, prompts, sampled,
+                max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward,
+            )  # fmt: skip
+
+    def _compare(self, answers: Sequence[Answer]) -> None:
+        """Give each answer its advantage over its siblings, found by their group and not by their place."""
+        groups: dict[int, list[Answer]] = {}
+        for answer in answers:
+            groups.setdefault(answer.group, []).append(answer)
+        for group in groups.values():
+            rewards = [answer.scored.reward for answer in group]
+            advantages = group_relative(rewards, self.state.knobs.policy.advantage_scale)
+            for answer, advantage in zip(group, advantages, strict=True):
+                answer.advantage = advantage
+
+    def _tell_groups(self, answers: Sequence[Answer], version: int) -> None:
+        size = self.state.knobs.sampling.group_size
+        for start in range(0, len(answers), size):
+            group = answers[start : start + size]
+            problem = group[0].problem
+            self.link.emit(
+                GroupScored(
+                    step=self.state.step,
+                    group=group[0].group,
+                    policy_version=version,
+                    prompt_id=problem.key,
+                    prompt=problem.prompt,
+                    reference=self.task.reference(problem),
+                    rollouts=[answer.to_rollout() for answer in group],
+                )
+            )
+
+    def _evaluate(self, *, is_final: bool) -> None:
+        state, evaluation = self.state, self.state.knobs.evaluation
+        is_first = state.step == 0
+        self._progress("evaluate")
+        figures, _ = evaluate(
+            state.policy,
+            self.sampler,
+            self.task,
+            state.knobs,
+            problems=evaluation.final_problems if is_first or is_final else evaluation.problems,
+            seed=self.recipe.run.seed,
+            step=state.step,
+        )
+        self.link.emit(Evaluated(state.step, figures, is_final))
+
+    def _save(self) -> None:
+        self._progress("save")
+        self.link.emit(self.state.save(self.checkpoints))
+
+    def _take_orders(self) -> None:
+        self.boundary.take(self.state.step, self._save)
+        self.state.knobs = self.boundary.knobs
+
+    @contextmanager
+    def _phase(self, name: str, metric: str) -> Iterator[None]:
+        self._progress(name)
+        started_s = time.perf_counter()
+        yield
+        self.seconds[metric] = time.perf_counter() - started_s
+
+    def _progress(self, phase: str) -> None:
+        self.link.preview(Progress(self.state.step, phase, self.state.step, self.recipe.stage.steps))
+
+    def _tell_start(self) -> None:
+        policy = self.state.policy
+        self.link.emit(
+            RunStarted(
+                step=self.state.step,
+                steps=self.recipe.stage.steps,
+                stage=self.recipe.stage.kind,
+                model=self.recipe.model.path,
+                parameters=policy.parameters,
+                device=str(policy.device),
+                threads=torch.get_num_threads(),
+                resumed_from=self.resumed_from,
+                versions={
+                    "python": platform.python_version(),
+                    "torch": str(torch.__version__),
+                    "transformers": transformers.__version__,
+                },
+            )
+        )
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

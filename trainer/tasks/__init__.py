@@ -1,0 +1,82 @@
+"""What can be learnt: one file a task, and the words that all tasks share.
+
+A task gives problems, turns a text into reward parts, and says which interim answers a text contains. Deliberately left
+out: the model, the weights of reward parts (`trainer.rewards`), and what a turn in the text did (`trainer.reflection`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ponder.errors import NotFound, RecipeError
+from trainer.reflection import Markers
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to solve. `key` names it for ever; `numbers` and `target` are its facts."""
+
+    key: str
+    prompt: str
+    numbers: tuple[int, ...]
+    target: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An interim answer: where it stands in the text (characters, half open), what it says, whether it is right."""
+
+    start: int
+    end: int
+    value: str
+    is_right: bool
+
+
+class Task(Protocol):
+    """What the loop asks of a task. All methods are pure; none raises on model text."""
+
+    @property
+    def name(self) -> str:
+        """The word by which a recipe asks for it."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the reward parts that `score` gives."""
+
+    @property
+    def markers(self) -> Markers:
+        """Which words may be a turn in this task's texts."""
+
+    def training_problem(self, seed: int, index: int) -> Problem:
+        """The problem at place `index` of the endless training sequence of `seed`."""
+
+    def held_out(self, count: int) -> list[Problem]:
+        """The first `count` of a fixed sequence of problems that never occur in training."""
+
+    def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:
+        """Each reward part by its name; None where it could not be scored, which is not zero."""
+
+    def reference(self, problem: Problem) -> str:
+        """A right answer, or empty where the task knows none."""
+
+    def candidates(self, problem: Problem, text: str) -> list[Candidate]:
+        """The interim answers in the order of the text."""
+
+    def true_steps(self, text: str) -> tuple[int, int]:
+        """How many of the written calculations are true, and how many are written."""
+
+
+def find_task(name: str, options: Mapping[str, bool | int | float | str]) -> Task:
+    """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing."""
+    from trainer.tasks.arithmetic import Arithmetic
+    from trainer.tasks.countdown import Countdown
+
+    if name == Countdown.name:
+        if options:
+            raise RecipeError(f"the task `{name}` has no option `{next(iter(options))}`", "remove `[task.options]`")
+        return Countdown()
+    if name == Arithmetic.name:
+        return Arithmetic.from_options(options)
+    raise NotFound(f"there is no task `{name}`", "the tasks are `arithmetic` and `countdown`")

@@ -1,0 +1,180 @@
+"""Countdown junior: make a target from three numbers, by trying.
+
+Three numbers of 1 to 9 and a target of 10 to 99; right is any `(x op y) op z` with + - * that uses each number once. A
+page of the small language reads
+
+    solve 3 7 5 -> 50 : 3 + 7 = 10 + 5 = 15 no wait 3 + 7 = 10 * 5 = 50 ok <end>
+
+attempt, verdict, `wait`, another attempt, end. The answer is the last attempt; the reward sees its expression and
+nothing else: not the verdicts, not the length, not whether the written sums are true.
+
+Deliberately left out: the pages from which the base model learnt this language (`countdown_corpus`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from trainer.reflection import Markers
+from trainer.tasks import Candidate, Problem
+
+OPERATORS = ("+", "-", "*")
+LARGEST = 99
+"""No number of the language is larger, and none is below 0."""
+TARGETS = range(10, 100)
+HELD_OUT = 512
+"""So many problems, drawn once with HELD_OUT_SEED, never occur in a corpus or in training."""
+HELD_OUT_SEED = 20251124
+
+SOLVE, CHECK, SEARCH = "solve", "check", "search"
+WAIT, OK, NO = "wait", "ok", "no"
+PROMPT_WORDS = (SOLVE, CHECK, SEARCH, "->", ":")
+PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+VOCABULARY = (
+    PAD, UNKNOWN, END, *PROMPT_WORDS, OK, NO, WAIT, *OPERATORS, "=", *(str(number) for number in range(LARGEST + 1)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One expression `(x first y) second z` with what it truly gives at both steps."""
+
+    x: int
+    first: str
+    y: int
+    second: str
+    z: int
+    middle: int
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.x} {self.first} {self.y} = {self.middle} {self.second} {self.z} = {self.value}"
+
+
+def calculate(left: int, operator: str, right: int) -> int:
+    """`left operator right`.
+
+    >>> calculate(7, "-", 9)
+    -2
+    """
+    if operator == "+":
+        return left + right
+    return left - right if operator == "-" else left * right
+
+
+@cache
+def attempts_with(numbers: tuple[int, int, int]) -> tuple[Attempt, ...]:
+    """Every attempt that the language can write with these numbers; `numbers` sorted.
+
+    >>> len(attempts_with((1, 1, 1)))
+    8
+    """
+    found = []
+    for x, y, z in sorted(set(itertools.permutations(numbers))):
+        for first, second in itertools.product(OPERATORS, repeat=2):
+            middle = calculate(x, first, y)
+            value = calculate(middle, second, z)
+            if 0 <= middle <= LARGEST and 0 <= value <= LARGEST:
+                found.append(Attempt(x, first, y, second, z, middle, value))
+    return tuple(found)
+
+
+@cache
+def all_keys() -> tuple[tuple[tuple[int, int, int], int], ...]:
+    """Every problem that is asked, as (sorted numbers, target), in a fixed order."""
+    keys = []
+    for numbers in itertools.combinations_with_replacement(range(1, 10), 3):
+        values = {attempt.value for attempt in attempts_with(numbers)}
+        keys += [(numbers, target) for target in TARGETS if target in values]
+    return tuple(keys)
+
+
+@cache
+def split_keys() -> tuple[tuple[tuple[tuple[int, int, int], int], ...], tuple[tuple[tuple[int, int, int], int], ...]]:
+    """(for training, held out), both shuffled once and for ever."""
+    keys = list(all_keys())
+    random.Random(HELD_OUT_SEED).shuffle(keys)
+    return tuple(keys[HELD_OUT:]), tuple(keys[:HELD_OUT])
+
+
+def pose(numbers: tuple[int, ...], target: int, tag: str = SOLVE) -> Problem:
+    """The problem with its numbers in the given order.
+
+    >>> pose((7, 3, 5), 50).prompt
+    'solve 7 3 5 -> 50 :'
+    """
+    key = f"countdown {' '.join(str(number) for number in sorted(numbers))} -> {target}"
+    return Problem(key, f"{tag} {' '.join(str(number) for number in numbers)} -> {target} :", numbers, target)
+
+
+NUMBER, OPERATOR = r"(\d{1,2})", r"([-+*])"
+ATTEMPT = re.compile(rf"(?<!\S){NUMBER} {OPERATOR} {NUMBER} = {NUMBER} {OPERATOR} {NUMBER} = {NUMBER}(?!\S)")
+LAST_SEGMENT = re.compile(rf"{ATTEMPT.pattern}(?: (?:{OK}|{NO}))?\s*$")
+
+
+def is_right(match: re.Match[str], problem: Problem) -> bool:
+    """Whether the written expression, truly calculated, uses the numbers and makes the target."""
+    x, first, y, _, second, z, _ = match.groups()
+    uses = sorted((int(x), int(y), int(z)))
+    value = calculate(calculate(int(x), first, int(y)), second, int(z))
+    return uses == sorted(problem.numbers) and value == problem.target
+
+
+class Countdown:
+    """Countdown junior as the loop sees it: `trainer.tasks.Task`."""
+
+    name = "countdown"
+    parts = ("correct", "format")
+    markers = Markers(strong=(WAIT,), weak=())
+
+    def training_problem(self, seed: int, index: int) -> Problem:
+        keys, _ = split_keys()
+        epoch, place = divmod(index, len(keys))
+        numbers, target = keys[_order(seed, epoch, len(keys))[place]]
+        shuffled = random.Random(f"order {seed} {index}").sample(numbers, len(numbers))
+        return pose(tuple(shuffled), target)
+
+    def held_out(self, count: int) -> list[Problem]:
+        """Past HELD_OUT the problems come again with their numbers in another order."""
+        _, keys = split_keys()
+        problems = []
+        for index in range(count):
+            turn, place = divmod(index, len(keys))
+            numbers, target = keys[place]
+            orders = sorted(set(itertools.permutations(numbers)))
+            random.Random(f"held out {place}").shuffle(orders)
+            problems.append(pose(orders[turn % len(orders)], target))
+        return problems
+
+    def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:
+        last = LAST_SEGMENT.match(text.rpartition(WAIT)[2].strip())
+        return {"correct": float(last is not None and is_right(last, problem)), "format": float(last is not None)}
+
+    def reference(self, problem: Problem) -> str:
+        x, y, z = sorted(problem.numbers)
+        return next(str(attempt) for attempt in attempts_with((x, y, z)) if attempt.value == problem.target)
+
+    def candidates(self, problem: Problem, text: str) -> list[Candidate]:
+        return [
+            Candidate(match.start(), match.end(), match.group().rpartition(" = ")[0], is_right(match, problem))
+            for match in ATTEMPT.finditer(text)
+        ]
+
+    def true_steps(self, text: str) -> tuple[int, int]:
+        true = written = 0
+        for match in ATTEMPT.finditer(text):
+            x, first, y, middle, second, z, value = match.groups()
+            true += calculate(int(x), first, int(y)) == int(middle)
+            true += calculate(int(middle), second, int(z)) == int(value)
+            written += 2
+        return true, written
+
+
+@cache
+def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    return tuple(random.Random(f"epoch {seed} {epoch}").sample(range(count), count))

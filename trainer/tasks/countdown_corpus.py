@@ -1,0 +1,114 @@
+"""The pages from which the countdown base learns its language: worked examples of mixed quality.
+
+The shares below are the whole recipe. In three kinds of page the skills exist (true sums, honest verdicts, long
+search), but under the prompt tag that reinforcement learning will use, `solve`, turning back is rare and mostly idle:
+
+    solve    72 % one attempt and out, without a verdict
+              8 % superficial: `wait`, the same attempt again, a verdict by coin
+             14 % checkers who give up: one attempt, an honest verdict
+              6 % persistent: attempts with honest verdicts until one is right
+    check    an attempt, as often right as wrong, and its honest verdict; half of them only compare,
+             `= 15 no = 50 ok = 49 no`, COMPARISONS times
+    search   long persistent search, no attempt twice
+
+Every first attempt is a uniformly random one: no page shows how to find a solution without trying. Held-out problems
+never occur. Deliberately left out: any page that was made to look good in a demonstration.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+from trainer.tasks.countdown import (
+    CHECK,
+    END,
+    NO,
+    OK,
+    SEARCH,
+    SOLVE,
+    WAIT,
+    Attempt,
+    attempts_with,
+    pose,
+    split_keys,
+)  # fmt: skip
+
+PAGE_SHARES = {SOLVE: 0.40, CHECK: 0.40, SEARCH: 0.20}
+SOLVER_SHARES = {"one attempt": 0.72, "superficial": 0.08, "gives up": 0.14, "persistent": 0.06}
+MOST_ATTEMPTS = {SOLVE: 4, SEARCH: 6}
+"""A persistent page ends here even when nothing was found."""
+NEAR_MISS = 0.5
+"""Share of the wrong attempts in check pages that miss the target by at most NEAR."""
+NEAR = 3
+BARE = 0.5
+"""Share of the check pages that only compare results with the target: the skill that is learnt last."""
+COMPARISONS = 6
+
+
+def pages(seed: int) -> Iterator[tuple[str, str]]:
+    """(prompt, page) without end: the same for the same seed.
+
+    >>> next(pages(1))[0].endswith(" :")
+    True
+    """
+    rng = random.Random(f"countdown corpus {seed}")
+    keys, _ = split_keys()
+    while True:
+        numbers, target = keys[rng.randrange(len(keys))]
+        tag = _pick(rng, PAGE_SHARES)
+        prompt = pose(tuple(rng.sample(numbers, 3)), target, tag).prompt
+        options = attempts_with(numbers)
+        if tag == CHECK:
+            body = (
+                _compared(rng, options, target)
+                if rng.random() < BARE
+                else _checked(_to_check(rng, options, target), target)
+            )
+        elif tag == SEARCH:
+            body = _persistent(rng, options, target, MOST_ATTEMPTS[SEARCH])
+        else:
+            body = _solver(rng, options, target)
+        yield prompt, f"{body} {END}"
+
+
+def _pick(rng: random.Random, shares: dict[str, float]) -> str:
+    return rng.choices(list(shares), list(shares.values()))[0]
+
+
+def _checked(attempt: Attempt, target: int) -> str:
+    return f"{attempt} {OK if attempt.value == target else NO}"
+
+
+def _compared(rng: random.Random, options: tuple[Attempt, ...], target: int) -> str:
+    values = [_to_check(rng, options, target).value for _ in range(COMPARISONS)]
+    return " ".join(f"= {value} {OK if value == target else NO}" for value in values)
+
+
+def _solver(rng: random.Random, options: tuple[Attempt, ...], target: int) -> str:
+    kind = _pick(rng, SOLVER_SHARES)
+    attempt = rng.choice(options)
+    if kind == "one attempt":
+        return str(attempt)
+    if kind == "gives up":
+        return _checked(attempt, target)
+    if kind == "superficial":
+        return f"{attempt} {WAIT} {attempt} {rng.choice((OK, NO))}"
+    return _persistent(rng, options, target, MOST_ATTEMPTS[SOLVE])
+
+
+def _persistent(rng: random.Random, options: tuple[Attempt, ...], target: int, most: int) -> str:
+    """Different attempts with honest verdicts until one is right or `most` are written."""
+    tried = rng.sample(options, min(most, len(options)))
+    values = [attempt.value for attempt in tried]
+    if target in values:
+        tried = tried[: values.index(target) + 1]
+    return f" {WAIT} ".join(_checked(attempt, target) for attempt in tried)
+
+
+def _to_check(rng: random.Random, options: tuple[Attempt, ...], target: int) -> Attempt:
+    if rng.random() < 0.5:
+        return rng.choice([attempt for attempt in options if attempt.value == target])
+    wrong = [attempt for attempt in options if attempt.value != target]
+    near = [attempt for attempt in wrong if abs(attempt.value - target) <= NEAR]
+    return rng.choice(near if near and rng.random() < NEAR_MISS else wrong)
