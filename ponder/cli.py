@@ -1,0 +1,91 @@
+"""The `ponder` command: runs one verb, and turns whatever goes wrong into a sentence and an exit code.
+
+    arguments -> Typer -> a function of ponder.commands -> the daemon, by ponder.client
+                 PonderError: `error:` and `hint:`, its exit code        Ctrl-C: one line, 130
+                 a closed pipe: silence, 141                             anything else: one line and a log, 1
+
+Deliberately left out: every verb (`ponder.commands`), and every other program: they are started, never imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from ponder.errors import INTERRUPTED_EXIT_CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `ponder` with these arguments (those of the process by default) and return its exit code."""
+    try:
+        exit_code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        exit_code = _interrupted("interrupted")
+    except BrokenPipeError:
+        exit_code = _silence_stdout()
+    if arguments is None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C while Python ends would print a traceback
+    return exit_code
+
+
+def _run(arguments: list[str]) -> int:
+    import typer  # with everything else of ours below it: inside the reach of `except KeyboardInterrupt`
+
+    from ponder.commands.app import app
+    from ponder.errors import PonderError
+    from ponder.output import Interrupted, say, show_crash, show_error
+    from ponder.paths import find_paths
+
+    command = typer.main.get_command(app)
+    if "_PONDER_COMPLETE" in os.environ:
+        command(prog_name="ponder")  # the shell asks for completions; this exits
+    try:
+        with command.make_context("ponder", arguments) as context:
+            result = command.invoke(context)
+        return result if isinstance(result, int) else 0
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        say(f"error: {error.format_message().rstrip('.')}")
+        say(f"hint: `{_help_command(error)}` explains the command")
+        return error.exit_code
+    except PonderError as error:
+        show_error(error)
+        return error.exit_code
+    except Interrupted as interruption:
+        return _interrupted(interruption.message)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:  # the border: a bug of ours must not drop a traceback on a person
+        show_crash(error, find_paths().home)
+        return 1
+
+
+def _help_command(error: object) -> str:
+    context = getattr(error, "ctx", None)  # only usage errors carry the command that they are about
+    return f"{context.command_path if context is not None else 'ponder'} --help"
+
+
+def _interrupted(message: str) -> int:
+    """One line after Ctrl-C; a terminal shows `^C` first, so the line begins on a new one."""
+    lead = "\n" if sys.stderr.isatty() else ""
+    print(f"{lead}{message}", file=sys.stderr, flush=True)
+    return INTERRUPTED_EXIT_CODE
+
+
+def _silence_stdout() -> int:
+    """Nobody reads stdout any more: give Python another one to flush at its end."""
+    from ponder.output import PIPE_EXIT_CODE
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_EXIT_CODE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

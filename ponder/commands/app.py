@@ -1,0 +1,79 @@
+"""The verbs of the `ponder` command, and the one table of them.
+
+    start    demo run recipes watch tui        look     status ls show follow samples group aha logs
+    steer    pause resume stop save set knobs  house    up down doctor models
+
+Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
+seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
+which is raised here and shown by `ponder.cli`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ponder.commands import house, look, start, steer
+
+app = typer.Typer(
+    help="Watch a language model learn to reason, and lean in.",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+models = typer.Typer(help="Bring models into ponder's model folder, and list them.", no_args_is_help=True)
+
+START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
+
+VERBS = (
+    ("demo", start.demo, START),
+    ("run", start.run, START),
+    ("recipes", start.recipes, START),
+    ("watch", start.watch, START),
+    ("tui", start.tui, START),
+    ("status", look.status, LOOK),
+    ("ls", look.ls, LOOK),
+    ("show", look.show, LOOK),
+    ("follow", look.follow, LOOK),
+    ("samples", look.samples, LOOK),
+    ("group", look.group, LOOK),
+    ("aha", look.aha, LOOK),
+    ("logs", look.logs, LOOK),
+    ("pause", steer.pause, STEER),
+    ("resume", steer.resume, STEER),
+    ("stop", steer.stop, STEER),
+    ("save", steer.save, STEER),
+    ("set", steer.set_knob, STEER),
+    ("knobs", steer.knobs, STEER),
+    ("up", house.up, HOUSE),
+    ("down", house.down, HOUSE),
+    ("doctor", house.doctor, HOUSE),
+)
+"""Every verb: its word, its function, its place in `ponder --help`."""
+
+for _word, _function, _panel in VERBS:
+    app.command(_word, rich_help_panel=_panel)(_function)
+models.command("get")(house.models_get)
+models.command("ls")(house.models_ls)
+app.add_typer(models, name="models", rich_help_panel=HOUSE)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # 10 ms that only this option needs
+
+        typer.echo(f"ponder {version('ponder')}")
+        raise typer.Exit
+
+
+@app.callback()
+def front_door(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  # an eager option: its callback does the work
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit")
+    ] = False,
+) -> None:
+    """Without a verb, say which there are."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)

@@ -1,0 +1,398 @@
+"""The verbs that look and change nothing: status, ls, show, follow, samples, group, aha, logs.
+
+Deliberately left out: waiting for a run with a progress bar, which is `ponder watch --plain`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ponder.commands.options import JsonOption, RunArgument, complete_run, connect, name_run, terminal_width
+from ponder.errors import UsageError
+from ponder.event_text import format_accuracy, format_ago, format_bytes, format_duration
+from ponder.events import Outcome, event_name
+from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
+from ponder.paths import find_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ponder.client import Client
+    from ponder.wire import LogPage, RunRow, StoredRollout
+
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=5000, help="Show at most so many")]
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Say how the daemon is and what runs; starts nothing, exits with 3 when no daemon runs."""
+    from ponder.client import Client
+    from ponder.wire import GetStatus, Status
+
+    with Client(find_paths()) as client:
+        answer = client.ask(GetStatus(), Status)
+    if as_json:
+        write_json("status", answer)
+        return
+    write_pairs(
+        [
+            ("daemon", f"pid {answer.pid}, version {answer.version}, protocol {answer.protocol}"),
+            ("up since", format_ago(answer.started_us)),
+            ("health", answer.health or "all is well"),
+            ("home", answer.home),
+            ("store", f"{format_bytes(answer.store_bytes)}, SQLite {answer.sqlite}"),
+            ("disk free", format_bytes(answer.disk_free_bytes)),
+            ("events", str(answer.head)),
+        ]
+    )
+    if answer.runs:
+        write("")
+        _write_runs(answer.runs)
+    else:
+        say("nothing runs; `ponder demo` or `ponder run RECIPE` starts something")
+
+
+def ls(
+    active: Annotated[bool, typer.Option("--active", help="Only runs that are not over")] = False,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs, newest first."""
+    from ponder.wire import ListRuns, Runs
+
+    runs = connect().ask(ListRuns(limit, active), Runs)
+    if as_json:
+        write_json("runs", runs)
+    else:
+        _write_runs(runs.runs)
+
+
+def _write_runs(runs: list[RunRow]) -> None:
+    from ponder import metrics
+    from ponder.plot_text import sparkline
+
+    columns = [
+        Column("id", True),
+        Column("run"),
+        Column("state"),
+        Column("step", True),
+        *(Column(metrics.METRICS[name].label, True) for name in metrics.HEADLINES),
+        Column("reward curve"),
+        Column("began"),
+    ]
+    rows = []
+    for row in runs:
+        state = f"{row.state} ({row.queue_place})" if row.queue_place else str(row.state)
+        headlines = [
+            metrics.format_metric(name, row.headlines[name]) if name in row.headlines else "-"
+            for name in metrics.HEADLINES
+        ]
+        began = format_ago(row.started_us) if row.started_us else "-"
+        step = f"{row.step}/{row.steps}"
+        rows.append([str(row.id), row.name, state, step, *headlines, sparkline(row.spark, 12), began])
+    write_table(columns, rows, empty="there is no run yet; `ponder demo` starts one")
+
+
+def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
+    """Show all about one run: where it is, what it measured, where it lies."""
+    from ponder import metrics
+    from ponder.wire import GetRun, RunDetail
+
+    client = connect()
+    detail = client.ask(GetRun(name_run(client, run)), RunDetail)
+    if as_json:
+        write_json("run", detail)
+        return
+    row = detail.row
+    write_pairs(
+        [
+            ("run", f"{row.name} (id {row.id})"),
+            ("title", row.title or "-"),
+            ("state", f"{row.state}" + (f": {row.reason}" if row.reason else "")),
+            ("step", f"{row.step} of {row.steps}" + (f", {row.phase}" if row.phase and not row.state.is_over else "")),
+            ("stage", row.stage),
+            ("model", f"{detail.model}, {detail.parameters / 1e6:.2f} M parameters, {detail.device}"),
+            ("began", format_ago(row.started_us)),
+            ("took", _took(row)),
+            ("rollouts", f"{detail.rollouts:,}"),
+            ("folder", detail.folder),
+        ]
+    )
+    for step, values in detail.evaluations:
+        write(f"held-out accuracy after step {step}: {format_accuracy(values)}")
+    if detail.newest:
+        write("")
+        known = {name: value for name, value in detail.newest.items() if name in metrics.METRICS}
+        write_table(
+            [Column("metric"), Column("newest", True), Column("meaning")],
+            [
+                [name, metrics.format_metric(name, value), metrics.METRICS[name].doc]
+                for name, value in sorted(known.items())
+            ],
+        )
+    for attempt in detail.attempts:
+        if attempt.cause:
+            write(f"attempt {attempt.attempt} (pid {attempt.pid}) ended: {attempt.cause}")
+
+
+def _took(row: RunRow) -> str:
+    end = row.ended_us or row.seen_us
+    return format_duration((end - row.started_us) / 1e6) if row.started_us and end else "-"
+
+
+def follow(
+    run: RunArgument = "",
+    after: Annotated[int, typer.Option("--after", metavar="ID", min=0, help="Begin after the event of this id")] = 0,
+    all_runs: Annotated[bool, typer.Option("--all", help="Follow every run, without an end")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every event as a line, none missing and none twice; ends when the run is over."""
+    from ponder.event_text import stored_line
+    from ponder.plain import EndingFollower
+    from ponder.wire import GetRun, RunDetail
+
+    client = connect()
+    last = after
+    try:
+        if all_runs:
+            stream = client.follow(None, after)
+        else:
+            row = client.ask(GetRun(name_run(client, run)), RunDetail).row
+            stream = EndingFollower(client, row.name, after, row.state.is_over).events()
+        for stored in stream:
+            last = stored.id
+            if as_json:
+                write_json(event_name(stored.event), stored)
+            else:
+                write(stored_line(stored, with_run=all_runs))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; `ponder follow --after {last}` goes on from here") from None
+
+
+def samples(
+    run: RunArgument = "",
+    reflecting: Annotated[bool, typer.Option("--reflecting", help="Only answers that turn back on themselves")] = False,
+    outcome: Annotated[
+        Outcome | None, typer.Option("--outcome", help="Only answers with a reflection that did this")
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Only answers of this step")] = None,
+    min_reward: Annotated[float | None, typer.Option("--min-reward", help="Only answers with at least this")] = None,
+    max_reward: Annotated[float | None, typer.Option("--max-reward", help="Only answers with at most this")] = None,
+    text: Annotated[str, typer.Option("--text", help="Only answers that contain this text")] = "",
+    limit: LimitOption = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the newest answers, thinking and answer told apart, each reflection with what it did."""
+    from ponder.wire import GetSamples, Samples
+
+    client = connect()
+    request = GetSamples(
+        name_run(client, run),
+        limit=limit,
+        step=step,
+        min_reward=min_reward,
+        max_reward=max_reward,
+        only_reflecting=reflecting,
+        outcome=outcome,
+        text=text,
+    )
+    found = client.ask(request, Samples)
+    if as_json:
+        write_json("samples", found)
+        return
+    _write_answers(found.samples)
+    if not found.samples:
+        say(f"none of {found.total:,} answers fits" if found.total else "there are no answers yet")
+
+
+def group(
+    group_id: Annotated[
+        int | None, typer.Argument(metavar="GROUP", help="A group's id; the newest groups are listed when left out")
+    ] = None,
+    run: Annotated[
+        str, typer.Option("--run", metavar="RUN", help="The run whose groups to list", autocompletion=complete_run)
+    ] = "",
+    step: Annotated[int | None, typer.Option("--step", help="Only groups of this step")] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all answers to one prompt with reward parts and advantage, or list the newest groups."""
+    from ponder.wire import GetGroup, GetGroups, GroupDetail, Groups
+
+    client = connect()
+    if group_id is not None:
+        detail = client.ask(GetGroup(group_id), GroupDetail)
+        if as_json:
+            write_json("group", detail)
+            return
+        row = detail.row
+        write(f"group {row.id}: step {row.step}, mean reward {row.mean:.3g}, std {row.std:.3g}")
+        write(f"prompt     {row.prompt}")
+        if detail.reference:
+            write(f"reference  {detail.reference}")
+        write("")
+        _write_answers(detail.rollouts, with_prompt=False)
+        return
+    groups = client.ask(GetGroups(name_run(client, run), step=step, limit=limit), Groups)
+    if as_json:
+        write_json("groups", groups)
+        return
+    write_table(
+        [
+            Column("group", True),
+            Column("step", True),
+            Column("answers", True),
+            Column("mean", True),
+            Column("std", True),
+            Column("rescued", True),
+            Column("prompt"),
+        ],
+        [
+            [
+                str(row.id),
+                str(row.step),
+                str(len(row.rewards)),
+                f"{row.mean:.3g}",
+                f"{row.std:.3g}",
+                str(row.rescued),
+                row.prompt,
+            ]
+            for row in groups.groups
+        ],
+        empty="there are no groups yet",
+    )
+
+
+def aha(
+    run: RunArgument = "",
+    outcome: Annotated[
+        Outcome | None, typer.Option("--outcome", help="Show traces of this outcome instead of the rescued ones")
+    ] = None,
+    order: Annotated[str, typer.Option("--order", help="Which traces: newest, first or best")] = "best",
+    limit: LimitOption = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what reflections did, and show the first rescue and the best traces."""
+    from ponder.wire import Aha, GetAha
+
+    if order not in ("newest", "first", "best"):
+        raise UsageError(f"`--order` cannot be `{order}`", "it takes newest, first or best")
+    client = connect()
+    name = name_run(client, run)
+    found = client.ask(GetAha(name, outcome or Outcome.RESCUED, order, limit), Aha)
+    if as_json:
+        write_json("aha", found)
+        return
+    _write_aha_rates(client, name, found.counts, found.rollouts)
+    width = terminal_width()
+    if found.first_rescue is not None:
+        write("\nthe first rescue")
+        _write_answer(found.first_rescue, width)
+    if found.traces:
+        write(f"\nthe {order} of `{outcome or Outcome.RESCUED}`")
+        _write_answers(found.traces)
+    else:
+        say(f"no answer has the outcome `{outcome or Outcome.RESCUED}` yet")
+
+
+def _write_aha_rates(client: Client, run: str, counts: dict[str, int], rollouts: int) -> None:
+    """Shares over the whole run beside those of the first evaluation: a rate without its base says nothing."""
+    from ponder import metrics
+    from ponder.wire import GetRun, RunDetail
+
+    evaluations = client.ask(GetRun(run), RunDetail).evaluations
+    first = evaluations[0][1] if evaluations else {}
+    last = evaluations[-1][1] if len(evaluations) > 1 else {}
+    bases = {
+        Outcome.RESCUED: metrics.EVAL_RESCUED,
+        Outcome.HARMED: metrics.EVAL_HARMED,
+        Outcome.SUPERFICIAL: metrics.EVAL_SUPERFICIAL,
+    }
+
+    def share(values: dict[str, float], name: str | None) -> str:
+        return f"{values[name]:.1%}" if name in values else "-"
+
+    rows = []
+    for kind in Outcome:
+        count = counts.get(str(kind), 0)
+        metric = bases.get(kind)
+        rate = f"{count / rollouts:.1%}" if rollouts else "-"
+        rows.append([str(kind), f"{count:,}", rate, share(first, metric), share(last, metric)])
+    total = sum(counts.values())
+    rate = f"{total / rollouts:.1%}" if rollouts else "-"
+    reflect = metrics.EVAL_REFLECT
+    rows.append(["reflecting", f"{total:,}", rate, share(first, reflect), share(last, reflect)])
+    write(f"{run}: {rollouts:,} answers")
+    write_table(
+        [
+            Column("outcome"),
+            Column("answers", True),
+            Column("of all", True),
+            Column("base model, held out", True),
+            Column("now, held out", True),
+        ],
+        rows,
+    )
+
+
+def logs(
+    run: RunArgument = "",
+    daemon: Annotated[bool, typer.Option("--daemon", help="The daemon's own log")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="The last so many lines")] = 50,
+    follow_it: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as the log grows")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the end of a run's log, or of the daemon's."""
+    from ponder.wire import GetLog, LogPage
+
+    client = connect()
+    name = None if daemon else name_run(client, run)
+    page = client.ask(GetLog(name, offset=-262144, max_bytes=262144), LogPage)
+    tail = "\n".join(page.text.splitlines()[-lines:])
+    _write_log(page, tail, as_json)
+    if not follow_it:
+        if not tail:
+            say(f"`{page.path}` is empty")
+        return
+    try:
+        _follow_log(lambda offset: client.ask(GetLog(name, offset, 65536), LogPage), page.next_offset, as_json)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the run goes on") from None
+
+
+def _follow_log(read: Callable[[int], LogPage], offset: int, as_json: bool) -> None:
+    import time
+
+    while True:
+        page = read(offset)
+        if page.next_offset > offset:
+            _write_log(page, page.text.rstrip("\n"), as_json)
+            offset = page.next_offset
+        else:
+            time.sleep(0.5)
+
+
+def _write_log(page: LogPage, text: str, as_json: bool) -> None:
+    if as_json:
+        write_json("log", {"text": text, "path": page.path, "next_offset": page.next_offset})
+    elif text:
+        write(text)
+    sys.stdout.flush()
+
+
+def _write_answers(answers: list[StoredRollout], *, with_prompt: bool = True) -> None:
+    width = terminal_width()
+    for number, stored in enumerate(answers):
+        if number:
+            write("")
+        _write_answer(stored, width, with_prompt=with_prompt)
+
+
+def _write_answer(stored: StoredRollout, width: int, *, with_prompt: bool = True) -> None:
+    from ponder.answer_text import answer_lines
+
+    for line in answer_lines(stored, width, with_prompt=with_prompt):
+        write(line)

@@ -1,0 +1,115 @@
+"""What several verbs share: the RUN argument, `--json` and their like, completions, and the way to the daemon.
+
+Deliberately left out: anything that one verb alone needs.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ponder.errors import NotFound, UsageError
+from ponder.paths import find_paths
+
+if TYPE_CHECKING:
+    from ponder.client import Client
+
+BY = "cli"
+"""How commands from here are signed in the store."""
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Names of runs, newest first, from their folders: no daemon is asked."""
+    try:
+        folders = sorted(find_paths().runs.iterdir(), key=lambda folder: -folder.stat().st_mtime)
+    except OSError:
+        return []
+    return [folder.name for folder in folders if folder.name.startswith(incomplete)]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Names of the recipes that come with ponder."""
+    from ponder.recipe import builtin_recipes
+
+    return [name for name in builtin_recipes() if name.startswith(incomplete)]
+
+
+def complete_knob(incomplete: str) -> list[str]:
+    """`name=` of every knob that a running run may take."""
+    from ponder.knobs import DECLARATIONS
+
+    return [f"{name}=" for name, knob in DECLARATIONS.items() if knob.is_live and name.startswith(incomplete)]
+
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's name, number, or the beginning of its name; the newest active run when left out",
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the recipe, for example `optim.lr=1e-4`; may be repeated",
+        autocompletion=complete_knob,
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Everything random grows from it; sets `run.seed`")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Follow as plain lines instead of opening the console")]
+
+
+def parse_overrides(words: list[str] | None) -> dict[str, str]:
+    """`key=value` words as a dictionary; raises UsageError.
+
+    >>> parse_overrides(["optim.lr=1e-4"])
+    {'optim.lr': '1e-4'}
+    """
+    overrides = {}
+    for word in words or []:
+        key, equals, value = word.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"`{word}` is not `key=value`", "for example `--set optim.lr=1e-4`")
+        overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def connect() -> Client:
+    """A client of the running daemon, which is started when none runs."""
+    from ponder.client import Client, ensure_daemon
+
+    paths = find_paths()
+    ensure_daemon(paths)
+    return Client(paths)
+
+
+def name_run(client: Client, run: str, *, even_over: bool = True) -> str:
+    """The run that is meant by an argument that may be empty: the newest active one, else the newest of all.
+
+    With `even_over` false only an active one will do. Raises NotFound.
+    """
+    from ponder.wire import ListRuns, Runs
+
+    if run:
+        return run
+    active = client.ask(ListRuns(limit=1, only_active=True), Runs).runs
+    newest = active or (client.ask(ListRuns(limit=1), Runs).runs if even_over else [])
+    if not newest:
+        what = "no run yet" if even_over else "no run that is not over"
+        raise NotFound(f"there is {what}", "`ponder demo` or `ponder run RECIPE` starts one; `ponder ls` lists all")
+    return newest[0].name
+
+
+def terminal_width() -> int:
+    """Columns for wrapped text: those of the terminal, 100 where there is none."""
+    try:
+        return max(os.get_terminal_size(1).columns, 40)
+    except OSError:
+        return 100

@@ -1,0 +1,276 @@
+"""The verbs that begin: demo, run, recipes; and those that open the console, watch and tui.
+
+A recipe is checked whole before any daemon is started, and what the daemon gets is complete: overrides in it, folders
+absolute, every default written out. Deliberately left out: the console, which is another program, started here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from ponder.commands.options import (
+    BY,
+    JsonOption,
+    PlainOption,
+    RunArgument,
+    SeedOption,
+    SetOption,
+    complete_recipe,
+    connect,
+    name_run,
+    parse_overrides,
+    terminal_width,
+)
+from ponder.errors import NotFound, UsageError
+from ponder.output import Column, Interrupted, say, write, write_json, write_table
+from ponder.paths import Paths, find_paths
+
+if TYPE_CHECKING:
+    from ponder.knobs import KnobValue
+    from ponder.recipe import Recipe
+    from ponder.wire import RunDetail
+
+
+def demo(
+    plain: PlainOption = False,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps in all; sets `stage.steps`")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch a small model learn to reason, from reinforcement alone: the main job, about five minutes on two cores."""
+    from ponder.demo import RECIPE
+
+    run_name = _submit(RECIPE, _all_overrides(overrides, seed, None, steps))
+    if not (plain or as_json) and _has_terminal():
+        code = _visit_console(run_name)
+        _say_how_to_come_back(run_name)
+        raise typer.Exit(code)
+    _follow_to_the_end(run_name, after=0, to_stderr=True, as_json=as_json)
+
+
+def run(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe file, or the name of one that comes with ponder",
+            autocompletion=complete_recipe,
+        ),
+    ],
+    overrides: SetOption = None,
+    seed: SeedOption = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What the run is called; a number is added when it is taken")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Steps in all; sets `stage.steps`")] = None,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Open the console on the run")] = False,
+    plain: PlainOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a recipe into the queue; the run starts as soon as its device is free."""
+    run_name = _submit(recipe, _all_overrides(overrides, seed, name, steps))
+    if as_json and not plain:
+        from ponder.client import Client
+        from ponder.wire import GetRun, RunDetail
+
+        write_json("run", Client(find_paths()).ask(GetRun(run_name), RunDetail))
+    elif plain or (watch_it and not _has_terminal()):
+        _follow_to_the_end(run_name, after=0, to_stderr=False, as_json=as_json)
+    elif watch_it:
+        open_console(run_name)
+    else:
+        write(run_name)
+        say(f"accepted; `ponder watch {run_name}` opens the console, `ponder follow {run_name}` prints what happens")
+
+
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that come with ponder."""
+    from ponder.recipe import builtin_recipes, read_recipe
+
+    known = {name: read_recipe(path) for name, path in builtin_recipes().items()}
+    if as_json:
+        write_json("recipes", {"recipes": [{"recipe": name, **_recipe_facts(part)} for name, part in known.items()]})
+        return
+    write_table(
+        [Column("recipe"), Column("title"), Column("minutes", True), Column("stage"), Column("model")],
+        [
+            [name, part.run.title, f"{part.run.minutes:g}", part.stage.kind, part.model.path]
+            for name, part in known.items()
+        ],
+        empty="no recipes are installed",
+    )
+
+
+def watch(run: RunArgument = "", plain: PlainOption = False) -> None:
+    """Open the console on a run; leaving it never stops the run."""
+    client = connect()
+    run_name = name_run(client, run)
+    if plain or not _has_terminal():
+        from ponder.wire import Events, GetEvents, GetRun, RunDetail
+
+        detail = client.ask(GetRun(run_name), RunDetail)
+        if detail.row.state.is_over:
+            write(f"{detail.row.name} is over: {detail.row.state} at step {detail.row.step}")
+            say(f"hint: `ponder show {detail.row.name}` shows what it came to")
+            return
+        head = client.ask(GetEvents(limit=1), Events).head
+        write(f"{detail.row.name}: {detail.row.state}, step {detail.row.step}/{detail.row.steps}")
+        _follow_to_the_end(detail.row.name, after=head, to_stderr=False, as_json=False)
+        return
+    open_console(run_name)
+
+
+def tui() -> None:
+    """Open the console on all runs."""
+    if not _has_terminal():
+        raise UsageError("the console needs a terminal", "`ponder ls` and `ponder watch --plain` work without one")
+    connect()
+    open_console("")
+
+
+def open_console(run_name: str) -> NoReturn:
+    """Become the console; does not return."""
+    from ponder.client import child_environment
+
+    command = _console_command(run_name)
+    sys.stdout.flush()
+    os.execve(command[0], command, child_environment(find_paths()))
+
+
+def _console_command(run_name: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "tui", *([run_name] if run_name else [])]
+
+
+def _visit_console(run_name: str) -> int:
+    """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open."""
+    from ponder.client import child_environment
+
+    with subprocess.Popen(_console_command(run_name), env=child_environment(find_paths())) as console:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return console.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _say_how_to_come_back(run_name: str) -> None:
+    from ponder.client import Client
+    from ponder.errors import PonderError
+    from ponder.wire import GetRun, RunDetail
+
+    try:
+        with Client(find_paths(), timeout_s=1.0) as client:
+            row = client.ask(GetRun(run_name), RunDetail).row
+    except PonderError:
+        say(f"`ponder watch {run_name}` comes back")
+        return
+    if row.state.is_over:
+        say(f"{run_name} is {row.state}; `ponder watch {run_name}` comes back, `ponder show {run_name}` sums it up")
+    else:
+        say(f"{run_name} goes on; `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it")
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _all_overrides(
+    words: list[str] | None, seed: int | None, name: str | None, steps: int | None
+) -> dict[str, str | KnobValue]:
+    overrides: dict[str, str | KnobValue] = {**parse_overrides(words)}
+    named = {"run.seed": seed, "run.name": name, "stage.steps": steps}
+    return overrides | {key: value for key, value in named.items() if value is not None}
+
+
+def _submit(word: str, overrides: dict[str, str | KnobValue]) -> str:
+    """Check the recipe, start a daemon if none runs, and queue it; returns the run's name."""
+    from ponder.client import Client, ensure_daemon
+    from ponder.recipe import dump_recipe, find_recipe, parse_recipe, read_recipe_text
+    from ponder.wire import SubmitRun
+
+    path = find_recipe(word)
+    recipe = parse_recipe(read_recipe_text(path), str(path), overrides)
+    paths = find_paths()
+    text = dump_recipe(with_model_found(recipe, paths))
+    if not paths.socket("ctl").exists():
+        say("starting the daemon")
+    ensure_daemon(paths)
+    with Client(paths) as client:
+        return client.command(SubmitRun(text, str(path), BY)).run
+
+
+def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
+    """The recipe with a local model folder made absolute; NotFound when its model is missing on this machine.
+
+    `builtin:` and `new:` models come with the trainer, and hub ids are the trainer's to find.
+    """
+    import msgspec
+
+    where = recipe.model.path
+    if where.startswith(("builtin:", "new:")):
+        return recipe
+    if where.startswith("models:"):
+        name = where.removeprefix("models:")
+        if not (paths.models / name).is_dir():
+            raise NotFound(f"the model `{name}` is not on this machine", f"`ponder models get {name}` brings it")
+        return recipe
+    folder = Path(where).expanduser()
+    if not folder.is_dir():
+        if where.startswith(("/", ".", "~")) or where.count("/") != 1:
+            raise NotFound(f"there is no model folder `{where}`", "set `model.path` to a folder that holds a model")
+        return recipe  # a hub id
+    model = msgspec.structs.replace(recipe.model, path=str(folder.absolute()))
+    if model.gguf and not (folder / model.gguf).is_file():
+        raise NotFound(f"there is no file `{model.gguf}` in `{folder}`", "set `model.gguf` to the name of the file")
+    return msgspec.structs.replace(recipe, model=model)
+
+
+def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: bool) -> None:
+    """Follow as plain lines until the run is over, then sum it up on stdout."""
+    from ponder.client import Client
+    from ponder.demo import check_end, summarise, write_summary
+    from ponder.errors import NoDaemon
+    from ponder.plain import follow_plainly
+
+    paths = find_paths()
+    to_stderr = to_stderr or as_json
+    say(f"{run_name} is queued; Ctrl-C leaves it running")
+    try:
+        detail: RunDetail = follow_plainly(paths, run_name, after=after, tell=say if to_stderr else write)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
+        ) from None
+    except NoDaemon as error:
+        raise NoDaemon(
+            f"the daemon is gone: {error.message}",
+            f"the run goes on without it; `ponder up`, then `ponder watch {run_name}`",
+        ) from error
+    check_end(detail, paths.run_log(run_name))
+    with Client(paths) as client:
+        summary = summarise(client, run_name)
+    if as_json:
+        write_json("summary", summary)
+    else:
+        write("")
+        write_summary(summary, terminal_width())
+
+
+def _recipe_facts(recipe: Recipe) -> dict[str, object]:
+    return {
+        "name": recipe.run.name,
+        "title": recipe.run.title,
+        "minutes": recipe.run.minutes,
+        "stage": recipe.stage.kind,
+        "steps": recipe.stage.steps,
+        "model": recipe.model.path,
+        "task": recipe.task.name,
+    }

@@ -1,0 +1,224 @@
+"""The verbs that change a run: pause, resume, stop, save, set; and knobs, which shows what was changed.
+
+Each returns when its command is *applied* or *refused*, and says at which step; with `--no-wait` when it is *accepted*.
+Deliberately left out: what a command does, which only the trainer knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ponder.commands.options import BY, JsonOption, RunArgument, complete_knob, connect, name_run
+from ponder.errors import Refused, UsageError
+from ponder.event_text import applied_line
+from ponder.output import Column, Interrupted, say, write, write_json, write_table
+
+if TYPE_CHECKING:
+    from ponder.client import Client
+    from ponder.wire import CommandStatus, PauseRun, ResumeRun, SaveRun, SetKnob, StopRun
+
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return as soon as the command is accepted")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", help="Wait at most so long for the command to be applied")
+]
+
+
+def pause(
+    run: RunArgument = "", no_wait: NoWaitOption = False, timeout: TimeoutOption = 600.0, as_json: JsonOption = False
+) -> None:
+    """Hold a run at the next step boundary; returns when it is paused."""
+    from ponder.wire import PauseRun
+
+    client = connect()
+    _command(client, PauseRun(name_run(client, run, even_over=False), BY), "pause", no_wait, timeout, as_json)
+
+
+def resume(
+    run: RunArgument = "", no_wait: NoWaitOption = False, timeout: TimeoutOption = 600.0, as_json: JsonOption = False
+) -> None:
+    """Let a paused run go on, or a stopped or failed one from its last checkpoint."""
+    from ponder.wire import ResumeRun
+
+    client = connect()
+    _command(client, ResumeRun(name_run(client, run), BY), "resume", no_wait, timeout, as_json)
+
+
+def stop(
+    run: RunArgument = "",
+    now: Annotated[bool, typer.Option("--now", help="End the process at once; its last checkpoint stays")] = False,
+    no_wait: NoWaitOption = False,
+    timeout: TimeoutOption = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """End a run after its step, with a checkpoint from which `ponder resume` goes on."""
+    from ponder.wire import StopRun
+
+    client = connect()
+    _command(client, StopRun(name_run(client, run, even_over=False), now, BY), "stop", no_wait, timeout, as_json)
+
+
+def save(
+    run: RunArgument = "", no_wait: NoWaitOption = False, timeout: TimeoutOption = 600.0, as_json: JsonOption = False
+) -> None:
+    """Write a checkpoint at the next step boundary."""
+    from ponder.wire import SaveRun
+
+    client = connect()
+    _command(client, SaveRun(name_run(client, run, even_over=False), BY), "save", no_wait, timeout, as_json)
+
+
+def set_knob(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] KNOB=VALUE...",
+            help="Knobs and their new values, for example `optim.lr=1e-4`; the run before them may be left out",
+            autocompletion=complete_knob,
+        ),
+    ],
+    no_wait: NoWaitOption = False,
+    timeout: TimeoutOption = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn knobs of a running run; they act from the next step on."""
+    from ponder.wire import SetKnob
+
+    run = "" if "=" in words[0] else words[0]
+    changes = _checked_changes(words if not run else words[1:])
+    client = connect()
+    name = name_run(client, run, even_over=False)
+    for knob, value in changes:
+        _command(client, SetKnob(name, knob, value, BY), f"set {knob}", no_wait, timeout, as_json)
+
+
+def _checked_changes(words: list[str]) -> list[tuple[str, bool | int | float | str]]:
+    """Every `knob=value` checked before the first is sent, so that a typing mistake changes nothing."""
+    from ponder.errors import KnobError
+    from ponder.knobs import check_value, find_knob
+
+    if not words:
+        raise UsageError("no knob is named", "for example `ponder set optim.lr=1e-4`; `ponder knobs` lists them")
+    changes = []
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UsageError(f"`{word}` is not `knob=value`", "for example `ponder set optim.lr=1e-4`")
+        if not find_knob(name).is_live:
+            raise KnobError(f"`{name}` takes effect with the next run only", f"`ponder run RECIPE --set {word}`")
+        changes.append((name, check_value(name, text)))
+    return changes
+
+
+def knobs(
+    run: RunArgument = "",
+    declared: Annotated[
+        bool, typer.Option("--all", help="List every knob with bounds and meaning, asking no run")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a run's knobs, what is pending, and every change with the step since which it is true."""
+    from ponder.knobs import format_value
+    from ponder.wire import GetKnobs, KnobTable
+
+    if declared:
+        _list_declarations(as_json)
+        return
+    client = connect()
+    table = client.ask(GetKnobs(name_run(client, run)), KnobTable)
+    if as_json:
+        write_json("knobs", table)
+        return
+    from ponder.knobs import DECLARATIONS
+
+    say(f"{table.run}, step {table.step}")
+    write_table(
+        [Column("knob"), Column("value", True), Column("pending", True), Column("bounds"), Column("unit")],
+        [
+            [
+                row.name,
+                format_value(row.value),
+                "" if row.pending is None else format_value(row.pending),
+                DECLARATIONS[row.name].bounds if row.name in DECLARATIONS else "",
+                DECLARATIONS[row.name].unit if row.name in DECLARATIONS else "",
+            ]
+            for row in table.knobs
+        ],
+    )
+    if table.changes:
+        write("")
+        write_table(
+            [Column("change"), Column("state"), Column("by")],
+            [
+                [
+                    applied_line("set", change.applied_step, change.name, change.old, change.new)
+                    if change.state == "applied"
+                    else f"{change.name} -> {format_value(change.new)}",
+                    str(change.state) + (f": {change.message}" if change.message else ""),
+                    change.by,
+                ]
+                for change in table.changes
+            ],
+        )
+
+
+def _list_declarations(as_json: bool) -> None:
+    from ponder.knobs import DECLARATIONS, format_value
+
+    if as_json:
+        write_json("knob_declarations", {"knobs": list(DECLARATIONS.values())})
+        return
+    write_table(
+        [Column("knob"), Column("default", True), Column("bounds"), Column("unit"), Column("acts"), Column("meaning")],
+        [
+            [knob.name, format_value(knob.default), knob.bounds, knob.unit, str(knob.takes_effect), knob.doc]
+            for knob in DECLARATIONS.values()
+        ],
+    )
+
+
+def _command(
+    client: Client,
+    request: PauseRun | ResumeRun | StopRun | SaveRun | SetKnob,
+    verb: str,
+    no_wait: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Send a command, wait until it is applied or refused, and say which; Refused when it was refused."""
+    from ponder.errors import TimedOut
+    from ponder.wire import CommandState
+
+    accepted = client.command(request)
+    if no_wait:
+        if as_json:
+            write_json("accepted", accepted)
+        else:
+            write(f"accepted: {verb} {accepted.run}" + (f", {accepted.message}" if accepted.message else ""))
+        return
+    say(f"accepted: {verb} {accepted.run}; waiting for the next step boundary")
+    try:
+        status = client.wait_for_command(accepted.command, timeout_s)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; the command stays accepted and will be tried: `ponder follow {accepted.run}`"
+        ) from None
+    except TimedOut as error:
+        raise TimedOut(
+            f"`{verb}` was accepted and not applied within {timeout_s:g} s", "it will still be tried: `ponder status`"
+        ) from error
+    if as_json:
+        write_json("command", status)
+    if status.state == CommandState.REFUSED:
+        raise Refused("refused", f"refused: {status.message}", status.hint)
+    if not as_json:
+        write(f"{accepted.run} {_outcome(status)}")
+
+
+def _outcome(status: CommandStatus) -> str:
+    done = {"pause": "paused", "resume": "resumed", "stop": "stopped", "save": "saved"}
+    if status.name:
+        return applied_line(status.verb, status.step, status.name, status.old, status.new)
+    word = done.get(status.verb, status.verb)
+    return word if status.step is None else f"{word} at step {status.step}"

@@ -1,0 +1,172 @@
+"""Each event as one line for a person: what `ponder follow`, `ponder logs` and the plain demo print.
+
+Deliberately left out: JSON, which carries the whole event, and sanitising, which `ponder.output` does for all text.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ponder import events, metrics
+from ponder.events import FeedEvent, StoredEvent
+from ponder.knobs import KnobValue, format_value
+
+_STEP_METRICS = (metrics.REWARD_MEAN, metrics.CORRECT, metrics.LENGTH_MEAN, metrics.REFLECT, metrics.STEP_S)
+_EVALUATION_METRICS = (metrics.EVAL_LENGTH, metrics.EVAL_REFLECT, metrics.EVAL_RESCUED)
+
+
+def stored_line(stored: StoredEvent, *, with_run: bool = False) -> str:
+    """The event with its id and local time of day, and with its run's name when several runs are followed."""
+    clock = time.strftime("%H:%M:%S", time.localtime(stored.time_us / 1e6))
+    run = f"{stored.run}  " if with_run else ""
+    return f"{stored.id:>7}  {clock}  {run}{event_line(stored.event)}"
+
+
+def event_line(event: FeedEvent) -> str:
+    """What happened, in a sentence.
+
+    >>> event_line(events.CommandApplied("c1", 41, "set", "optim.lr", 0.0003, 0.0001))
+    'applied at step 41: optim.lr 0.0003 -> 0.0001'
+    >>> event_line(events.StateChanged(events.RunState.RUNNING, events.RunState.PAUSED))
+    'running -> paused'
+    """
+    match event:
+        case events.StepDone() | events.Evaluated() | events.GroupStored() | events.GroupScored():
+            return _learning_line(event)
+        case events.CommandAccepted() | events.CommandApplied() | events.CommandRefused():
+            return _command_line(event)
+        case events.RunSubmitted():
+            return f"submitted as {event.name}" + (f" by {event.by}" if event.by else "")
+        case events.RunStarted():
+            return _started_line(event)
+        case events.CheckpointSaved():
+            return f"checkpoint at step {event.step}: {event.folder}, {format_bytes(event.size_bytes)}"
+        case events.RunPaused():
+            return f"paused after step {event.step}"
+        case events.RunResumed():
+            return f"goes on after step {event.step}"
+        case events.RunEnded():
+            return f"{event.outcome} after step {event.step}" + (f": {event.message}" if event.message else "")
+        case events.RunBroke():
+            hint = f" (hint: {event.hint})" if event.hint else ""
+            return f"broke at step {event.step} while it was in `{event.phase}`: {event.message}{hint}"
+        case events.AttemptStarted():
+            verb = "attached again" if event.is_reattached else "started"
+            return f"trainer {verb}: attempt {event.attempt}, pid {event.pid}"
+        case events.AttemptEnded():
+            return f"trainer ended: attempt {event.attempt}, {event.cause}"
+        case events.StateChanged():
+            return f"{event.old} -> {event.new}" + (f": {event.reason}" if event.reason else "")
+
+
+def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, new: KnobValue | None) -> str:
+    """`applied at step N`, with what it changed."""
+    at = "applied" if step is None else f"applied at step {step}"
+    if not name:
+        return f"{at}: {verb}"
+    before = "?" if old is None else format_value(old)
+    after = "?" if new is None else format_value(new)
+    return f"{at}: {name} {before} -> {after}"
+
+
+def step_line(event: events.StepDone) -> str:
+    """The figures of a step that a person looks at first."""
+    return f"step {event.step}: {_figures(event.metrics, _STEP_METRICS)}"
+
+
+def format_accuracy(values: dict[str, float]) -> str:
+    """Held-out accuracy with its interval where it is known.
+
+    >>> format_accuracy({"eval/accuracy": 0.105, "eval/accuracy_low": 0.08, "eval/accuracy_high": 0.134})
+    '10.5% (95 %: 8.0 .. 13.4)'
+    """
+    accuracy = values.get(metrics.EVAL_ACCURACY)
+    low, high = values.get(metrics.EVAL_LOW), values.get(metrics.EVAL_HIGH)
+    if accuracy is None:
+        return "not measured"
+    interval = f" (95 %: {low * 100:.1f} .. {high * 100:.1f})" if low is not None and high is not None else ""
+    return f"{accuracy:.1%}{interval}"
+
+
+def format_bytes(size: int) -> str:
+    """A size as a person reads it.
+
+    >>> format_bytes(512), format_bytes(98_400_000)
+    ('512 B', '98.4 MB')
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """A time span in at most two units.
+
+    >>> format_duration(4.2), format_duration(200), format_duration(7260)
+    ('4 s', '3 min 20 s', '2 h 1 min')
+    """
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def format_ago(time_us: int | None, now_us: int | None = None) -> str:
+    """How long ago something was, `-` when it never was."""
+    if time_us is None:
+        return "-"
+    now = time.time_ns() // 1000 if now_us is None else now_us
+    return f"{format_duration((now - time_us) / 1e6)} ago"
+
+
+def _learning_line(event: events.StepDone | events.Evaluated | events.GroupStored | events.GroupScored) -> str:
+    match event:
+        case events.StepDone():
+            return step_line(event)
+        case events.Evaluated():
+            final = " (final)" if event.is_final else ""
+            rest = _figures(event.metrics, _EVALUATION_METRICS)
+            return f"held-out accuracy after step {event.step}{final}: {format_accuracy(event.metrics)}, {rest}"
+        case events.GroupStored():
+            return _group_line(event.step, event.group, event.rewards) + f", id {event.group_id}"
+        case events.GroupScored():
+            return _group_line(event.step, event.group, [rollout.reward for rollout in event.rollouts])
+
+
+def _group_line(step: int, group: int, rewards: list[float | None]) -> str:
+    scored = [reward for reward in rewards if reward is not None]
+    mean = f"mean reward {sum(scored) / len(scored):.3g}" if scored else "nothing scored"
+    return f"step {step}, group {group}: {len(rewards)} answers, {mean}"
+
+
+def _command_line(event: events.CommandAccepted | events.CommandApplied | events.CommandRefused) -> str:
+    match event:
+        case events.CommandAccepted():
+            what = f" {event.name} = {format_value(event.value)}" if event.value is not None else ""
+            return f"accepted: {event.verb}{what}" + (f" by {event.by}" if event.by else "")
+        case events.CommandApplied():
+            return applied_line(event.verb, event.step, event.name, event.old, event.new)
+        case events.CommandRefused():
+            hint = f" (hint: {event.hint})" if event.hint else ""
+            return f"refused: {event.verb}: {event.message}{hint}"
+
+
+def _started_line(event: events.RunStarted) -> str:
+    resumed = "" if event.resumed_from is None else f", resumed from the checkpoint at step {event.resumed_from}"
+    size = f"{event.parameters / 1e6:.2f} M parameters"
+    return f"{event.stage} of {event.model} ({size}) on {event.device}, {event.steps} steps{resumed}"
+
+
+def _figures(values: dict[str, float], names: tuple[str, ...]) -> str:
+    known = [(metrics.METRICS[name], values[name]) for name in names if name in values]
+    return ", ".join(f"{metric.label} {_with_unit(metric, value)}" for metric, value in known)
+
+
+def _with_unit(metric: metrics.Metric, value: float) -> str:
+    text = metrics.format_metric(metric.name, value)
+    return f"{text} s" if metric.unit == "s" else text
