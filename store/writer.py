@@ -1,0 +1,347 @@
+"""The one writer of the store: every method is one transaction, and every call may be repeated.
+
+    ingest      -> commit_records          all that a batch of trainer records means, then the acknowledgement
+    handlers    -> submit_run accept_command refuse_command
+    supervisor  -> set_state start_attempt end_attempt settle_command
+
+Used from one thread. When the disk is full, or the file locked or broken, a method raises StoreError (its `code` says
+which) with nothing written; the same call works once the cause is gone, and readers never notice. Deliberately left
+out: deciding a run's state, which the daemon derives from facts, and questions (`store.reader`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ponder import wire
+from ponder.errors import NotFound, Refused, StoreError
+from ponder.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CommandAccepted,
+    CommandApplied,
+    CommandRefused,
+    FeedEvent,
+    Record,
+    RunState,
+    RunSubmitted,
+    StateChanged,
+    event_name,
+)
+from ponder.knobs import KnobValue, flatten
+from ponder.recipe import parse_recipe
+from ponder.wire import CommandState
+from store import derived
+from store.schema import explained, open_for_writing
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+LOW_DISK_BYTES = 512 << 20
+RUN_VERB = "run"
+"""The verb of the command that submitted a run."""
+
+
+def now_us() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class Writer:
+    """The store's only writing connection."""
+
+    def __init__(self, path: Path, clock: Callable[[], int] = now_us) -> None:
+        """Open, create or migrate the store at `path`; raises StoreError. `clock` gives microseconds since 1970."""
+        self.path = path
+        self._clock = clock
+        self._trouble = ""
+        self._connection = open_for_writing(path)
+
+    # ---- runs
+
+    def submit_run(self, command: str, recipe_text: str, source: str, by: str) -> str:
+        """Put a run into the queue and return its name, `<recipe's run.name>-<n>`.
+
+        The same command again returns the same name. Raises RecipeError, or Refused when the command's id is taken.
+        """
+        recipe = parse_recipe(recipe_text, source)
+        with self._transaction() as connection:
+            known = connection.execute(
+                """SELECT runs.name, runs.recipe, commands.verb FROM commands JOIN runs ON runs.id = commands.run_id
+                   WHERE commands.command = ?""",
+                (command,),
+            ).fetchone()
+            if known is not None:
+                if known[1:] != (recipe_text, RUN_VERB):
+                    raise _conflict(command)
+                return str(known[0])
+            (number,) = connection.execute(
+                "SELECT coalesce(max(number), 0) + 1 FROM runs WHERE recipe_name = ?", (recipe.run.name,)
+            ).fetchone()
+            name, now = f"{recipe.run.name}-{number}", self._clock()
+            (run_id,) = connection.execute(
+                """INSERT INTO runs (name, recipe_name, number, title, source, submitted_by, recipe, stage, steps,
+                                     state, model, created_us)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+                (
+                    name, recipe.run.name, number, recipe.run.title, source, by, recipe_text, recipe.stage.kind,
+                    recipe.stage.steps, RunState.QUEUED, recipe.model.path, now,
+                ),
+            ).fetchone()  # fmt: skip
+            values = [(run_id, knob, derived.to_json(value)) for knob, value in flatten(recipe.knobs).items()]
+            connection.executemany("INSERT INTO knobs VALUES (?1, ?2, ?3, ?3)", values)
+            connection.execute(
+                """INSERT INTO commands (command, run_id, verb, submitted_by, requested_us, state, settled_us)
+                   VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                (command, run_id, RUN_VERB, by, now, CommandState.APPLIED, now),
+            )
+            self._say(run_id, RunSubmitted(name, recipe.run.name, by))
+            self._say(run_id, StateChanged(RunState.QUEUED, RunState.QUEUED, "submitted"))
+            return name
+
+    def set_state(self, run: str, state: RunState, reason: str = "") -> None:
+        """The run is in `state`; followers hear of it only when that is a change. Sets when it began and ended."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            (old,) = connection.execute("SELECT state FROM runs WHERE id = ?", (run_id,)).fetchone()
+            now = self._clock()
+            has_begun = state in (RunState.STARTING, RunState.RUNNING)
+            connection.execute(
+                """UPDATE runs SET state = ?, reason = ?, started_us = coalesce(started_us, ?),
+                                   ended_us = CASE WHEN ? THEN coalesce(ended_us, ?) END
+                   WHERE id = ?""",
+                (state, reason, now if has_begun else None, state.is_over, now, run_id),
+            )
+            if old != state:
+                self._say(run_id, StateChanged(RunState(old), state, reason))
+
+    def start_attempt(
+        self, run: str, attempt: int, pid: int, pid_start: int, boot_id: str, is_reattached: bool = False
+    ) -> None:
+        """A trainer process was started, or an orphan attached again; said once for each process and attachment."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            connection.execute(
+                """INSERT INTO attempts (run_id, attempt, pid, pid_start, boot_id, started_us) VALUES (?, ?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET pid = excluded.pid, pid_start = excluded.pid_start,
+                                             boot_id = excluded.boot_id""",
+                (run_id, attempt, pid, pid_start, boot_id, self._clock()),
+            )
+            self._say(run_id, AttemptStarted(attempt, pid, is_reattached), attempt)
+
+    def end_attempt(self, run: str, attempt: int, exit_code: int | None, signal: int | None, cause: str) -> None:
+        """A trainer process is gone; a second call for the same attempt changes nothing."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            changed = connection.execute(
+                """UPDATE attempts SET ended_us = ?, exit_code = ?, signal = ?, cause = ?
+                   WHERE run_id = ? AND attempt = ? AND ended_us IS NULL""",
+                (self._clock(), exit_code, signal, cause, run_id, attempt),
+            )
+            if changed.rowcount:
+                self._say(run_id, AttemptEnded(attempt, exit_code, signal, cause), attempt)
+
+    def heard(self, run: str, step: int, phase: str, time_us: int) -> None:
+        """The run's trainer was heard at `time_us`, doing `phase`.
+
+        Costs a disk sync. The daemon keeps what it hears in memory and calls this when a trainer falls silent or ends,
+        so that the last sign of life survives the daemon.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET seen_us = ?, phase = ?, step = max(step, ?) WHERE id = ?",
+                (time_us, phase, step, self._run_id(run)),
+            )
+
+    # ---- a trainer's records
+
+    def commit_records(self, run: str, records: Sequence[Record]) -> int:
+        """Store what a run's trainer journaled; returns the newest committed seq, which may then be acknowledged.
+
+        Records that are already stored are passed over. A hole ends the batch: what comes before it is committed, and
+        the caller, seeing less than it gave, asks for the rest again.
+        """
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            last = self._last_seq(run_id)
+            for record in records:
+                if record.seq <= last:
+                    continue
+                if record.seq != last + 1:
+                    break
+                event = derived.derive(connection, run_id, record)
+                self._say(run_id, event, record.attempt, record.seq, record.time_us)
+                last = record.seq
+            return last
+
+    def last_seq(self, run: str) -> int:
+        """The newest committed seq of a run's trainer, 0 before the first."""
+        with explained(self.path):
+            return self._last_seq(self._run_id(run))
+
+    # ---- commands
+
+    def accept_command(
+        self, command: str, run: str, verb: str, name: str = "", value: KnobValue | None = None, by: str = ""
+    ) -> bool:
+        """Put a checked command on disk; False when it already is. Raises Refused when its id means something else."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            known = connection.execute(
+                "SELECT run_id, verb, name FROM commands WHERE command = ?", (command,)
+            ).fetchone()
+            if known is not None:
+                if known != (run_id, verb, name) or self._asked_value(command) != value:
+                    raise _conflict(command)
+                return False
+            connection.execute(
+                """INSERT INTO commands (command, run_id, verb, name, value, submitted_by, requested_us, state)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+                (command, run_id, verb, name, derived.knob_json(value), by, self._clock(), CommandState.ACCEPTED),
+            )
+            self._say(run_id, CommandAccepted(command, verb, by, name, value))
+            return True
+
+    def settle_command(self, command: str, step: int) -> bool:
+        """The daemon itself did what an accepted command asks; False when the command was settled before.
+
+        For what needs no trainer: resuming a stopped run, stopping a queued one, setting a knob of a queued one.
+        """
+        with self._transaction() as connection:
+            accepted = self._find_accepted(command)
+            if accepted is None:
+                return False
+            run_id, verb, name = accepted
+            value, old = self._asked_value(command), None
+            if name:
+                (text,) = connection.execute(
+                    "SELECT value FROM knobs WHERE run_id = ? AND name = ?", (run_id, name)
+                ).fetchone()
+                old = derived.from_json(text)
+            event = CommandApplied(command, step, verb, name, old, value)
+            derived.apply_command(connection, run_id, event, self._clock())
+            self._say(run_id, event)
+            return True
+
+    def refuse_command(self, command: str, step: int, message: str, hint: str = "") -> bool:
+        """An accepted command changed nothing, and why; False when the command was settled before."""
+        with self._transaction() as connection:
+            accepted = self._find_accepted(command)
+            if accepted is None:
+                return False
+            event = CommandRefused(command, step, accepted[1], message, hint)
+            derived.refuse_command(connection, event, self._clock())
+            self._say(accepted[0], event)
+            return True
+
+    def pending_orders(self, run: str) -> list[wire.Order]:
+        """A run's accepted commands that are not yet answered, oldest first, as its trainer gets them."""
+        with explained(self.path):
+            rows = self._connection.execute(
+                "SELECT command, verb, name, value FROM commands WHERE run_id = ? AND state = ? ORDER BY id",
+                (self._run_id(run), CommandState.ACCEPTED),
+            ).fetchall()
+        return [wire.Order(command, _action(verb, name, value)) for command, verb, name, value in rows]
+
+    # ---- the store itself
+
+    def head(self) -> int:
+        """The newest event's id, 0 in an empty store."""
+        with explained(self.path):
+            (head,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+        return int(head)
+
+    def health(self) -> str:
+        """Empty when all is well; else the last failure, until a call works again, or a nearly full disk."""
+        if self._trouble:
+            return self._trouble
+        facts = os.statvfs(self.path.parent)
+        free = facts.f_bavail * facts.f_frsize
+        return f"only {free >> 20} MB of disk are left" if free < LOW_DISK_BYTES else ""
+
+    def tidy(self) -> None:
+        """Fold the write-ahead log into the file; for quiet moments. A long reader makes it do less, never wait."""
+        with explained(self.path):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        """Let go of the store; the last to close folds the log into the file."""
+        self._connection.close()
+
+    # ---- inside
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """All or nothing; remembers a failure of the store for `health` until the next success."""
+        connection = self._connection
+        try:
+            with explained(self.path):
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
+                        connection.execute("ROLLBACK")
+        except StoreError as error:
+            self._trouble = error.message
+            raise
+        self._trouble = ""
+
+    def _run_id(self, run: str) -> int:
+        row = self._connection.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchone()
+        if row is None:
+            raise NotFound(f"there is no run `{run}`", "`ponder ls` lists the runs")
+        return int(row[0])
+
+    def _last_seq(self, run_id: int) -> int:
+        (last,) = self._connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM events WHERE run_id = ? AND seq IS NOT NULL", (run_id,)
+        ).fetchone()
+        return int(last)
+
+    def _say(
+        self,
+        run_id: int,
+        event: FeedEvent,
+        attempt: int | None = None,
+        seq: int | None = None,
+        time_us: int | None = None,
+    ) -> None:
+        """Add an event to the feed, inside the transaction that makes it true."""
+        time_us = self._clock() if time_us is None else time_us
+        self._connection.execute(
+            "INSERT INTO events (run_id, attempt, seq, time_us, step, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (run_id, attempt, seq, time_us, getattr(event, "step", None), event_name(event), derived.to_json(event)),
+        )
+
+    def _find_accepted(self, command: str) -> tuple[int, str, str] | None:
+        row = self._connection.execute(
+            "SELECT run_id, verb, name, state FROM commands WHERE command = ?", (command,)
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"there is no command `{command}`")
+        return (row[0], row[1], row[2]) if row[3] == CommandState.ACCEPTED else None
+
+    def _asked_value(self, command: str) -> KnobValue | None:
+        (text,) = self._connection.execute("SELECT value FROM commands WHERE command = ?", (command,)).fetchone()
+        return derived.from_json(text)
+
+
+def _conflict(command: str) -> Refused:
+    return Refused("conflict", f"the command `{command}` already means something else", "ask again with a new id")
+
+
+def _action(verb: str, name: str, value: str | None) -> wire.Action:
+    asked = derived.from_json(value)
+    if asked is not None:
+        return wire.KnobOrder(name, asked)
+    action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
+    return action
