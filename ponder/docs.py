@@ -111,8 +111,8 @@ def metrics_page() -> str:
         NOTICE.format(source="ponder/metrics.py"),
         "",
         "Every number that a run reports. *Better* says which way it should go; *watch* means that it tells something",
-        "and a target would spoil it. Those of `eval/` are of held-out problems, one sample each; all others are of one",
-        "step.",
+        "and a target would spoil it. Those of `eval/` are of held-out problems, one sample each; all others are of",
+        "one step.",
         f"A person looks first at {', '.join(f'`{name}`' for name in metrics.HEADLINES)}.",
         "",
     ]
@@ -224,8 +224,8 @@ def cli_page() -> str:
         "",
         "stdout is data: a table on a terminal, plain aligned text in a pipe. stderr is talk. `--json` prints one JSON",
         "document, or one line for each item of a stream, in ASCII alone; each carries its `kind` and the number",
-        f"`schema` ({SCHEMA}), which goes up when a program that reads it would have to change. RUN is a run's name, its",
-        "number, or the beginning of its name; left out, it is the newest active run. `ponder --install-completion`",
+        f"`schema` ({SCHEMA}), which goes up when a program that reads it would have to change. RUN is a run's name,",
+        "its number, or the beginning of its name; left out, it is the newest active run. `ponder --install-completion`",
         "teaches the shell verbs, runs, recipes and knobs; `ponder --version` prints the version.",
         "",
         *_exit_code_lines(),
@@ -276,8 +276,8 @@ def _exit_code_lines() -> list[str]:
         tree,
         "",
         f"{errors.INTERRUPTED_EXIT_CODE} follows Ctrl-C: what was accepted stays accepted, and runs go on.",
-        f"{PIPE_EXIT_CODE} says that the reader of stdout has gone. With 1 and a mistake of ponder's own, the last line",
-        "names the file with its traceback, which `PONDER_TRACEBACK=1` prints.",
+        f"{PIPE_EXIT_CODE} says that the reader of stdout has gone. With 1 and a mistake of ponder's own, the last",
+        "line names the file with its traceback, which `PONDER_TRACEBACK=1` prints.",
         "",
     ]
 
