@@ -225,8 +225,8 @@ def cli_page() -> str:
         "stdout is data: a table on a terminal, plain aligned text in a pipe. stderr is talk. `--json` prints one JSON",
         "document, or one line for each item of a stream, in ASCII alone; each carries its `kind` and the number",
         f"`schema` ({SCHEMA}), which goes up when a program that reads it would have to change. RUN is a run's name,",
-        "its number, or the beginning of its name; left out, it is the newest active run. `ponder --install-completion`",
-        "teaches the shell verbs, runs, recipes and knobs; `ponder --version` prints the version.",
+        "its number, or the beginning of its name; left out, it is the newest active run.",
+        "`ponder --install-completion` teaches the shell verbs, runs, recipes and knobs.",
         "",
         *_exit_code_lines(),
     ]
