@@ -74,6 +74,7 @@ class CellGrid:
         self._sent: list[list[str | None]] = [[None] * width for _ in range(height)]
         self._sent_styles = [[""] * width for _ in range(height)]
         self._sent_cursor: tuple[int, int] | None = None
+        self._sent_style: str | None = None
         self._touched = set(range(height))
 
     def draw(self, frame: str) -> None:
@@ -100,7 +101,7 @@ class CellGrid:
     def changes(self) -> str:
         """What brings the terminal from the sent grid to the wanted one; empty when nothing differs."""
         width, height = self.size
-        writer = _Writer(width)
+        writer = _Writer(width, self._sent_style)
         for y in sorted(self._touched):
             if y < height:
                 self._row_changes(y, writer)
@@ -110,7 +111,8 @@ class CellGrid:
         if self._cursor != self._sent_cursor:
             self._sent_cursor = self._cursor
             writer.jump(min(self._cursor[0], width - 1), min(self._cursor[1], height - 1))
-        return writer.done()
+        self._sent_style = writer.style
+        return "".join(writer.parts)
 
     def _row_changes(self, y: int, writer: _Writer) -> None:
         width, _ = self.size
@@ -214,13 +216,13 @@ class CellGrid:
 
 
 class _Writer:
-    """Builds a frame: knows where the terminal's cursor is and in which style it writes."""
+    """Builds a frame: knows where the terminal's cursor is and in which style it writes, which outlasts the frame."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, style: str | None) -> None:
         self.parts: list[str] = []
+        self.style = style
         self._width = width
         self._at: tuple[int, int] | None = None
-        self._style = ""
 
     def jump(self, x: int, y: int) -> None:
         """Move the cursor."""
@@ -236,16 +238,16 @@ class _Writer:
         if not 0 < x - start <= GAP_CELLS:
             return
         gap = wanted[start:x]
-        if all(text is not None and text in _PLAIN for text in gap) and set(styles[start:x]) == {self._style}:
+        if all(text is not None and text in _PLAIN for text in gap) and set(styles[start:x]) == {self.style}:
             self.parts.append("".join(text for text in gap if text))
             self._at = (x, y)
 
     def put(self, text: str, style: str, x: int, y: int, cells: int) -> None:
         """Write one cell's text."""
         self.jump(x, y)
-        if style != self._style:
-            self.parts.append(f"\x1b[{'0;' if self._style and style else ''}{style}m")
-            self._style = style
+        if style != self.style:
+            self.parts.append(f"\x1b[{'0;' if self.style != '' and style else ''}{style}m")
+            self.style = style
         self.parts.append(text)
         self._at = (x + cells, y) if x + cells < self._width else None
 
@@ -256,13 +258,6 @@ class _Writer:
             self.put(" ", style, x + 1, y, 1)
         self.put(text, style, x, y, cells)
         self._at = None
-
-    def done(self) -> str:
-        """The frame, its style reset at the end."""
-        if self._style:
-            # Before the last jump or after it is the same to the terminal.
-            self.parts.append("\x1b[m")
-        return "".join(self.parts)
 
 
 @lru_cache(maxsize=4096)

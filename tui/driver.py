@@ -193,6 +193,7 @@ class PonderDriver(LinuxDriver):
                 self._knows_sync = True
             elif MODES.fullmatch(data) or CLIPBOARD.fullmatch(data):
                 if data in (ENTER_SCREEN, LEAVE_SCREEN):
+                    self._send("\x1b[m")
                     self._on_screen = data == ENTER_SCREEN
                     self._grid.forget()
                     self._pacer.restart()
