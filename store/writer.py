@@ -179,6 +179,7 @@ class Writer:
                 event = derived.derive(connection, run_id, record)
                 self._say(run_id, event, record.attempt, record.seq, record.time_us)
                 last = record.seq
+                connection.execute("UPDATE runs SET seen_us = ? WHERE id = ?", (record.time_us, run_id))
             return last
 
     def last_seq(self, run: str) -> int:

@@ -72,7 +72,8 @@ def _problems() -> list[tuple[tuple[int, int, int], int, str]]:
     """(numbers, target, a right attempt), always the same."""
     found = []
     for x, y, z in itertools.combinations(range(2, 10), 3):
-        found.append(((x, y, z), (x + y) * z, f"{x} + {y} = {x + y} * {z} = {(x + y) * z}"))
+        if (x + y) * z < 100:
+            found.append(((x, y, z), (x + y) * z, f"{x} + {y} = {x + y} * {z} = {(x + y) * z}"))
     return found
 
 
@@ -260,9 +261,15 @@ def run_records(
     return as_records(run_events(steps, groups, group_size, seed, has_ended))
 
 
-def ticking_clock(first_us: int = FIRST_US) -> Iterator[int]:
-    """Microseconds that grow by a hundredth of a second at every look."""
-    return itertools.count(first_us, 10_000)
+class Clock:
+    """Microseconds that grow by a tenth of a second at every look."""
+
+    def __init__(self, now_us: int = FIRST_US) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        self.now_us += 100_000
+        return self.now_us
 
 
 def fill_store(
@@ -274,24 +281,26 @@ def fill_store(
     trainer at two thirds, from where it went on after its last checkpoint. The running one has a change pending and a
     refused one.
     """
-    ticks = ticking_clock()
-    writer = Writer(path, clock=lambda: next(ticks))
+    clock = Clock()
+    writer = Writer(path, clock)
     names = [
-        _fill_run(writer, number, steps, groups, group_size, seed + number, is_over=number < runs - 1)
+        _fill_run(writer, clock, number, steps, groups, group_size, seed + number, is_over=number < runs - 1)
         for number in range(runs)
     ]
     writer.close()
     return names
 
 
-def _fill_run(writer: Writer, number: int, steps: int, groups: int, group_size: int, seed: int, is_over: bool) -> str:
+def _fill_run(
+    writer: Writer, clock: Clock, number: int, steps: int, groups: int, group_size: int, seed: int, is_over: bool
+) -> str:
     planned = steps if is_over else 2 * steps
     run = writer.submit_run(f"submit-{number}", recipe_text(steps=planned), "recipes/countdown-zero.toml", "ada")
     writer.set_state(run, RunState.STARTING)
     writer.start_attempt(run, 1, 4000 + number, 1_000_000 + number, "boot-1")
-    rng, turn, crash = random.Random(seed), max(1, steps // 3), max(1, 2 * steps // 3)
+    rng, turn, crash = random.Random(seed), max(1, steps // 3), min(steps, 2 * steps // 3 + 3)
     writer.set_state(run, RunState.RUNNING)
-    log = _Log(writer, run)
+    log = _Log(writer, run, clock)
     log.say(started(0, planned), make_evaluation(rng, 0, 0.0, False))
     for step in range(1, steps + 1):
         log.say(*step_events(rng, step, planned, groups, group_size))
@@ -321,20 +330,19 @@ def _fill_run(writer: Writer, number: int, steps: int, groups: int, group_size: 
         writer.accept_command(f"big-{number}", run, "set", "sampling.group_size", 16, "ada")
         writer.refuse_command(f"big-{number}", steps, "not enough memory for 16 answers", "try 12")
         writer.accept_command(f"warm-{number}", run, "set", "sampling.temperature", 1.1, "grace")
-        writer.heard(run, steps, "sample", FIRST_US + 3_600_000_000)
+        writer.heard(run, steps, "sample", clock())
     return run
 
 
 class _Log:
     """Commits a run's events in order, as its trainer would."""
 
-    def __init__(self, writer: Writer, run: str) -> None:
+    def __init__(self, writer: Writer, run: str, clock: Clock) -> None:
         self.writer, self.run, self.attempt = writer, run, 1
-        self._seq = 1
-        self._first_us = FIRST_US + 1_000_000_000 * int(run.rsplit("-", 1)[1])
+        self._clock, self._seq = clock, 1
 
     def say(self, *events: TrainerEvent) -> None:
-        records = as_records(list(events), self._seq, self.attempt, self._first_us)
+        records = [Record(self._seq + place, self._clock(), self.attempt, event) for place, event in enumerate(events)]
         self._seq += len(records)
         committed = self.writer.commit_records(self.run, records)
         if committed != self._seq - 1:

@@ -1,0 +1,374 @@
+"""Every question asked of the store: one method a request of `ponder.wire`, answered with its reply.
+
+A method takes what its request carries, by the same names; a limit of -1 is none. Each answer is one snapshot: what is
+written meanwhile comes with the next question. The connection cannot write, so that no reader can ever hold up a run.
+Used from one thread; open as many as needed. Left to the daemon: what only it knows (`queue_place`, the newest sign
+of life, Status around `status_runs`), and logs, which are files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ponder import wire
+from ponder.errors import NotFound
+from ponder.events import FeedEvent, Outcome, RunState, StoredEvent
+from ponder.knobs import format_value, nearest
+from ponder.paths import Paths
+from ponder.wire import CommandState
+from store import rows
+from store.derived import from_json
+from store.schema import explained, open_for_reading
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+OVER = tuple(str(state) for state in RunState if state.is_over)
+NO_LIMIT = -1
+CANDIDATES_SHOWN = 5
+
+_event_decoder = msgspec.json.Decoder(FeedEvent)
+
+
+class Reader:
+    """A connection that only asks."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreError when there is no store at `path` that this code can read."""
+        self.path = path
+        self._connection = open_for_reading(path)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # ---- runs
+
+    def resolve(self, reference: str) -> str:
+        """The name of the run that a person means by its name, number, a unique beginning of it, or nothing at all."""
+        with self._snapshot() as connection:
+            return _find_run(connection, reference)[1]
+
+    def status_runs(self) -> list[wire.RunRow]:
+        """The runs that are not over, oldest first, which is the order of the queue."""
+        with self._snapshot() as connection:
+            return rows.run_rows(connection, f"WHERE state NOT IN {rows.places(OVER)} ORDER BY id", OVER)
+
+    def runs(self, limit: int = NO_LIMIT, only_active: bool = False) -> wire.Runs:
+        """The newest runs first."""
+        where, arguments = (f"WHERE state NOT IN {rows.places(OVER)}", OVER) if only_active else ("", ())
+        with self._snapshot() as connection:
+            return wire.Runs(rows.run_rows(connection, f"{where} ORDER BY id DESC LIMIT ?", (*arguments, limit)))
+
+    def run(self, run: str) -> wire.RunDetail:
+        """All about one run."""
+        with self._snapshot() as connection:
+            run_id, name = _find_run(connection, run)
+            recipe, model, parameters, device = connection.execute(
+                "SELECT recipe, model, parameters, device FROM runs WHERE id = ?", (run_id,)
+            ).fetchone()
+            attempts = connection.execute(
+                """SELECT attempt, pid, started_us, ended_us, exit_code, signal, cause FROM attempts
+                   WHERE run_id = ? ORDER BY attempt""",
+                (run_id,),
+            ).fetchall()
+            evaluations = connection.execute(
+                "SELECT step, metrics FROM evaluations WHERE run_id = ? ORDER BY step", (run_id,)
+            ).fetchall()
+            names = connection.execute("SELECT DISTINCT name FROM metrics WHERE run_id = ?", (run_id,)).fetchall()
+            return wire.RunDetail(
+                row=rows.run_rows(connection, "WHERE id = ?", (run_id,))[0],
+                recipe=recipe,
+                model=model,
+                parameters=parameters,
+                device=device,
+                folder=str(Paths(self.path.parent, self.path.parent).run(name)),
+                attempts=[wire.AttemptRow(*attempt) for attempt in attempts],
+                rollouts=_count_rollouts(connection, run_id),
+                evaluations=[(step, msgspec.json.decode(text, type=dict[str, float])) for step, text in evaluations],
+                newest=rows.newest_metrics(connection, run_id, [name for (name,) in names]),
+            )
+
+    def events(self, after: int, run: str | None = None, limit: int = NO_LIMIT) -> wire.Events:
+        """Durable events with an id after `after`, oldest first; of all runs when `run` is None."""
+        with self._snapshot() as connection:
+            (head,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
+            query = """SELECT events.id, runs.name, events.time_us, events.body
+                       FROM events CROSS JOIN runs ON runs.id = events.run_id WHERE events.id > ?"""
+            arguments: list[object] = [after]
+            if run is not None:
+                query += " AND events.run_id = ?"
+                arguments.append(_find_run(connection, run)[0])
+            found = connection.execute(f"{query} ORDER BY events.id LIMIT ?", [*arguments, limit]).fetchall()
+            return wire.Events(
+                [
+                    StoredEvent(number, name, time_us, _event_decoder.decode(body))
+                    for number, name, time_us, body in found
+                ],
+                head,
+            )
+
+    # ---- numbers
+
+    def metrics(self, run: str, names: Sequence[str] = (), after_step: int = -1) -> wire.Curves:
+        """Each metric's steps and values, and where something was changed by hand or the run went back."""
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            if not names:
+                known = connection.execute("SELECT DISTINCT name FROM metrics WHERE run_id = ?", (run_id,)).fetchall()
+                names = [name for (name,) in known]
+            query = """SELECT step, value FROM metrics
+                       WHERE run_id = ? AND name = ? AND step > ? AND value IS NOT NULL ORDER BY step"""
+            curves = {name: connection.execute(query, (run_id, name, after_step)).fetchall() for name in names}
+            return wire.Curves(curves, _curve_marks(connection, run_id))
+
+    def checkpoints(self, run: str) -> wire.Checkpoints:
+        """The checkpoints that the run saved, newest first; which are still on disk, only the disk knows."""
+        with self._snapshot() as connection:
+            found = connection.execute(
+                """SELECT step, folder, size_bytes, sha256, saved_us FROM checkpoints WHERE run_id = ?
+                   ORDER BY step DESC""",
+                (_find_run(connection, run)[0],),
+            ).fetchall()
+            return wire.Checkpoints([wire.CheckpointRow(*row) for row in found])
+
+    # ---- texts
+
+    def groups(
+        self, run: str, step: int | None = None, before_id: int | None = None, limit: int = NO_LIMIT
+    ) -> wire.Groups:
+        """Groups, newest first."""
+        with self._snapshot() as connection:
+            where = "WHERE groups.run_id = ? AND groups.is_superseded = 0"
+            arguments: list[object] = [_find_run(connection, run)[0]]
+            if step is not None:
+                where += " AND groups.step = ?"
+                arguments.append(step)
+            if before_id is not None:
+                where += " AND groups.id < ?"
+                arguments.append(before_id)
+            return wire.Groups(
+                rows.group_rows(connection, f"{where} ORDER BY groups.id DESC LIMIT ?", [*arguments, limit])
+            )
+
+    def group(self, group_id: int) -> wire.GroupDetail:
+        """One group with all its answers, and the groups before and after it in its run."""
+        with self._snapshot() as connection:
+            found = connection.execute(
+                """SELECT run_id, is_superseded, prompts.reference
+                   FROM groups JOIN prompts ON prompts.id = groups.prompt_id WHERE groups.id = ?""",
+                (group_id,),
+            ).fetchone()
+            if found is None:
+                raise NotFound(f"there is no group {group_id}", "`ponder samples` shows the newest")
+            run_id, is_superseded, reference = found
+            neighbours = "FROM groups WHERE run_id = ? AND is_superseded = 0 AND id"
+            (older,) = connection.execute(f"SELECT max(id) {neighbours} < ?", (run_id, group_id)).fetchone()
+            (newer,) = connection.execute(f"SELECT min(id) {neighbours} > ?", (run_id, group_id)).fetchone()
+            return wire.GroupDetail(
+                row=rows.group_rows(connection, "WHERE groups.id = ?", (group_id,))[0],
+                reference=reference,
+                rollouts=rows.stored_rollouts(
+                    connection,
+                    "WHERE rollouts.group_id = ? AND rollouts.is_superseded = ? ORDER BY rollouts.idx",
+                    (group_id, is_superseded),
+                ),
+                older_id=older,
+                newer_id=newer,
+            )
+
+    def samples(
+        self,
+        run: str,
+        before_id: int | None = None,
+        limit: int = NO_LIMIT,
+        step: int | None = None,
+        min_reward: float | None = None,
+        max_reward: float | None = None,
+        only_reflecting: bool = False,
+        outcome: Outcome | None = None,
+        text: str = "",
+    ) -> wire.Samples:
+        """Rollouts, newest first, without token data. `text` is looked for anywhere, ASCII letters of either case."""
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            terms: list[tuple[str, list[object]]] = [("rollouts.is_superseded = 0", [])]
+            if step is None:
+                terms.append(("rollouts.run_id = ?", [run_id]))
+            else:
+                step_groups = "SELECT id FROM groups WHERE run_id = ? AND step = ?"
+                terms.append((f"rollouts.group_id IN ({step_groups})", [run_id, step]))
+            if before_id is not None:
+                terms.append(("rollouts.id < ?", [before_id]))
+            if min_reward is not None:
+                terms.append(("rollouts.reward >= ?", [min_reward]))
+            if max_reward is not None:
+                terms.append(("rollouts.reward <= ?", [max_reward]))
+            if only_reflecting:  # the + keeps SQLite from sorting all reflecting ones to find the newest
+                terms.append(("+rollouts.outcome IS NOT NULL", []))
+            if outcome is not None:
+                terms.append(("rollouts.outcome = ?", [outcome]))
+            if text:
+                terms.append(("rollouts.text LIKE ? ESCAPE '\\'", [_containing(text)]))
+            where = "WHERE " + " AND ".join(term for term, _ in terms) + " ORDER BY rollouts.id DESC LIMIT ?"
+            arguments = [argument for _, some in terms for argument in some]
+            found = rows.stored_rollouts(connection, where, [*arguments, limit])
+            return wire.Samples(found, _count_rollouts(connection, run_id))
+
+    def sample(self, rollout_id: int) -> wire.Sample:
+        """One rollout with token data."""
+        with self._snapshot() as connection:
+            found = rows.stored_rollouts(connection, "WHERE rollouts.id = ?", (rollout_id,), has_tokens=True)
+            if not found:
+                raise NotFound(f"there is no sample {rollout_id}", "`ponder samples` shows the newest")
+            return wire.Sample(found[0])
+
+    def aha(self, run: str, outcome: Outcome | None = None, order: str = "newest", limit: int = NO_LIMIT) -> wire.Aha:
+        """What reflection did in a run, the first rescue, and traces.
+
+        `best` are those worth showing: the policy was unsure at the marker (its entropy there is high), the turn paid
+        (positive advantage), and the text is neither a stub nor a ramble; of rescues, unless another outcome is asked.
+        """
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            reflecting = "FROM rollouts WHERE run_id = ? AND outcome IS NOT NULL AND is_superseded = 0"
+            counts = dict(
+                connection.execute(f"SELECT outcome, count(*) {reflecting} GROUP BY outcome", (run_id,)).fetchall()
+            )
+            (first,) = connection.execute(
+                f"SELECT min(id) {reflecting} AND outcome = ?", (run_id, Outcome.RESCUED)
+            ).fetchone()
+            if order == "best":
+                ids = _best_traces(connection, run_id, outcome or Outcome.RESCUED, limit)
+            else:
+                chosen, arguments = ("AND outcome = ?", [outcome]) if outcome is not None else ("", [])
+                direction = "ASC" if order == "first" else "DESC"
+                query = f"SELECT id {reflecting} {chosen} ORDER BY id {direction} LIMIT ?"
+                ids = [number for (number,) in connection.execute(query, [run_id, *arguments, limit])]
+            wanted = ids if first is None or first in ids else [*ids, first]
+            found = rows.stored_rollouts(connection, f"WHERE rollouts.id IN {rows.places(wanted)}", wanted)
+            by_id = {stored.id: stored for stored in found}
+            return wire.Aha(
+                counts=counts,
+                rollouts=_count_rollouts(connection, run_id),
+                first_rescue=None if first is None else by_id[first],
+                traces=[by_id[number] for number in ids],
+            )
+
+    # ---- what people asked for
+
+    def knobs(self, run: str) -> wire.KnobTable:
+        """A run's knobs now, what is pending, and all changes, newest first."""
+        with self._snapshot() as connection:
+            run_id, name = _find_run(connection, run)
+            (step,) = connection.execute("SELECT step FROM runs WHERE id = ?", (run_id,)).fetchone()
+            changes = rows.knob_changes(connection, run_id)
+            return wire.KnobTable(name, step, rows.knob_rows(connection, run_id, changes), changes)
+
+    def command(self, command: str) -> wire.CommandStatus:
+        """What became of a command."""
+        with self._snapshot() as connection:
+            row = connection.execute(
+                """SELECT runs.name, verb, commands.name, commands.state, commands.step, old, value, message, hint
+                   FROM commands JOIN runs ON runs.id = commands.run_id WHERE command = ?""",
+                (command,),
+            ).fetchone()
+        if row is None:
+            raise NotFound(f"there is no command `{command}`", "it never reached the daemon; give it again")
+        run, verb, name, state, step, old, new, message, hint = row
+        return wire.CommandStatus(
+            command, run, verb, name, CommandState(state), step, from_json(old), from_json(new), message, hint
+        )
+
+    def store_bytes(self) -> int:
+        """What the store takes on disk, its write-ahead log included."""
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        """One read transaction around an answer."""
+        with explained(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("COMMIT")
+
+
+def _find_run(connection: Connection, reference: str) -> tuple[int, str]:
+    known: list[tuple[int, str, str]] = connection.execute(
+        "SELECT id, name, state FROM runs ORDER BY id DESC"
+    ).fetchall()
+    if not known:
+        raise NotFound("there is no run yet", "`ponder demo` or `ponder run RECIPE` starts one")
+    if not reference:
+        active = [run for run in known if run[2] not in OVER]
+        return (active or known)[0][:2]
+    exact = [run for run in known if run[1] == reference] or [run for run in known if str(run[0]) == reference]
+    beginning = exact or [run for run in known if run[1].startswith(reference)]
+    if len(beginning) == 1:
+        return beginning[0][:2]
+    if beginning:
+        names = [f"`{name}`" for _, name, _ in beginning[:CANDIDATES_SHOWN]]
+        more = f" and {len(beginning) - len(names)} more" if len(beginning) > len(names) else ""
+        raise NotFound(
+            f"`{reference}` begins the names of {len(beginning)} runs", f"did you mean {', '.join(names)}{more}?"
+        )
+    hint = nearest(reference, [name for _, name, _ in known]) or "`ponder ls` lists the runs"
+    raise NotFound(f"there is no run `{reference}`", hint)
+
+
+def _count_rollouts(connection: Connection, run_id: int) -> int:
+    (count,) = connection.execute(
+        "SELECT count(*) FROM rollouts WHERE run_id = ? AND is_superseded = 0", (run_id,)
+    ).fetchone()
+    return int(count)
+
+
+def _curve_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
+    marks = []
+    for step, name, old, new in connection.execute(
+        "SELECT step, name, old, value FROM commands WHERE run_id = ? AND verb = 'set' AND state = ?",
+        (run_id, CommandState.APPLIED),
+    ):
+        values = [format_value(value) for value in (from_json(old), from_json(new)) if value is not None]
+        marks.append((step, f"{name} {' -> '.join(values)}"))
+    for (step,) in connection.execute(
+        "SELECT resumed_from FROM attempts WHERE run_id = ? AND resumed_from IS NOT NULL", (run_id,)
+    ):
+        marks.append((step, f"resumed from step {step}"))
+    return sorted(marks)
+
+
+def _best_traces(connection: Connection, run_id: int, outcome: Outcome, limit: int) -> list[int]:
+    """Ordered by the marker's entropy in nats, less how far the length is from the usual one, as a share of that."""
+    found = connection.execute(
+        """WITH candidates AS MATERIALIZED (
+               SELECT id, length_tokens FROM rollouts
+               WHERE run_id = ?1 AND outcome = ?2 AND is_superseded = 0 AND (advantage > 0 OR ?2 <> ?3)
+           )
+           SELECT candidates.id FROM candidates CROSS JOIN marks ON marks.rollout_id = candidates.id
+           WHERE marks.outcome = ?2
+           GROUP BY candidates.id
+           ORDER BY max(marks.entropy)
+                    - abs(candidates.length_tokens / (SELECT avg(length_tokens) FROM candidates) - 1) DESC,
+                    candidates.id DESC
+           LIMIT ?4""",
+        (run_id, outcome, Outcome.RESCUED, limit),
+    ).fetchall()
+    return [number for (number,) in found]
+
+
+def _containing(text: str) -> str:
+    """A LIKE pattern that finds `text` itself anywhere.
+
+    >>> _containing("100%")
+    '%100\\\\%%'
+    """
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"

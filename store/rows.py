@@ -1,0 +1,197 @@
+"""Rows of the store as the words of `ponder.wire`: runs, groups, rollouts, knobs.
+
+Each function takes the rows of a page and reads what belongs to them with one query a table, never one a row.
+Deliberately left out: which rows make a page (`store.reader`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ponder.events import Finish, Mark, Outcome, Rollout, RunState
+from ponder.knobs import DECLARATIONS, KnobValue
+from ponder.metrics import HEADLINES, REWARD_MEAN
+from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
+from store.derived import from_json, unpack_ids
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+SPARK_STEPS = 40
+
+Row = tuple[object, ...]
+
+RUN_COLUMNS = """
+    SELECT id, name, title, state, reason, stage, step, steps, created_us, started_us, ended_us, seen_us, phase,
+           (SELECT coalesce(max(attempt), 0) FROM attempts WHERE run_id = runs.id)
+    FROM runs
+"""
+
+GROUP_COLUMNS = """
+    SELECT groups.id, groups.step, groups.idx, prompts.key, prompts.text, groups.reward_mean, groups.reward_std,
+           groups.rescued
+    FROM groups CROSS JOIN prompts ON prompts.id = groups.prompt_id
+"""
+
+ROLLOUT_COLUMNS = """
+    SELECT rollouts.id, runs.name, groups.step, groups.id, groups.idx, prompts.text, prompts.reference,
+           groups.policy_version, rollouts.idx, rollouts.text, rollouts.length_tokens, rollouts.finish, rollouts.reward,
+           rollouts.advantage, rollouts.is_correct, rollouts.answer, rollouts.answer_start, rollouts.error
+    FROM rollouts
+    CROSS JOIN groups ON groups.id = rollouts.group_id
+    CROSS JOIN prompts ON prompts.id = groups.prompt_id
+    CROSS JOIN runs ON runs.id = rollouts.run_id
+"""
+"""CROSS keeps SQLite's planner from starting anywhere but at the rollouts, whose order the page follows."""
+
+
+def places(values: Sequence[object]) -> str:
+    """`(?, ?, ?)` for an IN."""
+    return f"({', '.join('?' * len(values))})"
+
+
+def run_rows(connection: Connection, where: str, arguments: Sequence[object]) -> list[RunRow]:
+    """The runs that `where` (everything after FROM) selects. `queue_place` is the daemon's to fill in."""
+    return [
+        RunRow(
+            id=row[0], name=row[1], title=row[2], state=RunState(row[3]), reason=row[4], stage=row[5], step=row[6],
+            steps=row[7], attempt=row[13], created_us=row[8], started_us=row[9], ended_us=row[10], seen_us=row[11],
+            phase=row[12], queue_place=None, headlines=newest_metrics(connection, row[0], HEADLINES),
+            spark=_spark(connection, row[0]),
+        )
+        for row in connection.execute(f"{RUN_COLUMNS} {where}", arguments).fetchall()
+    ]  # fmt: skip
+
+
+def newest_metrics(connection: Connection, run_id: int, names: Sequence[str]) -> dict[str, float]:
+    """The newest finite value of each metric that has one."""
+    query = """SELECT value FROM metrics WHERE run_id = ? AND name = ? AND value IS NOT NULL
+               ORDER BY step DESC LIMIT 1"""
+    found = {name: connection.execute(query, (run_id, name)).fetchone() for name in names}
+    return {name: row[0] for name, row in found.items() if row is not None}
+
+
+def _spark(connection: Connection, run_id: int) -> list[float]:
+    rows = connection.execute(
+        "SELECT value FROM metrics WHERE run_id = ? AND name = ? AND value IS NOT NULL ORDER BY step DESC LIMIT ?",
+        (run_id, REWARD_MEAN, SPARK_STEPS),
+    ).fetchall()
+    return [value for (value,) in reversed(rows)]
+
+
+def group_rows(connection: Connection, where: str, arguments: Sequence[object]) -> list[GroupRow]:
+    """The groups that `where` selects. A group in which nothing could be scored has mean and std 0.
+
+    Members that a later attempt did not make again belong to the group only while the whole group was not.
+    """
+    rows = connection.execute(f"{GROUP_COLUMNS} {where}", arguments).fetchall()
+    ids = [row[0] for row in rows]
+    rewards: defaultdict[int, list[float | None]] = defaultdict(list)
+    for group_id, reward in connection.execute(
+        f"""SELECT groups.id, rollouts.reward FROM groups JOIN rollouts ON rollouts.group_id = groups.id
+            WHERE groups.id IN {places(ids)} AND rollouts.is_superseded = groups.is_superseded
+            ORDER BY groups.id, rollouts.idx""",
+        ids,
+    ):
+        rewards[group_id].append(reward)
+    return [
+        GroupRow(
+            id=row[0], step=row[1], group=row[2], prompt_id=row[3], prompt=row[4], rewards=rewards[row[0]],
+            mean=row[5] or 0.0, std=row[6] or 0.0, rescued=row[7],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def stored_rollouts(
+    connection: Connection, where: str, arguments: Sequence[object], has_tokens: bool = False
+) -> list[StoredRollout]:
+    """The rollouts that `where` selects, in its order, with parts and marks; token data only when asked for."""
+    rows = connection.execute(f"{ROLLOUT_COLUMNS} {where}", arguments).fetchall()
+    ids = [row[0] for row in rows]
+    parts, marks = _parts(connection, ids), _marks(connection, ids)
+    tokens = _tokens(connection, ids) if has_tokens else {}
+    found = []
+    for row in rows:
+        token_ids, logps, entropies = tokens.get(row[0], (b"", b"", b""))
+        rollout = Rollout(
+            index=row[8], text=row[9], length_tokens=row[10], finish=Finish(row[11]), reward=row[12], advantage=row[13],
+            parts=parts[row[0]], is_correct=None if row[14] is None else bool(row[14]), answer=row[15],
+            answer_start=row[16], marks=marks[row[0]], error=row[17], token_ids=token_ids, logps=logps,
+            entropies=entropies,
+        )  # fmt: skip
+        found.append(
+            StoredRollout(
+                id=row[0], run=row[1], step=row[2], group_id=row[3], group=row[4], prompt=row[5], reference=row[6],
+                policy_version=row[7], rollout=rollout,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _parts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, float]]:
+    parts: defaultdict[int, dict[str, float]] = defaultdict(dict)
+    for rollout_id, name, value in connection.execute(
+        f"SELECT rollout_id, name, value FROM reward_parts WHERE rollout_id IN {places(ids)}", ids
+    ):
+        parts[rollout_id][name] = value
+    return parts
+
+
+def _marks(connection: Connection, ids: Sequence[int]) -> dict[int, list[Mark]]:
+    marks: defaultdict[int, list[Mark]] = defaultdict(list)
+    for rollout_id, start, end, word, outcome, before, after, token, entropy in connection.execute(
+        f"""SELECT rollout_id, start_char, end_char, word, outcome, candidate_before, candidate_after, token, entropy
+            FROM marks WHERE rollout_id IN {places(ids)} ORDER BY rollout_id, idx""",
+        ids,
+    ):
+        marks[rollout_id].append(Mark(start, end, word, Outcome(outcome), before, after, token, entropy))
+    return marks
+
+
+def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
+    return {
+        rollout_id: (unpack_ids(codec, token_ids), logps, entropies)
+        for rollout_id, codec, token_ids, logps, entropies in connection.execute(
+            f"""SELECT rollout_id, codec, token_ids, logps, entropies FROM rollout_tokens
+                WHERE rollout_id IN {places(ids)}""",
+            ids,
+        )
+    }
+
+
+def knob_changes(connection: Connection, run_id: int) -> list[KnobChange]:
+    """What people did to a run's knobs, newest first."""
+    changes = []
+    for command, name, old, new, by, requested_us, state, step, message in connection.execute(
+        """SELECT command, name, old, value, submitted_by, requested_us, state, step, message FROM commands
+           WHERE run_id = ? AND verb = 'set' ORDER BY id DESC""",
+        (run_id,),
+    ):
+        applied_step = step if state == CommandState.APPLIED else None
+        changes.append(
+            KnobChange(
+                command, name, from_json(old), _value(new), by, requested_us, CommandState(state), applied_step, message
+            )
+        )
+    return changes
+
+
+def knob_rows(connection: Connection, run_id: int, changes: Sequence[KnobChange]) -> list[KnobRow]:
+    """A run's knobs in the order of their declaration, those that no longer exist last."""
+    pending = {change.name: change for change in reversed(changes) if change.state is CommandState.ACCEPTED}
+    order = {name: place for place, name in enumerate(DECLARATIONS)}
+    found = []
+    for name, value in connection.execute("SELECT name, value FROM knobs WHERE run_id = ?", (run_id,)):
+        change = pending.get(name)
+        found.append(KnobRow(name, _value(value), change.new if change else None, change.command if change else ""))
+    return sorted(found, key=lambda knob: order.get(knob.name, len(order)))
+
+
+def _value(text: str) -> KnobValue:
+    value = from_json(text)
+    if value is None:
+        raise AssertionError("a knob and a `set` always have a value")
+    return value
