@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, RunArgument, complete_run, connect, name_run, terminal_width
+from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run, terminal_width
 from ponder.errors import UsageError
 from ponder.event_text import format_accuracy, format_ago, format_bytes, format_duration
 from ponder.events import Outcome, event_name
@@ -62,7 +62,8 @@ def ls(
     """List the runs, newest first."""
     from ponder.wire import ListRuns, Runs
 
-    runs = connect().ask(ListRuns(limit, active), Runs)
+    with connect() as client:
+        runs = client.ask(ListRuns(limit, active), Runs)
     if as_json:
         write_json("runs", runs)
     else:
@@ -100,41 +101,44 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
     from ponder import metrics
     from ponder.wire import GetRun, RunDetail
 
-    client = connect()
-    detail = client.ask(GetRun(name_run(client, run)), RunDetail)
-    if as_json:
-        write_json("run", detail)
-        return
-    row = detail.row
-    write_pairs(
-        [
-            ("run", f"{row.name} (id {row.id})"),
-            ("title", row.title or "-"),
-            ("state", f"{row.state}" + (f": {row.reason}" if row.reason else "")),
-            ("step", f"{row.step} of {row.steps}" + (f", {row.phase}" if row.phase and not row.state.is_over else "")),
-            ("stage", row.stage),
-            ("model", f"{detail.model}, {detail.parameters / 1e6:.2f} M parameters, {detail.device}"),
-            ("began", format_ago(row.started_us)),
-            ("took", _took(row)),
-            ("rollouts", f"{detail.rollouts:,}"),
-            ("folder", detail.folder),
-        ]
-    )
-    for step, values in detail.evaluations:
-        write(f"held-out accuracy after step {step}: {format_accuracy(values)}")
-    if detail.newest:
-        write("")
-        known = {name: value for name, value in detail.newest.items() if name in metrics.METRICS}
-        write_table(
-            [Column("metric"), Column("newest", True), Column("meaning")],
+    with connect() as client:
+        detail = client.ask(GetRun(name_run(client, run)), RunDetail)
+        if as_json:
+            write_json("run", detail)
+            return
+        row = detail.row
+        write_pairs(
             [
-                [name, metrics.format_metric(name, value), metrics.METRICS[name].doc]
-                for name, value in sorted(known.items())
-            ],
+                ("run", f"{row.name} (id {row.id})"),
+                ("title", row.title or "-"),
+                ("state", f"{row.state}" + (f": {row.reason}" if row.reason else "")),
+                (
+                    "step",
+                    f"{row.step} of {row.steps}" + (f", {row.phase}" if row.phase and not row.state.is_over else ""),
+                ),
+                ("stage", row.stage),
+                ("model", f"{detail.model}, {detail.parameters / 1e6:.2f} M parameters, {detail.device}"),
+                ("began", format_ago(row.started_us)),
+                ("took", _took(row)),
+                ("rollouts", f"{detail.rollouts:,}"),
+                ("folder", detail.folder),
+            ]
         )
-    for attempt in detail.attempts:
-        if attempt.cause:
-            write(f"attempt {attempt.attempt} (pid {attempt.pid}) ended: {attempt.cause}")
+        for step, values in detail.evaluations:
+            write(f"held-out accuracy after step {step}: {format_accuracy(values)}")
+        if detail.newest:
+            write("")
+            known = {name: value for name, value in detail.newest.items() if name in metrics.METRICS}
+            write_table(
+                [Column("metric"), Column("newest", True), Column("meaning")],
+                [
+                    [name, metrics.format_metric(name, value), metrics.METRICS[name].doc]
+                    for name, value in sorted(known.items())
+                ],
+            )
+        for attempt in detail.attempts:
+            if attempt.cause:
+                write(f"attempt {attempt.attempt} (pid {attempt.pid}) ended: {attempt.cause}")
 
 
 def _took(row: RunRow) -> str:
@@ -148,28 +152,32 @@ def follow(
     all_runs: Annotated[bool, typer.Option("--all", help="Follow every run, without an end")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print every event as a line, none missing and none twice; ends when the run is over."""
+    """Print every event as a line, none missing and none twice; ends with the run, and with 6 when it failed."""
+    from ponder.demo import check_end
     from ponder.event_text import stored_line
     from ponder.plain import EndingFollower
     from ponder.wire import GetRun, RunDetail
 
-    client = connect()
-    last = after
-    try:
-        if all_runs:
-            stream = client.follow(None, after)
-        else:
-            row = client.ask(GetRun(name_run(client, run)), RunDetail).row
-            stream = EndingFollower(client, row.name, after, row.state.is_over).events()
-        for stored in stream:
-            last = stored.id
-            if as_json:
-                write_json(event_name(stored.event), stored)
+    with connect() as client:
+        last, name = after, "--all"
+        try:
+            if all_runs:
+                stream = client.follow(None, after)
             else:
-                write(stored_line(stored, with_run=all_runs))
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; `ponder follow --after {last}` goes on from here") from None
+                row = client.ask(GetRun(name_run(client, run)), RunDetail).row
+                name = row.name
+                stream = EndingFollower(client, name, after, row.state.is_over).events()
+            for stored in stream:
+                last = stored.id
+                if as_json:
+                    write_json(event_name(stored.event), stored)
+                else:
+                    write(stored_line(stored, with_run=all_runs))
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; `ponder follow {name} --after {last}` goes on from here") from None
+        if not all_runs:
+            check_end(client.ask(GetRun(name), RunDetail), client.paths.run_log(name))
 
 
 def samples(
@@ -188,33 +196,31 @@ def samples(
     """Print the newest answers, thinking and answer told apart, each reflection with what it did."""
     from ponder.wire import GetSamples, Samples
 
-    client = connect()
-    request = GetSamples(
-        name_run(client, run),
-        limit=limit,
-        step=step,
-        min_reward=min_reward,
-        max_reward=max_reward,
-        only_reflecting=reflecting,
-        outcome=outcome,
-        text=text,
-    )
-    found = client.ask(request, Samples)
-    if as_json:
-        write_json("samples", found)
-        return
-    _write_answers(found.samples)
-    if not found.samples:
-        say(f"none of {found.total:,} answers fits" if found.total else "there are no answers yet")
+    with connect() as client:
+        request = GetSamples(
+            name_run(client, run),
+            limit=limit,
+            step=step,
+            min_reward=min_reward,
+            max_reward=max_reward,
+            only_reflecting=reflecting,
+            outcome=outcome,
+            text=text,
+        )
+        found = client.ask(request, Samples)
+        if as_json:
+            write_json("samples", found)
+            return
+        _write_answers(found.samples)
+        if not found.samples:
+            say(f"none of {found.total:,} answers fits" if found.total else "there are no answers yet")
 
 
 def group(
     group_id: Annotated[
         int | None, typer.Argument(metavar="GROUP", help="A group's id; the newest groups are listed when left out")
     ] = None,
-    run: Annotated[
-        str, typer.Option("--run", metavar="RUN", help="The run whose groups to list", autocompletion=complete_run)
-    ] = "",
+    run: RunOption = "",
     step: Annotated[int | None, typer.Option("--step", help="Only groups of this step")] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
@@ -222,48 +228,48 @@ def group(
     """Show all answers to one prompt with reward parts and advantage, or list the newest groups."""
     from ponder.wire import GetGroup, GetGroups, GroupDetail, Groups
 
-    client = connect()
-    if group_id is not None:
-        detail = client.ask(GetGroup(group_id), GroupDetail)
-        if as_json:
-            write_json("group", detail)
+    with connect() as client:
+        if group_id is not None:
+            detail = client.ask(GetGroup(group_id), GroupDetail)
+            if as_json:
+                write_json("group", detail)
+                return
+            row = detail.row
+            write(f"group {row.id}: step {row.step}, mean reward {row.mean:.3g}, std {row.std:.3g}")
+            write(f"prompt     {row.prompt}")
+            if detail.reference:
+                write(f"reference  {detail.reference}")
+            write("")
+            _write_answers(detail.rollouts, with_prompt=False)
             return
-        row = detail.row
-        write(f"group {row.id}: step {row.step}, mean reward {row.mean:.3g}, std {row.std:.3g}")
-        write(f"prompt     {row.prompt}")
-        if detail.reference:
-            write(f"reference  {detail.reference}")
-        write("")
-        _write_answers(detail.rollouts, with_prompt=False)
-        return
-    groups = client.ask(GetGroups(name_run(client, run), step=step, limit=limit), Groups)
-    if as_json:
-        write_json("groups", groups)
-        return
-    write_table(
-        [
-            Column("group", True),
-            Column("step", True),
-            Column("answers", True),
-            Column("mean", True),
-            Column("std", True),
-            Column("rescued", True),
-            Column("prompt"),
-        ],
-        [
+        groups = client.ask(GetGroups(name_run(client, run), step=step, limit=limit), Groups)
+        if as_json:
+            write_json("groups", groups)
+            return
+        write_table(
             [
-                str(row.id),
-                str(row.step),
-                str(len(row.rewards)),
-                f"{row.mean:.3g}",
-                f"{row.std:.3g}",
-                str(row.rescued),
-                row.prompt,
-            ]
-            for row in groups.groups
-        ],
-        empty="there are no groups yet",
-    )
+                Column("group", True),
+                Column("step", True),
+                Column("answers", True),
+                Column("mean", True),
+                Column("std", True),
+                Column("rescued", True),
+                Column("prompt"),
+            ],
+            [
+                [
+                    str(row.id),
+                    str(row.step),
+                    str(len(row.rewards)),
+                    f"{row.mean:.3g}",
+                    f"{row.std:.3g}",
+                    str(row.rescued),
+                    row.prompt,
+                ]
+                for row in groups.groups
+            ],
+            empty="there are no groups yet",
+        )
 
 
 def aha(
@@ -280,22 +286,22 @@ def aha(
 
     if order not in ("newest", "first", "best"):
         raise UsageError(f"`--order` cannot be `{order}`", "it takes newest, first or best")
-    client = connect()
-    name = name_run(client, run)
-    found = client.ask(GetAha(name, outcome or Outcome.RESCUED, order, limit), Aha)
-    if as_json:
-        write_json("aha", found)
-        return
-    _write_aha_rates(client, name, found.counts, found.rollouts)
-    width = terminal_width()
-    if found.first_rescue is not None:
-        write("\nthe first rescue")
-        _write_answer(found.first_rescue, width)
-    if found.traces:
-        write(f"\nthe {order} of `{outcome or Outcome.RESCUED}`")
-        _write_answers(found.traces)
-    else:
-        say(f"no answer has the outcome `{outcome or Outcome.RESCUED}` yet")
+    with connect() as client:
+        name = name_run(client, run)
+        found = client.ask(GetAha(name, outcome or Outcome.RESCUED, order, limit), Aha)
+        if as_json:
+            write_json("aha", found)
+            return
+        _write_aha_rates(client, name, found.counts, found.rollouts)
+        width = terminal_width()
+        if found.first_rescue is not None:
+            write("\nthe first rescue")
+            _write_answer(found.first_rescue, width)
+        if found.traces:
+            write(f"\nthe {order} of `{outcome or Outcome.RESCUED}`")
+            _write_answers(found.traces)
+        else:
+            say(f"no answer has the outcome `{outcome or Outcome.RESCUED}` yet")
 
 
 def _write_aha_rates(client: Client, run: str, counts: dict[str, int], rollouts: int) -> None:
@@ -348,19 +354,19 @@ def logs(
     """Print the end of a run's log, or of the daemon's."""
     from ponder.wire import GetLog, LogPage
 
-    client = connect()
-    name = None if daemon else name_run(client, run)
-    page = client.ask(GetLog(name, offset=-262144, max_bytes=262144), LogPage)
-    tail = "\n".join(page.text.splitlines()[-lines:])
-    _write_log(page, tail, as_json)
-    if not follow_it:
-        if not tail:
-            say(f"`{page.path}` is empty")
-        return
-    try:
-        _follow_log(lambda offset: client.ask(GetLog(name, offset, 65536), LogPage), page.next_offset, as_json)
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted; the run goes on") from None
+    with connect() as client:
+        name = None if daemon else name_run(client, run)
+        page = client.ask(GetLog(name, offset=-262144, max_bytes=262144), LogPage)
+        tail = "\n".join(page.text.splitlines()[-lines:])
+        _write_log(page, tail, as_json)
+        if not follow_it:
+            if not tail:
+                say(f"`{page.path}` is empty")
+            return
+        try:
+            _follow_log(lambda offset: client.ask(GetLog(name, offset, 65536), LogPage), page.next_offset, as_json)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the run goes on") from None
 
 
 def _follow_log(read: Callable[[int], LogPage], offset: int, as_json: bool) -> None:

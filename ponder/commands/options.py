@@ -52,6 +52,16 @@ RunArgument = Annotated[
         show_default=False,
     ),
 ]
+RunOption = Annotated[
+    str,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="The run that is meant; the newest active run when left out",
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
 SetOption = Annotated[
     list[str] | None,

@@ -35,7 +35,7 @@ from ponder.paths import Paths, find_paths
 if TYPE_CHECKING:
     from ponder.knobs import KnobValue
     from ponder.recipe import Recipe
-    from ponder.wire import RunDetail
+    from ponder.wire import Accepted, RunDetail
 
 
 def demo(
@@ -48,7 +48,7 @@ def demo(
     """Watch a small model learn to reason, from reinforcement alone: the main job, about five minutes on two cores."""
     from ponder.demo import RECIPE
 
-    run_name = _submit(RECIPE, _all_overrides(overrides, seed, None, steps))
+    run_name = _submit(RECIPE, _all_overrides(overrides, seed, None, steps)).run
     if not (plain or as_json) and _has_terminal():
         code = _visit_console(run_name)
         _say_how_to_come_back(run_name)
@@ -76,12 +76,10 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Put a recipe into the queue; the run starts as soon as its device is free."""
-    run_name = _submit(recipe, _all_overrides(overrides, seed, name, steps))
+    accepted = _submit(recipe, _all_overrides(overrides, seed, name, steps))
+    run_name = accepted.run
     if as_json and not plain:
-        from ponder.client import Client
-        from ponder.wire import GetRun, RunDetail
-
-        write_json("run", Client(find_paths()).ask(GetRun(run_name), RunDetail))
+        write_json("accepted", accepted)
     elif plain or (watch_it and not _has_terminal()):
         _follow_to_the_end(run_name, after=0, to_stderr=False, as_json=as_json)
     elif watch_it:
@@ -111,28 +109,25 @@ def recipes(as_json: JsonOption = False) -> None:
 
 def watch(run: RunArgument = "", plain: PlainOption = False) -> None:
     """Open the console on a run; leaving it never stops the run."""
-    client = connect()
-    run_name = name_run(client, run)
-    if plain or not _has_terminal():
-        from ponder.wire import Events, GetEvents, GetRun, RunDetail
+    from ponder.wire import Events, GetEvents, GetRun, RunDetail
 
-        detail = client.ask(GetRun(run_name), RunDetail)
-        if detail.row.state.is_over:
-            write(f"{detail.row.name} is over: {detail.row.state} at step {detail.row.step}")
-            say(f"hint: `ponder show {detail.row.name}` shows what it came to")
-            return
+    with connect() as client:
+        row = client.ask(GetRun(name_run(client, run)), RunDetail).row
         head = client.ask(GetEvents(limit=1), Events).head
-        write(f"{detail.row.name}: {detail.row.state}, step {detail.row.step}/{detail.row.steps}")
-        _follow_to_the_end(detail.row.name, after=head, to_stderr=False, as_json=False)
-        return
-    open_console(run_name)
+    if not plain and _has_terminal():
+        open_console(row.name)
+    write(f"{row.name}: {row.state}, step {row.step}/{row.steps}")
+    if row.state.is_over:
+        say(f"`ponder show {row.name}` shows what it came to")
+    else:
+        _follow_to_the_end(row.name, after=head, to_stderr=False, as_json=False)
 
 
 def tui() -> None:
     """Open the console on all runs."""
     if not _has_terminal():
         raise UsageError("the console needs a terminal", "`ponder ls` and `ponder watch --plain` work without one")
-    connect()
+    connect().close()  # a daemon runs from here on
     open_console("")
 
 
@@ -190,8 +185,8 @@ def _all_overrides(
     return overrides | {key: value for key, value in named.items() if value is not None}
 
 
-def _submit(word: str, overrides: dict[str, str | KnobValue]) -> str:
-    """Check the recipe, start a daemon if none runs, and queue it; returns the run's name."""
+def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
+    """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
     from ponder.client import Client, ensure_daemon
     from ponder.recipe import dump_recipe, find_recipe, parse_recipe, read_recipe_text
     from ponder.wire import SubmitRun
@@ -204,7 +199,7 @@ def _submit(word: str, overrides: dict[str, str | KnobValue]) -> str:
         say("starting the daemon")
     ensure_daemon(paths)
     with Client(paths) as client:
-        return client.command(SubmitRun(text, str(path), BY)).run
+        return client.command(SubmitRun(text, str(path), BY))
 
 
 def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:

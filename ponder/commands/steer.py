@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import BY, JsonOption, RunArgument, complete_knob, connect, name_run
+from ponder.commands.options import BY, JsonOption, RunArgument, RunOption, complete_knob, connect, name_run
 from ponder.errors import Refused, UsageError
 from ponder.event_text import applied_line
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
@@ -31,8 +31,8 @@ def pause(
     """Hold a run at the next step boundary; returns when it is paused."""
     from ponder.wire import PauseRun
 
-    client = connect()
-    _command(client, PauseRun(name_run(client, run, even_over=False), BY), "pause", no_wait, timeout, as_json)
+    with connect() as client:
+        _command(client, PauseRun(name_run(client, run, even_over=False), BY), "pause", no_wait, timeout, as_json)
 
 
 def resume(
@@ -41,8 +41,8 @@ def resume(
     """Let a paused run go on, or a stopped or failed one from its last checkpoint."""
     from ponder.wire import ResumeRun
 
-    client = connect()
-    _command(client, ResumeRun(name_run(client, run), BY), "resume", no_wait, timeout, as_json)
+    with connect() as client:
+        _command(client, ResumeRun(name_run(client, run), BY), "resume", no_wait, timeout, as_json)
 
 
 def stop(
@@ -55,8 +55,8 @@ def stop(
     """End a run after its step, with a checkpoint from which `ponder resume` goes on."""
     from ponder.wire import StopRun
 
-    client = connect()
-    _command(client, StopRun(name_run(client, run, even_over=False), now, BY), "stop", no_wait, timeout, as_json)
+    with connect() as client:
+        _command(client, StopRun(name_run(client, run, even_over=False), now, BY), "stop", no_wait, timeout, as_json)
 
 
 def save(
@@ -65,19 +65,20 @@ def save(
     """Write a checkpoint at the next step boundary."""
     from ponder.wire import SaveRun
 
-    client = connect()
-    _command(client, SaveRun(name_run(client, run, even_over=False), BY), "save", no_wait, timeout, as_json)
+    with connect() as client:
+        _command(client, SaveRun(name_run(client, run, even_over=False), BY), "save", no_wait, timeout, as_json)
 
 
 def set_knob(
-    words: Annotated[
+    changes: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] KNOB=VALUE...",
-            help="Knobs and their new values, for example `optim.lr=1e-4`; the run before them may be left out",
+            metavar="KNOB=VALUE...",
+            help="Knobs and their new values, for example `optim.lr=1e-4`",
             autocompletion=complete_knob,
         ),
     ],
+    run: RunOption = "",
     no_wait: NoWaitOption = False,
     timeout: TimeoutOption = 600.0,
     as_json: JsonOption = False,
@@ -85,12 +86,11 @@ def set_knob(
     """Turn knobs of a running run; they act from the next step on."""
     from ponder.wire import SetKnob
 
-    run = "" if "=" in words[0] else words[0]
-    changes = _checked_changes(words if not run else words[1:])
-    client = connect()
-    name = name_run(client, run, even_over=False)
-    for knob, value in changes:
-        _command(client, SetKnob(name, knob, value, BY), f"set {knob}", no_wait, timeout, as_json)
+    checked = _checked_changes(changes)
+    with connect() as client:
+        name = name_run(client, run, even_over=False)
+        for knob, value in checked:
+            _command(client, SetKnob(name, knob, value, BY), f"set {knob}", no_wait, timeout, as_json)
 
 
 def _checked_changes(words: list[str]) -> list[tuple[str, bool | int | float | str]]:
@@ -98,8 +98,6 @@ def _checked_changes(words: list[str]) -> list[tuple[str, bool | int | float | s
     from ponder.errors import KnobError
     from ponder.knobs import check_value, find_knob
 
-    if not words:
-        raise UsageError("no knob is named", "for example `ponder set optim.lr=1e-4`; `ponder knobs` lists them")
     changes = []
     for word in words:
         name, equals, text = word.partition("=")
@@ -119,48 +117,46 @@ def knobs(
     as_json: JsonOption = False,
 ) -> None:
     """Show a run's knobs, what is pending, and every change with the step since which it is true."""
-    from ponder.knobs import format_value
+    from ponder.knobs import DECLARATIONS, format_value
     from ponder.wire import GetKnobs, KnobTable
 
     if declared:
         _list_declarations(as_json)
         return
-    client = connect()
-    table = client.ask(GetKnobs(name_run(client, run)), KnobTable)
-    if as_json:
-        write_json("knobs", table)
-        return
-    from ponder.knobs import DECLARATIONS
-
-    say(f"{table.run}, step {table.step}")
-    write_table(
-        [Column("knob"), Column("value", True), Column("pending", True), Column("bounds"), Column("unit")],
-        [
-            [
-                row.name,
-                format_value(row.value),
-                "" if row.pending is None else format_value(row.pending),
-                DECLARATIONS[row.name].bounds if row.name in DECLARATIONS else "",
-                DECLARATIONS[row.name].unit if row.name in DECLARATIONS else "",
-            ]
-            for row in table.knobs
-        ],
-    )
-    if table.changes:
-        write("")
+    with connect() as client:
+        table = client.ask(GetKnobs(name_run(client, run)), KnobTable)
+        if as_json:
+            write_json("knobs", table)
+            return
+        say(f"{table.run}, step {table.step}")
         write_table(
-            [Column("change"), Column("state"), Column("by")],
+            [Column("knob"), Column("value", True), Column("pending", True), Column("bounds"), Column("unit")],
             [
                 [
-                    applied_line("set", change.applied_step, change.name, change.old, change.new)
-                    if change.state == "applied"
-                    else f"{change.name} -> {format_value(change.new)}",
-                    str(change.state) + (f": {change.message}" if change.message else ""),
-                    change.by,
+                    row.name,
+                    format_value(row.value),
+                    "" if row.pending is None else format_value(row.pending),
+                    DECLARATIONS[row.name].bounds if row.name in DECLARATIONS else "",
+                    DECLARATIONS[row.name].unit if row.name in DECLARATIONS else "",
                 ]
-                for change in table.changes
+                for row in table.knobs
             ],
         )
+        if table.changes:
+            write("")
+            write_table(
+                [Column("change"), Column("state"), Column("by")],
+                [
+                    [
+                        applied_line("set", change.applied_step, change.name, change.old, change.new)
+                        if change.state == "applied"
+                        else f"{change.name} -> {format_value(change.new)}",
+                        str(change.state) + (f": {change.message}" if change.message else ""),
+                        change.by,
+                    ]
+                    for change in table.changes
+                ],
+            )
 
 
 def _list_declarations(as_json: bool) -> None:
@@ -187,7 +183,6 @@ def _command(
     as_json: bool,
 ) -> None:
     """Send a command, wait until it is applied or refused, and say which; Refused when it was refused."""
-    from ponder.errors import TimedOut
     from ponder.wire import CommandState
 
     accepted = client.command(request)
@@ -204,10 +199,6 @@ def _command(
         raise Interrupted(
             f"interrupted; the command stays accepted and will be tried: `ponder follow {accepted.run}`"
         ) from None
-    except TimedOut as error:
-        raise TimedOut(
-            f"`{verb}` was accepted and not applied within {timeout_s:g} s", "it will still be tried: `ponder status`"
-        ) from error
     if as_json:
         write_json("command", status)
     if status.state == CommandState.REFUSED:

@@ -1,0 +1,189 @@
+"""What the verbs print and how they end, with a daemon whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from ponder import wire
+from ponder.events import RunState
+from tests.ponder.conftest import Command
+from tests.ponder.scripted_daemon import HOSTILE, ScriptedDaemon
+
+Serve = Callable[..., ScriptedDaemon]
+
+LOOKING = (
+    ["status"],
+    ["ls"],
+    ["show"],
+    ["samples"],
+    ["group"],
+    ["group", "9"],
+    ["aha"],
+    ["knobs"],
+    ["logs"],
+    ["follow"],
+)
+
+
+def is_harmless(text: str) -> bool:
+    return all(character == "\n" or character.isprintable() for character in text)
+
+
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+def test_no_text_of_a_model_or_a_log_reaches_stdout_raw(serve: Serve, ponder: Command, words: list[str]) -> None:
+    serve(RunState.FINISHED)
+    said = ponder(*words)
+    assert said.code == 0, said.err
+    assert said.out and is_harmless(said.out)
+
+
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+def test_json_is_ascii_carries_a_schema_and_loses_nothing(serve: Serve, ponder: Command, words: list[str]) -> None:
+    serve(RunState.FINISHED)
+    said = ponder(*words, "--json")
+    assert said.code == 0, said.err
+    assert said.out.isascii() and is_harmless(said.out)
+    documents = [json.loads(line) for line in said.out.splitlines()]
+    assert documents and all(document["schema"] == 1 and document["kind"] for document in documents)
+    if words == ["samples"]:
+        assert documents[0]["samples"][0]["rollout"]["text"].startswith(HOSTILE)
+
+
+def test_samples_tell_thinking_from_answer_and_show_what_a_reflection_did(serve: Serve, ponder: Command) -> None:
+    serve()
+    lines = ponder("samples", "--reflecting", "--outcome", "rescued", "--step", "40").out.splitlines()
+    assert lines[0].startswith("#77  countdown-zero-3 step 40 group 2.5  right, reward 1 (correct 1), advantage +1.50")
+    assert any("thinking" in line and "48 * 2" in line for line in lines)
+    assert any("wait [wait -> rescued]" in line for line in lines)
+    assert lines[-1].split() == ["answer", "51", "*", "2"]
+
+
+def test_a_filter_reaches_the_daemon_as_it_was_meant(serve: Serve, ponder: Command) -> None:
+    daemon = serve()
+    ponder("samples", "the-run", "--min-reward", "0.5", "--text", "wait", "-n", "7")
+    (asked,) = [request for request in daemon.asked if isinstance(request, wire.GetSamples)]
+    assert asked == wire.GetSamples("the-run", limit=7, min_reward=0.5, text="wait")
+
+
+def test_set_says_since_which_step_the_new_value_is_true(serve: Serve, ponder: Command) -> None:
+    daemon = serve()
+    said = ponder("set", "optim.lr=1e-4", "--run", "countdown-zero-3")
+    assert said.out == "countdown-zero-3 applied at step 41: optim.lr 0.0003 -> 0.0001\n"
+    assert wire.SetKnob("countdown-zero-3", "optim.lr", 0.0001, "cli") in daemon.asked
+
+
+@pytest.mark.parametrize(
+    ("words", "said_what"),
+    [
+        (["set", "optim.lr=7"], "0 .. 1"),
+        (["set", "optim.lrr=1"], "optim.lr"),
+        (["set", "optim.lr"], "knob=value"),
+        (["set", "optim.beta1=0.5"], "next run"),
+        (["set", "optim.lr=1e-4", "sampling.group_size=1"], "2 .. 256"),
+    ],
+)
+def test_a_bad_knob_changes_nothing_and_says_why(
+    serve: Serve, ponder: Command, words: list[str], said_what: str
+) -> None:
+    daemon = serve()
+    said = ponder(*words)
+    assert said.code == 2 and said_what in said.err and "hint: " in said.err and said.out == ""
+    assert not any(isinstance(request, wire.SetKnob) for request in daemon.asked)
+
+
+@pytest.mark.parametrize(
+    ("verb", "done"), [("pause", "paused"), ("resume", "resumed"), ("stop", "stopped"), ("save", "saved")]
+)
+def test_a_command_returns_when_it_is_applied_and_says_at_which_step(
+    serve: Serve, ponder: Command, verb: str, done: str
+) -> None:
+    daemon = serve()
+    applied = wire.CommandState.APPLIED
+    daemon.replies[wire.GetCommand] = wire.CommandStatus("c-1", "r", verb, "", applied, 17, None, None, "", "")
+    assert ponder(verb).out == f"countdown-zero-3 {done} at step 17\n"
+
+
+def test_a_command_that_is_refused_exits_with_5_and_says_why(serve: Serve, ponder: Command) -> None:
+    daemon = serve()
+    daemon.replies[wire.GetCommand] = wire.CommandStatus(
+        "c-1", "r", "pause", "", wire.CommandState.REFUSED, 17, None, None, "the run is pausing already", "wait"
+    )
+    said = ponder("pause")
+    assert (said.code, said.out) == (5, "")
+    assert "error: refused: the run is pausing already\nhint: wait\n" in said.err
+
+
+def test_a_command_that_is_not_applied_in_time_exits_with_124(serve: Serve, ponder: Command) -> None:
+    daemon = serve()
+    daemon.replies[wire.GetCommand] = wire.CommandStatus(
+        "c-1", "r", "pause", "", wire.CommandState.ACCEPTED, None, None, None, "", ""
+    )
+    assert ponder("pause", "--timeout", "0.2").code == 124
+
+
+def test_without_waiting_a_command_says_accepted(serve: Serve, ponder: Command) -> None:
+    serve()
+    assert ponder("pause", "--no-wait").out == "accepted: pause countdown-zero-3\n"
+    assert ponder("stop", "--no-wait", "--json").json()["command"] == "c-1"
+
+
+def test_follow_goes_past_an_earlier_end_and_stops_at_the_last_one(serve: Serve, ponder: Command) -> None:
+    serve(RunState.FINISHED)
+    kinds = [json.loads(line)["id"] for line in ponder("follow", "--json").out.splitlines()]
+    assert kinds == [10, 11, 12, 13, 14, 15]
+    assert [json.loads(line)["id"] for line in ponder("follow", "--after", "13", "--json").out.splitlines()] == [14, 15]
+
+
+def test_following_a_run_that_failed_exits_with_6_and_its_reason(serve: Serve, ponder: Command) -> None:
+    serve(RunState.FAILED, "the loss is not finite")
+    said = ponder("follow")
+    assert said.code == 6 and "the loss is not finite" in said.err and "ponder logs" in said.err
+
+
+def test_the_plain_demo_ends_with_a_summary_of_before_and_after(serve: Serve, ponder: Command) -> None:
+    daemon = serve(RunState.FINISHED)
+    said = ponder("demo", "--plain", "--seed", "4", "--steps", "50")
+    assert said.code == 0, said.err
+    assert "10.5% (95 %: 7.5 .. 13.5) -> 31.5% (95 %: 28.5 .. 34.5), 3.00x" in said.out
+    assert "12.5 -> 41 tokens, 3.28x" in said.out
+    assert "the best aha" in said.out and "48 * 2 -> 51 * 2 (wait -> rescued)" in said.out
+    for place in ("home ", "run folder ", "store ", "ponder watch countdown-zero-3"):
+        assert place in said.out
+    (submitted,) = [request for request in daemon.asked if isinstance(request, wire.SubmitRun)]
+    assert "seed = 4" in submitted.recipe and "steps = 50" in submitted.recipe
+
+
+def test_the_plain_demo_of_a_run_that_fails_names_reason_hint_and_log(serve: Serve, ponder: Command) -> None:
+    serve(RunState.FAILED, "out of memory")
+    said = ponder("demo", "--plain")
+    assert said.code == 6 and said.out == ""
+    assert "out of memory" in said.err and "log.txt" in said.err and "ponder resume" in said.err
+
+
+def test_the_demo_as_json_is_one_document(serve: Serve, ponder: Command) -> None:
+    serve(RunState.FINISHED)
+    summary = ponder("demo", "--json").json()
+    assert summary["kind"] == "summary" and summary["accuracy_ratio"] == pytest.approx(3.0)
+    assert summary["curves"]["length/mean"] == [[1, 12.0], [2, 14.0]]
+
+
+def test_run_prints_the_name_of_the_run_and_nothing_else(serve: Serve, ponder: Command) -> None:
+    serve()
+    assert ponder("run", "countdown-zero").out == "countdown-zero-3\n"
+    assert ponder("run", "countdown-zero", "--json").json()["run"] == "countdown-zero-3"
+
+
+def test_aha_shows_rates_beside_the_base_rate(serve: Serve, ponder: Command) -> None:
+    serve()
+    lines = ponder("aha").out.splitlines()
+    assert lines[0] == "countdown-zero-3: 10,240 answers"
+    (rescued,) = [line.split() for line in lines if line.startswith("rescued")]
+    assert rescued == ["rescued", "12", "0.1%", "0.2%", "0.2%"]
+
+
+def test_logs_print_the_last_lines(serve: Serve, ponder: Command) -> None:
+    serve()
+    assert ponder("logs", "-n", "2").out == "two\n␛[2Jthree\n"
