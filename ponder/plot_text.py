@@ -118,20 +118,22 @@ def moving_average(values: Iterable[float], smoothing: float) -> list[float]:
 
 
 def short_number(value: float) -> str:
-    """A number in at most six characters, for axes and titles.
+    """A number in at most seven characters and with three significant digits, for axes and titles.
 
-    >>> [short_number(n) for n in (0.6142, -3.0, 812.0, 12345.0, 1.2e-7, 0.0, float("nan"))]
-    ['0.614', '-3', '812', '12.3k', '1e-07', '0', '-']
+    >>> [short_number(n) for n in (0.6142, -3.0, 812.0, 12345.0, 999_900.0, 1.2e-7, 0.0, float("nan"))]
+    ['0.614', '-3', '812', '12.3k', '1M', '1e-07', '0', '-']
     """
     if not math.isfinite(value):
         return "-"
-    size = abs(value)
-    if size >= 1e12 or 0 < size < 1e-3:
-        return f"{value:.0e}" if size < 1e-3 or size >= 1e15 else f"{value / 1e12:.3g}T"
-    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
-        if size >= scale:
-            return f"{value / (1e3 if unit == 'k' else scale):.3g}{unit}"
-    return f"{value:.4g}" if size >= 1000 else f"{value:.3g}"
+    size = abs(float(f"{value:.3g}"))
+    if size >= 1e15 or 0 < size < 1e-3:
+        return f"{value:.0e}"
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if size >= scale and size >= 1e4:
+            return f"{value / scale:.3g}{unit}"
+    if size >= 1000:
+        return f"{value:.4g}"
+    return f"{value:.3g}" if size >= 0.1 else f"{value:.2g}"
 
 
 def sparkline(values: Sequence[float], width: int, ascii: bool | None = None) -> str:

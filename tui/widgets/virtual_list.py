@@ -154,6 +154,8 @@ class VirtualList(ScrollView, can_focus=True):
 
     def reload(self) -> None:
         """Ask the source again and paint the rows that changed; cheap when nothing did."""
+        if not self.is_attached:
+            return
         self._pages.clear()
         was_first = self._cursor == 0
         old_cursor, old_key, top = self._cursor, self._cursor_key, self.scroll_offset.y

@@ -75,7 +75,7 @@ def _wrap_line(text: str, start: int, stop: int, width: int) -> list[Row]:
 def _fits(text: str, start: int, stop: int, width: int) -> int:
     """The end of the longest run from `start` that fits; at least one grapheme, so that wrapping always ends."""
     piece = text[start : min(stop, start + width * 5)]
-    spans, _ = split_graphemes(piece)
+    spans, _ = split_graphemes(piece.replace("\t", "\N{RIGHTWARDS ARROW}"))
     used = 0
     for begin, _, cells in spans:
         wide = TAB_CELLS if piece[begin] == "\t" else cells
