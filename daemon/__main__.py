@@ -1,0 +1,167 @@
+"""Take the lock, open the store, serve until told to stop.
+
+    trainer (torch)                          the daemon: one thread, no torch                     clients
+    ┌───────────────┐                        ┌──────────────────────────────┐
+    │ loop ► journal├─ relay ─ DEALER ─► ROUTER ingest ─► commit ─► store   │
+    │   ▲    .pj    │ ◄ Ack Resend Orders ─┤        │       │              │
+    │   └─ orders ──┤                        │        ▼       └─► bell ► XPUB feed ─► SUB  live, follow
+    └──▲────────────┘                        │   supervisor                 │
+       │ shim: lock, log, exit.json ◄─ exec ─┤    ▲ queue, states, restarts │
+                                             │   handlers ◄── ROUTER ctl ◄──┼─ DEALER  ask
+                                             │   desk threads, read-only ───┼─► answers
+                                             └──────────────────────────────┘
+
+    waits for   one poll on ctl, ingest, feed and the desks' answers, at most 0.1 s
+    ends at     SIGTERM, SIGINT, or ShutDown; trainers live on, and the next daemon finds them by their locks
+    dies with   nothing lost: what was acknowledged is committed, what was not is in a journal
+
+The lock comes before any bind, because a second ipc bind takes a socket over without an error. Exit codes are those of
+`ponder.errors`; 5 means that another daemon serves this home. Deliberately left out: everything that has its own file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+
+import zmq
+
+from daemon.desk import Desk
+from daemon.feed import Feed
+from daemon.handlers import Handlers
+from daemon.ingest import Ingest
+from daemon.questions import Questions
+from daemon.server import Server
+from daemon.supervisor import BACKOFF_S, WORKER, Supervisor
+from ponder import wire
+from ponder.errors import PonderError, Refused, StoreError
+from ponder.paths import Paths, find_paths, make_private_folder
+from store.reader import Reader
+from store.writer import Writer
+
+SUBSCRIBER_QUEUE = 100
+CLIENT_QUEUE = 100
+
+
+def main() -> int:
+    """Be the daemon of this user's home; returns the exit code."""
+    paths = find_paths()
+    os.umask(0o077)
+    try:
+        make_private_folder(paths.home)
+        check_runtime_folder(paths)
+        with hold_lock(paths):
+            os.chdir("/")
+            run_daemon(paths)
+    except PonderError as error:
+        say(str(error))
+        return error.exit_code
+    return 0
+
+
+def say(line: str) -> None:
+    """A line for daemon.log."""
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} [{os.getpid()}] {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def hold_lock(paths: Paths) -> Iterator[None]:
+    """Be the only daemon of this home; Refused, naming the other one, when there is one."""
+    lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "?"
+            message = f"another daemon (pid {holder}) serves `{paths.home}`"
+            raise Refused("conflict", message, "`ponder down` ends it; runs go on") from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def check_runtime_folder(paths: Paths) -> None:
+    """The sockets' folder exists, is ours, and nobody else may enter it; StoreError otherwise."""
+    folder = make_private_folder(paths.runtime)
+    mode = stat.S_IMODE(folder.lstat().st_mode)
+    if mode & 0o077:
+        raise StoreError(
+            f"others may enter `{folder}` (mode {mode:04o})",
+            f"run `chmod 700 {folder}` if only ponder uses it, else set PONDER_RUNTIME_DIR to another folder",
+        )
+
+
+def bind(context: zmq.Context[zmq.Socket[bytes]], paths: Paths, name: str, kind: int) -> zmq.Socket[bytes]:
+    """One of the three sockets, for processes of this user only."""
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 200)
+    socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.SNDHWM, CLIENT_QUEUE)
+        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REQUEST_BYTES if name == "ctl" else wire.MAX_BATCH_BYTES)
+    else:
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        socket.setsockopt(zmq.SNDHWM, SUBSCRIBER_QUEUE)
+        socket.setsockopt(zmq.MAXMSGSIZE, 4096)
+    socket.bind(paths.endpoint(name))
+    return socket
+
+
+def run_daemon(
+    paths: Paths, *, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...] = BACKOFF_S
+) -> None:
+    """Serve this home until told to stop; whoever calls holds the lock."""
+    started_us = time.time_ns() // 1000
+    try:
+        version = metadata.version("ponder")
+    except metadata.PackageNotFoundError:
+        version = "uninstalled"
+    writer = Writer(paths.store)
+    reader = Reader(paths.store)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    ctl, ingest_socket = bind(context, paths, "ctl", zmq.ROUTER), bind(context, paths, "ingest", zmq.ROUTER)
+    feed_socket = bind(context, paths, "feed", zmq.XPUB)
+    feed = Feed(feed_socket)
+    feed.note(writer.head())
+    ingest = Ingest(ingest_socket, writer, feed)
+    supervisor = Supervisor(
+        paths, writer, reader, ingest,
+        worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=lambda: feed.note(writer.head()),
+    )  # fmt: skip
+    supervisor.recover()
+
+    def open_desk() -> Desk:
+        return Desk(paths, supervisor, health=writer.health, version=version, started_us=started_us)
+
+    questions = Questions(context, open_desk)
+    handlers = Handlers(paths, writer, reader, supervisor, lambda: feed.note(writer.head()))
+    server = Server(
+        ctl, feed_socket, ingest_socket,
+        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor,
+    )  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    say(f"serving {paths.home} with ponder {version}, protocol {wire.PROTOCOL}")
+    try:
+        server.serve()
+    finally:
+        questions.close()
+        context.destroy(linger=200)  # unlinks the sockets, before the lock is free for the next daemon
+        reader.close()
+        writer.close()
+        say("ended")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Requests that only read: most are the store's own answers, with what only the daemon knows added.
+
+Each reading thread has a desk with a connection of its own; of the supervisor a desk looks at single values only, which
+the daemon's thread replaces and never changes in place. Deliberately left out: requests that act (`daemon.handlers`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from daemon.supervisor import Supervisor
+from ponder import wire
+from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
+from ponder.paths import Paths
+from store.reader import Reader
+from store.schema import sqlite_version
+
+READING = (
+    wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
+    wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints, wire.GetCommand, wire.GetLog,
+)  # fmt: skip
+
+EVENT_PAGE_BYTES = 1 << 20
+
+
+def answer_frame(ask_id: str, reply: wire.Reply) -> bytes:
+    """The Answer's bytes, or a Refusal's where the reply is too big for a frame."""
+    frame = wire.encode(wire.Answer(ask_id, wire.PROTOCOL, reply))
+    if len(frame) > wire.MAX_REPLY_BYTES:
+        refusal = wire.Refusal("bad_request", "the answer is too big", "ask with a smaller `limit`")
+        frame = wire.encode(wire.Answer(ask_id, wire.PROTOCOL, refusal))
+    return frame
+
+
+def refusal_of(error: Exception) -> wire.Refusal:
+    """What a client is told about this error; a bug goes to the daemon's log, with its traceback."""
+    match error:
+        case Refused() | StoreError():
+            code = error.code
+        case NotFound():
+            code = "not_found"
+        case KnobError():
+            code = "bad_value"
+        case PonderError():
+            code = "bad_request"
+        case _:
+            traceback.print_exception(error, file=sys.stderr)
+            return wire.Refusal("store", "the daemon failed at this request", "`ponder logs --daemon` says why")
+    return wire.Refusal(code, error.message, error.hint)
+
+
+class Desk:
+    """Answers reading requests, in one thread."""
+
+    def __init__(
+        self, paths: Paths, supervisor: Supervisor, *, health: Callable[[], str], version: str, started_us: int
+    ) -> None:
+        self._paths, self._supervisor = paths, supervisor
+        self._health, self._version, self._started_us = health, version, started_us
+        self._reader = reader = Reader(paths.store)
+        self._of_store: dict[type[wire.Request], Callable[..., wire.Reply]] = {
+            wire.GetEvents: reader.events,
+            wire.GetMetrics: reader.metrics,
+            wire.GetGroups: reader.groups,
+            wire.GetGroup: reader.group,
+            wire.GetSamples: reader.samples,
+            wire.GetSample: reader.sample,
+            wire.GetAha: reader.aha,
+            wire.GetKnobs: reader.knobs,
+            wire.GetCheckpoints: reader.checkpoints,
+            wire.GetCommand: reader.command,
+        }
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def answer(self, ask: wire.Ask) -> bytes:
+        """The frame that answers this Ask."""
+        try:
+            reply = self._reply(ask.request)
+        except Exception as error:  # a border: whatever went wrong with one request, the next one is answered
+            reply = refusal_of(error)
+        return answer_frame(ask.id, reply)
+
+    def _reply(self, request: wire.Request) -> wire.Reply:
+        match request:
+            case wire.GetStatus():
+                return self._status()
+            case wire.ListRuns(limit=limit, only_active=only_active):
+                return wire.Runs([self._with_signs(row) for row in self._reader.runs(limit, only_active).runs])
+            case wire.GetRun(run=run):
+                detail = self._reader.run(run)
+                return msgspec.structs.replace(detail, row=self._with_signs(detail.row))
+            case wire.GetLog():
+                return self._log(request)
+            case _:
+                return self._of_store[type(request)](**msgspec.structs.asdict(request))
+
+    def _status(self) -> wire.Status:
+        return wire.Status(
+            pid=os.getpid(),
+            version=self._version,
+            protocol=wire.PROTOCOL,
+            home=str(self._paths.home),
+            started_us=self._started_us,
+            sqlite=sqlite_version(),
+            store_bytes=self._reader.store_bytes(),
+            disk_free_bytes=shutil.disk_usage(self._paths.home).free,
+            health=self._health(),
+            runs=[self._with_signs(row) for row in self._reader.status_runs()],
+            head=self._reader.events(after=2**62, limit=1).head,
+        )
+
+    def _with_signs(self, row: wire.RunRow) -> wire.RunRow:
+        """The row with its place in the queue and its trainer's newest sign of life."""
+        sign = self._supervisor.sign(row.name)
+        if sign is None:
+            return row
+        phase, seen_us, place = sign
+        return msgspec.structs.replace(row, phase=phase or row.phase, seen_us=seen_us or row.seen_us, queue_place=place)
+
+    def _log(self, request: wire.GetLog) -> wire.LogPage:
+        paths, run = self._paths, request.run
+        path = paths.daemon_log if run is None else paths.run_log(self._reader.resolve(run))
+        return read_log(path, request.offset, request.max_bytes)
+
+
+def read_log(path: Path, offset: int, max_bytes: int) -> wire.LogPage:
+    """A page of a log file; a negative offset counts from the end, a missing file is empty."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = max(0, size + offset) if offset < 0 else min(offset, size)
+            file.seek(start)
+            data = file.read(max_bytes)
+    except FileNotFoundError:
+        return wire.LogPage("", 0, 0, 0, str(path))
+    except OSError as error:
+        raise StoreError(f"`{path}` cannot be read: {error.strerror}") from error
+    return wire.LogPage(data.decode("utf-8", "replace"), start, start + len(data), size, str(path))

@@ -1,0 +1,218 @@
+"""One function an acting request: does the run exist, does the value fit, may it change now, does the state allow it?
+
+    Handlers.act    in the daemon's one thread: checked, committed (accepted), handed to the supervisor
+
+A request that was accepted before is answered as it was then, whatever has become of it since: a resend is harmless.
+What needs no trainer, such as stopping a queued run, is done here at once and is applied as soon as it is accepted.
+Deliberately left out: requests that only read (`daemon.desk`), and sockets.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+from collections.abc import Callable
+
+from daemon.supervisor import Run, Supervisor
+from ponder import wire
+from ponder.errors import NotFound, Refused, StoreError
+from ponder.events import RunState
+from ponder.knobs import KnobValue, check_value, find_knob
+from ponder.paths import Paths
+from store.reader import Reader
+from store.writer import RUN_VERB, Writer
+
+FULL_DISK_BYTES = 128 << 20
+"""With less than this left no run is taken."""
+
+Acting = (
+    wire.SubmitRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun | wire.ShutDown
+)  # fmt: skip
+
+VERBS: dict[type[Acting], str] = {
+    wire.SubmitRun: RUN_VERB,
+    wire.SetKnob: "set",
+    wire.PauseRun: "pause",
+    wire.ResumeRun: "resume",
+    wire.StopRun: "stop",
+    wire.SaveRun: "save",
+}
+
+
+class Handlers:
+    """Acts on what it is asked, with the daemon's own writer and supervisor."""
+
+    def __init__(
+        self, paths: Paths, writer: Writer, reader: Reader, supervisor: Supervisor, note_change: Callable[[], None]
+    ) -> None:
+        self._paths, self._writer, self._reader, self._supervisor = paths, writer, reader, supervisor
+        self._note_change = note_change
+        self.is_news = False
+        """Something was done that the supervisor should look at without waiting for its turn."""
+        self.is_closing = False
+        """The daemon ends as soon as no trainer lives."""
+        self.wants_end = False
+        """The daemon ends now; trainers live on."""
+
+    def act(self, ask: wire.Ask) -> wire.Accepted:
+        """Do, or accept, what is asked; raises the PonderError that says why not."""
+        request = ask.request
+        accepted = None if isinstance(request, wire.ShutDown) else self._accepted_before(ask)
+        if accepted is not None:
+            return accepted
+        self.is_news = True
+        try:
+            match request:
+                case wire.ShutDown():
+                    return self._shut_down(ask.id, request)
+                case wire.SubmitRun():
+                    return self._submit(ask.id, request)
+                case wire.SetKnob():
+                    return self._set(ask.id, request)
+                case wire.PauseRun():
+                    return self._pause(ask.id, request)
+                case wire.ResumeRun():
+                    return self._resume(ask.id, request)
+                case wire.StopRun():
+                    return self._stop(ask.id, request)
+                case wire.SaveRun():
+                    return self._save(ask.id, request)
+                case _:
+                    raise Refused("bad_request", "this request only reads")
+        finally:
+            self._note_change()
+
+    def _accepted_before(self, ask: wire.Ask) -> wire.Accepted | None:
+        try:
+            status = self._reader.command(ask.id)
+        except NotFound:
+            return None
+        if status.verb != VERBS.get(type(ask.request)):  # type: ignore[arg-type]  # reading requests have no verb
+            raise Refused("conflict", "this id already means another command", "ask again with a new id")
+        return wire.Accepted(ask.id, status.run)
+
+    # ---- one function a request
+
+    def _submit(self, command: str, request: wire.SubmitRun) -> wire.Accepted:
+        free = shutil.disk_usage(self._paths.home).free
+        if free < FULL_DISK_BYTES:
+            message = f"only {free >> 20} MB of disk are left beside the store"
+            raise StoreError(message, "free some space, or set PONDER_HOME to another disk", "disk_full")
+        name = self._writer.submit_run(command, request.recipe, request.source, _who(request.by))
+        self._supervisor.add(name)
+        return wire.Accepted(command, name)
+
+    def _set(self, command: str, request: wire.SetKnob) -> wire.Accepted:
+        run = self._active(request.run)
+        knob = find_knob(request.name)
+        if not knob.is_live:
+            raise Refused(
+                "not_live", f"`{knob.name}` takes effect with the next run only", "set it in the recipe of a new run"
+            )
+        value = check_value(knob.name, request.value)
+        return self._order(run, command, "set", wire.KnobOrder(knob.name, value), request.by, knob.name, value)
+
+    def _pause(self, command: str, request: wire.PauseRun) -> wire.Accepted:
+        run = self._active(request.run)
+        if run.state in (RunState.PAUSED, RunState.PAUSING):
+            raise Refused("conflict", f"`{run.name}` is already {run.state}", f"`ponder resume {run.name}` goes on")
+        if run.state is RunState.STOPPING:
+            raise Refused("conflict", f"`{run.name}` is stopping")
+        if run.state is not RunState.QUEUED:
+            return self._order(run, command, "pause", wire.PauseOrder(), request.by)
+        return self._do(run, command, "pause", request.by, RunState.PAUSED, "paused in the queue")
+
+    def _resume(self, command: str, request: wire.ResumeRun) -> wire.Accepted:
+        name = self._reader.resolve(request.run)
+        run = self._supervisor.runs.get(name)
+        if run is None:
+            return self._resume_from_checkpoint(command, name, request.by)
+        is_waiting = any(isinstance(order.action, wire.PauseOrder) for order in run.orders.values())
+        if run.state is not RunState.PAUSED and not run.hold and not is_waiting:
+            raise Refused("conflict", f"`{name}` is not paused, it is {run.state}")
+        if run.has_slot:
+            return self._order(run, command, "resume", wire.ResumeOrder(), request.by)
+        return self._do(run, command, "resume", request.by, RunState.QUEUED, "")
+
+    def _resume_from_checkpoint(self, command: str, name: str, by: str) -> wire.Accepted:
+        row = self._reader.run(name).row
+        if row.state is RunState.FINISHED:
+            raise Refused("over", f"`{name}` has finished all its steps", "`ponder run` starts a new one")
+        self._supervisor.add(name)
+        run = self._supervisor.runs[name]
+        run.state = row.state
+        try:
+            return self._do(run, command, "resume", by, RunState.QUEUED, f"resumed after it was {row.state}")
+        except BaseException:
+            del self._supervisor.runs[name]
+            raise
+
+    def _stop(self, command: str, request: wire.StopRun) -> wire.Accepted:
+        run = self._active(request.run)
+        if run.state is RunState.STOPPING and not request.now:
+            raise Refused(
+                "conflict", f"`{run.name}` is already stopping", f"`ponder stop --now {run.name}` ends it now"
+            )
+        if not run.has_attempt:
+            return self._do(run, command, "stop", request.by, RunState.STOPPED, f"stopped while {run.state}")
+        if request.now:
+            self._supervisor.press_stop(run.name)
+        return self._order(run, command, "stop", wire.StopOrder(), request.by)
+
+    def _save(self, command: str, request: wire.SaveRun) -> wire.Accepted:
+        run = self._active(request.run)
+        if not run.has_slot:
+            raise Refused("conflict", f"`{run.name}` has no trainer, it is {run.state}: there is nothing new to save")
+        return self._order(run, command, "save", wire.SaveOrder(), request.by)
+
+    def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
+        if not request.stop_runs:
+            self.wants_end = True
+            return wire.Accepted(command, "", "trainers go on without the daemon" if self._has_trainers() else "")
+        self.is_closing = True
+        for run in [run for run in self._supervisor.runs.values() if run.has_slot]:
+            stop = wire.new_id()
+            if run.state is not RunState.STOPPING:
+                self._stop(stop, wire.StopRun(run.name, by=f"ponder down --stop-runs by {_who('')}"))
+        return wire.Accepted(command, "", "running runs are stopped with a checkpoint first")
+
+    # ---- what they share
+
+    def _has_trainers(self) -> bool:
+        return self._supervisor.has_trainers()
+
+    def _active(self, reference: str) -> Run:
+        """The run that is meant, if it is not over."""
+        name = self._reader.resolve(reference)
+        run = self._supervisor.runs.get(name)
+        if run is None:
+            state = self._reader.run(name).row.state
+            hint = "" if state is RunState.FINISHED else f"`ponder resume {name}` goes on from its checkpoint"
+            raise Refused("over", f"`{name}` is over, it {_ended(state)}", hint)
+        return run
+
+    def _order(
+        self, run: Run, command: str, verb: str, action: wire.Action, by: str,
+        name: str = "", value: KnobValue | None = None,
+    ) -> wire.Accepted:  # fmt: skip
+        """Accept for the trainer to do at its next step boundary."""
+        self._writer.accept_command(command, run.name, verb, name, value, _who(by))
+        self._supervisor.give(run.name, wire.Order(command, action))
+        message = "" if run.has_attempt else "it is given to the trainer when the run starts"
+        return wire.Accepted(command, run.name, message)
+
+    def _do(self, run: Run, command: str, verb: str, by: str, state: RunState, reason: str) -> wire.Accepted:
+        """Accept and do at once, for what needs no trainer."""
+        self._writer.accept_command(command, run.name, verb, by=_who(by))
+        self._supervisor.change_state(run.name, state, reason)
+        self._writer.settle_command(command, run.facts.step)
+        return wire.Accepted(command, run.name, reason)
+
+
+def _who(by: str) -> str:
+    """Who asks; all of a socket's clients are one user."""
+    return by or getpass.getuser()
+
+
+def _ended(state: RunState) -> str:
+    return {RunState.FINISHED: "finished", RunState.STOPPED: "was stopped"}.get(state, "failed")

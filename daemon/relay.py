@@ -1,0 +1,182 @@
+"""The thread of a trainer that carries its journal to the daemon, for as long as it takes.
+
+    waits for     the daemon's frames, the trainer's nudge, the next second
+    sends         Hello; Batches from the journal, at most a window unacknowledged; a Beat a second; Passing
+    takes         Ack (the window moves), Resend (go back to there), Orders (to the trainer), SayHello, Reject
+    woken by      a byte in a pipe, which the trainer writes once until it is read
+
+A daemon that is away costs nothing: frames that cannot be sent are not kept, for the journal has them. A daemon that
+was silent for three seconds gets a fresh socket and a Hello. Deliberately left out: what is journaled
+(`daemon.journal_link`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+import zmq
+
+from daemon.journal_link import JournalLink, read_head
+from ponder import wire
+from ponder.journal import read_records
+
+WINDOW_RECORDS = 256
+WINDOW_BYTES = 8 << 20
+BATCH_RECORDS = 64
+BATCH_BYTES = 1 << 20
+BEAT_S = 1.0
+SILENCE_S = 3.0
+REJECTED_WAIT_S = 10.0
+
+
+class Relay(threading.Thread):
+    """Reads the journal and talks to `ingest`; all its sockets are its own."""
+
+    def __init__(self, link: JournalLink, endpoint: str, run: str, attempt: int) -> None:
+        super().__init__(name="relay", daemon=True)
+        self._link, self._endpoint, self._run, self._attempt = link, endpoint, run, attempt
+        self._nudge_out, self._nudge_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._is_nudged = False
+        self._is_over = False
+        self._is_greeted = False
+        self._offset = 0
+        self._sent = self._acked = 0
+        self._in_flight: list[tuple[int, int]] = []
+        """(last seq, bytes) of each batch that is not acknowledged."""
+        self._heard = self._hello_due = self._beat_due = 0.0
+        link.nudge = self.nudge
+
+    def nudge(self) -> None:
+        """Tell the thread that there is something to carry; any thread, returns at once."""
+        if not self._is_nudged:
+            self._is_nudged = True
+            os.write(self._nudge_in, b"!")
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """End the thread. What it has not carried stays in the journal, where the daemon finds it."""
+        self._is_over = True
+        self.nudge()
+        self.join(timeout_s)
+
+    def run(self) -> None:
+        context = zmq.Context()
+        daemon = self._connect(context)
+        try:
+            while not self._is_over:
+                if time.monotonic() - self._heard > SILENCE_S:
+                    daemon.close(linger=0)
+                    daemon = self._connect(context)
+                self._carry(daemon)
+                self._wait(daemon)
+                while daemon.poll(0):
+                    self._take(daemon.recv())
+        finally:
+            context.destroy(linger=200)
+
+    def _connect(self, context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+        daemon = context.socket(zmq.DEALER)
+        daemon.setsockopt(zmq.LINGER, 200)
+        daemon.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a daemon that is not there
+        daemon.setsockopt(zmq.RECONNECT_IVL, 100)
+        daemon.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        daemon.connect(self._endpoint)
+        self._is_greeted = False
+        self._heard = time.monotonic()
+        return daemon
+
+    def _wait(self, daemon: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(daemon, zmq.POLLIN)
+        poller.register(self._nudge_out, zmq.POLLIN)
+        due = self._beat_due if self._is_greeted else min(self._beat_due, max(self._hello_due, time.monotonic() + 0.05))
+        ready = dict(poller.poll(max(0, int((due - time.monotonic()) * 1000) + 1)))
+        if self._nudge_out in ready:
+            self._is_nudged = False  # before reading: a nudge from now on writes a new byte
+            os.read(self._nudge_out, 4096)
+
+    # ---- out
+
+    def _carry(self, daemon: zmq.Socket[bytes]) -> None:
+        now = time.monotonic()
+        if not self._is_greeted:
+            self._link.passing.clear()
+            if now >= self._hello_due:
+                hello = wire.Hello(wire.PROTOCOL, self._run, self._attempt, os.getpid(), self._link.last_seq)
+                self._hello_due = now + (BEAT_S if self._send(daemon, hello) else 0.05)
+        else:
+            self._send_batches(daemon)
+            while self._link.passing:
+                if not self._send(daemon, wire.Passing(self._run, self._link.passing.popleft())):
+                    break
+        if now >= self._beat_due:
+            self._beat_due = now + BEAT_S
+            if self._is_greeted:
+                link = self._link
+                self._send(daemon, wire.Beat(self._run, self._attempt, link.step, link.phase, link.phase_since_us))
+
+    def _send_batches(self, daemon: zmq.Socket[bytes]) -> None:
+        while self._sent < self._link.last_seq and self._has_window():
+            first, records, size, offset = 0, [], 0, self._offset
+            for payload, offset in read_records(self._link.path, self._offset):
+                seq = read_head(payload).seq
+                self._link.history.note(seq, offset)
+                if seq > self._sent:
+                    first = first or seq
+                    records.append(payload)
+                    size += len(payload)
+                if len(records) >= BATCH_RECORDS or size >= BATCH_BYTES:
+                    break
+            if not records or not self._send(daemon, wire.Batch(self._run, first, records)):
+                return
+            self._offset = offset
+            self._sent = seq
+            self._in_flight.append((seq, size))
+
+    def _has_window(self) -> bool:
+        size = sum(size for _, size in self._in_flight)
+        return self._sent - self._acked < WINDOW_RECORDS and size < WINDOW_BYTES
+
+    def _send(self, daemon: zmq.Socket[bytes], message: wire.FromTrainer) -> bool:
+        try:
+            daemon.send(wire.encode(message), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    # ---- in
+
+    def _take(self, frame: bytes) -> None:
+        try:
+            message = wire.decode_to_trainer(frame)
+        except Exception:  # a border: a newer daemon may say what this trainer does not know
+            return
+        self._heard = time.monotonic()
+        match message:
+            case wire.Ack(seq):
+                self._acknowledge(seq)
+            case wire.Resend(after_seq):
+                self._is_greeted = True
+                self._go_back(after_seq)
+            case wire.Orders(orders):
+                self._link.give(orders)
+            case wire.SayHello():
+                self._is_greeted = False
+                self._hello_due = 0.0
+            case wire.Reject(reason):
+                self._is_greeted = False
+                self._hello_due = time.monotonic() + REJECTED_WAIT_S
+                self._heard = self._hello_due
+                print(f"the daemon does not take this trainer's events: {reason}; they stay in the journal",
+                      file=sys.stderr)  # fmt: skip
+
+    def _acknowledge(self, seq: int) -> None:
+        self._acked = max(self._acked, min(seq, self._sent))
+        self._in_flight = [batch for batch in self._in_flight if batch[0] > self._acked]
+
+    def _go_back(self, after_seq: int) -> None:
+        self._sent = self._acked = after_seq
+        self._in_flight.clear()
+        self._offset = self._link.history.offset_before(after_seq)

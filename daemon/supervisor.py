@@ -1,0 +1,392 @@
+"""Which trainers should live, which do, and what follows when one does not: the queue and every run's state.
+
+    accepted commands ─┐
+    journaled events ──┼─► tick: for each run that is not over
+    locks, exit.json ──┘      trainer lives    derive its state, repeat its orders, press a stop that may not wait
+                              trainer is gone  read its journal to the end, judge, then end or restart the run
+                              nobody runs      start the next of the queue
+
+A trainer is started fresh under its shim, in sessions of their own, and outlives this process. A new daemon finds it by
+its lock and its papers (`daemon.processes`), rebuilds the facts from the journal and goes on. Everything is called from
+the daemon's one thread. Deliberately left out: how states follow from facts (`daemon.facts`), and sockets.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from daemon.facts import Facts, Verdict, judge, living_state
+from daemon.ingest import Ingest
+from daemon.journal_link import read_head
+from daemon.processes import (
+    Started,
+    boot_id,
+    is_attempt_alive,
+    is_same_process,
+    read_ended,
+    read_started,
+)  # fmt: skip
+from ponder import wire
+from ponder.client import child_environment
+from ponder.errors import StoreError
+from ponder.events import Record, RunState, decode_record
+from ponder.journal import read_records
+from ponder.paths import Paths, make_private_folder
+from store.reader import Reader
+from store.writer import Writer
+
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""The wait before each restart of a trainer that has saved nothing since; after the last the run has failed."""
+GRACE_S = 5.0
+"""Between SIGTERM and SIGKILL, for a stop that may not wait."""
+ORDERS_EVERY_S = 1.0
+DRAINED_AT_ONCE = 256
+STORE_REST_S = 1.0
+WORKER = "daemon.worker"
+
+
+@dataclass
+class Run:
+    """What the daemon knows of a run that is not over."""
+
+    id: int
+    name: str
+    state: RunState
+    reason: str = ""
+    attempt: int = 0
+    has_attempt: bool = False
+    """An attempt was started and is not yet judged; its trainer may live or be gone."""
+    shim: subprocess.Popen[bytes] | None = None
+    """None when an earlier daemon started it."""
+    papers: Started | None = None
+    facts: Facts = field(default_factory=Facts)
+    orders: dict[str, wire.Order] = field(default_factory=dict)
+    """Accepted and unanswered, oldest first."""
+    failures: int = 0
+    restart_at: float = 0.0
+    hold: str = ""
+    """The pause command that the next trainer is to be held under."""
+    is_pressed: bool = False
+    """A stop that may not wait."""
+    kill_at: float | None = None
+    drained: int = 0
+    rest_until: float = 0.0
+    orders_due: float = 0.0
+    beat: wire.Beat | None = None
+    seen_us: int | None = None
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether it takes one of the places for running trainers; a paused one keeps its place."""
+        return self.has_attempt or self.state is RunState.RESTARTING
+
+
+class Supervisor:
+    """Owns the runs that are not over."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        writer: Writer,
+        reader: Reader,
+        ingest: Ingest,
+        *,
+        worker: str = WORKER,
+        at_once: int = 1,
+        backoff_s: tuple[float, ...] = BACKOFF_S,
+        note_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`worker` is the module that a trainer's process runs, `at_once` how many may run at the same time."""
+        self._paths, self._writer, self._reader, self._ingest = paths, writer, reader, ingest
+        self._worker, self._at_once, self._backoff_s = worker, at_once, backoff_s
+        self._note_change = note_change
+        self.runs: dict[str, Run] = {}
+        ingest.watcher = self
+
+    # ---- from the past
+
+    def recover(self) -> None:
+        """Take up every run that is not over, as the facts tell it."""
+        for row in self._reader.status_runs():
+            self.runs[row.name] = self._recover_run(row)
+
+    def _recover_run(self, row: wire.RunRow) -> Run:
+        attempts = self._reader.run(row.name).attempts
+        newest = max(attempts, key=lambda attempt: attempt.attempt, default=None)
+        known = newest.attempt if newest else 0
+        run = Run(row.id, row.name, row.state, row.reason, attempt=known)
+        run.orders = {order.command: order for order in self._writer.pending_orders(run.name)}
+        papers = read_started(self._paths.run(run.name))
+        is_alive = is_attempt_alive(self._paths.run(run.name))
+        is_unknown = papers is not None and papers.attempt > known
+        if is_alive or is_unknown or (newest is not None and newest.ended_us is None):
+            run.has_attempt = True
+            run.papers = papers
+            run.attempt = papers.attempt if papers else known
+            if papers is not None and (is_alive or is_unknown):
+                self._writer.start_attempt(
+                    run.name, papers.attempt, papers.pid, papers.pid_start, papers.boot_id, is_reattached=is_alive
+                )
+            run.facts = self._read_facts(run)
+        elif run.state is RunState.RESTARTING:
+            facts = self._read_facts(run)
+            run.hold = facts.held_by if facts.is_held else ""
+        elif run.state not in (RunState.QUEUED, RunState.PAUSED):  # the daemon died before there was a process
+            self._set_state(run, RunState.QUEUED, "")
+        return run
+
+    def _read_facts(self, run: Run) -> Facts:
+        facts = Facts()
+        for payload, _ in read_records(self._paths.journal(run.name)):
+            if read_head(payload).attempt == run.attempt:
+                facts.see(decode_record(payload).event)
+        return facts
+
+    # ---- the watcher's side, called by ingest
+
+    def refuse_trainer(self, run: str, attempt: int) -> str:
+        known = self.runs.get(run)
+        if known is None:
+            return f"the run `{run}` is over"
+        return f"attempt {attempt} of `{run}` is over" if attempt < known.attempt else ""
+
+    def saw(self, run: str, record: Record) -> None:
+        known = self.runs.get(run)
+        if known is None:
+            return
+        if record.attempt == known.attempt:
+            known.facts.see(record.event)
+        command = getattr(record.event, "command", None)
+        if command is not None:
+            known.orders.pop(command, None)
+
+    def heard(self, beat: wire.Beat) -> None:
+        known = self.runs.get(beat.run)
+        if known is not None and beat.attempt == known.attempt:
+            known.beat, known.seen_us = beat, time.time_ns() // 1000
+
+    def orders(self, run: str) -> list[wire.Order]:
+        known = self.runs.get(run)
+        return list(known.orders.values()) if known else []
+
+    # ---- the handlers' side
+
+    def add(self, name: str) -> None:
+        """Put a run at its place in the queue: a new one, or one that was over and is wanted again."""
+        detail = self._reader.run(name)
+        attempt = max((attempt.attempt for attempt in detail.attempts), default=0)
+        run = Run(detail.row.id, name, RunState.QUEUED, attempt=attempt)
+        run.facts.step = detail.row.step
+        self.runs[name] = run
+        self.runs = dict(sorted(self.runs.items(), key=lambda item: item[1].id))
+
+    def give(self, name: str, order: wire.Order) -> None:
+        """Hand an accepted command to the run's trainer, now if it is connected, else when it says hello."""
+        run = self.runs[name]
+        run.orders[order.command] = order
+        self._ingest.send_orders(name, [order])
+
+    def press_stop(self, name: str) -> None:
+        """End the run's trainer now: SIGTERM, and SIGKILL when it has not gone in time."""
+        self.runs[name].is_pressed = True
+
+    def change_state(self, name: str, state: RunState, reason: str = "") -> None:
+        """Write down a state that a command, not a trainer, has brought about."""
+        self._set_state(self.runs[name], state, reason)
+
+    def has_trainers(self) -> bool:
+        """Whether a trainer lives or is about to."""
+        return any(run.has_slot for run in self.runs.values())
+
+    def sign(self, name: str) -> tuple[str, int | None, int | None] | None:
+        """A run's newest sign of life: phase, when, and its place in the queue, from 1; None when it is over.
+
+        Any thread may ask: the copy of the runs is made in one instruction.
+        """
+        runs = list(self.runs.values())
+        run = next((run for run in runs if run.name == name), None)
+        if run is None:
+            return None
+        waiting = [other.name for other in runs if other.state is RunState.QUEUED]
+        place = waiting.index(name) + 1 if name in waiting else None
+        return run.beat.phase if run.beat is not None else "", run.seen_us, place
+
+    # ---- the turn of the clock
+
+    def tick(self, now: float, *, may_start: bool = True) -> None:
+        """Look after every run; a store that fails lets the run rest and the others go on."""
+        for run in list(self.runs.values()):
+            if now < run.rest_until:
+                continue
+            try:
+                self._look_after(run, now, may_start)
+            except StoreError:  # the writer remembers it for `Status.health`
+                run.rest_until = now + STORE_REST_S
+
+    def _look_after(self, run: Run, now: float, may_start: bool) -> None:
+        if run.state.is_over:  # the store failed while its last orders were answered
+            self._set_state(run, run.state, run.reason)
+        elif not run.has_attempt:
+            is_due = run.state is RunState.RESTARTING and now >= run.restart_at
+            is_next = run.state is RunState.QUEUED and sum(r.has_slot for r in self.runs.values()) < self._at_once
+            if may_start and (is_due or is_next):
+                self._start(run)
+        else:
+            self._look_after_trainer(run, now)
+
+    def _look_after_trainer(self, run: Run, now: float) -> None:
+        self._read_papers(run)
+        if self._is_gone(run):
+            if self._drain(run):
+                self._bury(run, now)
+            return
+        if run.is_pressed:
+            self._press(run, now)
+        if now >= run.orders_due:
+            run.orders_due = now + ORDERS_EVERY_S
+            self._ingest.send_orders(run.name, list(run.orders.values()))
+        verbs = [order.action.__struct_config__.tag for order in run.orders.values()]
+        state = living_state(run.facts, [str(verb) for verb in verbs], run.is_pressed)
+        self._set_state(run, state, "" if state is not run.state else run.reason)
+
+    # ---- a trainer's life
+
+    def _start(self, run: Run) -> None:
+        folder = make_private_folder(self._paths.run(run.name))
+        recipe = self._paths.run_recipe(run.name)
+        if not recipe.exists():
+            recipe.write_text(self._reader.run(run.name).recipe, encoding="utf-8")
+        run.attempt += 1
+        python = [sys.executable, "-P", "-m"]
+        shim = [*python, "daemon.shim", str(folder), str(run.attempt)]
+        worker = [*python, self._worker, run.name, str(run.attempt), str(self._ingest.last_seq(run.name)), run.hold]
+        self._set_state(run, RunState.STARTING, f"attempt {run.attempt}" if run.attempt > 1 else "")
+        run.shim = subprocess.Popen(
+            shim + worker,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+            env=child_environment(self._paths),
+            start_new_session=True,
+        )
+        run.has_attempt, run.papers, run.facts, run.hold = True, None, Facts(step=run.facts.step), ""
+        run.beat, run.kill_at, run.drained = None, None, 0
+
+    def _read_papers(self, run: Run) -> None:
+        """Learn the trainer's pid from its shim, once; another attempt's papers with a held lock are an orphan's."""
+        if run.papers is not None:
+            return
+        papers = read_started(self._paths.run(run.name))
+        if papers is None:
+            return
+        is_orphan = papers.attempt != run.attempt and run.shim is not None and run.shim.poll() is not None
+        if papers.attempt == run.attempt or (is_orphan and is_attempt_alive(self._paths.run(run.name))):
+            run.attempt = papers.attempt
+            self._writer.start_attempt(
+                run.name, papers.attempt, papers.pid, papers.pid_start, papers.boot_id, is_reattached=is_orphan
+            )
+            run.papers = papers
+            self._note_change()
+
+    def _is_gone(self, run: Run) -> bool:
+        if run.shim is not None and run.shim.poll() is None:
+            return False
+        return not is_attempt_alive(self._paths.run(run.name))
+
+    def _press(self, run: Run, now: float) -> None:
+        if run.papers is None or not is_same_process(run.papers):
+            return
+        if run.kill_at is None:
+            run.kill_at = now + GRACE_S
+            os.killpg(run.papers.pid, signal.SIGTERM)
+        elif now >= run.kill_at:
+            os.killpg(run.papers.pid, signal.SIGKILL)
+
+    def _drain(self, run: Run) -> bool:
+        """Commit what a dead trainer journaled and nobody has taken; False when there is more for the next turn."""
+        last = self._ingest.last_seq(run.name)
+        records: list[Record] = []
+        for payload, offset in read_records(self._paths.journal(run.name), run.drained):
+            if read_head(payload).seq > last:
+                records.append(decode_record(payload))
+            if len(records) >= DRAINED_AT_ONCE:
+                self._ingest.commit(run.name, records)
+                run.drained = offset
+                return False
+        if records:
+            self._ingest.commit(run.name, records)
+        return True
+
+    def _bury(self, run: Run, now: float) -> None:
+        """The trainer is gone and its journal is read: say why, and what follows."""
+        folder = self._paths.run(run.name)
+        ended = read_ended(folder, run.attempt)
+        verdict = judge(
+            run.facts,
+            ended,
+            is_stop_wanted=run.is_pressed or any(isinstance(o.action, wire.StopOrder) for o in run.orders.values()),
+            is_same_boot=run.papers is None or run.papers.boot_id == boot_id(),
+            last_line=last_line(self._paths.run_log(run.name)),
+        )
+        if run.papers is None:  # it never came to life; the books want a beginning before an end
+            self._writer.start_attempt(run.name, run.attempt, 0, 0, boot_id())
+        if run.beat is not None and run.seen_us is not None:
+            self._writer.heard(run.name, run.facts.step, run.beat.phase, run.seen_us)
+        code, number = (ended.exit_code, ended.signal) if ended else (None, None)
+        self._writer.end_attempt(run.name, run.attempt, code, number, verdict.cause)
+        verdict = self._count_failure(run, verdict, now)
+        run.has_attempt = False
+        self._set_state(run, verdict.state, verdict.reason)
+
+    def _count_failure(self, run: Run, verdict: Verdict, now: float) -> Verdict:
+        """A death from outside becomes a restart after a wait, or a failure when it came too often."""
+        if verdict.state is not RunState.RESTARTING:
+            return verdict
+        run.failures = 1 if run.facts.checkpoint is not None else run.failures + 1
+        if run.failures > len(self._backoff_s):
+            reason = f"{verdict.cause}, {run.failures} times without a new checkpoint"
+            return Verdict(verdict.cause, RunState.FAILED, reason)
+        wait_s = self._backoff_s[run.failures - 1]
+        run.restart_at = now + wait_s
+        run.hold = run.facts.held_by if run.facts.is_held else ""
+        return Verdict(verdict.cause, verdict.state, f"{verdict.cause}; tried again in {wait_s:g} s")
+
+    def _set_state(self, run: Run, state: RunState, reason: str) -> None:
+        if (state, reason) != (run.state, run.reason):
+            self._writer.set_state(run.name, state, reason)
+            run.state, run.reason = state, reason
+            self._note_change()
+        if state.is_over:
+            self._answer_what_is_left(run, state)
+            del self.runs[run.name]
+
+    def _answer_what_is_left(self, run: Run, state: RunState) -> None:
+        """Nobody will take these orders any more; whoever waits for an answer gets one."""
+        for command, order in run.orders.items():
+            if isinstance(order.action, wire.StopOrder) and state is RunState.STOPPED:
+                self._writer.settle_command(command, run.facts.step)
+            else:
+                self._writer.refuse_command(
+                    command, run.facts.step, f"the run was {state} before it could be tried",
+                    "" if state is RunState.FINISHED else f"`ponder resume {run.name}` goes on from its checkpoint",
+                )  # fmt: skip
+        if run.orders:
+            self._note_change()
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, at most 200 characters of it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip()[:200] for line in reversed(lines) if line.strip() and not line.startswith("---")), "")

@@ -1,0 +1,73 @@
+"""The trainer process's first lines: open the link, relay the journal, call `trainer.loop.run`.
+
+    python -P -m daemon.worker RUN ATTEMPT AFTER_SEQ HELD_BY
+
+Threads are counted out before torch is imported, which reads the environment once. Ends with 0 when the run ended by
+itself, with the error's exit code when it cannot go on (told as RunBroke), with 1 and a traceback on a bug. Never waits
+for the daemon. Deliberately left out: learning, and everything that needs a database or a screen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from daemon.journal_link import JournalLink
+from daemon.relay import Relay
+from ponder.errors import PonderError
+from ponder.events import RunBroke
+from ponder.paths import Paths, find_paths
+from ponder.recipe import Recipe, read_recipe
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Training = Callable[[Recipe, JournalLink, Paths], object]
+
+
+def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
+    """The real thing, imported late: torch takes seconds, and the daemon already hears that we load."""
+    from trainer.loop import run
+
+    checkpoints = paths.checkpoints(recipe_run(link))
+    run(recipe, checkpoints, link, models_folder=paths.models, replay=link.history.changes)
+
+
+def recipe_run(link: JournalLink) -> str:
+    """The run whose journal this is; its folder is called like it."""
+    return link.path.parent.name
+
+
+def main(arguments: list[str], training: Training = train) -> int:
+    """Be the trainer process; `training` is what it does between the first line and the last."""
+    run, attempt, after_seq, held_by = arguments[0], int(arguments[1]), int(arguments[2]), "".join(arguments[3:])
+    os.umask(0o077)
+    paths = find_paths()
+    link = JournalLink(paths.journal(run), attempt, after_seq=after_seq, held_by=held_by)
+    relay = Relay(link, paths.endpoint("ingest"), run, attempt)
+    try:
+        recipe = read_recipe(paths.run_recipe(run))
+        set_threads(recipe.compute.threads)
+        relay.start()
+        training(recipe, link, paths)
+    except PonderError as error:
+        print(error, file=sys.stderr)
+        if not link.told_its_end:
+            link.emit(RunBroke(link.step, link.phase, error.message, error.hint))
+        return error.exit_code
+    finally:
+        if relay.is_alive():
+            relay.close()
+        link.close()
+    return 0
+
+
+def set_threads(threads: int) -> None:
+    """So many CPU threads for every library; 0 leaves the choice to them."""
+    if threads:
+        for variable in THREAD_VARIABLES:
+            os.environ[variable] = str(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
