@@ -105,15 +105,17 @@ def format_bytes(size: int) -> str:
 def format_duration(seconds: float) -> str:
     """A time span in at most two units.
 
-    >>> format_duration(4.2), format_duration(200), format_duration(7260)
-    ('4 s', '3 min 20 s', '2 h 1 min')
+    >>> format_duration(4.2), format_duration(200), format_duration(7260), format_duration(3e5)
+    ('4 s', '3 min 20 s', '2 h 1 min', '3 days')
     """
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} days"
 
 
 def format_ago(time_us: int | None, now_us: int | None = None) -> str:

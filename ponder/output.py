@@ -37,10 +37,11 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table; numbers stand right."""
+    """One column of a table; numbers stand right, spare columns give way on a narrow terminal, the last first."""
 
     title: str
     is_number: bool = False
+    is_spare: bool = False
 
 
 def say(text: str) -> None:
@@ -86,18 +87,40 @@ def _write_rich_table(columns: Sequence[Column], cells: list[list[str]]) -> None
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    shown = _fitting(columns, _widths(columns, cells), console.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column.title, justify="right" if column.is_number else "left", no_wrap=column.is_number)
+    for number in shown:
+        is_number = columns[number].is_number
+        table.add_column(columns[number].title, justify="right" if is_number else "left", no_wrap=is_number)
     for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+        table.add_row(*(Text(row[number], overflow="fold") for number in shown))
+    console.print(table)
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
+    """The numbers of the columns to show: all, or without as many spare ones as it takes to fit.
+
+    >>> _fitting([Column("a"), Column("b", is_spare=True), Column("c", is_spare=True)], [10, 10, 10], 24)
+    [0, 1]
+    """
+    shown = list(range(len(columns)))
+    for number in reversed(range(len(columns))):
+        if sum(widths[each] + 2 for each in shown) - 2 <= room:
+            break
+        if columns[number].is_spare:
+            shown.remove(number)
+    return shown
+
+
+def _widths(columns: Sequence[Column], cells: list[list[str]]) -> list[int]:
+    lines = [[column.title for column in columns], *cells]
+    return [max(map(_cells, values)) for values in zip(*lines, strict=True)]
 
 
 def _write_plain_table(columns: Sequence[Column], cells: list[list[str]]) -> None:
-    lines = [[column.title for column in columns], *cells]
-    widths = [max(map(_cells, values)) for values in zip(*lines, strict=True)]
-    for line in lines:
+    widths = _widths(columns, cells)
+    for line in ([column.title for column in columns], *cells):
         parts = [
             " " * (width - _cells(cell)) + cell if column.is_number else cell + " " * (width - _cells(cell))
             for column, cell, width in zip(columns, line, widths, strict=True)

@@ -79,9 +79,9 @@ def _write_runs(runs: list[RunRow]) -> None:
         Column("run"),
         Column("state"),
         Column("step", True),
-        *(Column(metrics.METRICS[name].label, True) for name in metrics.HEADLINES),
-        Column("reward curve"),
-        Column("began"),
+        *(Column(metrics.METRICS[name].label, True, is_spare=True) for name in metrics.HEADLINES),
+        Column("reward curve", is_spare=True),
+        Column("began", is_spare=True),
     ]
     rows = []
     for row in runs:

@@ -1,0 +1,220 @@
+"""The front door: quick, quiet, and with one clear sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ponder import errors
+from ponder.commands import house
+from ponder.paths import Paths
+from tests.ponder.conftest import Command
+from tests.ponder.scripted_daemon import ScriptedDaemon
+
+Serve = Callable[..., ScriptedDaemon]
+PONDER = [sys.executable, "-P", "-m", "ponder.cli"]
+HEAVY = ("torch", "transformers", "textual", "sqlite3", "sqlite_utils", "pysqlite3", "numpy", "asyncio")
+
+
+def test_a_command_loads_nothing_heavy() -> None:
+    code = "import sys; from ponder.cli import main; main(['--version']); print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ended.stderr.split()}
+    assert not loaded & set(HEAVY)
+
+
+def test_asking_the_daemon_loads_nothing_heavy_either(serve: Serve) -> None:
+    serve()
+    code = "import sys; from ponder.cli import main; main(['ls']); print(*sys.modules, file=sys.stderr)"
+    ended = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ended.stderr.split()}
+    assert "countdown-zero-3" in ended.stdout
+    assert not loaded & (set(HEAVY) - {"asyncio"})  # pyzmq itself looks for it
+
+
+def test_ponder_starts_in_a_blink() -> None:
+    def seconds() -> float:
+        start = time.monotonic()
+        subprocess.run([*PONDER, "--version"], capture_output=True, check=True)
+        return time.monotonic() - start
+
+    assert min(seconds() for _ in range(4)) < 0.3
+
+
+def test_ponder_alone_says_which_verbs_there_are(ponder: Command) -> None:
+    said = ponder()
+    assert said.code == 0 and said.err == ""
+    for verb in ("demo", "watch", "pause", "doctor", "models"):
+        assert verb in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said_what"),
+    [
+        (["pauze"], "Did you mean"),
+        (["ls", "--limit", "x"], "--limit"),
+        (["ls", "--limit", "0"], "--limit"),
+        (["run"], "Missing argument"),
+        (["run", "countdown-zero", "--set", "lr"], "key=value"),
+        (["samples", "--outcome", "saved"], "rescued"),
+        (["aha", "--order", "worst"], "newest, first or best"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_exits_with_2(ponder: Command, words: list[str], said_what: str) -> None:
+    said = ponder(*words)
+    assert said.code == 2 and said.out == ""
+    assert said_what in said.err
+    lines = said.err.splitlines()
+    assert lines[0].startswith("error: ") and lines[-1].startswith("hint: ") and "Traceback" not in said.err
+
+
+def test_status_and_down_start_no_daemon_and_exit_with_3(ponder: Command, paths: Paths) -> None:
+    for verb in ("status", "down"):
+        said = ponder(verb)
+        assert said.code == 3 and "ponder up" in said.err and said.out == ""
+    assert not paths.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said_what"),
+    [
+        (["run", "no-such"], 4, "ponder recipes"),
+        (["run", "countdown-zer"], 4, "countdown-zero"),
+        (["run", "countdown-zero", "--set", "optim.lrr=1"], 2, "optim.lr"),
+        (["run", "countdown-zero", "--set", "optim.lr=7"], 2, "0 .. 1"),
+        (["run", "countdown-zero", "--set", "optim.lr=nan"], 2, "0 .. 1"),
+        (["run", "countdown-zero", "--set", "model.path=models:smollm2"], 4, "ponder models get smollm2"),
+        (["run", "countdown-zero", "--set", "model.path=/no/such/folder"], 4, "/no/such/folder"),
+        (["run", "countdown-zero", "--name", "Bad Name"], 2, "run.name"),
+        (["demo", "--plain", "--seed", "-1"], 2, "run.seed"),
+        (["demo", "--plain", "--steps", "0"], 2, "stage.steps"),
+    ],
+)
+def test_a_recipe_is_checked_whole_before_a_daemon_is_started(
+    ponder: Command, paths: Paths, words: list[str], code: int, said_what: str
+) -> None:
+    said = ponder(*words)
+    assert (said.code, said.out) == (code, "")
+    assert said_what in said.err and "Traceback" not in said.err
+    assert not paths.home.exists()
+
+
+def test_a_local_model_folder_travels_as_an_absolute_path(
+    serve: Serve, ponder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = serve()
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert ponder("run", "countdown-zero", "--set", "model.path=./my-model").code == 0
+    (recipe,) = [request.recipe for request in daemon.asked if hasattr(request, "recipe")]
+    assert f'path = "{tmp_path}/my-model"' in recipe
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(ponder: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PONDER_HOME", "/proc/ponder")
+    said = ponder("ls")
+    assert said.code == 7 and "PONDER_HOME" in said.err and "Traceback" not in said.err
+
+
+def test_a_mistake_of_ponders_own_is_one_line_and_a_log(
+    ponder: Command, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("division by zero")
+
+    paths.home.mkdir()
+    monkeypatch.setattr(house, "find_paths", broken)
+    said = ponder("status")  # unhurt: it has its own
+    assert said.code == 3
+    said = ponder("up")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines() == [
+        "error: ponder made a mistake: ZeroDivisionError: division by zero",
+        f"hint: the traceback is in `{paths.home}/cli-error.log`",
+    ]
+    log = paths.home / "cli-error.log"
+    assert "ZeroDivisionError" in log.read_text() and log.stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("PONDER_TRACEBACK", "1")
+    assert "Traceback" in ponder("up").err
+
+
+def test_a_reader_that_goes_away_is_met_with_silence(serve: Serve) -> None:
+    serve()
+    process = subprocess.Popen([*PONDER, "knobs", "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(20) == 141
+    assert err == b""
+
+
+def test_ctrl_c_while_following_is_one_line_that_says_how_to_go_on(serve: Serve) -> None:
+    serve()
+    process = subprocess.Popen([*PONDER, "follow", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(6):  # the whole history: it waits for more now
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == errors.INTERRUPTED_EXIT_CODE
+    assert err == "interrupted; `ponder follow countdown-zero-3 --after 15` goes on from here\n"
+
+
+def test_ctrl_c_at_any_early_moment_leaves_no_traceback(paths: Paths) -> None:
+    for delay_s in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3):
+        process = subprocess.Popen([*PONDER, "status"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            process.wait(delay_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        # Before ponder's own first line, Python alone answers, and not in our words.
+        assert "ponder" not in err.lower().replace("/ponder", "") or "Traceback" not in err, (delay_s, out, err)
+    assert not paths.home.exists()
+
+
+def test_on_a_terminal_a_list_is_a_table_and_in_a_pipe_it_is_plain(serve: Serve, ponder: Command) -> None:
+    serve()
+    assert ponder("ls").out.splitlines()[0].split()[:4] == ["id", "run", "state", "step"]
+    master, slave = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LANG": "C.UTF-8"}
+    process = subprocess.Popen([*PONDER, "ls"], stdout=slave, stderr=subprocess.DEVNULL, env=environment)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            data = os.read(master, 4096)
+        except OSError:  # Linux's way to say that the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(master)
+    assert process.wait(20) == 0
+    assert "─" in shown.decode() and "countdown-zero-3" in shown.decode()
+
+
+def test_the_shell_completes_verbs_runs_recipes_and_knobs(paths: Paths) -> None:
+    (paths.runs / "countdown-zero-7").mkdir(parents=True)
+
+    def complete(*words: str) -> str:
+        environment = os.environ | {
+            "_PONDER_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(("ponder", *words)),
+            "COMP_CWORD": str(len(words)),
+        }
+        return subprocess.run(PONDER, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert "pause" in complete("pau").split()
+    assert "countdown-zero-7" in complete("pause", "countdown").split()
+    assert "countdown-zero" in complete("run", "countdown").split()
+    assert "optim.lr=" in complete("set", "optim.l").split()
