@@ -1,0 +1,132 @@
+"""A daemon for the screens' tests: a real store answers what is asked, and what is said on the feed is up to the test.
+
+Acting requests are written down and accepted; `settle` makes them applied or refused. Deliberately left out:
+sockets, which the client's and the daemon's own tests have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ponder import wire
+from ponder.client import read_answer
+from ponder.errors import NoDaemon, NotFound
+from store.reader import Reader
+
+R = TypeVar("R", bound=Struct)
+
+ACTING = (wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown)
+
+
+class ReaderClient:
+    """What `tui.feed.Asks` asks for, answered from a filled store."""
+
+    def __init__(self, store: Path, log: str = "") -> None:
+        self._reader = Reader(store)
+        self._log = log.encode()
+        self._messages: asyncio.Queue[wire.Bell | wire.Live] = asyncio.Queue()
+        self.acted: list[wire.Request] = []
+        self.asked: list[wire.Request] = []
+        self.commands: dict[str, wire.CommandStatus] = {}
+        self.refusal: wire.Refusal | None = None
+        """Given instead of the next Accepted."""
+        self.overrides: dict[str, wire.RunRow] = {}
+        """Rows that tests put in the place of the stored ones, by run."""
+        self.is_away = False
+        self.head = 1
+
+    def close(self) -> None:
+        self._reader.close()
+
+    # -- what a test does --
+
+    def ring(self) -> None:
+        """Something durable happened."""
+        self.head += 1
+        self._messages.put_nowait(wire.Bell(self.head, 1))
+
+    def say(self, message: wire.Bell | wire.Live) -> None:
+        """Anything on the feed."""
+        self._messages.put_nowait(message)
+
+    def settle(self, state: wire.CommandState, step: int, message: str = "") -> None:
+        """What became of the last command."""
+        command = f"c{len(self.acted)}"
+        self.commands[command] = replace(self.commands[command], state=state, step=step, message=message)
+        self.ring()
+
+    # -- what the console does --
+
+    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
+        del timeout_s
+        if self.is_away:
+            raise NoDaemon("the daemon did not answer in 5 s")
+        self.asked.append(request)
+        await asyncio.sleep(0)
+        return read_answer(wire.Answer("a", wire.PROTOCOL, self._answer(request)), reply_type)
+
+    async def feed(self) -> AsyncIterator[wire.Bell | wire.Live]:
+        while True:
+            yield await self._messages.get()
+
+    def _answer(self, request: wire.Request) -> wire.Reply:
+        try:
+            return self._act(request) if isinstance(request, ACTING) else self._read(request)
+        except NotFound as error:
+            return wire.Refusal("not_found", error.message, error.hint)
+
+    def _act(self, request: wire.Request) -> wire.Reply:
+        if self.refusal is not None:
+            refusal, self.refusal = self.refusal, None
+            return refusal
+        self.acted.append(request)
+        command = f"c{len(self.acted)}"
+        run = str(getattr(request, "run", ""))
+        verb = {
+            wire.SetKnob: "set", wire.PauseRun: "pause", wire.ResumeRun: "resume", wire.StopRun: "stop",
+            wire.SaveRun: "save",
+        }.get(type(request), "?")  # fmt: skip
+        name, new = (request.name, request.value) if isinstance(request, wire.SetKnob) else ("", None)
+        old = next((k.value for k in self._reader.knobs(run).knobs if k.name == name), None) if name else None
+        self.commands[command] = wire.CommandStatus(
+            command, run, verb, name, wire.CommandState.ACCEPTED, None, old, new, "", ""
+        )
+        return wire.Accepted(command, run)
+
+    def _read(self, request: wire.Request) -> wire.Reply:
+        reader = self._reader
+        match request:
+            case wire.ListRuns():
+                rows = reader.runs(request.limit, request.only_active).runs
+                return wire.Runs([self.overrides.get(row.name, row) for row in rows])
+            case wire.GetRun():
+                detail = reader.run(reader.resolve(request.run))
+                return replace(detail, row=self.overrides.get(detail.row.name, detail.row))
+            case wire.GetMetrics():
+                return reader.metrics(request.run, request.names, request.after_step)
+            case wire.GetGroups():
+                return reader.groups(request.run, request.step, request.before_id, request.limit)
+            case wire.GetGroup():
+                return reader.group(request.group_id)
+            case wire.GetSamples():
+                return reader.samples(
+                    request.run, before_id=request.before_id, limit=request.limit, outcome=request.outcome
+                )
+            case wire.GetAha():
+                return reader.aha(request.run, request.outcome, request.order, request.limit)
+            case wire.GetKnobs():
+                return reader.knobs(request.run)
+            case wire.GetCommand():
+                return self.commands[request.command]
+            case wire.GetLog():
+                start = max(0, len(self._log) + request.offset) if request.offset < 0 else request.offset
+                text = self._log[start : start + request.max_bytes].decode()
+                return wire.LogPage(text, start, start + len(text.encode()), len(self._log), "/home/ada/log.txt")
+            case _:
+                raise AssertionError(f"the console is not expected to ask {request}")

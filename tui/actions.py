@@ -1,0 +1,288 @@
+"""Every key of the console, declared once.
+
+    id         what a person remaps in `keys.toml` and what a method is called (`run.pause` -> `action_run_pause`)
+    key        the default keys, comma separated, as Textual writes them
+    words      what stands in the last line of the screen
+    help       what F1 and the palette say
+    command    the `ponder` command that does the same from a shell, `{run}` for the run's name
+
+Bindings, the key line, the help page and the palette are readers of this table. The keys that move a cursor or a text
+belong to the widgets (`tui.widgets`) and are listed by their ids here, so that they can be remapped in the same file.
+Deliberately left out: what an action does, which stands in `tui.app` and in the screens.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.binding import Binding
+
+from ponder.errors import UsageError
+from ponder.knobs import nearest
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing that a key does."""
+
+    id: str
+    key: str
+    words: str
+    help: str
+    command: str = ""
+    screen: str = ""
+    """The screen it belongs to; empty for all screens."""
+    changes: bool = False
+    """Whether it asks the daemon to change something; off with `--readonly`."""
+    rank: int = 5
+    """Place in the key line: small numbers come first, 9 never stands there."""
+
+    @property
+    def method(self) -> str:
+        """The name of what Textual calls, without `action_`."""
+        return self.id.replace(".", "_")
+
+    @property
+    def has_priority(self) -> bool:
+        """Whether the key works even while a widget would take it."""
+        return self.id in ("app.interrupt", "app.help")
+
+
+SCREENS = ("runs", "live", "group", "aha", "knobs", "log")
+"""The screens in the order of their keys `1` to `6`."""
+
+_OUTSIDE = "ponder watch {run}"
+
+ACTIONS: tuple[Action, ...] = (
+    Action("screen.runs", "1", "runs", "All runs: state, step, reward, place in the queue", "ponder ls", rank=9),
+    Action(
+        "screen.live", "2", "live", "One run as it learns: curves, and answers while they are written", _OUTSIDE, rank=9
+    ),
+    Action("screen.group", "3", "group", "The answers to one prompt side by side", "ponder samples {run}", rank=9),
+    Action(
+        "screen.aha", "4", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
+    ),
+    Action(
+        "screen.knobs",
+        "5",
+        "knobs",
+        "Every number that can be turned, with bounds and help",
+        "ponder knobs {run}",
+        rank=9,
+    ),
+    Action("screen.log", "6", "log", "The trainer's log", "ponder logs {run}", rank=9),
+    Action(
+        "run.pause",
+        "space,P",
+        "pause",
+        "Pause at the next step boundary, or resume",
+        "ponder pause {run}",
+        changes=True,
+        rank=3,
+    ),
+    Action("run.save", "c", "checkpoint", "Write a checkpoint at the next step boundary", changes=True, rank=7),
+    Action(
+        "run.stop",
+        "S",
+        "stop",
+        "Finish the step, write a checkpoint and end the run; asks first",
+        "ponder stop {run}",
+        changes=True,
+        rank=7,
+    ),
+    Action("app.back", "escape", "back", "Out of what is open; back to the live screen", rank=9),
+    Action("app.next_pane", "tab", "pane", "To the next pane", rank=6),
+    Action("app.repaint", "ctrl+l", "repaint", "Paint the whole screen again", rank=9),
+    Action("app.interrupt", "ctrl+c", "leave", "Leave the console at once; runs go on", rank=9),
+    Action(
+        "app.palette", "colon,ctrl+p", "find", "Find a run, a screen, a knob, a metric or an action by its name", rank=8
+    ),
+    Action("app.help", "f1,question_mark", "help", "This page: keys, the pane in focus, what the words mean", rank=8),
+    Action("app.leave", "q", "leave", "Leave the console; runs go on", rank=8),
+    Action("runs.open", "enter", "open", "Watch the run under the cursor", _OUTSIDE, "runs", rank=0),
+    Action("live.next", "n", "next", "Read the next of the answers that are being written", screen="live", rank=0),
+    Action("live.previous", "p", "previous", "Read the previous one", screen="live", rank=1),
+    Action(
+        "live.hold", "f", "hold", "Keep this answer on the screen, or follow the newest again", screen="live", rank=2
+    ),
+    Action(
+        "live.open",
+        "enter",
+        "group",
+        "Compare the answers to the prompt of the row under the cursor",
+        screen="live",
+        rank=2,
+    ),
+    Action("group.left", "h,left", "left", "To the answer on the left", screen="group", rank=9),
+    Action("group.right", "l,right", "right", "To the answer on the right", screen="group", rank=9),
+    Action("group.next", "n", "next", "To the next newer group", screen="group", rank=0),
+    Action("group.previous", "p", "previous", "To the next older group", screen="group", rank=1),
+    Action("group.newest", "N", "newest", "To the newest group", screen="group", rank=4),
+    Action("group.sort", "s", "sort", "Best reward first, or in the order of sampling", screen="group", rank=2),
+    Action(
+        "group.rescue",
+        "f",
+        "find rescue",
+        "To the next older group in which reflection rescued an answer",
+        screen="group",
+        rank=2,
+    ),
+    Action("aha.open", "enter", "read", "Read the whole trace", screen="aha", rank=0),
+    Action(
+        "aha.outcome",
+        "o",
+        "outcome",
+        "Show only one outcome: all, rescued, harmed, confirmed, failed, superficial",
+        screen="aha",
+        rank=1,
+    ),
+    Action("aha.order", "s", "sort", "Newest first, oldest first, or best first", screen="aha", rank=2),
+    Action(
+        "knobs.edit",
+        "enter",
+        "edit",
+        "Type a new value; it is checked before it is sent",
+        "ponder set {run} NAME=VALUE",
+        "knobs",
+        True,
+        0,
+    ),
+    Action(
+        "knobs.more",
+        "plus,equals_sign",
+        "more",
+        "A step up, to be confirmed with Enter",
+        screen="knobs",
+        changes=True,
+        rank=1,
+    ),
+    Action(
+        "knobs.less", "minus", "less", "A step down, to be confirmed with Enter", screen="knobs", changes=True, rank=1
+    ),
+    Action(
+        "knobs.undo",
+        "u",
+        "set back",
+        "Set the knob back to what it was before its last change",
+        screen="knobs",
+        changes=True,
+        rank=2,
+    ),
+    Action(
+        "log.follow", "f", "follow", "Stay at the end of the log, or stop", "ponder logs {run} --follow", "log", rank=0
+    ),
+)
+
+WIDGET_KEYS: dict[str, tuple[str, str]] = {
+    "list.down": ("j,down", "A row down"),
+    "list.up": ("k,up", "A row up"),
+    "list.page_down": ("pagedown,ctrl+d", "A page down"),
+    "list.page_up": ("pageup,ctrl+u", "A page up"),
+    "list.first": ("g,home", "To the first row"),
+    "list.last": ("G,end", "To the last row"),
+    "list.select": ("enter", "Open the row"),
+    "text.down": ("j,down", "A line down"),
+    "text.up": ("k,up", "A line up"),
+    "text.page_down": ("pagedown,ctrl+d", "A page down"),
+    "text.page_up": ("pageup,ctrl+u", "A page up"),
+    "text.top": ("g,home", "To the top"),
+    "text.end": ("G,end", "To the end, and follow it"),
+}
+"""Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
+
+BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
+
+
+def actions_of(screen: str) -> list[Action]:
+    """The actions of one screen (`""`: of all screens) in the order of the table."""
+    return [action for action in ACTIONS if action.screen == screen]
+
+
+def bindings(screen: str = "") -> list[Binding]:
+    """Textual's bindings for a screen, or for the app."""
+    return [
+        Binding(action.key, action.method, action.words, id=action.id, show=False, priority=action.has_priority)
+        for action in actions_of(screen)
+    ]
+
+
+_KEY_NAMES = {
+    "question_mark": "?",
+    "colon": ":",
+    "plus": "+",
+    "equals_sign": "=",
+    "minus": "-",
+    "escape": "Esc",
+    "enter": "Enter",
+    "tab": "Tab",
+    "pagedown": "PgDn",
+    "pageup": "PgUp",
+    "home": "Home",
+    "end": "End",
+}
+
+
+def key_name(key: str) -> str:
+    """A key as a person writes it.
+
+    >>> key_name("question_mark"), key_name("ctrl+p"), key_name("f1")
+    ('?', 'Ctrl-P', 'F1')
+    """
+    if key in _KEY_NAMES:
+        return _KEY_NAMES[key]
+    if key.startswith("ctrl+"):
+        return f"Ctrl-{key_name(key[5:]).upper()}"
+    if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
+        return key.upper()
+    return key
+
+
+class Keys:
+    """The table with one person's changes."""
+
+    def __init__(self, changed: Mapping[str, str] | None = None) -> None:
+        self._changed = dict(changed or {})
+
+    @property
+    def keymap(self) -> dict[str, str]:
+        """What Textual's `set_keymap` takes."""
+        return {name: keys for name, (keys, _) in WIDGET_KEYS.items()} | self._changed
+
+    def of(self, action: Action) -> list[str]:
+        """The keys of an action, as a person writes them."""
+        return [key_name(key.strip()) for key in self._changed.get(action.id, action.key).split(",")]
+
+    def first(self, action: Action) -> str:
+        """The key that the key line names."""
+        return self.of(action)[0]
+
+    def line(self, screen: str, readonly: bool = False) -> Iterator[tuple[str, Action]]:
+        """What the key line offers on a screen, the most useful first."""
+        offered = [action for action in (*actions_of(screen), *actions_of("")) if action.rank < 9]
+        for action in sorted(offered, key=lambda action: action.rank):
+            if not (readonly and action.changes):
+                yield self.first(action), action
+
+
+def read_keys(path: Path) -> Keys:
+    """The keys with a person's own `keys.toml`; raises UsageError naming an id or a value that makes no sense.
+
+    "run.pause" = "x"
+    "list.down" = "j,down,ctrl+n"
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Keys()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the key file `{path}` cannot be read: {error}", 'a line reads `"run.pause" = "x"`') from None
+    known = [*BY_ID, *WIDGET_KEYS]
+    for name, keys in table.items():
+        if name not in known:
+            raise UsageError(f"`{path}`: there is no action `{name}`", nearest(name, known) or "F1 lists the actions")
+        if not isinstance(keys, str) or not all(key.strip() for key in keys.split(",")):
+            raise UsageError(f"`{path}`: `{name}` needs keys as text", 'for example `"run.pause" = "x,ctrl+x"`')
+    return Keys(table)

@@ -1,0 +1,402 @@
+"""The console: six screens over one daemon, and what is true for all of them.
+
+    bell ──► Feed ──► Console.pull ──► the shown screen's pull ──► its paint      (one at a time, newest state wins)
+    key  ──► action_* ──► send ──► accepted ──► settle: applied at step N, or refused (asked at every pull)
+
+Leaving never stops a run: there is no request behind `q`. Deliberately left out: what a key is (`tui.actions`),
+what the screens show (`tui.screens`), when the terminal is there at all (`tui.__main__`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual import events
+from textual.app import App
+from textual.binding import BindingType
+from textual.driver import Driver
+
+from ponder import wire
+from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
+from ponder.event_text import applied_line
+from ponder.events import Progress, RunState
+from ponder.plot_text import wants_ascii
+from ponder.safe_text import safe_line
+from tui import actions
+from tui.actions import Action, Keys
+from tui.driver import PonderDriver, driver_class
+from tui.feed import Asks, Feed, R, Streams
+from tui.screens.aha import AhaScreen
+from tui.screens.confirm import Confirm
+from tui.screens.frame import ConsoleScreen
+from tui.screens.group import GroupScreen
+from tui.screens.help import HelpScreen
+from tui.screens.knobs import KnobsScreen
+from tui.screens.live import LiveScreen
+from tui.screens.log import LogScreen
+from tui.screens.palette import Palette
+from tui.screens.runs import RunsScreen
+from tui.theme import THEMES, choose_theme
+
+NOTICE_S = 8.0
+"""So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
+NOTICE_LEAST_S = 1.0
+
+
+class Console(App[int]):
+    """See the module."""
+
+    CSS_PATH = "ponder.tcss"
+    TITLE = "ponder"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
+    MODES: ClassVar[dict[str, type[ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's declaration is wider
+        screen.screen_name: screen
+        for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, KnobsScreen, LogScreen)
+    }
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]
+
+    def __init__(
+        self,
+        client: Asks,
+        run: str = "",
+        *,
+        is_readonly: bool = False,
+        is_ascii: bool | None = None,
+        keys: Keys | None = None,
+        driver: type[Driver] | None = None,
+    ) -> None:
+        """`run` is a run as a person names it; empty for the newest active one, else the newest."""
+        has_no_colour = "NO_COLOR" in os.environ
+        super().__init__(driver_class=driver or driver_class(), ansi_color=True if has_no_colour else None)
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = choose_theme(os.environ).name
+        self.animation_level = "none"
+        self.client = client
+        self.reference = run
+        self.is_readonly = is_readonly
+        self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
+        self.keys = keys or Keys()
+        self.feed = Feed(client, self.pull, self.paint)
+        self.row: wire.RunRow | None = None
+        self.detail: wire.RunDetail | None = None
+        self.notice: tuple[str, str] | None = None
+        self.no_run_words = "asking the daemon"
+        self._notice_s = 0.0
+        self._unsettled: dict[str, str] = {}
+        self._clock_offset_us = 0
+
+    # -- life --
+
+    async def on_mount(self) -> None:
+        """Start to listen; the first pull decides which screen comes first."""
+        self.set_keymap(self.keys.keymap)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._end, 128 + number)
+        await self._find_run()
+        await self.switch_mode("live" if self.row is not None else "runs")
+        self.run_worker(self.feed.listen(), name="feed", exit_on_error=True)
+        self.run_worker(self.feed.work(), name="pulls", exit_on_error=True)
+
+    def _end(self, code: int) -> None:
+        """Leave with an exit code, restoring the terminal."""
+        self.exit(code, return_code=code)
+
+    async def _find_run(self) -> None:
+        """Watch the run that was asked for, else the newest active one, else the newest."""
+        try:
+            if not self.reference:
+                runs = (await self.ask(wire.ListRuns(limit=50), wire.Runs)).runs
+                active = [row for row in runs if not row.state.is_over]
+                if not runs:
+                    self.no_run_words = "no runs yet"
+                    return
+                self.reference = (active or runs)[0].name
+            self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
+        except PonderError as error:
+            self.say(f"! {error.message}", "bad")
+            return
+        self.row = self.detail.row
+        self.feed.watch(self.row.name)
+
+    # -- asking --
+
+    async def ask(self, request: wire.Request, reply_type: type[R]) -> R:
+        """The daemon's reply; raises a PonderError."""
+        return await self.client.ask(request, reply_type)
+
+    async def pull(self) -> None:
+        """Ask for what the shown screen needs; raises NoDaemon, and shows every other refusal."""
+        try:
+            if self.row is None and not self.reference:
+                await self._find_run()
+            if self.reference:
+                self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
+                self.row = self.detail.row
+            await self._settle()
+            if (screen := self.shown) is not None:
+                await screen.pull()
+        except NoDaemon:
+            raise
+        except PonderError as error:
+            self.say(f"! {error.message}", "bad")
+
+    def paint(self) -> None:
+        """Show what is known; costs nothing where nothing changed."""
+        if self.notice is not None and time.monotonic() - self._notice_s > NOTICE_S:
+            self.notice = None
+        screen = self.shown
+        if screen is not None and screen.is_mounted:
+            screen.paint_frame()
+            screen.set_class(self.lost_since_s is not None, "-lost")
+            if not screen.is_tiny:
+                screen.paint()
+
+    def want(self) -> None:
+        """Pull as soon as possible."""
+        self.feed.want()
+
+    @property
+    def shown(self) -> ConsoleScreen | None:
+        """The screen of the present mode, under whatever dialog is open."""
+        stack = self.screen_stack
+        return stack[0] if stack and isinstance(stack[0], ConsoleScreen) else None
+
+    @property
+    def run_name(self) -> str:
+        """The watched run's name, or empty."""
+        return self.row.name if self.row is not None else ""
+
+    @property
+    def streams(self) -> Streams:
+        """The answers that are being written."""
+        return self.feed.streams
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the trainer said last of what it is doing."""
+        return self.feed.progress
+
+    @property
+    def lost_since_s(self) -> float | None:
+        """When the daemon was last heard, while it is missed; on the monotonic clock."""
+        return self.feed.lost_since_s
+
+    def now_us(self) -> int:
+        """The wall clock, which the rows' times are measured on."""
+        return time.time_ns() // 1000
+
+    async def watch_run(self, name: str) -> None:
+        """Watch another run from now on."""
+        self.reference = name
+        self.row = self.detail = None
+        self.no_run_words = f"asking for {name}"
+        try:
+            self.detail = await self.ask(wire.GetRun(name), wire.RunDetail)
+        except PonderError as error:
+            self.say(f"! {error.message}", "bad")
+            return
+        self.row = self.detail.row
+        self.feed.watch(self.row.name)
+
+    # -- saying --
+
+    def say(self, text: str, style: str = "plain") -> None:
+        """Show a sentence in the key line for a while."""
+        self.notice = (safe_line(text), style)
+        self._notice_s = time.monotonic()
+        if (screen := self.shown) is not None:
+            screen.paint_frame()
+
+    def on_key(self, event: events.Key) -> None:
+        """A key takes the last sentence away once it could be read."""
+        del event
+        if self.notice is not None and time.monotonic() - self._notice_s > NOTICE_LEAST_S:
+            self.notice = None
+            if (screen := self.shown) is not None:
+                screen.paint_frame()
+
+    def words_of(self, action: Action) -> str:
+        """The words of an action as things stand."""
+        if action.id == "run.pause" and self.row is not None:
+            return "resume" if self.row.state in (RunState.PAUSED, RunState.PAUSING) else "pause"
+        return action.words
+
+    def link_words(self) -> str:
+        """The line to the terminal: bytes a second, and the round trip where it is known."""
+        if not isinstance(self._driver, PonderDriver):
+            return ""
+        link = self._driver.link
+        rtt = f" rtt {link.rtt_s * 1000:.0f} ms" if link.rtt_s is not None else ""
+        return f"{link.bytes_per_s / 1000:.0f} kB/s{rtt}"
+
+    # -- doing --
+
+    async def send(self, request: wire.Request, words: str) -> str:
+        """Ask for something to be done and say what came of it; the command's id, or empty when it was refused."""
+        if self.is_readonly:
+            self.say("! this console only reads (`--readonly`)", "warning")
+            return ""
+        try:
+            accepted = await self.ask(request, wire.Accepted)
+        except PonderError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            self.say(f"! refused: {error.message}{hint}", "bad")
+            return ""
+        self._unsettled[accepted.command] = words
+        self.say(f". accepted: {words}", "warning")
+        self.want()
+        return accepted.command
+
+    async def _settle(self) -> None:
+        """Say what became of accepted commands."""
+        for command, words in list(self._unsettled.items()):
+            try:
+                status = await self.ask(wire.GetCommand(command), wire.CommandStatus)
+            except NotFound:
+                del self._unsettled[command]
+                continue
+            if status.state is wire.CommandState.APPLIED:
+                del self._unsettled[command]
+                self.say(f"+ {applied_line(status.verb, status.step, status.name, status.old, status.new)}", "good")
+            elif status.state is wire.CommandState.REFUSED:
+                del self._unsettled[command]
+                hint = f" ({status.hint})" if status.hint else ""
+                self.say(f"! refused: {words}: {status.message}{hint}", "bad")
+
+    @property
+    def by(self) -> str:
+        """Who turns things, for the record."""
+        return os.environ.get("USER", "")[:64]
+
+    # -- keys of all screens; named after `tui.actions` --
+
+    async def show_screen(self, name: str) -> None:
+        """Switch to a screen by its name."""
+        while isinstance(self.screen, (HelpScreen, Palette, Confirm)):
+            await self.pop_screen()
+        if self.current_mode != name:
+            await self.switch_mode(name)
+
+    async def action_screen_runs(self) -> None:
+        await self.show_screen("runs")
+
+    async def action_screen_live(self) -> None:
+        await self.show_screen("live")
+
+    async def action_screen_group(self) -> None:
+        await self.show_screen("group")
+
+    async def action_screen_aha(self) -> None:
+        await self.show_screen("aha")
+
+    async def action_screen_knobs(self) -> None:
+        await self.show_screen("knobs")
+
+    async def action_screen_log(self) -> None:
+        await self.show_screen("log")
+
+    async def action_run_pause(self) -> None:
+        """Pause a running run, resume a paused or stopped one."""
+        if self.row is None:
+            self.say("! there is no run to pause", "warning")
+        elif self.row.state in (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED):
+            await self.send(wire.PauseRun(self.run_name, self.by), f"pause {self.run_name}")
+        else:
+            await self.send(wire.ResumeRun(self.run_name, self.by), f"resume {self.run_name}")
+
+    async def action_run_save(self) -> None:
+        """Write a checkpoint."""
+        if self.row is None:
+            self.say("! there is no run to save", "warning")
+        else:
+            await self.send(wire.SaveRun(self.run_name, self.by), f"checkpoint of {self.run_name}")
+
+    def action_run_stop(self) -> None:
+        """Stop the run, if that is meant."""
+        row = self.row
+        if row is None or row.state.is_over:
+            self.say("! there is no run to stop", "warning")
+            return
+
+        async def answered(is_meant: bool | None) -> None:
+            if is_meant:
+                await self.send(wire.StopRun(row.name, by=self.by), f"stop {row.name}")
+            else:
+                self.say(f"{row.name} goes on")
+
+        lines = [
+            f"Stop {row.name} at step {row.step:,} of {row.steps:,}?",
+            "",
+            "It finishes its step, writes a checkpoint and ends.",
+            "Its work is kept: `resume` goes on from there.",
+        ]
+        self.push_screen(Confirm(lines, "stop it", "let it run"), answered)
+
+    async def action_app_back(self) -> None:
+        """Out of what is open, or back to the live screen."""
+        if (screen := self.shown) is not None and screen.go_back():
+            return
+        await self.show_screen("live" if self.row is not None else "runs")
+
+    def action_app_next_pane(self) -> None:
+        """Focus the next pane."""
+        self.screen.focus_next()
+
+    def action_app_repaint(self) -> None:
+        """Every cell again."""
+        if isinstance(self._driver, PonderDriver):
+            self._driver.repaint()
+        self.screen.refresh()
+
+    def action_app_interrupt(self) -> None:
+        """Leave as after Ctrl-C."""
+        self._end(INTERRUPTED_EXIT_CODE)
+
+    def action_app_leave(self) -> None:
+        """Leave; runs go on."""
+        self._end(0)
+
+    def action_app_help(self) -> None:
+        """Keys, the pane in focus, words."""
+        if isinstance(self.screen, HelpScreen):
+            self.screen.dismiss()
+            return
+        focused = self.screen.focused
+        screen = self.shown
+        if screen is not None and not isinstance(self.screen, (Palette, Confirm)):
+            self.push_screen(HelpScreen(screen.screen_name, focused))
+
+    def action_app_palette(self) -> None:
+        """Find anything by its name."""
+        if isinstance(self.screen, ConsoleScreen):
+            self.push_screen(Palette(), self._found)
+
+    async def _found(self, target: Sequence[str] | None) -> None:
+        """Go where the palette points: (kind, name)."""
+        if not target:
+            return
+        kind, name = target
+        if kind == "run":
+            await self.watch_run(name)
+            await self.show_screen("live")
+        elif kind == "knob":
+            await self.show_screen("knobs")
+            if isinstance(self.shown, KnobsScreen):
+                self.shown.point_at(name)
+        elif kind == "action":
+            action = actions.BY_ID[name]
+            if action.screen and action.screen != self.current_mode:
+                await self.show_screen(action.screen)
+            await self.run_action(f"{'screen' if action.screen else 'app'}.{action.method}")
+        else:
+            await self.show_screen("live")
+            self.say(name)

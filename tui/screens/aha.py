@@ -1,0 +1,203 @@
+"""Where answers turn back on themselves: how often, what it did, since when, and the traces.
+
+Above the rates over the run and what each outcome counts; below the traces, and the one under the cursor in full:
+beside the list where there is room, else instead of it. A count of marker words is no proof of thought, so every
+number here is about what the turn did to the answer. Deliberately left out: change points, and comparing two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.widget import Widget
+
+from ponder import metrics, wire
+from ponder.events import Outcome
+from ponder.plot_text import Curve, Frame
+from tui import actions
+from tui.answers import answer_paragraphs, prompt_paragraph, turn_paragraphs
+from tui.screens.frame import ConsoleScreen
+from tui.screens.text_line import Part, TextLine
+from tui.terms import OUTCOMES
+from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
+
+TRACES = 200
+ORDERS = {"newest": "newest first", "first": "oldest first", "best": "best first"}
+RATES = (metrics.REFLECT, metrics.RESCUED, metrics.HARMED)
+COUNT_CELLS = 16
+COLUMNS = (
+    Column("step", 6, "right"),
+    Column("", 3),
+    Column("turn", 6),
+    Column("asked", 0, drop=1),
+    Column("before", 0),
+    Column("after", 0),
+)
+
+
+class AhaScreen(ConsoleScreen):
+    """See the module."""
+
+    screen_name: ClassVar[str] = "aha"
+    AUTO_FOCUS: ClassVar[str | None] = "#traces"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("aha")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._aha: wire.Aha | None = None
+        self._curves: dict[str, list[tuple[int, float]]] = {}
+        self._outcome: Outcome | None = None
+        self._order = "newest"
+        self._is_reading = False
+
+    def body(self) -> Iterable[Widget]:
+        """Rates and counts; traces and text."""
+        rule = "-" if self.console.is_ascii else "─"
+        with Horizontal(id="aha-top"):
+            yield BrailleChart("%", id="rates", ascii=self.console.is_ascii)
+            yield LineView(id="counts", gutter=False)
+        with Container(id="aha-below"):
+            with Vertical(id="traces-pane"):
+                yield TextLine(id="traces-head", rule=rule)
+                yield VirtualList(COLUMNS, id="traces", empty="no answer turned back on itself so far")
+            with Vertical(id="trace-pane"):
+                yield TextLine(id="trace-head", rule=rule)
+                yield LineView(id="trace", empty="  Enter on a trace shows it here")
+
+    async def pull(self) -> None:
+        """Counts, traces of the chosen outcome, rates."""
+        row = self.console.row
+        if row is None:
+            self._aha = None
+            return
+        request = wire.GetAha(row.name, self._outcome, self._order, TRACES)
+        self._aha = await self.console.ask(request, wire.Aha)
+        self._curves = (await self.console.ask(wire.GetMetrics(row.name, list(RATES)), wire.Curves)).curves
+
+    # -- keys --
+
+    def action_aha_outcome(self) -> None:
+        """All outcomes, then one after the other."""
+        choices: list[Outcome | None] = [None, *Outcome]
+        self._outcome = choices[(choices.index(self._outcome) + 1) % len(choices)]
+        self.console.want()
+
+    def action_aha_order(self) -> None:
+        """Another order."""
+        orders = list(ORDERS)
+        self._order = orders[(orders.index(self._order) + 1) % len(orders)]
+        self.console.want()
+
+    def action_aha_open(self) -> None:
+        """Read the trace under the cursor."""
+        if self._chosen() is not None:
+            self._is_reading = True
+            self.paint()
+            self.query_one("#trace", LineView).focus()
+
+    def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
+        """Enter on a trace."""
+        self.action_aha_open()
+
+    def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
+        """Another trace is under the cursor."""
+        self.paint()
+
+    def go_back(self) -> bool:
+        """From the trace to the list."""
+        if not self._is_reading:
+            return False
+        self._is_reading = False
+        self.paint()
+        self.query_one("#traces", VirtualList).focus()
+        return True
+
+    # -- painting --
+
+    def paint(self) -> None:
+        """Everything; the widgets repaint only what differs."""
+        if not self.is_mounted:
+            return
+        self.set_class(self._is_reading, "-reading")
+        row, aha = self.console.row, self._aha
+        last = float(max(1, row.step if row is not None else 1))
+        points = [
+            Curve([(step, value * 100) for step, value in self._curves.get(name, [])], metrics.METRICS[name].label, 0.8)
+            for name in RATES
+        ]
+        self.query_one("#rates", BrailleChart).set_curves(points, frame=Frame(0.0, last, 0.0), latest="")
+        counts = self.query_one("#counts", LineView)
+        counts.set_document(_counts(aha, counts.size.width) if aha is not None else [])
+        traces = aha.traces if aha is not None else []
+        self.query_one("#traces-head", TextLine).show(
+            [Part(f"{self._outcome or 'all'} turns", "title"), Part(ORDERS[self._order], "dim", 1)],
+            [Part(f"{len(traces)} shown", "dim", 2)],
+        )
+        shown = self.query_one("#traces", VirtualList)
+        shown.set_source(ListSource([_trace_row(stored) for stored in traces]))
+        self._paint_trace(self._chosen())
+
+    def _chosen(self) -> wire.StoredRollout | None:
+        key = self.query_one("#traces", VirtualList).cursor_key
+        traces = self._aha.traces if self._aha is not None else []
+        return next((stored for stored in traces if str(stored.id) == key), None)
+
+    def _paint_trace(self, stored: wire.StoredRollout | None) -> None:
+        head, view = self.query_one("#trace-head", TextLine), self.query_one("#trace", LineView)
+        if stored is None:
+            head.show([Part("trace", "title")])
+            view.set_document([])
+            return
+        head.show(
+            [Part(f"step {stored.step:,} answer {stored.group}.{stored.rollout.index}", "title")],
+            [Part("Esc back to the list" if self._is_reading else "", "dim", 1)],
+        )
+        document = [prompt_paragraph(stored.prompt), *answer_paragraphs(stored.rollout), Paragraph.of("")]
+        view.set_document([*document, *turn_paragraphs(stored.rollout.marks)])
+
+
+def _trace_row(stored: wire.StoredRollout) -> ListRow:
+    rollout = stored.rollout
+    mark = rollout.marks[-1] if rollout.marks else None
+    word = OUTCOMES[mark.outcome] if mark is not None else None
+    style = word.style if word is not None else "plain"
+    return ListRow(
+        str(stored.id),
+        (
+            f"{stored.step:,}",
+            Cell(word.sign if word is not None else "", style),
+            mark.word if mark is not None else "",
+            Cell(stored.prompt.strip(), "dim"),
+            (mark.before or "no try yet") if mark is not None else "",
+            Cell((mark.after or "no other try") if mark is not None else "", style),
+        ),
+    )
+
+
+def _counts(aha: wire.Aha, width: int) -> list[Paragraph]:
+    """What each outcome counts: number, share of all answers, bar, meaning."""
+    lines: list[Paragraph] = []
+    turned = sum(aha.counts.values())
+    most = max([1, *aha.counts.values()])
+    share = f" ({turned / aha.rollouts:.1%})" if aha.rollouts else ""
+    lines.append(Paragraph.of(f"{turned:,} of {aha.rollouts:,} answers turn back{share}", style="title"))
+    for outcome in Outcome:
+        count = aha.counts.get(outcome, 0)
+        word = OUTCOMES[outcome]
+        bar = "#" * round(count / most * 12)
+        rate = f"{count / aha.rollouts:.1%}" if aha.rollouts else "-"
+        head = f"{word.sign} {outcome:<11} {count:>9,} {rate:>6} "
+        style = {"good": "good", "bad": "bad"}.get(word.style, "plain")
+        text = f"{head}{bar:<13}{word.meaning if width > 90 else ''}".rstrip()
+        lines.append(Paragraph.of(text, [Span(0, len(head), style), Span(len(head) + 13, len(text), "dim")]))
+    first = aha.first_rescue
+    words = (
+        "nothing was rescued so far"
+        if first is None
+        else f"first rescue at step {first.step:,}: {first.prompt.strip()}"
+    )
+    lines.append(Paragraph.of(words, style="dim"))
+    return lines

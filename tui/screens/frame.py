@@ -1,0 +1,208 @@
+"""What all six screens share: the status line on top, the tabs, and the key line at the bottom.
+
+    line 1     run  state  step n/steps  elapsed  left  what the trainer does        age of the data when it is old
+    line 2     the screens with their keys
+    ...        the screen itself
+    last line  what the keys do here, or what the daemon said last                   the line to the terminal
+
+Below 60x15 only one line remains, which says so. Deliberately left out: what stands between (the screens), and
+asking the daemon (`tui.app`, `tui.feed`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+
+from ponder.event_text import format_duration
+from ponder.events import RunState
+from ponder.wire import RunRow
+from tui import actions
+from tui.screens.text_line import Part, TextLine
+from tui.terms import STATES
+
+if TYPE_CHECKING:
+    from tui.app import Console
+
+LEAST_COLUMNS = 60
+LEAST_ROWS = 15
+STALE_S = 5.0
+"""A living trainer is heard about once a second; older than this is worth a word."""
+
+
+class ConsoleScreen(Screen[None]):
+    """A screen of the console; see the module. A subclass says its name, its body, what to pull and how to paint it."""
+
+    screen_name: ClassVar[str] = ""
+    BINDINGS: ClassVar[list[BindingType]] = []
+    AUTO_FOCUS: ClassVar[str | None] = None
+
+    @property
+    def console(self) -> Console:
+        """The app that this screen belongs to."""
+        return cast("Console", self.app)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between tabs and key line."""
+        return ()
+
+    async def pull(self) -> None:
+        """Ask the daemon for what this screen shows."""
+
+    def paint(self) -> None:
+        """Show what was pulled; widgets compare and repaint only what differs."""
+
+    def go_back(self) -> bool:
+        """Leave what is open inside this screen; False when nothing is."""
+        return False
+
+    def compose(self) -> ComposeResult:
+        """The frame around the body."""
+        yield TextLine(id="status")
+        yield TextLine(id="tabs", gap=" ")
+        yield from self.body()
+        yield TextLine(id="keys")
+
+    def on_mount(self) -> None:
+        """Show the frame at once."""
+        self.paint_frame()
+
+    def on_screen_resume(self) -> None:
+        """Pull for this screen now."""
+        self.console.want()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """One clear line instead of a broken layout where there is no room."""
+        is_tiny = event.size.width < LEAST_COLUMNS or event.size.height < LEAST_ROWS
+        self.set_class(is_tiny, "-tiny")
+        self.paint_frame()
+
+    def on_text_line_clicked(self, event: TextLine.Clicked) -> None:
+        """A click on a tab or a key is that key."""
+        self.run_worker(self.run_action(_target(event.action)), exit_on_error=True)
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether there is room for one line only."""
+        return self.has_class("-tiny")
+
+    def paint_frame(self) -> None:
+        """Status, tabs and keys."""
+        if not self.is_mounted:
+            return
+        self.query_one("#status", TextLine).show(*self._status())
+        self.query_one("#tabs", TextLine).show(self._tabs(), self._scope())
+        self.query_one("#keys", TextLine).show(*self._keys())
+
+    def _status(self) -> tuple[list[Part], list[Part]]:
+        console = self.console
+        row = console.row
+        if self.is_tiny:
+            return _tiny_status(row, self.size.width, self.size.height), []
+        if row is None:
+            left = [Part(" ponder", "title"), Part(console.no_run_words, "dim", 1)]
+            return left, self._age(None)
+        word = STATES[row.state]
+        style = "stale" if console.lost_since_s is not None else word.style
+        left = [
+            Part(f" {row.name}", "title"),
+            Part(f"{word.sign} {row.state.upper()}", style),
+            Part(f"step {row.step:,}/{row.steps:,}"),
+            Part(elapsed_words(row, console.now_us()), "plain", 3),
+            Part(left_words(row, console.now_us()), "plain", 4),
+            Part(phase_words(console, row), "dim", 5),
+            Part(row.reason if row.state is not RunState.RUNNING else "", "warning", 2),
+        ]
+        return left, self._age(row)
+
+    def _age(self, row: RunRow | None) -> list[Part]:
+        """How old the data are, once that matters."""
+        console = self.console
+        if console.lost_since_s is not None:
+            age = format_duration(time.monotonic() - console.lost_since_s)
+            return [Part(f"! daemon away {age}, reconnecting", "warning")]
+        if row is None or row.seen_us is None or row.state.is_over or row.state is RunState.QUEUED:
+            return []
+        quiet_s = (console.now_us() - row.seen_us) / 1e6
+        return [Part(f"! trainer silent {format_duration(quiet_s)}", "warning")] if quiet_s > STALE_S else []
+
+    def _tabs(self) -> list[Part]:
+        parts = []
+        for number, name in enumerate(actions.SCREENS, start=1):
+            action = actions.BY_ID[f"screen.{name}"]
+            is_here = name == self.screen_name
+            label = f"{number} {name.capitalize()}"
+            parts.append(
+                Part(f"[{label}]" if is_here else f" {label} ", "chosen" if is_here else "plain", 0, action.id)
+            )
+        return parts
+
+    def _scope(self) -> list[Part]:
+        """What else is worth a word on the line of the tabs."""
+        return [Part("read only", "warning", 1)] if self.console.is_readonly else []
+
+    def _keys(self) -> tuple[list[Part], list[Part]]:
+        console = self.console
+        if console.notice is not None:
+            text, style = console.notice
+            return [Part(f" {text}", style)], []
+        parts: list[Part] = []
+        for number, (key, action) in enumerate(console.keys.line(self.screen_name, console.is_readonly)):
+            words = console.words_of(action)
+            is_anchor = action.id in ("app.help", "app.palette", "app.leave")
+            drop = 0 if is_anchor else 10 + number
+            parts.append(Part(f"{' ' if not parts else ''}{key} {words}", "plain", drop, action.id))
+        return parts, [Part(console.link_words(), "dim", 99)]
+
+
+def _target(action_id: str) -> str:
+    action = actions.BY_ID[action_id]
+    return f"{'screen' if action.screen else 'app'}.{action.method}"
+
+
+def _tiny_status(row: RunRow | None, width: int, height: int) -> list[Part]:
+    size = Part(f"{width}x{height} is too small, {LEAST_COLUMNS}x{LEAST_ROWS} is the least", "warning", 2)
+    if row is None:
+        return [Part("ponder", "title"), size]
+    word = STATES[row.state]
+    return [
+        Part(row.name, "title", 1),
+        Part(f"{word.sign} {row.state}", word.style),
+        Part(f"{row.step:,}/{row.steps:,}"),
+        size,
+        Part(f"needs {LEAST_COLUMNS}x{LEAST_ROWS}", "warning", 3),
+    ]
+
+
+def elapsed_words(row: RunRow, now_us: int) -> str:
+    """How long the run has been going, or went."""
+    if row.started_us is None:
+        return ""
+    until_us = row.ended_us or (now_us if row.state is RunState.RUNNING else row.seen_us or now_us)
+    seconds = (until_us - row.started_us) / 1e6
+    return format_duration(seconds if row.state is RunState.RUNNING else seconds // 60 * 60 or seconds)
+
+
+def left_words(row: RunRow, now_us: int) -> str:
+    """How long it still takes at the pace so far."""
+    if row.started_us is None or row.state is not RunState.RUNNING or not 0 < row.step < row.steps:
+        return ""
+    pace_s = (now_us - row.started_us) / 1e6 / row.step
+    return f"{format_duration(pace_s * (row.steps - row.step))} left"
+
+
+def phase_words(console: Console, row: RunRow) -> str:
+    """What the trainer is doing now."""
+    if row.state.is_over or row.state is RunState.QUEUED:
+        return ""
+    progress = console.progress
+    if progress is not None and progress.total > 0 and progress.step >= row.step:
+        return f"{progress.phase} {progress.done:,}/{progress.total:,}"
+    return row.phase

@@ -1,0 +1,287 @@
+"""The answers to one prompt side by side: what each earned, and how it did against the others.
+
+Two columns at 80 cells, four at 200, and as many rows of them as the texts leave room for. The screen never moves to a
+newer group by itself; it says how far away the newest is. Deliberately left out: groups as a list, and diffs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Grid, Vertical
+from textual.widget import Widget
+
+from ponder import wire
+from ponder.events import Outcome
+from tui import actions
+from tui.answers import (
+    finish_words,
+    parts_words,
+    reward_words,
+    text_paragraphs,
+    verdict_sign,
+    verdict_word,
+)
+from tui.screens.frame import ConsoleScreen
+from tui.screens.text_line import Part, TextLine
+from tui.terms import marks_cell
+from tui.widgets import LineView
+from tui.widgets.wrapping import wrap_from
+
+CELLS = 12
+"""Answers shown at once, at the most."""
+HEAD_ROWS = 3
+LEAST_TEXT_ROWS = 4
+
+
+class AnswerCell(Vertical):
+    """One answer: a heading, its figures, its text."""
+
+    DEFAULT_CSS = "AnswerCell { height: 1fr; width: 1fr; }"
+
+    def __init__(self, number: int, rule: str) -> None:
+        super().__init__(id=f"cell-{number}")
+        self._rule = rule
+
+    def compose(self) -> ComposeResult:
+        """The three parts."""
+        yield TextLine(classes="cell-head", rule=self._rule)
+        yield TextLine(classes="cell-figures")
+        yield LineView(classes="cell-text")
+
+    def show(self, stored: wire.StoredRollout, count: int, is_chosen: bool) -> None:
+        """Show an answer; the chosen one is marked."""
+        rollout = stored.rollout
+        style = "bad" if rollout.is_correct is False or rollout.reward is None else "good"
+        head, figures = self.query(TextLine)
+        head.show(
+            [
+                Part(f"{'>' if is_chosen else ' '}{rollout.index + 1}/{count}", "chosen" if is_chosen else "dim"),
+                Part(f"{verdict_sign(rollout)} {verdict_word(rollout)}", style),
+                Part(f"reward {reward_words(rollout)}"),
+                Part(f"adv {rollout.advantage:+.2f}", "title", 1),
+            ],
+        )
+        figures.show(
+            [
+                Part(f"  {finish_words(rollout)}", "plain"),
+                Part(marks_cell(rollout.marks), "title", 1),
+                Part(parts_words(rollout), "dim", 2),
+                Part(rollout.error, "warning", 3),
+            ]
+        )
+        self.query_one(LineView).set_document(
+            [
+                *text_paragraphs(rollout.text, rollout.answer_start, rollout.marks),
+            ]
+        )
+
+
+class GroupScreen(ConsoleScreen):
+    """See the module."""
+
+    screen_name: ClassVar[str] = "group"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("group")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run = ""
+        self._wanted_id: int | None = None
+        self._detail: wire.GroupDetail | None = None
+        self._newest_id: int | None = None
+        self._chosen = 0
+        self._is_sorted = False
+        self._first = 0
+
+    def body(self) -> Iterable[Widget]:
+        """The prompt, the group at a glance, the answers."""
+        yield TextLine(id="group-head")
+        yield TextLine(id="group-prompt")
+        yield TextLine(id="group-strip", gap=" ")
+        with Grid(id="cells"):
+            for number in range(CELLS):
+                yield AnswerCell(number, "-" if self.console.is_ascii else "─")
+
+    def look_at(self, group_id: int, index: int = 0) -> None:
+        """Show this group from the next pull on, with the cursor on one of its answers."""
+        self._wanted_id = group_id
+        self._chosen = index
+        self._is_sorted = False
+        self.console.want()
+
+    async def pull(self) -> None:
+        """The wanted group, else the run's newest."""
+        row = self.console.row
+        if row is None:
+            return
+        if row.name != self._run:
+            self._run, self._detail, self._chosen = row.name, None, 0
+            if self._wanted_id is not None and self._newest_id is not None:
+                self._wanted_id = None
+        newest = (await self.console.ask(wire.GetGroups(row.name, limit=1), wire.Groups)).groups
+        self._newest_id = newest[0].id if newest else None
+        wanted = self._wanted_id if self._wanted_id is not None else self._newest_id
+        if wanted is None:
+            self._detail = None
+            return
+        is_same = self._detail is not None and self._detail.row.id == wanted
+        if not is_same or (self._detail is not None and self._detail.newer_id is None):
+            self._detail = await self.console.ask(wire.GetGroup(wanted), wire.GroupDetail)
+            self._wanted_id = wanted
+
+    # -- keys --
+
+    def action_group_left(self) -> None:
+        """The answer before."""
+        self._choose(self._chosen - 1)
+
+    def action_group_right(self) -> None:
+        """The answer after."""
+        self._choose(self._chosen + 1)
+
+    def _choose(self, place: int) -> None:
+        answers = self._answers()
+        if answers:
+            self._chosen = max(0, min(place, len(answers) - 1))
+            self.paint()
+            cell = self.query_one(f"#cell-{self._chosen - self._first}", AnswerCell)
+            cell.query_one(LineView).focus()
+
+    def action_group_next(self) -> None:
+        """The next newer group."""
+        self._go(self._detail.newer_id if self._detail else None, "this is the newest group so far")
+
+    def action_group_previous(self) -> None:
+        """The next older group."""
+        self._go(self._detail.older_id if self._detail else None, "this is the first group of the run")
+
+    def action_group_newest(self) -> None:
+        """The newest group."""
+        self._go(self._newest_id, "there is no group yet")
+
+    def _go(self, group_id: int | None, otherwise: str) -> None:
+        if group_id is None:
+            self.console.say(otherwise)
+        else:
+            self.look_at(group_id)
+
+    def action_group_sort(self) -> None:
+        """Best first, or as sampled."""
+        self._is_sorted = not self._is_sorted
+        self._chosen = 0
+        self.paint()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The answer whose text is in focus is the chosen one."""
+        cell = event.widget.parent
+        shown = [cell for cell in self.query(AnswerCell) if cell.display]
+        if isinstance(cell, AnswerCell) and cell in shown and self._first + shown.index(cell) != self._chosen:
+            self._chosen = self._first + shown.index(cell)
+            self.paint()
+
+    async def action_group_rescue(self) -> None:
+        """The next older group with a rescue, from the newest again when there is none."""
+        row, detail = self.console.row, self._detail
+        if row is None or detail is None:
+            return
+        first = min((stored.id for stored in detail.rollouts), default=None)
+        for before, words in ((first, ""), (None, "no older rescue: from the newest again")):
+            request = wire.GetSamples(row.name, before_id=before, limit=1, outcome=Outcome.RESCUED)
+            found = (await self.console.ask(request, wire.Samples)).samples
+            if found:
+                self.look_at(found[0].group_id, found[0].rollout.index)
+                if words:
+                    self.console.say(words)
+                return
+        self.console.say("no answer of this run was rescued by reflection so far")
+
+    # -- painting --
+
+    def _answers(self) -> list[wire.StoredRollout]:
+        answers = list(self._detail.rollouts) if self._detail is not None else []
+        if self._is_sorted:
+            worst = float("-inf")
+            answers.sort(key=lambda stored: -(worst if stored.rollout.reward is None else stored.rollout.reward))
+        return answers
+
+    def paint(self) -> None:
+        """The group; nothing moves but what the reader moved."""
+        if not self.is_mounted:
+            return
+        self._paint_heads()
+        answers = self._answers()
+        columns, rows = self._shape(answers)
+        first = 0
+        if answers:
+            first = max(0, min(self._chosen - self._chosen % columns, len(answers) - columns * rows))
+            first += -first % columns if first + columns * rows < len(answers) else 0
+        self._first = first
+        shown = answers[first : first + columns * rows]
+        grid = self.query_one("#cells", Grid)
+        if (grid.styles.grid_size_columns, grid.styles.grid_size_rows) != (columns, rows):
+            grid.styles.grid_size_columns, grid.styles.grid_size_rows = columns, rows
+        for number, cell in enumerate(self.query(AnswerCell)):
+            cell.display = number < len(shown)
+            if number < len(shown):
+                cell.show(shown[number], len(answers), first + number == self._chosen)
+
+    def _shape(self, answers: list[wire.StoredRollout]) -> tuple[int, int]:
+        """Columns and rows of cells: two rows or more only where the whole texts fit into them."""
+        width, height = self.size.width, self.size.height - 6
+        columns = max(1, min(4, width // 40, len(answers) or 1))
+        needed = (
+            max(
+                (len(wrap_from(stored.rollout.text, 0, width // columns - 5)) + 2 * len(stored.rollout.marks))
+                for stored in answers
+            )
+            if answers
+            else 1
+        )
+        fitting = height // (max(needed, LEAST_TEXT_ROWS) + HEAD_ROWS - 1)
+        most = -(-(len(answers) or 1) // columns)
+        return columns, max(1, min(fitting, most, CELLS // columns))
+
+    def _paint_heads(self) -> None:
+        head = self.query_one("#group-head", TextLine)
+        prompt = self.query_one("#group-prompt", TextLine)
+        strip = self.query_one("#group-strip", TextLine)
+        detail = self._detail
+        if detail is None:
+            head.show([Part(" no group is scored yet; the first comes with the first step", "dim")])
+            prompt.show([])
+            strip.show([])
+            return
+        row = detail.row
+        rescued = f"{row.rescued} rescued" if row.rescued else ""
+        is_newest = row.id == self._newest_id
+        head.show(
+            [
+                Part(f" step {row.step:,} group {row.group}", "title"),
+                Part(f"{len(row.rewards)} answers"),
+                Part(f"mean reward {row.mean:.2f}", "plain", 1),
+                Part(f"std {row.std:.2f}", "plain", 2),
+                Part("no spread: teaches nothing" if row.std == 0 else "", "warning", 3),
+                Part(rescued, "good", 2),
+                Part("best first" if self._is_sorted else "", "dim", 4),
+            ],
+            [Part("newest" if is_newest else "N for the newest", "dim", 5)],
+        )
+        known = f"(right: {detail.reference})" if detail.reference else ""
+        prompt.show([Part(f" Q {row.prompt.strip()}", "plain"), Part(known, "dim", 1)])
+        strip.show(self._strip())
+
+    def _strip(self) -> list[Part]:
+        """The whole group at a glance: verdict and reward of each answer, or the verdicts alone where they are many."""
+        answers = [stored.rollout for stored in self._answers()]
+        has_room = len(answers) * 9 <= self.size.width
+        parts = []
+        for place, rollout in enumerate(answers):
+            text = f"{verdict_sign(rollout)} {reward_words(rollout)}" if has_room else verdict_sign(rollout)
+            is_chosen = place == self._chosen
+            style = "chosen" if is_chosen else "good" if rollout.is_correct else "plain"
+            parts.append(Part(f"[{text}]" if is_chosen else f" {text} " if has_room else text, style))
+        return parts

@@ -1,0 +1,419 @@
+"""The live screen: the run's curves, an answer while it is written, and the answers scored last.
+
+A finished answer stays until the next one starts and could be read: at least READ_S. Then the newest step's answer
+of the same place follows, wherever it is by then. `f` holds it for as long as one likes; the data go on behind it.
+Deliberately left out: other metrics than the four headlines, and the other answers to the prompt
+(`tui.screens.group`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import BindingType
+from textual.containers import Container, Horizontal, Vertical
+from textual.widget import Widget
+
+from ponder import metrics, wire
+from ponder.event_text import format_accuracy
+from ponder.metrics import METRICS, format_metric
+from ponder.plot_text import Curve, Frame
+from tui import actions
+from tui.answers import (
+    LEGEND,
+    answer_paragraphs,
+    prompt_paragraph,
+    reward_words,
+    text_paragraphs,
+    verdict_sign,
+)
+from tui.feed import Stream, StreamKey
+from tui.screens.frame import ConsoleScreen
+from tui.screens.text_line import Part, TextLine
+from tui.terms import marks_cell, outcome_style
+from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
+from tui.widgets.wrapping import wrap_from
+
+READ_S = 3.0
+SCORED_ROWS = 200
+SMOOTHING = 0.8
+GROUPS_LOOKED_AT = 256
+
+SCORED_COLUMNS = (
+    Column("step", 6, "right"),
+    Column("answer", 7, "right", drop=2),
+    Column("reward", 6, "right"),
+    Column("adv", 6, "right"),
+    Column("tokens", 6, "right", drop=3),
+    Column("turns", 8),
+    Column("text", 0, drop=1),
+)
+
+
+class LiveScreen(ConsoleScreen):
+    """See the module."""
+
+    screen_name: ClassVar[str] = "live"
+    AUTO_FOCUS: ClassVar[str | None] = "#text"
+    BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("live")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run = ""
+        self._attempt = 0
+        self._curves: dict[str, dict[int, float]] = {}
+        self._interventions: list[tuple[int, str]] = []
+        self._samples: list[wire.StoredRollout] = []
+        self._scored: dict[StreamKey, wire.StoredRollout] = {}
+        self._groups: dict[tuple[int, int], int] = {}
+        self._watched: StreamKey | None = None
+        self._since_s = 0.0
+        self._ended_s: float | None = None
+        self._place = 0
+        self._is_held = False
+
+    def body(self) -> Iterable[Widget]:
+        """Curves above; the text and the list below, or beside each other where there is room."""
+        with Horizontal(id="charts"):
+            for name in metrics.HEADLINES:
+                yield BrailleChart(id=f"chart-{name.replace('/', '-')}", ascii=self.console.is_ascii)
+        yield TextLine(id="measured")
+        with Container(id="below"):
+            with Vertical(id="reading"):
+                yield TextLine(id="reading-head", rule=self._rule)
+                yield LineView(follow=True, id="text", empty="  the first answer appears here as it is written")
+            with Vertical(id="scored"):
+                yield TextLine(id="scored-head", rule=self._rule)
+                yield VirtualList(
+                    SCORED_COLUMNS,
+                    id="scored-list",
+                    follow_first=True,
+                    empty="scored answers appear here, newest first",
+                )
+
+    @property
+    def _rule(self) -> str:
+        return "-" if self.console.is_ascii else "─"
+
+    # -- data --
+
+    async def pull(self) -> None:
+        """Curves after what is known, the newest scored answers, and the scores of the texts being shown."""
+        row = self.console.row
+        if row is None:
+            return
+        if (row.name, row.attempt) != (self._run, self._attempt):
+            self._forget(row)
+        newest = min((max(curve) for name, curve in self._curves.items() if curve and _is_each_step(name)), default=-1)
+        # The newest step is asked for again: its evaluation comes after its own metrics.
+        curves = await self.console.ask(
+            wire.GetMetrics(row.name, list(metrics.HEADLINES), after_step=max(newest - 1, -1)), wire.Curves
+        )
+        for name, points in curves.curves.items():
+            self._curves.setdefault(name, {}).update(points)
+        self._interventions = curves.marks if newest < 0 else _merged(self._interventions, curves.marks)
+        self._samples = (await self.console.ask(wire.GetSamples(row.name, limit=SCORED_ROWS), wire.Samples)).samples
+        await self._pull_scores(row.name)
+
+    def _forget(self, row: wire.RunRow) -> None:
+        """Another run, or the same one gone back to a checkpoint: begin anew."""
+        if row.name != self._run:
+            self._watched, self._is_held, self._samples = None, False, []
+        self._run, self._attempt = row.name, row.attempt
+        self._curves, self._scored, self._groups, self._interventions = {}, {}, {}, []
+
+    async def _pull_scores(self, run: str) -> None:
+        """Bring the scores of the streamed texts in view that are finished and not scored yet."""
+        wanted = [key for key in self._in_view() if key not in self._scored]
+        for step in sorted({key[0] for key in wanted}):
+            if any((key[0], key[1]) not in self._groups for key in wanted if key[0] == step):
+                rows = (await self.console.ask(wire.GetGroups(run, step, limit=GROUPS_LOOKED_AT), wire.Groups)).groups
+                self._groups.update({(row.step, row.group): row.id for row in rows})
+        for place in sorted({(key[0], key[1]) for key in wanted} & set(self._groups)):
+            detail = await self.console.ask(wire.GetGroup(self._groups[place]), wire.GroupDetail)
+            for stored in detail.rollouts:
+                self._scored[(stored.step, stored.group, stored.rollout.index)] = stored
+        oldest = (self.console.streams.newest_step or 0) - 8
+        keep = self._watched[0] if self._watched else oldest
+        self._scored = {key: value for key, value in self._scored.items() if key[0] >= oldest or key[0] == keep}
+        self._groups = {key: value for key, value in self._groups.items() if key[0] >= oldest or key[0] == keep}
+
+    def _in_view(self) -> list[StreamKey]:
+        """The keys of the texts that may be shown: the watched one and its step's others."""
+        if self._watched is None:
+            return []
+        others = [stream.key for stream in self.console.streams.of_step(self._watched[0])]
+        return [self._watched, *(key for key in others if key != self._watched)]
+
+    # -- which answer is read --
+
+    def _choose(self) -> None:
+        """Go on to the newest step's answer once the watched one is finished and could be read."""
+        now_s = time.monotonic()
+        newest = self.console.streams.newest_step
+        if newest is None:
+            return
+        watched = self.console.streams.find(self._watched) if self._watched else None
+        is_ended = self._watched is not None and (watched is None or watched.is_done or newest > self._watched[0])
+        if not is_ended:
+            self._ended_s = None
+        elif self._ended_s is None:
+            self._ended_s = now_s
+        if self._watched is None or (
+            is_ended
+            and not self._is_held
+            and newest > self._watched[0]
+            and now_s - max(self._ended_s or 0.0, self._since_s) >= READ_S
+        ):
+            self._read(newest)
+
+    def _read(self, step: int) -> None:
+        """Read the answer at the chosen place of a step."""
+        streams = self.console.streams.of_step(step)
+        if not streams:
+            return
+        self._place %= len(streams)
+        self._watched = streams[self._place].key
+        self._since_s, self._ended_s = time.monotonic(), None
+        self.query_one("#text", LineView).follow()
+
+    def action_live_next(self) -> None:
+        """The next of the streamed answers."""
+        self._turn(1)
+
+    def action_live_previous(self) -> None:
+        """The previous one."""
+        self._turn(-1)
+
+    def _turn(self, by: int) -> None:
+        step = self._watched[0] if self._watched is not None else self.console.streams.newest_step
+        count = len(self.console.streams.of_step(step)) if step is not None else 0
+        if step is None or not count:
+            newest = self.console.streams.newest_step
+            if newest is None:
+                self.console.say("no answer is being written just now")
+                return
+            step, count = newest, len(self.console.streams.of_step(newest))
+        self._place = (self._place + by) % count
+        self._read(step)
+        self.console.want()
+
+    def action_live_hold(self) -> None:
+        """Keep this answer, or follow again."""
+        self._is_held = not self._is_held
+        self.paint()
+
+    async def action_live_open(self) -> None:
+        """Compare the group of the answer under the cursor, or of the text being read."""
+        key = self.query_one("#scored-list", VirtualList).cursor_key
+        focused = self.focused
+        if focused is not None and focused.id == "text" and self._watched in self._scored:
+            stored = self._scored[self._watched]
+            await self._compare(stored.group_id, stored.rollout.index)
+        elif key is not None:
+            chosen = next((stored for stored in self._samples if str(stored.id) == key), None)
+            if chosen is not None:
+                await self._compare(chosen.group_id, chosen.rollout.index)
+
+    async def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
+        """Enter on a row."""
+        await self.action_live_open()
+
+    async def _compare(self, group_id: int, index: int) -> None:
+        from tui.screens.group import GroupScreen  # the two screens lead to each other
+
+        await self.console.show_screen("group")
+        if isinstance(self.console.shown, GroupScreen):
+            self.console.shown.look_at(group_id, index)
+
+    # -- painting --
+
+    def paint(self) -> None:
+        """Everything; the widgets repaint only what differs."""
+        if not self.is_mounted:
+            return
+        self._choose()
+        self._paint_charts()
+        self._paint_measured()
+        self._paint_reading()
+        self._paint_scored()
+
+    def _paint_charts(self) -> None:
+        row = self.console.row
+        last = max([1, *(max(curve) for curve in self._curves.values() if curve)])
+        marks = {float(step): "k" for step, _ in self._interventions}
+        for name in metrics.HEADLINES:
+            metric = METRICS[name]
+            points = sorted(self._curves.get(name, {}).items())
+            scale = 100.0 if metric.is_share else 1.0
+            latest = row.headlines.get(name) if row is not None else None
+            chart = self.query_one(f"#chart-{name.replace('/', '-')}", BrailleChart)
+            values = [value * scale for _, value in points]
+            smoothing = SMOOTHING if _is_each_step(name) and len(points) > 8 else 0.0
+            unit = f" {metric.unit}" if metric.unit == "tokens" else ""
+            chart.set_curves(
+                [Curve([(float(step), value * scale) for step, value in points], metric.label, smoothing)],
+                frame=Frame(0.0, float(last), *_range(values, metric.is_share), marks),
+                title=_title(metric.label, chart.size.width),
+                latest="" if latest is None else format_metric(name, latest) + unit,
+            )
+
+    def _paint_measured(self) -> None:
+        detail = self.console.detail
+        evaluations = detail.evaluations if detail is not None else []
+        line = self.query_one("#measured", TextLine)
+        if not evaluations or metrics.EVAL_ACCURACY not in evaluations[-1][1]:
+            line.show([Part(" held-out accuracy: not measured yet", "dim")])
+            return
+        first_step, first = evaluations[0]
+        step, newest = evaluations[-1]
+        began = f"{first.get(metrics.EVAL_ACCURACY, 0.0):.1%} -> " if step > first_step else ""
+        problems = newest.get(metrics.EVAL_PROBLEMS)
+        count = f" on {problems:.0f} problems" if problems else ""
+        extras = [
+            Part(f"{METRICS[name].label} {format_metric(name, newest[name])}", "plain", 3 + number)
+            for number, name in enumerate((metrics.EVAL_RESCUED, metrics.EVAL_HARMED, metrics.EVAL_STEP_TRUTH))
+            if name in newest
+        ]
+        line.show(
+            [
+                Part(f" held-out accuracy {began}{format_accuracy(newest)}", "title"),
+                Part(f"after step {step:,}{count}", "dim", 1),
+                *extras,
+            ]
+        )
+
+    def _paint_reading(self) -> None:
+        head, view = self.query_one("#reading-head", TextLine), self.query_one("#text", LineView)
+        stream = self.console.streams.find(self._watched) if self._watched else None
+        stored = self._scored.get(self._watched) if self._watched else None
+        if self._watched is None or (stream is None and stored is None):
+            head.show([Part(self._waiting_words(), "title")])
+            if self._watched is None:
+                view.set_document(self._newest_scored(view))
+            return
+        step, group, index = self._watched
+        streams = self.console.streams.of_step(step)
+        state = "scored" if stored is not None else "finished" if stream is None or stream.is_done else "being written"
+        place = f"{self._place + 1} of {len(streams)}" if streams else ""
+        head.show(
+            [
+                Part(f"step {step:,}", "title"),
+                Part(f"answer {group}.{index}" + (f" ({place})" if place else ""), "title", 1),
+                Part("HELD" if self._is_held else state, "warning" if self._is_held else "running"),
+            ],
+            [Part(LEGEND, "dim", 2)],
+        )
+        view.set_document(self._document(stream, stored, view))
+
+    def _waiting_words(self) -> str:
+        row, progress = self.console.row, self.console.progress
+        if row is None:
+            return "no run"
+        if row.state.is_over or progress is None:
+            return f"{row.state}: the answer scored last" if self._samples else str(row.state)
+        words = {"evaluate": "measuring on held-out problems", "load": "loading the model"}
+        total = f" {progress.done:,} of {progress.total:,}" if progress.total else ""
+        return f"{words.get(progress.phase, progress.phase)}{total}"
+
+    def _newest_scored(self, view: LineView) -> list[Paragraph]:
+        """What to read while nothing is being written: the newest scored answers."""
+        document: list[Paragraph] = []
+        width, room = max(1, view.size.width - 4), view.size.height
+        for stored in self._samples:
+            more = [prompt_paragraph(stored.prompt), *answer_paragraphs(stored.rollout), Paragraph.of("")]
+            if document and _rows([*document, *more], width) - 1 > room:
+                break
+            document += more
+        return document[:-1]
+
+    def _document(self, stream: Stream | None, stored: wire.StoredRollout | None, view: LineView) -> list[Paragraph]:
+        """The watched answer, and below it, while there is room, the others of its step."""
+        width, room = max(1, view.size.width - 4), view.size.height
+        document = _answer(stream, stored)
+        used = _rows(document, width)
+        for other in self.console.streams.of_step(self._watched[0]) if self._watched else []:
+            if other.key == self._watched:
+                continue
+            more = [Paragraph.of(""), *_answer(other, self._scored.get(other.key))]
+            used += _rows(more, width) + (0 if other.key in self._scored else 1)
+            if used > room:
+                break
+            document += more
+        return document
+
+    def _paint_scored(self) -> None:
+        row = self.console.row
+        total = f"{self.console.detail.rollouts:,} answers so far" if self.console.detail is not None else ""
+        self.query_one("#scored-head", TextLine).show([Part("scored last", "title")], [Part(total, "dim", 1)])
+        rows = [_scored_row(stored) for stored in self._samples] if row is not None else []
+        self.query_one("#scored-list", VirtualList).set_source(ListSource(rows))
+
+
+def _scored_row(stored: wire.StoredRollout) -> ListRow:
+    rollout = stored.rollout
+    style = "good" if rollout.is_correct else "plain" if rollout.reward is not None else "warning"
+    return ListRow(
+        str(stored.id),
+        (
+            f"{stored.step:,}",
+            f"{stored.group}.{rollout.index}",
+            Cell(f"{verdict_sign(rollout)} {reward_words(rollout)}", style),
+            f"{rollout.advantage:+.2f}",
+            f"{rollout.length_tokens:,}{'!' if rollout.finish == 'truncated' else ' '}",
+            Cell(marks_cell(rollout.marks), outcome_style(rollout.marks)),
+            rollout.text.strip(),
+        ),
+    )
+
+
+def _answer(stream: Stream | None, stored: wire.StoredRollout | None) -> list[Paragraph]:
+    """One answer with its prompt: scored if it is, else as far as it is written."""
+    if stored is not None:
+        return [prompt_paragraph(stored.prompt), *answer_paragraphs(stored.rollout)]
+    if stream is None:
+        return []
+    cursor = "" if stream.is_done else "_"
+    return [prompt_paragraph(stream.prompt), *text_paragraphs(stream.text + cursor)]
+
+
+def _rows(document: list[Paragraph], width: int) -> int:
+    return sum(len(wrap_from(paragraph.text.text, 0, width)) for paragraph in document)
+
+
+def _is_each_step(name: str) -> bool:
+    """Whether a metric comes with every step, not with evaluations only."""
+    return not name.startswith("eval/")
+
+
+def _range(values: list[float], is_share: bool) -> tuple[float | None, float | None]:
+    """The chart's y range: from 0 where nothing is below it, with a little air above."""
+    if not values:
+        return 0.0, 100.0 if is_share else 1.0
+    low = min([0.0, *values])
+    most = max([1.0 if is_share else 0.01, *values])
+    return (low if low == 0.0 else -round_up(-low)), min(round_up(most), 100.0 if is_share else math.inf)
+
+
+def round_up(value: float) -> float:
+    """The next number above that an axis can name in a word.
+
+    >>> [round_up(value) for value in (0.44, 21.7, 90.0, 100.0)]
+    [0.5, 25.0, 100.0, 100.0]
+    """
+    size: float = 10.0 ** math.floor(math.log10(value))
+    return next(
+        step * size for step in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0) if step * size >= value * 0.9999
+    )
+
+
+def _title(label: str, width: int) -> str:
+    """The label, or its last word where the value needs the room."""
+    return label if len(label) + 8 <= width else label.split()[-1]
+
+
+def _merged(old: list[tuple[int, str]], new: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return sorted(set(old) | set(new))

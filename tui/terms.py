@@ -1,0 +1,101 @@
+"""The words and signs that the screens use for outcomes, states and terms, each explained once.
+
+Deliberately left out: knobs and metrics, which explain themselves where they are declared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ponder import metrics
+from ponder.events import Mark, Outcome, RunState
+from ponder.knobs import DECLARATIONS
+from ponder.wire import CommandState
+
+
+@dataclass(frozen=True)
+class Word:
+    """How something is written: a sign that needs no colour, a style of `tui.widgets`, and what it means."""
+
+    sign: str
+    style: str
+    meaning: str
+
+
+OUTCOMES: dict[Outcome, Word] = {
+    Outcome.RESCUED: Word("R+", "good", "the try before was wrong, the final answer is right"),
+    Outcome.HARMED: Word("R-", "bad", "the try before was right, the final answer is wrong"),
+    Outcome.CONFIRMED: Word("R=", "plain", "right before and right at the end"),
+    Outcome.FAILED: Word("Rx", "warning", "wrong before, another try after, still wrong"),
+    Outcome.SUPERFICIAL: Word("R~", "dim", "nothing changed: the same try again, or none"),
+}
+
+STATES: dict[RunState, Word] = {
+    RunState.QUEUED: Word(".", "dim", "waits for its turn"),
+    RunState.STARTING: Word("*", "running", "its trainer loads the model"),
+    RunState.RUNNING: Word("*", "running", "learns"),
+    RunState.PAUSING: Word("|", "warning", "finishes its step, then holds"),
+    RunState.PAUSED: Word("|", "warning", "holds at a step boundary, keeping its memory"),
+    RunState.STOPPING: Word("#", "warning", "finishes its step, then saves and ends"),
+    RunState.RESTARTING: Word("^", "warning", "its trainer died; goes on from the last checkpoint"),
+    RunState.FINISHED: Word("+", "good", "all steps are done"),
+    RunState.STOPPED: Word("#", "plain", "ended by a person; `resume` goes on from its checkpoint"),
+    RunState.FAILED: Word("!", "bad", "cannot go on, and says why"),
+}
+
+COMMAND_STATES: dict[CommandState, Word] = {
+    CommandState.ACCEPTED: Word(".", "warning", "on disk, will be tried at the next step boundary"),
+    CommandState.APPLIED: Word("+", "good", "true since its step"),
+    CommandState.REFUSED: Word("!", "bad", "nothing changed"),
+}
+
+
+def marks_cell(marks: list[Mark]) -> str:
+    """What the marks of an answer did, in the fewest characters: `R+`, or `Rx2 R+`.
+
+    >>> marks_cell([Mark(0, 4, "wait", Outcome.FAILED), Mark(9, 13, "wait", Outcome.RESCUED)])
+    'Rx R+'
+    """
+    counted: dict[str, int] = {}
+    for mark in marks:
+        sign = OUTCOMES[mark.outcome].sign
+        counted[sign] = counted.get(sign, 0) + 1
+    return " ".join(sign if count == 1 else f"{sign}{count}" for sign, count in counted.items())
+
+
+def outcome_style(marks: list[Mark]) -> str:
+    """The style of the last reflection's outcome."""
+    return OUTCOMES[marks[-1].outcome].style if marks else "plain"
+
+
+def glossary() -> list[tuple[str, str]]:
+    """Every term of the screens with its explanation, for the help page."""
+    scale = DECLARATIONS["policy.advantage_scale"]
+    terms = [
+        (
+            "advantage",
+            "How much better an answer did than the other answers to its prompt: its reward less the group's mean. "
+            f"{scale.doc} (`{scale.name}`). Above 0 an answer becomes more probable, below 0 less.",
+        ),
+        ("group", DECLARATIONS["sampling.group_size"].doc),
+        ("reflection", "A place in an answer where it turns back on itself, such as `wait`; every one is marked R."),
+        *((f"{OUTCOMES[outcome].sign} {outcome}", OUTCOMES[outcome].meaning) for outcome in Outcome),
+    ]
+    for name in (
+        *metrics.HEADLINES,
+        metrics.KL_K3,
+        metrics.ENTROPY,
+        metrics.FIRST_TRY,
+        metrics.RESCUED,
+        metrics.HARMED,
+        metrics.STEP_TRUTH,
+        metrics.TRUNCATED,
+        metrics.GROUPS_MIXED,
+        metrics.CLIP_HIGH,
+        metrics.MISMATCH,
+    ):
+        metric = metrics.METRICS[name]
+        unit = f", in {metric.unit}" if metric.unit and not metric.is_share else ""
+        source = f" ({metric.source})" if metric.source else ""
+        terms.append((metric.label, f"{metric.doc}{unit}{source}"))
+    return terms
