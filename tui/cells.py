@@ -22,6 +22,7 @@ from functools import lru_cache
 from rich.cells import cell_len, get_character_cell_size
 
 from ponder.safe_text import MAX_COMBINING
+from tui.sgr import clean_style, looks_same, style_change
 
 _TOKEN = re.compile(r"\x1b\[([0-9;]{0,80})([mH])|([^\x1b\n]+)|(\n)|\x1b")
 _PLAIN = frozenset(
@@ -125,7 +126,7 @@ class CellGrid:
         forced = -1
         for x in range(width):
             text = wanted[x]
-            if not text or (text == sent[x] and styles[x] == sent_styles[x] and x != forced):
+            if not text or (x != forced and text == sent[x] and looks_same(text, styles[x], sent_styles[x])):
                 continue
             writer.bridge(x, y, wanted, styles)
             cells = 2 if x + 1 < width and wanted[x + 1] == "" else 1
@@ -238,15 +239,16 @@ class _Writer:
         if not 0 < x - start <= GAP_CELLS:
             return
         gap = wanted[start:x]
-        if all(text is not None and text in _PLAIN for text in gap) and set(styles[start:x]) == {self.style}:
+        pen = self.style or ""
+        if all(t and t in _PLAIN and looks_same(t, s, pen) for t, s in zip(gap, styles[start:x], strict=True)):
             self.parts.append("".join(text for text in gap if text))
             self._at = (x, y)
 
     def put(self, text: str, style: str, x: int, y: int, cells: int) -> None:
         """Write one cell's text."""
         self.jump(x, y)
-        if style != self.style:
-            self.parts.append(f"\x1b[{'0;' if self.style != '' and style else ''}{style}m")
+        if self.style is None or not looks_same(text, style, self.style):
+            self.parts.append(style_change(self.style, style))
             self.style = style
         self.parts.append(text)
         self._at = (x + cells, y) if x + cells < self._width else None
@@ -278,28 +280,3 @@ def is_certain(text: str) -> bool:
     return text in _PLAIN or 0x3041 <= code <= 0x3096 or 0x30A1 <= code <= 0x30FA or 0x4E00 <= code <= 0x9FA5 or (
         0xAC00 <= code <= 0xD7A3
     )  # fmt: skip
-
-
-@lru_cache(maxsize=4096)
-def clean_style(parameters: str, colour: bool) -> str:
-    """SGR parameters as the toolkit may use them: no blinking, no hidden text, and no colour where none is wanted.
-
-    >>> clean_style("1;38;2;1;2;3;4", colour=True), clean_style("1;38;2;1;2;3;4", colour=False), clean_style("0", True)
-    ('1;38;2;1;2;3;4', '1;4', '')
-    """
-    codes = [int(part or 0) for part in parameters.split(";")]
-    kept: list[int] = []
-    index = 0
-    while index < len(codes):
-        code = codes[index]
-        length = 1
-        if code in (38, 48, 58):
-            length = {5: 3, 2: 5}.get(codes[index + 1] if index + 1 < len(codes) else 0, 1)
-            if colour and length > 1 and index + length <= len(codes):
-                kept += codes[index : index + length]
-        elif code == 0:
-            kept.clear()
-        elif code in (1, 2, 3, 4, 7, 9, 21, 53) or (colour and (30 <= code <= 49 or 90 <= code <= 107)):
-            kept.append(code)
-        index += length
-    return ";".join(map(str, kept))

@@ -44,7 +44,7 @@ def test_a_straight_line_goes_from_corner_to_corner() -> None:
     lines = braille_lines([[(0, 0), (10, 10)]], 20, 6, ascii=False)
     assert lines[0].startswith("10│") and lines[0][-1] in "⠁⠈⠊⠉"
     assert lines[4].startswith(" 0│") and lines[4][3] in "⡀⣀⡠"
-    assert lines[5].split() == ["0", "10"]
+    assert lines[5].split() == ["0", "5", "10"]
     assert lines[0].rstrip()[-1] not in "│ "
 
 

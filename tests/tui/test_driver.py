@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tui.terminal import QUESTION, Replies, Terminal
-from tui.cells import CellGrid, clean_style
+from tui.cells import CellGrid
 from tui.pacing import PATIENCE_S, Pacer, ReplyFilter
+from tui.sgr import clean_style
 
 WIDTH, HEIGHT = 24, 5
 CONSOLE = ("-m", "tests.tui.small_console")
@@ -23,7 +24,7 @@ MODE = (
     r"\x1b\[\?(?:7|25|1000|1003|1004|1006|1015|1016|1049|2004|2048|2026)[hl]"
     r"|\x1b\[\?20(?:26|48)\$p|\x1b\[>\d+u|\x1b\[6n"
 )
-STYLES = ["", "1", "38;2;200;10;10", "1;4;38;5;7;48;2;0;0;40", "7"]
+STYLES = ["", "1", "38;2;200;10;10", "1;4;38;5;7;48;2;0;0;40", "7", "38;2;9;9;9;48;2;0;0;40", "7;31;42", "4;93"]
 
 styles = st.sampled_from(STYLES)
 texts = st.text(alphabet="ab  漢字é─⠿👍e", min_size=1, max_size=12)
@@ -38,10 +39,12 @@ def new_screen() -> tuple[pyte.Screen, pyte.Stream]:
 
 
 def picture(screen: pyte.Screen) -> list[list[tuple[object, ...]]]:
-    """Every cell with its style."""
+    """Every cell as it looks: a blank shows no ink."""
     return [
         [
-            (unicodedata.normalize("NFC", c.data), c.fg, c.bg, c.bold, c.underscore, c.reverse)
+            (unicodedata.normalize("NFC", c.data), c.bg, c.underscore, c.reverse)
+            if c.data == " " and not (c.underscore or c.reverse)
+            else (unicodedata.normalize("NFC", c.data), c.fg, c.bg, c.bold, c.underscore, c.reverse)
             for c in (screen.buffer[y][x] for x in range(WIDTH))
         ]
         for y in range(HEIGHT)
