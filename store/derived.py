@@ -144,24 +144,31 @@ def _store_group(connection: Connection, run_id: int, record: Record, event: Gro
     known = connection.execute(
         "SELECT id FROM groups WHERE run_id = ? AND step = ? AND idx = ?", (run_id, event.step, event.group)
     ).fetchone()
-    (group_id,) = connection.execute(
-        """INSERT INTO groups (run_id, step, idx, attempt, policy_version, prompt_id, size, reward_mean, reward_std,
-                               rescued, created_us)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-           ON CONFLICT (run_id, step, idx) DO UPDATE SET
-               attempt = excluded.attempt, policy_version = excluded.policy_version, prompt_id = excluded.prompt_id,
-               size = excluded.size, reward_mean = excluded.reward_mean, reward_std = excluded.reward_std,
-               rescued = excluded.rescued, created_us = excluded.created_us, is_superseded = 0
-           RETURNING id""",
-        (
-            run_id, event.step, event.group, record.attempt, event.policy_version, _store_prompt(connection, event),
-            len(rewards), statistics.fmean(scored) if scored else None, statistics.pstdev(scored) if scored else None,
-            rescued, record.time_us,
-        ),
-    ).fetchone()  # fmt: skip
-    if known is not None:
-        _forget_details(connection, group_id, [rollout.index for rollout in event.rollouts])
-    ids = [_store_rollout(connection, run_id, group_id, rollout) for rollout in event.rollouts]
+    values = (
+        record.attempt, event.policy_version, _store_prompt(connection, event), len(rewards),
+        statistics.fmean(scored) if scored else None, statistics.pstdev(scored) if scored else None, rescued,
+        record.time_us,
+    )  # fmt: skip
+    if known is None:
+        (group_id,) = connection.execute(
+            """INSERT INTO groups (attempt, policy_version, prompt_id, size, reward_mean, reward_std, rescued,
+                                   created_us, run_id, step, idx)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+            (*values, run_id, event.step, event.group),
+        ).fetchone()
+        members = {}
+    else:
+        (group_id,) = known
+        connection.execute(
+            """UPDATE groups SET attempt = ?, policy_version = ?, prompt_id = ?, size = ?, reward_mean = ?,
+                                 reward_std = ?, rescued = ?, created_us = ?, is_superseded = 0
+               WHERE id = ?""",
+            (*values, group_id),
+        )
+        members = dict(connection.execute("SELECT idx, id FROM rollouts WHERE group_id = ?", (group_id,)).fetchall())
+    ids = [
+        _store_rollout(connection, run_id, group_id, rollout, members.get(rollout.index)) for rollout in event.rollouts
+    ]
     _store_details(connection, zip(ids, event.rollouts, strict=True))
     return GroupStored(event.step, event.group, group_id, event.prompt, rewards, rescued)
 
@@ -180,33 +187,29 @@ def _store_prompt(connection: Connection, event: GroupScored) -> int:
     return int(found[0])
 
 
-def _forget_details(connection: Connection, group_id: int, indices: list[int]) -> None:
-    """Remove parts, marks and tokens of those answers of a group that are being replaced."""
+def _store_rollout(connection: Connection, run_id: int, group_id: int, rollout: Rollout, known: int | None) -> int:
+    """Write a rollout, over the `known` one when an earlier attempt made it, and return its id."""
+    values = (
+        rollout.text, rollout.length_tokens, rollout.finish, _finite(rollout.reward), _finite(rollout.advantage) or 0.0,
+        rollout.is_correct, rollout.answer, rollout.answer_start, rollout.outcome, rollout.error,
+    )  # fmt: skip
+    if known is None:
+        row = connection.execute(
+            """INSERT INTO rollouts (text, length_tokens, finish, reward, advantage, is_correct, answer, answer_start,
+                                     outcome, error, group_id, idx, run_id)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+            (*values, group_id, rollout.index, run_id),
+        ).fetchone()
+        return int(row[0])
+    connection.execute(
+        """UPDATE rollouts SET text = ?, length_tokens = ?, finish = ?, reward = ?, advantage = ?, is_correct = ?,
+                               answer = ?, answer_start = ?, outcome = ?, error = ?, is_superseded = 0
+           WHERE id = ?""",
+        (*values, known),
+    )
     for table in ("reward_parts", "marks", "rollout_tokens"):
-        connection.executemany(
-            f"DELETE FROM {table} WHERE rollout_id = (SELECT id FROM rollouts WHERE group_id = ? AND idx = ?)",
-            [(group_id, index) for index in indices],
-        )
-
-
-def _store_rollout(connection: Connection, run_id: int, group_id: int, rollout: Rollout) -> int:
-    row = connection.execute(
-        """INSERT INTO rollouts (group_id, idx, run_id, text, length_tokens, finish, reward, advantage, is_correct,
-                                 answer, answer_start, outcome, error)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-           ON CONFLICT (group_id, idx) DO UPDATE SET
-               text = excluded.text, length_tokens = excluded.length_tokens, finish = excluded.finish,
-               reward = excluded.reward, advantage = excluded.advantage, is_correct = excluded.is_correct,
-               answer = excluded.answer, answer_start = excluded.answer_start, outcome = excluded.outcome,
-               error = excluded.error, is_superseded = 0
-           RETURNING id""",
-        (
-            group_id, rollout.index, run_id, rollout.text, rollout.length_tokens, rollout.finish,
-            _finite(rollout.reward), _finite(rollout.advantage) or 0.0, rollout.is_correct, rollout.answer,
-            rollout.answer_start, rollout.outcome, rollout.error,
-        ),
-    ).fetchone()  # fmt: skip
-    return int(row[0])
+        connection.execute(f"DELETE FROM {table} WHERE rollout_id = ?", (known,))
+    return known
 
 
 def _store_details(connection: Connection, rollouts: Iterable[tuple[int, Rollout]]) -> None:

@@ -170,7 +170,8 @@ class Writer:
         """
         with self._transaction() as connection:
             run_id = self._run_id(run)
-            last = self._last_seq(run_id)
+            last = before = self._last_seq(run_id)
+            seen_us = 0
             for record in records:
                 if record.seq <= last:
                     continue
@@ -178,8 +179,9 @@ class Writer:
                     break
                 event = derived.derive(connection, run_id, record)
                 self._say(run_id, event, record.attempt, record.seq, record.time_us)
-                last = record.seq
-                connection.execute("UPDATE runs SET seen_us = ? WHERE id = ?", (record.time_us, run_id))
+                last, seen_us = record.seq, record.time_us
+            if last > before:
+                connection.execute("UPDATE runs SET seen_us = ? WHERE id = ?", (seen_us, run_id))
             return last
 
     def last_seq(self, run: str) -> int:
