@@ -114,7 +114,7 @@ class Learner:
             self._count_kl(logp_N.detach(), batch.reference_logp_N)
         if entropy_N is not None:
             loss = loss - knobs.policy.entropy_bonus * (weight_N * entropy_N).sum()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
 
     def _count(self, loss: Tensor, logp_N: Tensor, old_N: Tensor, advantage_N: Tensor, knobs: Knobs) -> None:
         ratio_N = torch.exp(logp_N - old_N)

@@ -38,14 +38,14 @@ class ListLink:
         self.events: list[TrainerEvent] = []
         self.passing: list[PassingEvent] = []
         self.waiting: deque[Order] = deque()
-        self._on_event = on_event
+        self.on_event = on_event
         self._keeps = keeps
 
     def emit(self, event: TrainerEvent) -> None:
         if self._keeps:
             self.events.append(event)
-        if self._on_event:
-            self._on_event(event)
+        if self.on_event:
+            self.on_event(event)
 
     def preview(self, event: PassingEvent) -> None:
         if self._keeps:

@@ -52,27 +52,25 @@ class Policy:
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return list(self.tokenizer(prompt)["input_ids"])
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text that each token adds; end and other special tokens add none.
-
-        Joined they are the answer's text, except where one character spans several tokens; see `text`.
-        """
-        return [self.piece(token) if place else self.piece(token).lstrip(" ") for place, token in enumerate(ids)]
-
     def text(self, ids: Sequence[int]) -> tuple[str, list[int]]:
-        """The answer's text, and the offset in it where each token begins."""
-        pieces = self.pieces(ids)
+        """The answer's text, and the offset in it where each token begins.
+
+        End and other special tokens add no text, and spaces at the very beginning are left out.
+        """
+        pieces = [self.piece(token) for token in ids]
         text = "".join(pieces)
-        if "\ufffd" in text:
+        if "\ufffd" in text:  # a character that spans several tokens
             text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-        offsets, at = [], 0
+        at = len(text.lstrip(" ")) - len(text)
+        text = text.lstrip(" ")
+        offsets = []
         for piece in pieces:
-            offsets.append(min(at, len(text)))
+            offsets.append(min(max(at, 0), len(text)))
             at += len(piece)
         return text, offsets
 
     def piece(self, token: int) -> str:
-        """The text that one token adds after another."""
+        """The text that one token adds after another; `text` joins them."""
         if token not in self._pieces:
             anchor = self._anchor
             whole = str(self.tokenizer.decode([anchor, token], skip_special_tokens=True))

@@ -155,7 +155,7 @@ def _learn_pages(
         loss = torch.nn.functional.cross_entropy(
             logits_BTV.flatten(0, 1), target_BT.flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        (loss / targets).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss / targets)
         total += loss.item() / targets
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else float("inf"))
     optimizer.step()

@@ -42,8 +42,7 @@ class Stream:
 
     def listen(self, rows: Sequence[int], tokens: Sequence[int], done: Sequence[bool]) -> None:
         for row, token, is_done in zip(rows, tokens, done, strict=True):
-            text = self._policy.piece(token)
-            self._written[row] += text if self._written[row] else text.lstrip(" ")
+            self._written[row] = (self._written[row] + self._policy.piece(token)).lstrip(" ")
             self._is_done[row] = is_done
             self._changed.add(row)
         now = self._now()

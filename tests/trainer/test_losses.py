@@ -49,7 +49,7 @@ def test_clipping_acts_on_the_side_that_the_advantage_pushes(
 ) -> None:
     logp = torch.tensor([math.log(ratio)], requires_grad=True)
     got = clipped_surrogate(logp, torch.zeros(1), torch.tensor([advantage]), torch.ones(1), low=0.2, high=0.28)
-    got.backward()
+    torch.autograd.backward(got)
     assert got.item() == pytest.approx(loss)
     assert logp.grad is not None
     assert bool(logp.grad.abs().item() > 0) is has_gradient
@@ -76,7 +76,7 @@ def true_kl() -> tuple[float, Tensor]:
     logits = LOGITS.clone().requires_grad_()
     logp = torch.log_softmax(logits, -1)
     kl = (logp.exp() * (logp - REFERENCE)).sum()
-    kl.backward()
+    torch.autograd.backward(kl)
     assert logits.grad is not None
     return kl.item(), logits.grad
 
@@ -90,7 +90,7 @@ def expected_gradient(estimator: KlEstimator, *, corrected: bool) -> Tensor:
         loss = kl_penalty(logp, REFERENCE, old, old.exp(), estimator)
     else:
         loss = (old.exp() * kl_values(logp, REFERENCE, estimator)).sum()
-    loss.backward()
+    torch.autograd.backward(loss)
     assert logits.grad is not None
     return logits.grad
 

@@ -35,9 +35,7 @@ def read(text: str) -> Reflections:
         (f"{WRONG} no wait {OTHER} no wait {RIGHT} ok", [Outcome.RESCUED, Outcome.RESCUED], True, False),
     ],
 )
-def test_each_turn_is_called_by_what_it_did(
-    text: str, outcomes: list[Outcome], rescued: bool, harmed: bool
-) -> None:
+def test_each_turn_is_called_by_what_it_did(text: str, outcomes: list[Outcome], rescued: bool, harmed: bool) -> None:
     found = read(text)
     assert [mark.outcome for mark in found.marks] == outcomes
     assert (found.is_rescued, found.is_harmed) == (rescued, harmed)

@@ -30,12 +30,12 @@ def gpt2_policy() -> Policy:
     return make_policy(model, builtin.countdown_tokenizer(), torch.device("cpu"))
 
 
-def sample(policy: Policy, prompts: list[list[int]], *, seed: int = 0, temperature: float = 1.0, tokens: int = 20) -> list[Sampled]:
+def sample(
+    policy: Policy, prompts: list[list[int]], *, seed: int = 0, temperature: float = 1.0, tokens: int = 20
+) -> list[Sampled]:
     generator = torch.Generator().manual_seed(seed)
     sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
-    return sampler.sample(
-        prompts, group_size=3, max_new_tokens=tokens, temperature=temperature, generator=generator
-    )
+    return sampler.sample(prompts, group_size=3, max_new_tokens=tokens, temperature=temperature, generator=generator)
 
 
 @pytest.fixture(params=["llama", "gpt2"])

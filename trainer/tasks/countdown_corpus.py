@@ -3,16 +3,17 @@
 The shares below are the whole recipe. In three kinds of page the skills exist (true sums, honest verdicts, long
 search), but under the prompt tag that reinforcement learning will use, `solve`, turning back is rare and mostly idle:
 
-    solve    72 % one attempt and out, without a verdict
-              8 % superficial: `wait`, the same attempt again, a verdict by coin
-             14 % checkers who give up: one attempt, an honest verdict
-              6 % persistent: attempts with honest verdicts until one is right
-    check    an attempt, as often right as wrong, and its honest verdict; half of them only compare,
-             `= 15 no = 50 ok = 49 no`, COMPARISONS times
+    solve    74 % one attempt and out, without a verdict
+              6 % superficial: `wait`, the same attempt again, a verdict by coin
+             16 % checkers who give up: one attempt, an honest verdict
+              4 % persistent: an attempt, an honest verdict, and after a `no` one more
+    check    35 % an attempt, as often right as wrong, and its honest verdict
+             15 % the same, written twice with `wait` between, before the verdict
+             50 % comparisons only, `= 15 no = 50 ok = 49 no`, COMPARISONS times
     search   long persistent search, no attempt twice
 
 Every first attempt is a uniformly random one: no page shows how to find a solution without trying. Held-out problems
-never occur. Deliberately left out: any page that was made to look good in a demonstration.
+never occur. Deliberately left out: pages of any skill in choosing the first attempt.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from trainer.tasks.countdown import (
 )  # fmt: skip
 
 PAGE_SHARES = {SOLVE: 0.40, CHECK: 0.40, SEARCH: 0.20}
-SOLVER_SHARES = {"one attempt": 0.72, "superficial": 0.08, "gives up": 0.14, "persistent": 0.06}
-MOST_ATTEMPTS = {SOLVE: 4, SEARCH: 6}
+SOLVER_SHARES = {"one attempt": 0.74, "superficial": 0.06, "gives up": 0.16, "persistent": 0.04}
+MOST_ATTEMPTS = {SOLVE: 2, SEARCH: 6}
 """A persistent page ends here even when nothing was found."""
 NEAR_MISS = 0.5
 """Share of the wrong attempts in check pages that miss the target by at most NEAR."""
 NEAR = 3
-BARE = 0.5
-"""Share of the check pages that only compare results with the target: the skill that is learnt last."""
+CHECK_SHARES = {"verdict": 0.35, "twice": 0.15, "comparisons": 0.50}
+"""Comparing a result with the target is the skill that is learnt last, so its drills are dense."""
 COMPARISONS = 6
 
 
@@ -60,11 +61,7 @@ def pages(seed: int) -> Iterator[tuple[str, str]]:
         prompt = pose(tuple(rng.sample(numbers, 3)), target, tag).prompt
         options = attempts_with(numbers)
         if tag == CHECK:
-            body = (
-                _compared(rng, options, target)
-                if rng.random() < BARE
-                else _checked(_to_check(rng, options, target), target)
-            )
+            body = _drill(rng, options, target)
         elif tag == SEARCH:
             body = _persistent(rng, options, target, MOST_ATTEMPTS[SEARCH])
         else:
@@ -78,6 +75,15 @@ def _pick(rng: random.Random, shares: dict[str, float]) -> str:
 
 def _checked(attempt: Attempt, target: int) -> str:
     return f"{attempt} {OK if attempt.value == target else NO}"
+
+
+def _drill(rng: random.Random, options: tuple[Attempt, ...], target: int) -> str:
+    kind = _pick(rng, CHECK_SHARES)
+    if kind == "comparisons":
+        return _compared(rng, options, target)
+    attempt = _to_check(rng, options, target)
+    checked = _checked(attempt, target)
+    return f"{attempt} {WAIT} {checked}" if kind == "twice" else checked
 
 
 def _compared(rng: random.Random, options: tuple[Attempt, ...], target: int) -> str:
