@@ -171,4 +171,4 @@ def _figures(values: dict[str, float], names: tuple[str, ...]) -> str:
 
 def _with_unit(metric: metrics.Metric, value: float) -> str:
     text = metrics.format_metric(metric.name, value)
-    return f"{text} s" if metric.unit == "s" else text
+    return f"{value:.2g} s" if metric.unit == "s" else text

@@ -6,6 +6,7 @@ Deliberately left out: what a command does, which only the trainer knows.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -193,8 +194,11 @@ def _command(
             write(f"accepted: {verb} {accepted.run}" + (f", {accepted.message}" if accepted.message else ""))
         return
     say(f"accepted: {verb} {accepted.run}; waiting for the next step boundary")
+    deadline = time.monotonic() + timeout_s
     try:
         status = client.wait_for_command(accepted.command, timeout_s)
+        if status.state == CommandState.APPLIED:
+            _wait_for_effect(client, accepted.run, verb, deadline)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted; the command stays accepted and will be tried: `ponder follow {accepted.run}`"
@@ -205,6 +209,24 @@ def _command(
         raise Refused("refused", f"refused: {status.message}", status.hint)
     if not as_json:
         write(f"{accepted.run} {_outcome(status)}")
+
+
+def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> None:
+    """Return when a paused run *is* paused and a stopped one *is* over; the trainer may still measure and save."""
+    from ponder.errors import TimedOut
+    from ponder.events import RunState
+    from ponder.wire import GetRun, RunDetail
+
+    def is_done() -> bool:
+        state = client.ask(GetRun(run), RunDetail).row.state
+        return verb not in ("pause", "stop") or state.is_over or (verb == "pause" and state is RunState.PAUSED)
+
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise TimedOut(
+                f"`{verb}` was applied, and `{run}` is not there yet", f"`ponder show {run}` tells its state"
+            )
+        time.sleep(0.05)
 
 
 def _outcome(status: CommandStatus) -> str:

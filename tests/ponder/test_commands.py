@@ -95,15 +95,33 @@ def test_a_bad_knob_changes_nothing_and_says_why(
 
 
 @pytest.mark.parametrize(
-    ("verb", "done"), [("pause", "paused"), ("resume", "resumed"), ("stop", "stopped"), ("save", "saved")]
+    ("verb", "done", "state"),
+    [
+        ("pause", "paused", RunState.PAUSED),
+        ("resume", "resumed", RunState.RUNNING),
+        ("stop", "stopped", RunState.STOPPED),
+        ("save", "saved", RunState.RUNNING),
+    ],
 )
 def test_a_command_returns_when_it_is_applied_and_says_at_which_step(
-    serve: Serve, ponder: Command, verb: str, done: str
+    serve: Serve, ponder: Command, verb: str, done: str, state: RunState
 ) -> None:
-    daemon = serve()
+    daemon = serve(state)
     applied = wire.CommandState.APPLIED
     daemon.replies[wire.GetCommand] = wire.CommandStatus("c-1", "r", verb, "", applied, 17, None, None, "", "")
     assert ponder(verb).out == f"countdown-zero-3 {done} at step 17\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "stop"])
+def test_a_command_that_is_applied_but_has_not_taken_effect_is_waited_for(
+    serve: Serve, ponder: Command, verb: str
+) -> None:
+    daemon = serve(RunState.STOPPING)
+    daemon.replies[wire.GetCommand] = wire.CommandStatus(
+        "c-1", "r", verb, "", wire.CommandState.APPLIED, 17, None, None, "", ""
+    )
+    said = ponder(verb, "--timeout", "0.2")
+    assert said.code == 124 and said.out == ""
 
 
 def test_a_command_that_is_refused_exits_with_5_and_says_why(serve: Serve, ponder: Command) -> None:
