@@ -10,6 +10,7 @@ Deliberately left out: where the paragraphs stand and how they are painted (`tui
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from ponder.events import Finish, Mark, Outcome, Rollout
@@ -31,7 +32,7 @@ def text_paragraphs(text: str, answer_start: int = -1, marks: Sequence[Mark] = (
     if 0 <= answer_start < len(text):
         cuts.add(answer_start)
     places = sorted(cuts)
-    pieces = [_piece(text, start, end, answer_start, known) for start, end in zip(places, places[1:], strict=False)]
+    pieces = [_piece(text, start, end, answer_start, known) for start, end in itertools.pairwise(places)]
     return [piece for piece in pieces if piece is not None]
 
 

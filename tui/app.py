@@ -59,8 +59,9 @@ class Console(App[int]):
         screen.screen_name: screen
         for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, KnobsScreen, LogScreen)
     }
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]
+    # Textual declares these two as instance variables, so ClassVar would contradict it.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (36, "-tall")]  # noqa: RUF012
 
     def __init__(
         self,
@@ -133,6 +134,14 @@ class Console(App[int]):
         """The daemon's reply; raises a PonderError."""
         return await self.client.ask(request, reply_type)
 
+    async def try_ask(self, request: wire.Request, reply_type: type[R]) -> R | None:
+        """The daemon's reply; says what went wrong and gives None otherwise. For keys, which nobody else answers for."""
+        try:
+            return await self.ask(request, reply_type)
+        except PonderError as error:
+            self.say(f"! {error.message}", "bad")
+            return None
+
     async def pull(self) -> None:
         """Ask for what the shown screen needs; raises NoDaemon, and shows every other refusal."""
         try:
@@ -199,13 +208,10 @@ class Console(App[int]):
         self.reference = name
         self.row = self.detail = None
         self.no_run_words = f"asking for {name}"
-        try:
-            self.detail = await self.ask(wire.GetRun(name), wire.RunDetail)
-        except PonderError as error:
-            self.say(f"! {error.message}", "bad")
-            return
-        self.row = self.detail.row
-        self.feed.watch(self.row.name)
+        self.detail = await self.try_ask(wire.GetRun(name), wire.RunDetail)
+        if self.detail is not None:
+            self.row = self.detail.row
+            self.feed.watch(self.row.name)
 
     # -- saying --
 

@@ -83,6 +83,8 @@ class ConsoleScreen(Screen[None]):
         is_tiny = event.size.width < LEAST_COLUMNS or event.size.height < LEAST_ROWS
         self.set_class(is_tiny, "-tiny")
         self.paint_frame()
+        if not is_tiny:
+            self.call_after_refresh(self.paint)  # what depends on a pane's width needs the panes laid out
 
     def on_text_line_clicked(self, event: TextLine.Clicked) -> None:
         """A click on a tab or a key is that key."""

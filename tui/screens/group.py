@@ -29,13 +29,26 @@ from tui.answers import (
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell
-from tui.widgets import LineView
+from tui.widgets import Cell, Column, LineView, ListRow, ListSource, VirtualList
 from tui.widgets.wrapping import wrap_from
 
+COLUMNS = (
+    Column("step", 6, "right"),
+    Column("group", 5, "right"),
+    Column("mean", 5, "right"),
+    Column("std", 5, "right", drop=2),
+    Column("rewards", 34),
+    Column("rescued", 7, "right", drop=1),
+    Column("prompt", 0, drop=3),
+)
+GROUPS_LISTED = 100
+LEAST_LIST_ROWS = 5
 CELLS = 12
 """Answers shown at once, at the most."""
 HEAD_ROWS = 3
 LEAST_TEXT_ROWS = 4
+FRAME_ROWS = 6
+"""Rows that the answers cannot have: status, tabs, key line, and the three about the group."""
 
 
 class AnswerCell(Vertical):
@@ -96,6 +109,7 @@ class GroupScreen(ConsoleScreen):
         self._chosen = 0
         self._is_sorted = False
         self._first = 0
+        self._groups: list[wire.GroupRow] = []
 
     def body(self) -> Iterable[Widget]:
         """The prompt, the group at a glance, the answers."""
@@ -104,7 +118,14 @@ class GroupScreen(ConsoleScreen):
         yield TextLine(id="group-strip", gap=" ")
         with Grid(id="cells"):
             for number in range(CELLS):
-                yield AnswerCell(number, "-" if self.console.is_ascii else "─")
+                yield AnswerCell(number, self._rule)
+        with Vertical(id="groups-pane"):
+            yield TextLine(id="groups-head", rule=self._rule)
+            yield VirtualList(COLUMNS, id="groups")
+
+    @property
+    def _rule(self) -> str:
+        return "-" if self.console.is_ascii else "─"
 
     def look_at(self, group_id: int, index: int = 0) -> None:
         """Show this group from the next pull on, with the cursor on one of its answers."""
@@ -122,8 +143,9 @@ class GroupScreen(ConsoleScreen):
             self._run, self._detail, self._chosen = row.name, None, 0
             if self._wanted_id is not None and self._newest_id is not None:
                 self._wanted_id = None
-        newest = (await self.console.ask(wire.GetGroups(row.name, limit=1), wire.Groups)).groups
-        self._newest_id = newest[0].id if newest else None
+        limit = GROUPS_LISTED if self.has_class("-has-room") else 1
+        self._groups = (await self.console.ask(wire.GetGroups(row.name, limit=limit), wire.Groups)).groups
+        self._newest_id = self._groups[0].id if self._groups else None
         wanted = self._wanted_id if self._wanted_id is not None else self._newest_id
         if wanted is None:
             self._detail = None
@@ -191,9 +213,11 @@ class GroupScreen(ConsoleScreen):
         first = min((stored.id for stored in detail.rollouts), default=None)
         for before, words in ((first, ""), (None, "no older rescue: from the newest again")):
             request = wire.GetSamples(row.name, before_id=before, limit=1, outcome=Outcome.RESCUED)
-            found = (await self.console.ask(request, wire.Samples)).samples
-            if found:
-                self.look_at(found[0].group_id, found[0].rollout.index)
+            reply = await self.console.try_ask(request, wire.Samples)
+            if reply is None:
+                return
+            if reply.samples:
+                self.look_at(reply.samples[0].group_id, reply.samples[0].rollout.index)
                 if words:
                     self.console.say(words)
                 return
@@ -214,7 +238,7 @@ class GroupScreen(ConsoleScreen):
             return
         self._paint_heads()
         answers = self._answers()
-        columns, rows = self._shape(answers)
+        columns, rows, height = self._shape(answers)
         first = 0
         if answers:
             first = max(0, min(self._chosen - self._chosen % columns, len(answers) - columns * rows))
@@ -224,14 +248,32 @@ class GroupScreen(ConsoleScreen):
         grid = self.query_one("#cells", Grid)
         if (grid.styles.grid_size_columns, grid.styles.grid_size_rows) != (columns, rows):
             grid.styles.grid_size_columns, grid.styles.grid_size_rows = columns, rows
+        free = self.size.height - FRAME_ROWS - rows * height
+        has_room = rows * columns >= len(answers) and free >= LEAST_LIST_ROWS and bool(answers)
+        if has_room != self.has_class("-has-room"):
+            self.set_class(has_room, "-has-room")
+            self.console.want()
+        grid.styles.height = rows * height if has_room else "1fr"
+        self._paint_groups()
         for number, cell in enumerate(self.query(AnswerCell)):
             cell.display = number < len(shown)
             if number < len(shown):
                 cell.show(shown[number], len(answers), first + number == self._chosen)
 
-    def _shape(self, answers: list[wire.StoredRollout]) -> tuple[int, int]:
-        """Columns and rows of cells: two rows or more only where the whole texts fit into them."""
-        width, height = self.size.width, self.size.height - 6
+    def _paint_groups(self) -> None:
+        """Below the answers, where there is room: the newest groups, to go to."""
+        self.query_one("#groups-head", TextLine).show(
+            [Part("newest groups", "title")], [Part("Tab, Enter opens", "dim")]
+        )
+        self.query_one("#groups", VirtualList).set_source(ListSource([_group_row(row) for row in self._groups]))
+
+    def on_virtual_list_row_selected(self, event: VirtualList.RowSelected) -> None:
+        """Look at the group of this row."""
+        self.look_at(int(event.key))
+
+    def _shape(self, answers: list[wire.StoredRollout]) -> tuple[int, int, int]:
+        """Columns, rows and the height of cells: two rows or more only where the whole texts fit into them."""
+        width, height = self.size.width, self.size.height - FRAME_ROWS
         columns = max(1, min(4, width // 40, len(answers) or 1))
         needed = (
             max(
@@ -243,7 +285,8 @@ class GroupScreen(ConsoleScreen):
         )
         fitting = height // (max(needed, LEAST_TEXT_ROWS) + HEAD_ROWS - 1)
         most = -(-(len(answers) or 1) // columns)
-        return columns, max(1, min(fitting, most, CELLS // columns))
+        rows = max(1, min(fitting, most, CELLS // columns))
+        return columns, rows, min(height // rows, max(needed, LEAST_TEXT_ROWS) + HEAD_ROWS)
 
     def _paint_heads(self) -> None:
         head = self.query_one("#group-head", TextLine)
@@ -285,3 +328,20 @@ class GroupScreen(ConsoleScreen):
             style = "chosen" if is_chosen else "good" if rollout.is_correct else "plain"
             parts.append(Part(f"[{text}]" if is_chosen else f" {text} " if has_room else text, style))
         return parts
+
+
+def _group_row(row: wire.GroupRow) -> ListRow:
+    rewards = " ".join("!" if reward is None else f"{reward:g}" for reward in row.rewards)
+    return ListRow(
+        str(row.id),
+        (
+            f"{row.step:,}",
+            str(row.group),
+            f"{row.mean:.2f}",
+            f"{row.std:.2f}",
+            rewards,
+            Cell(str(row.rescued) if row.rescued else "", "good"),
+            Cell(row.prompt.strip(), "plain"),
+        ),
+        "dim" if row.std == 0 else "plain",
+    )

@@ -323,8 +323,11 @@ class LiveScreen(ConsoleScreen):
         """What to read while nothing is being written: the newest scored answers."""
         document: list[Paragraph] = []
         width, room = max(1, view.size.width - 4), view.size.height
+        prompt = ""
         for stored in self._samples:
-            more = [prompt_paragraph(stored.prompt), *answer_paragraphs(stored.rollout), Paragraph.of("")]
+            asked = [prompt_paragraph(stored.prompt)] if stored.prompt != prompt else []
+            prompt = stored.prompt
+            more = [*asked, *answer_paragraphs(stored.rollout), Paragraph.of("")]
             if document and _rows([*document, *more], width) - 1 > room:
                 break
             document += more

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from textual.binding import BindingType
+from textual.containers import Container
 from textual.widget import Widget
 
 from ponder import metrics, wire
@@ -20,7 +21,7 @@ from tui import actions
 from tui.screens.frame import ConsoleScreen, elapsed_words
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
-from tui.widgets import Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
+from tui.widgets import Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
 
 SPARK_CELLS = 12
 COLUMNS = (
@@ -51,7 +52,9 @@ class RunsScreen(ConsoleScreen):
         """The list, and below it what is known about the run under the cursor."""
         yield VirtualList(COLUMNS, id="runs", empty="no runs yet: `ponder demo` or `ponder run RECIPE` starts one")
         yield TextLine(id="run-head", rule="-" if self.console.is_ascii else "─")
-        yield LineView(id="run-facts", gutter=False)
+        with Container(id="run-below"):
+            yield LineView(id="run-facts", gutter=False)
+            yield LineView(id="run-newest", gutter=False)
 
     async def pull(self) -> None:
         """The newest runs, and all about the one under the cursor."""
@@ -85,7 +88,11 @@ class RunsScreen(ConsoleScreen):
         detail = self._details.get(runs.cursor_key or "")
         head = self.query_one("#run-head", TextLine)
         head.show([Part(detail.row.name, "title"), Part(detail.row.title, "dim", 1)] if detail is not None else [])
-        self.query_one("#run-facts", LineView).set_document(_facts(detail) if detail is not None else [])
+        newest = self.query_one("#run-newest", LineView)
+        figures = _newest(detail) if detail is not None else []
+        newest.set_document(figures)
+        facts = _facts(detail) if detail is not None else []
+        self.query_one("#run-facts", LineView).set_document([*facts, *([] if newest.display else figures)])
 
     def _row(self, row: wire.RunRow) -> ListRow:
         word = STATES[row.state]
@@ -130,12 +137,16 @@ def _facts(detail: wire.RunDetail) -> list[Paragraph]:
         ("" if number else "attempts", f"{attempt.attempt}: pid {attempt.pid}, {attempt.cause or 'alive'}")
         for number, attempt in enumerate(detail.attempts)
     ]
-    lines += [
-        ("newest" if not number else "", f"{METRICS[name].label} {format_metric(name, value)} {_unit(name)}".rstrip())
-        for number, (name, value) in enumerate(detail.newest.items())
-        if name in METRICS
+    return [Paragraph.of(f" {label:<9} {text}", [Span(0, 10, "dim")]) for label, text in lines]
+
+
+def _newest(detail: wire.RunDetail) -> list[Paragraph]:
+    """The newest value of every metric, in the order of their declaration."""
+    known = [(metric, detail.newest[name]) for name, metric in METRICS.items() if name in detail.newest]
+    return [
+        Paragraph.of(f" {metric.label:<22}{format_metric(metric.name, value):>10} {_unit(metric.name)}".rstrip())
+        for metric, value in known
     ]
-    return [Paragraph.of(f" {label:<9} {text}") for label, text in lines]
 
 
 def _unit(name: str) -> str:
