@@ -93,8 +93,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What is on the screen."""
-        return "\n".join(self.screen.display)
+        """What is on the screen. (pyte's own `display` stumbles over a frame that has half arrived.)"""
+        buffer = self.screen.buffer
+        return "\n".join(
+            "".join(buffer[y][x].data for x in range(self.screen.columns)) for y in range(self.screen.lines)
+        )
 
     def wait_for(self, condition: str | Callable[[], bool], within_s: float = 15.0) -> None:
         """Read until a text is on the screen or a condition holds."""
