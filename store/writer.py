@@ -108,19 +108,8 @@ class Writer:
 
     def set_state(self, run: str, state: RunState, reason: str = "") -> None:
         """The run is in `state`; followers hear of it only when that is a change. Sets when it began and ended."""
-        with self._transaction() as connection:
-            run_id = self._run_id(run)
-            (old,) = connection.execute("SELECT state FROM runs WHERE id = ?", (run_id,)).fetchone()
-            now = self._clock()
-            has_begun = state in (RunState.STARTING, RunState.RUNNING)
-            connection.execute(
-                """UPDATE runs SET state = ?, reason = ?, started_us = coalesce(started_us, ?),
-                                   ended_us = CASE WHEN ? THEN coalesce(ended_us, ?) END
-                   WHERE id = ?""",
-                (state, reason, now if has_begun else None, state.is_over, now, run_id),
-            )
-            if old != state:
-                self._say(run_id, StateChanged(RunState(old), state, reason))
+        with self._transaction():
+            self._become(self._run_id(run), state, reason)
 
     def start_attempt(
         self, run: str, attempt: int, pid: int, pid_start: int, boot_id: str, is_reattached: bool = False
@@ -162,11 +151,12 @@ class Writer:
 
     # ---- a trainer's records
 
-    def commit_records(self, run: str, records: Sequence[Record]) -> int:
+    def commit_records(self, run: str, records: Sequence[Record], becomes: RunState | None = None) -> int:
         """Store what a run's trainer journaled; returns the newest committed seq, which may then be acknowledged.
 
         Records that are already stored are passed over. A hole ends the batch: what comes before it is committed, and
-        the caller, seeing less than it gave, asks for the rest again.
+        the caller, seeing less than it gave, asks for the rest again. `becomes` is the run's state when all of them are
+        true, so that no reader sees a command applied and the run still in the state before it.
         """
         with self._transaction() as connection:
             run_id = self._run_id(run)
@@ -182,6 +172,8 @@ class Writer:
                 last, seen_us = record.seq, record.time_us
             if last > before:
                 connection.execute("UPDATE runs SET seen_us = ? WHERE id = ?", (seen_us, run_id))
+            if becomes is not None and records and last >= records[-1].seq:
+                self._become(run_id, becomes, "")
             return last
 
     def last_seq(self, run: str) -> int:
@@ -303,6 +295,20 @@ class Writer:
         if row is None:
             raise NotFound(f"there is no run `{run}`", "`ponder ls` lists the runs")
         return int(row[0])
+
+    def _become(self, run_id: int, state: RunState, reason: str) -> None:
+        """Write the state, and when it began or ended the run; tell followers of a change."""
+        connection, now = self._connection, self._clock()
+        (old,) = connection.execute("SELECT state FROM runs WHERE id = ?", (run_id,)).fetchone()
+        has_begun = state in (RunState.STARTING, RunState.RUNNING)
+        connection.execute(
+            """UPDATE runs SET state = ?, reason = ?, started_us = coalesce(started_us, ?),
+                               ended_us = CASE WHEN ? THEN coalesce(ended_us, ?) END
+               WHERE id = ?""",
+            (state, reason, now if has_begun else None, state.is_over, now, run_id),
+        )
+        if old != state:
+            self._say(run_id, StateChanged(RunState(old), state, reason))
 
     def _last_seq(self, run_id: int) -> int:
         (last,) = self._connection.execute(
