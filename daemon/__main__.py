@@ -51,8 +51,8 @@ SUBSCRIBER_QUEUE = 100
 CLIENT_QUEUE = 100
 
 
-def main() -> int:
-    """Be the daemon of this user's home; returns the exit code."""
+def main(*, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...] = BACKOFF_S) -> int:
+    """Be the daemon of this user's home; returns the exit code. The arguments are the supervisor's, for tests."""
     paths = find_paths()
     os.umask(0o077)
     try:
@@ -60,7 +60,7 @@ def main() -> int:
         check_runtime_folder(paths)
         with hold_lock(paths):
             os.chdir("/")
-            run_daemon(paths)
+            run_daemon(paths, worker=worker, at_once=at_once, backoff_s=backoff_s)
     except PonderError as error:
         say(str(error))
         return error.exit_code
@@ -118,9 +118,7 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], paths: Paths, name: str, kind:
     return socket
 
 
-def run_daemon(
-    paths: Paths, *, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...] = BACKOFF_S
-) -> None:
+def run_daemon(paths: Paths, *, worker: str, at_once: int, backoff_s: tuple[float, ...]) -> None:
     """Serve this home until told to stop; whoever calls holds the lock."""
     started_us = time.time_ns() // 1000
     try:

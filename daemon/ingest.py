@@ -21,7 +21,7 @@ import zmq
 from daemon.feed import Feed
 from ponder import wire
 from ponder.errors import NotFound, StoreError
-from ponder.events import Record, decode_record
+from ponder.events import Record, RunState, decode_record
 from store.writer import Writer
 
 FRAMES_AT_ONCE = 64
@@ -34,8 +34,11 @@ class Watcher(Protocol):
     def refuse_trainer(self, run: str, attempt: int) -> str:
         """Why this attempt's events are not taken; empty when they are."""
 
-    def saw(self, run: str, record: Record) -> None:
-        """A record was committed."""
+    def foresee(self, run: str, records: Sequence[Record]) -> RunState | None:
+        """The state that the run is in once these records are true; None when it stays as it is."""
+
+    def saw(self, run: str, records: Sequence[Record], becomes: RunState | None) -> None:
+        """New records were committed, and with all of them the state that was foreseen."""
 
     def heard(self, beat: wire.Beat) -> None:
         """A trainer lives."""
@@ -94,12 +97,15 @@ class Ingest:
     def commit(self, run: str, records: Sequence[Record]) -> int:
         """Commit records, show the new ones to the watcher, ring; the newest committed seq. May raise StoreError."""
         before = self.last_seq(run)
-        last = self._writer.commit_records(run, records)
+        new = [record for record in records if record.seq > before]
+        if not new or self.watcher is None:
+            return before
+        becomes = self.watcher.foresee(run, new)
+        last = self._writer.commit_records(run, new, becomes)
         self._last[run] = last
-        for record in records:
-            if before < record.seq <= last and self.watcher is not None:
-                self.watcher.saw(run, record)
-        if last > before:
+        committed = [record for record in new if record.seq <= last]
+        self.watcher.saw(run, committed, becomes if len(committed) == len(new) else None)
+        if committed:
             self._feed.note(self._writer.head())
         return last
 

@@ -18,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from daemon.facts import Facts, Verdict, judge, living_state
@@ -63,6 +63,8 @@ class Run:
     attempt: int = 0
     has_attempt: bool = False
     """An attempt was started and is not yet judged; its trainer may live or be gone."""
+    is_gone: bool = False
+    """Its trainer is gone, and its journal is being read to the end."""
     shim: subprocess.Popen[bytes] | None = None
     """None when an earlier daemon started it."""
     papers: Started | None = None
@@ -157,15 +159,29 @@ class Supervisor:
             return f"the run `{run}` is over"
         return f"attempt {attempt} of `{run}` is over" if attempt < known.attempt else ""
 
-    def saw(self, run: str, record: Record) -> None:
+    def foresee(self, run: str, records: Sequence[Record]) -> RunState | None:
+        known = self.runs.get(run)
+        if known is None or not known.has_attempt or known.is_gone:
+            return None  # a dead trainer's records change facts, not the state: the verdict does
+        facts, answered = replace(known.facts), set()
+        for record in records:
+            answered.add(getattr(record.event, "command", ""))
+            if record.attempt == known.attempt:
+                facts.see(record.event)
+        verbs = [verb_of(order) for command, order in known.orders.items() if command not in answered]
+        state = living_state(facts, verbs, known.is_pressed)
+        return None if state is known.state else state
+
+    def saw(self, run: str, records: Sequence[Record], becomes: RunState | None) -> None:
         known = self.runs.get(run)
         if known is None:
             return
-        if record.attempt == known.attempt:
-            known.facts.see(record.event)
-        command = getattr(record.event, "command", None)
-        if command is not None:
-            known.orders.pop(command, None)
+        for record in records:
+            if record.attempt == known.attempt:
+                known.facts.see(record.event)
+            known.orders.pop(getattr(record.event, "command", ""), None)
+        if becomes is not None:
+            known.state, known.reason = becomes, ""
 
     def heard(self, beat: wire.Beat) -> None:
         known = self.runs.get(beat.run)
@@ -243,7 +259,8 @@ class Supervisor:
 
     def _look_after_trainer(self, run: Run, now: float) -> None:
         self._read_papers(run)
-        if self._is_gone(run):
+        run.is_gone = self._is_gone(run)
+        if run.is_gone:
             if self._drain(run):
                 self._bury(run, now)
             return
@@ -252,8 +269,7 @@ class Supervisor:
         if now >= run.orders_due:
             run.orders_due = now + ORDERS_EVERY_S
             self._ingest.send_orders(run.name, list(run.orders.values()))
-        verbs = [order.action.__struct_config__.tag for order in run.orders.values()]
-        state = living_state(run.facts, [str(verb) for verb in verbs], run.is_pressed)
+        state = living_state(run.facts, [verb_of(order) for order in run.orders.values()], run.is_pressed)
         self._set_state(run, state, "" if state is not run.state else run.reason)
 
     # ---- a trainer's life
@@ -276,7 +292,8 @@ class Supervisor:
             env=child_environment(self._paths),
             start_new_session=True,
         )
-        run.has_attempt, run.papers, run.facts, run.hold = True, None, Facts(step=run.facts.step), ""
+        run.has_attempt, run.is_gone, run.papers = True, False, None
+        run.facts, run.hold = Facts(step=run.facts.step), ""
         run.beat, run.kill_at, run.drained = None, None, 0
 
     def _read_papers(self, run: Run) -> None:
@@ -379,6 +396,11 @@ class Supervisor:
                 )  # fmt: skip
         if run.orders:
             self._note_change()
+
+
+def verb_of(order: wire.Order) -> str:
+    """The order's word: `set`, `pause`, `resume`, `stop`, `save`."""
+    return str(order.action.__struct_config__.tag)
 
 
 def last_line(log: Path) -> str:
