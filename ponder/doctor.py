@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -167,7 +167,7 @@ def _check_children(paths: Paths) -> Iterator[Finding]:
         yield ok("file system", f"{paths.home} is on a local disk")
 
 
-def check_places(places: dict[str, str | None], ours: Path) -> Finding:
+def check_places(places: Mapping[str, str | None], ours: Path) -> Finding:
     """Whether each package is found in `ours`, the folder that this ponder lies in."""
     for name, place in places.items():
         if place is None:
@@ -259,7 +259,7 @@ def _check_torch(paths: Paths) -> Finding:
     answer = _ask_child(paths, _TORCH_PROBE)
     if isinstance(answer, str):
         return fail("torch", answer, f"`{sys.executable} -m pip install torch`")
-    devices = ", ".join(answer["devices"]) or f"CPU, {answer['threads']} threads"
+    devices = ", ".join(answer["devices"]) or f"CPU, threads: {answer['threads']}"
     return ok("torch", f"{answer['version']}, {devices}")
 
 

@@ -75,7 +75,8 @@ class Model(Struct, frozen=True):
 
 def list_models(folder: Path) -> list[Model]:
     """The models in the model folder, then the known ones that are not there."""
-    here = [read_manifest(path) for path in sorted(folder.glob("*/"))] if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    here = [read_manifest(path) for path in found if path.is_dir() and not path.name.startswith(".")]
     names = {model.name for model in here}
     missing = [_as_model(source, folder, is_here=False) for source in SOURCES.values() if source.name not in names]
     return [*here, *missing]
