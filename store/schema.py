@@ -91,9 +91,14 @@ def open_for_reading(path: Path, migrations: Migrations = MIGRATIONS) -> sqlite3
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What SQLite or the system says of the store at `path`, as a StoreError that a person can act on."""
+    """What SQLite or the system says of the store at `path`, as a StoreError that a person can act on.
+
+    A broken constraint or a wrong call is a bug of ours and goes on as it is.
+    """
     try:
         yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
     except sqlite3.Error as error:
         raise _explain(error, path) from error
     except OSError as error:
