@@ -28,6 +28,7 @@ from ponder.events import (
     RunStarted,
     StepDone,
 )  # fmt: skip
+from ponder.knobs import with_value
 from ponder.paths import Paths
 from ponder.recipe import Recipe
 from trainer.boundary import Boundary
@@ -47,7 +48,11 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
 
     resumed_from = step if saved else None
     link.emit(RunStarted(step, steps, "rl", "fake", 1, "cpu", 1, resumed_from))
-    boundary = Boundary(link, recipe.knobs, steps=steps, replay=link.history.changes)
+    knobs = recipe.knobs
+    for change in link.history.changes:
+        if change.step < step and change.new is not None:  # a real checkpoint holds the knobs
+            knobs = with_value(knobs, change.name, change.new)
+    boundary = Boundary(link, knobs, steps=steps, replay=link.history.changes)
     boundary.take(step, save)
     while step < steps and not boundary.wants_stop:
         step += 1
