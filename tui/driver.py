@@ -85,19 +85,6 @@ def driver_class(environ: Mapping[str, str] | None = None) -> type[Driver] | Non
     return None if env.get("TEXTUAL_DRIVER") else PonderDriver
 
 
-def theme_for(environ: Mapping[str, str] | None = None) -> str | None:
-    """The theme to set where colours are few: with NO_COLOR or 16 colours the terminal's own; else None, any.
-
-    No colour at all is the driver's work: it lets no colour pass when NO_COLOR is set. The theme then only decides
-    where bold, underline and reverse are used.
-    """
-    env = os.environ if environ is None else environ
-    few = env.get("TERM", "").endswith("16color") or env.get("TERM") in ("linux", "xterm", "vt100", "screen", "dumb")
-    if env.get("NO_COLOR") is not None or (few and not env.get("COLORTERM")):
-        return "ansi-dark"
-    return None
-
-
 class _MeteredFile:
     """The terminal's file for the writer thread: counts what was written, survives a terminal that is gone."""
 
@@ -262,6 +249,19 @@ class PonderDriver(LinuxDriver):
             if not self._pacer.unanswered:
                 self._answered.set()
             self._pump()
+
+    # -- stop and continue (ctrl+z) --
+
+    def _sigtstp_application(self, *_: object) -> None:
+        """Suspend from the event loop: this signal may have interrupted somebody who holds the lock."""
+        self._loop.call_soon_threadsafe(super()._sigtstp_application)
+
+    def _sigcont_application(self, *_: object) -> None:
+        """Come back if we were suspended; whoever continues a running console only gets it painted again."""
+        if self._on_screen:
+            self._loop.call_soon_threadsafe(self.repaint)
+        else:
+            super()._sigcont_application()
 
     # -- size --
 

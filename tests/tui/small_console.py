@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import ClassVar
 
@@ -12,7 +13,8 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from ponder.plot_text import Curve
-from tui.driver import PonderDriver, driver_class, theme_for
+from tui.driver import PonderDriver, driver_class
+from tui.theme import THEMES, choose_theme
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
 
 HOSTILE = (
@@ -35,8 +37,9 @@ class SmallConsole(App[None]):
 
     def __init__(self, hostile: bool) -> None:
         super().__init__(driver_class=driver_class())
-        if theme := theme_for():
-            self.theme = theme
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = choose_theme(os.environ).name
         self.keys: list[str] = []
         self.name_text = HOSTILE if hostile else "plain"
         self.streamed = 0

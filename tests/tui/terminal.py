@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
+import psutil
 import pyte
 
 Replies = Literal["at once", "never", "late", "in pieces"]
@@ -90,6 +91,12 @@ class Terminal:
     def has_replied(self) -> bool:
         """No reply is still under way."""
         return not self._due
+
+    @property
+    def is_stopped(self) -> bool:
+        """The program was stopped by a signal and has not been continued."""
+        self.read(0.0)
+        return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
 
     @property
     def text(self) -> str:

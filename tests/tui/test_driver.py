@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import unicodedata
 from itertools import pairwise
 
@@ -319,6 +321,23 @@ def test_a_new_window_size_is_painted_whole() -> None:
             terminal.resize(*size)
             terminal.wait_for("The answer is 42.")
             terminal.wait_for("first line")
+
+
+def test_stopped_and_continued_it_gives_the_screen_back_and_takes_it_again() -> None:
+    with Terminal(*CONSOLE) as terminal:
+        terminal.wait_for("The answer is 42.")
+        os.kill(terminal.process.pid, signal.SIGTSTP)
+        terminal.wait_for(lambda: terminal.is_stopped)
+        assert terminal.received.rstrip().endswith(b"\x1b[?1004l")
+        assert terminal.modes() == terminal.modes_before
+        terminal.screen.erase_in_display(2)
+        os.kill(terminal.process.pid, signal.SIGCONT)
+        terminal.wait_for("The answer is 42.")
+        terminal.type("z")
+        terminal.wait_for("keys: z")
+        terminal.screen.erase_in_display(2)
+        os.kill(terminal.process.pid, signal.SIGCONT)
+        terminal.wait_for("The answer is 42.")
 
 
 def test_a_closed_line_ends_the_console() -> None:

@@ -70,9 +70,15 @@ class Block:
     is_streamed: bool = False
 
     @classmethod
-    def shown(cls, paragraph: Paragraph, width: int) -> Block:
+    def shown(cls, paragraph: Paragraph, width: int, before: Block | None = None) -> Block:
+        """A paragraph's block; rows of the block that stood there `before` are kept where the text only grew."""
         text = paragraph.text.text
-        rows = wrap_from(text, 0, width)
+        rows: list[Row] = []
+        start = 0
+        if before is not None and before.rows and text.startswith(before.text):
+            start = before.text.rfind("\n") + 1
+            rows = [row for row in before.rows if row.start < start]
+        rows += wrap_from(text, start, width)
         return cls(
             text, paragraph.spans, paragraph.text.spans, paragraph.style, paragraph.sign, rows, tail_start=len(text)
         )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import ClassVar
 
 from rich.cells import set_cell_size
@@ -136,7 +136,11 @@ class LineView(ScrollView, can_focus=True):
                 break
             same += 1
         self._document = tuple(document)
-        self._blocks[same:] = [Block.shown(paragraph, self._width) for paragraph in document[same:]]
+        old_blocks = self._blocks[same:]
+        self._blocks[same:] = [
+            Block.shown(paragraph, self._width, before)
+            for paragraph, before in zip_longest(document[same:], old_blocks[: len(document) - same])
+        ]
         self._changed(same)
 
     def append(self, text: str, *, style: str | None = None, sign: str = "") -> None:
