@@ -52,6 +52,7 @@ from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
 from trainer.run_state import RunState
 from trainer.sampler import LocalSampler
+from trainer.stages import pretrain
 from trainer.stream import Stream
 from trainer.tasks import find_task
 
@@ -69,25 +70,42 @@ def run(
     and raised.
     """
     torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
+    place = Place(link, recipe.stage.steps)
     try:
         if recipe.stage.kind == "pretrain":
-            from trainer.stages import pretrain
-
             return pretrain(recipe, checkpoints, link)
-        return Chapter(recipe, checkpoints, link, models_folder, replay).read()
+        return Chapter(recipe, checkpoints, link, place, models_folder, replay).read()
     except PonderError as error:
-        link.emit(RunBroke(0, "load", error.message, error.hint))
+        link.emit(RunBroke(place.step, place.phase, error.message, error.hint))
         raise
+
+
+class Place:
+    """Where the run is, told as passing progress; what breaks, breaks here."""
+
+    def __init__(self, link: Link, steps: int) -> None:
+        self.step, self.phase = 0, "load"
+        self._link, self._steps = link, steps
+
+    def enter(self, phase: str, step: int) -> None:
+        self.phase, self.step = phase, step
+        self._link.preview(Progress(step, phase, step, self._steps))
 
 
 class Chapter:
     """One reinforcement-learning stage."""
 
     def __init__(
-        self, recipe: Recipe, checkpoints: Path, link: Link, models_folder: Path, replay: Sequence[CommandApplied]
+        self,
+        recipe: Recipe,
+        checkpoints: Path,
+        link: Link,
+        place: Place,
+        models_folder: Path,
+        replay: Sequence[CommandApplied],
     ) -> None:
-        self.recipe, self.checkpoints, self.link = recipe, checkpoints, link
-        link.preview(Progress(0, "load", 0, recipe.stage.steps))
+        self.recipe, self.checkpoints, self.link, self.place = recipe, checkpoints, link, place
+        place.enter("load", 0)
         self.task = find_task(recipe.task.name, recipe.task.options)
 
         def load() -> Policy:
@@ -207,7 +225,7 @@ class Chapter:
     def _evaluate(self, *, is_final: bool) -> None:
         state, evaluation = self.state, self.state.knobs.evaluation
         is_first = state.step == 0
-        self._progress("evaluate")
+        self.place.enter("evaluate", state.step)
         figures, _ = evaluate(
             state.policy,
             self.sampler,
@@ -220,7 +238,7 @@ class Chapter:
         self.link.emit(Evaluated(state.step, figures, is_final))
 
     def _save(self) -> None:
-        self._progress("save")
+        self.place.enter("save", self.state.step)
         self.link.emit(self.state.save(self.checkpoints))
 
     def _take_orders(self) -> None:
@@ -229,13 +247,10 @@ class Chapter:
 
     @contextmanager
     def _phase(self, name: str, metric: str) -> Iterator[None]:
-        self._progress(name)
+        self.place.enter(name, self.state.step)
         started_s = time.perf_counter()
         yield
         self.seconds[metric] = time.perf_counter() - started_s
-
-    def _progress(self, phase: str) -> None:
-        self.link.preview(Progress(self.state.step, phase, self.state.step, self.recipe.stage.steps))
 
     def _tell_start(self) -> None:
         policy = self.state.policy

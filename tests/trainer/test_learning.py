@@ -1,0 +1,158 @@
+"""What an update promises: the same gradient however the batch is cut, and nothing from what must not teach."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+import torch
+
+from ponder import metrics
+from ponder.events import Finish
+from ponder.knobs import Knobs, Normaliser
+from ponder.recipe import Recipe
+from trainer.answers import Answer
+from trainer.learn import choose_trained, cut, make_learner
+from trainer.policy import Policy
+from trainer.reference import Reference
+from trainer.reflection import Reflections
+from trainer.rewards import Scored
+from trainer.sampler import LocalSampler, Sampled
+from trainer.tasks.countdown import pose
+
+
+def answer_of(
+    sampled: Sampled, *, prompt: list[int], group: int, advantage: float, reward: float | None = 0.0
+) -> Answer:
+    return Answer(
+        problem=pose((1, 2, 3), 10), prompt_ids=prompt, group=group, index=0, sampled=sampled, text="",
+        scored=Scored(reward, {}, ""), candidates=[], reflections=Reflections([], False, False, False),
+        true_steps=0, written_steps=0, advantage=advantage,
+    )  # fmt: skip
+
+
+def batch(policy: Policy) -> list[Answer]:
+    sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+    prompts = [[20, 21, 22], [30, 31, 32, 33, 34]]
+    drawn = sampler.sample(
+        prompts, group_size=4, max_new_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0)
+    )
+    return [
+        answer_of(one, prompt=prompts[place // 4], group=place // 4, advantage=(-1.0) ** place * (1 + place / 4))
+        for place, one in enumerate(drawn)
+    ]
+
+
+def knobs_with(recipe: Recipe, **changes: object) -> Knobs:
+    from ponder.knobs import with_value
+
+    knobs = recipe.knobs
+    for name, value in {"optim_grad_clip": 0.0, **changes}.items():
+        knobs = with_value(knobs, name.replace("_", ".", 1), value)
+    return knobs
+
+
+def gradient(policy: Policy, answers: list[Answer], knobs: Knobs) -> torch.Tensor:
+    make_learner(policy, knobs).learn(
+        answers,
+        msgspec.structs.replace(knobs, optim=msgspec.structs.replace(knobs.optim, lr=0.0)),
+        Reference(lambda: policy.model),
+    )
+    return torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("normaliser", list(Normaliser))
+def test_the_gradient_does_not_depend_on_how_the_batch_is_cut(
+    policy: Policy, recipe: Recipe, normaliser: Normaliser
+) -> None:
+    answers = batch(policy)
+    whole, in_rows, uneven = (
+        gradient(policy, answers, knobs_with(recipe, optim_micro_batch_tokens=tokens, policy_normaliser=normaliser))
+        for tokens in (100_000, 16, 60)
+    )
+    assert whole.abs().sum() > 0
+    assert torch.allclose(whole, in_rows, atol=1e-6)
+    assert torch.allclose(whole, uneven, atol=1e-6)
+
+
+def test_answers_of_flat_groups_truncated_and_unscored_ones_do_not_teach(policy: Policy, recipe: Recipe) -> None:
+    ended = Sampled([20, policy.end_ids[0]], [-1.0, -1.0], [1.0, 1.0], Finish.END)
+    cut_off = Sampled([20, 21], [-1.0, -1.0], [1.0, 1.0], Finish.TRUNCATED)
+    kept = answer_of(ended, prompt=[30], group=0, advantage=1.0)
+    sibling = answer_of(ended, prompt=[30], group=0, advantage=0.0)
+    flat = answer_of(ended, prompt=[30], group=1, advantage=0.0)
+    truncated = answer_of(cut_off, prompt=[30], group=0, advantage=1.0)
+    unscored = answer_of(ended, prompt=[30], group=0, advantage=0.0, reward=None)
+    everything = [kept, sibling, flat, truncated, unscored]
+    strict = knobs_with(recipe, policy_drop_flat_groups=True, policy_mask_truncated=True)
+    loose = knobs_with(recipe, policy_drop_flat_groups=False, policy_mask_truncated=False)
+    assert choose_trained(everything, strict) == [kept, sibling]
+    assert choose_trained(everything, loose) == [kept, sibling, flat, truncated]
+
+
+def test_a_batch_without_anything_to_learn_changes_nothing_and_is_counted(policy: Policy, recipe: Recipe) -> None:
+    flat = batch(policy)
+    for answer in flat:
+        answer.advantage = 0.0
+    before = [parameter.clone() for parameter in policy.model.parameters()]
+    learner = make_learner(policy, recipe.knobs)
+    figures = learner.learn(flat, knobs_with(recipe, policy_drop_flat_groups=True), Reference(lambda: policy.model))
+    assert figures[metrics.SKIPPED] == 1.0
+    assert learner.version == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
+
+
+def test_a_gradient_that_is_not_finite_is_not_applied(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    answers[0].advantage = math.nan
+    before = [parameter.clone() for parameter in policy.model.parameters()]
+    learner = make_learner(policy, recipe.knobs)
+    figures = learner.learn(answers, knobs_with(recipe), Reference(lambda: policy.model))
+    assert figures[metrics.SKIPPED] == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
+
+
+def test_the_first_update_has_ratio_one_and_later_ones_move_away(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    once = make_learner(policy, recipe.knobs).learn(answers, knobs_with(recipe), Reference(lambda: policy.model))
+    assert once[metrics.RATIO_MEAN] == pytest.approx(1.0, abs=1e-6)
+    assert once[metrics.CLIP_LOW] == once[metrics.CLIP_HIGH] == 0.0
+    many = knobs_with(recipe, policy_updates_per_batch=4, optim_lr=0.05)
+    moved = make_learner(policy, many).learn(answers, many, Reference(lambda: policy.model))
+    assert moved[metrics.CLIP_LOW] + moved[metrics.CLIP_HIGH] > 0.0
+
+
+def test_what_was_sampled_is_what_is_learnt(policy: Policy, recipe: Recipe) -> None:
+    figures = make_learner(policy, recipe.knobs).learn(batch(policy), recipe.knobs, Reference(lambda: policy.model))
+    assert figures[metrics.MISMATCH] < 1e-5
+
+
+def test_micro_batches_stay_within_their_budget_and_lose_nobody(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    knobs = knobs_with(recipe, optim_micro_batch_tokens=50)
+    pieces = cut(answers, knobs)
+    assert sorted(id(answer) for piece in pieces for answer in piece.answers) == sorted(map(id, answers))
+    for piece in pieces:
+        longest = max(len(answer.prompt_ids) + answer.length for answer in piece.answers)
+        assert len(piece.answers) == 1 or len(piece.answers) * longest <= 50
+
+
+def test_an_entropy_bonus_raises_entropy(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    for answer in answers:
+        answer.advantage = 0.0
+    knobs = knobs_with(recipe, policy_entropy_bonus=1.0, optim_lr=0.01, kl_coef=0.0)
+    learner = make_learner(policy, knobs)
+    sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+
+    def entropy() -> float:
+        drawn = sampler.sample(
+            [[20, 21]], group_size=64, max_new_tokens=10, temperature=1.0, generator=torch.Generator().manual_seed(1)
+        )
+        return sum(sum(one.entropies) for one in drawn) / sum(len(one.ids) for one in drawn)
+
+    before = entropy()
+    for _ in range(5):
+        learner.learn(answers, knobs, Reference(lambda: policy.model))
+    assert entropy() > before
