@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import statistics
 import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -146,7 +145,7 @@ def _store_group(connection: Connection, run_id: int, record: Record, event: Gro
     ).fetchone()
     values = (
         record.attempt, event.policy_version, _store_prompt(connection, event), len(rewards),
-        statistics.fmean(scored) if scored else None, statistics.pstdev(scored) if scored else None, rescued,
+        *_mean_and_std(scored), rescued,
         record.time_us,
     )  # fmt: skip
     if known is None:
@@ -171,6 +170,14 @@ def _store_group(connection: Connection, run_id: int, record: Record, event: Gro
     ]
     _store_details(connection, zip(ids, event.rollouts, strict=True))
     return GroupStored(event.step, event.group, group_id, event.prompt, rewards, rescued)
+
+
+def _mean_and_std(values: list[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation (ddof 0); None when there is nothing to average."""
+    if not values:
+        return None, None
+    mean = math.fsum(values) / len(values)
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
 
 
 def _store_prompt(connection: Connection, event: GroupScored) -> int:

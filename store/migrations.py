@@ -205,6 +205,7 @@ _FIRST_TEXTS = (
     ) STRICT
     """,
     "CREATE INDEX groups_by_run ON groups (run_id) WHERE is_superseded = 0",
+    "CREATE INDEX groups_by_size ON groups (run_id, size) WHERE is_superseded = 0",  # counts a run's rollouts
     """
     CREATE TABLE rollouts (
         id INTEGER PRIMARY KEY AUTOINCREMENT,

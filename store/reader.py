@@ -79,7 +79,6 @@ class Reader:
             evaluations = connection.execute(
                 "SELECT step, metrics FROM evaluations WHERE run_id = ? ORDER BY step", (run_id,)
             ).fetchall()
-            names = connection.execute("SELECT DISTINCT name FROM metrics WHERE run_id = ?", (run_id,)).fetchall()
             return wire.RunDetail(
                 row=rows.run_rows(connection, "WHERE id = ?", (run_id,))[0],
                 recipe=recipe,
@@ -90,7 +89,7 @@ class Reader:
                 attempts=[wire.AttemptRow(*attempt) for attempt in attempts],
                 rollouts=_count_rollouts(connection, run_id),
                 evaluations=[(step, msgspec.json.decode(text, type=dict[str, float])) for step, text in evaluations],
-                newest=rows.newest_metrics(connection, run_id, [name for (name,) in names]),
+                newest=rows.newest_metrics(connection, run_id, rows.metric_names(connection, run_id)),
             )
 
     def events(self, after: int, run: str | None = None, limit: int = NO_LIMIT) -> wire.Events:
@@ -118,9 +117,7 @@ class Reader:
         """Each metric's steps and values, and where something was changed by hand or the run went back."""
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
-            if not names:
-                known = connection.execute("SELECT DISTINCT name FROM metrics WHERE run_id = ?", (run_id,)).fetchall()
-                names = [name for (name,) in known]
+            names = names or rows.metric_names(connection, run_id)
             query = """SELECT step, value FROM metrics
                        WHERE run_id = ? AND name = ? AND step > ? AND value IS NOT NULL ORDER BY step"""
             curves = {name: connection.execute(query, (run_id, name, after_step)).fetchall() for name in names}
@@ -324,8 +321,9 @@ def _find_run(connection: Connection, reference: str) -> tuple[int, str]:
 
 
 def _count_rollouts(connection: Connection, run_id: int) -> int:
-    (count,) = connection.execute(
-        "SELECT count(*) FROM rollouts WHERE run_id = ? AND is_superseded = 0", (run_id,)
+    (count,) = connection.execute(  # an eighth of the rows that counting the rollouts themselves would visit
+        "SELECT coalesce(sum(size), 0) FROM groups INDEXED BY groups_by_size WHERE run_id = ? AND is_superseded = 0",
+        (run_id,),
     ).fetchone()
     return int(count)
 

@@ -65,6 +65,21 @@ def run_rows(connection: Connection, where: str, arguments: Sequence[object]) ->
     ]  # fmt: skip
 
 
+def metric_names(connection: Connection, run_id: int) -> list[str]:
+    """Every metric that the run ever reported; jumps from name to name, where DISTINCT would visit every value."""
+    found = connection.execute(
+        """WITH RECURSIVE names (name) AS (
+               SELECT min(name) FROM metrics WHERE run_id = ?1
+               UNION ALL
+               SELECT (SELECT min(metrics.name) FROM metrics WHERE run_id = ?1 AND metrics.name > names.name) FROM names
+               WHERE names.name IS NOT NULL
+           )
+           SELECT name FROM names WHERE name IS NOT NULL""",
+        (run_id,),
+    ).fetchall()
+    return [name for (name,) in found]
+
+
 def newest_metrics(connection: Connection, run_id: int, names: Sequence[str]) -> dict[str, float]:
     """The newest finite value of each metric that has one."""
     query = """SELECT value FROM metrics WHERE run_id = ? AND name = ? AND value IS NOT NULL
