@@ -50,9 +50,10 @@ def demo(
 
     run_name = _submit(RECIPE, _all_overrides(overrides, seed, None, steps)).run
     if not (plain or as_json) and _has_terminal():
-        code = _visit_console(run_name)
-        _say_how_to_come_back(run_name)
-        raise typer.Exit(code)
+        if code := _visit_console(run_name):
+            raise typer.Exit(code)
+        _sum_up_if_over(run_name)
+        return
     _follow_to_the_end(run_name, after=0, to_stderr=True, as_json=as_json)
 
 
@@ -156,21 +157,15 @@ def _visit_console(run_name: str) -> int:
             signal.signal(signal.SIGINT, before)
 
 
-def _say_how_to_come_back(run_name: str) -> None:
+def _sum_up_if_over(run_name: str) -> None:
+    """What the run came to, for a person who stayed to its end; otherwise the console has said how to come back."""
     from ponder.client import Client
-    from ponder.errors import PonderError
     from ponder.wire import GetRun, RunDetail
 
-    try:
-        with Client(find_paths(), timeout_s=1.0) as client:
-            row = client.ask(GetRun(run_name), RunDetail).row
-    except PonderError:
-        say(f"`ponder watch {run_name}` comes back")
-        return
-    if row.state.is_over:
-        say(f"{run_name} is {row.state}; `ponder watch {run_name}` comes back, `ponder show {run_name}` sums it up")
-    else:
-        say(f"{run_name} goes on; `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it")
+    with Client(find_paths()) as client:
+        detail = client.ask(GetRun(run_name), RunDetail)
+    if detail.row.state.is_over:
+        _sum_up(detail, as_json=False)
 
 
 def _has_terminal() -> bool:
@@ -187,7 +182,7 @@ def _all_overrides(
 
 def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
-    from ponder.client import Client, ensure_daemon
+    from ponder.client import Client, ensure_daemon, is_listening
     from ponder.recipe import dump_recipe, find_recipe, parse_recipe, read_recipe_text
     from ponder.wire import SubmitRun
 
@@ -195,7 +190,7 @@ def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
     recipe = parse_recipe(read_recipe_text(path), str(path), overrides)
     paths = find_paths()
     text = dump_recipe(with_model_found(recipe, paths))
-    if not paths.socket("ctl").exists():
+    if not is_listening(paths.socket("ctl")):
         say("starting the daemon")
     ensure_daemon(paths)
     with Client(paths) as client:
@@ -230,16 +225,13 @@ def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
 
 def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: bool) -> None:
     """Follow as plain lines until the run is over, then sum it up on stdout."""
-    from ponder.client import Client
-    from ponder.demo import check_end, summarise, write_summary
     from ponder.errors import NoDaemon
     from ponder.plain import follow_plainly
 
-    paths = find_paths()
     to_stderr = to_stderr or as_json
-    say(f"{run_name} is queued; Ctrl-C leaves it running")
+    say(f"following {run_name}; Ctrl-C leaves it running")
     try:
-        detail: RunDetail = follow_plainly(paths, run_name, after=after, tell=say if to_stderr else write)
+        detail: RunDetail = follow_plainly(find_paths(), run_name, after=after, tell=say if to_stderr else write)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
@@ -249,9 +241,18 @@ def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: b
             f"the daemon is gone: {error.message}",
             f"the run goes on without it; `ponder up`, then `ponder watch {run_name}`",
         ) from error
-    check_end(detail, paths.run_log(run_name))
+    _sum_up(detail, as_json)
+
+
+def _sum_up(detail: RunDetail, as_json: bool) -> None:
+    """The page about a run that is over, on stdout; RunFailed when it ended badly."""
+    from ponder.client import Client
+    from ponder.demo import check_end, summarise, write_summary
+
+    paths = find_paths()
+    check_end(detail, paths.run_log(detail.row.name))
     with Client(paths) as client:
-        summary = summarise(client, run_name)
+        summary = summarise(client, detail.row.name)
     if as_json:
         write_json("summary", summary)
     else:
