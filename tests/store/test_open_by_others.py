@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from sqlite_utils import Database
 
 from store.writer import Writer
+from tests.store.contents import contents
 from tests.store.records import fill_store, recipe_text
 
 VIEWS = ["v_aha", "v_knob_changes", "v_rollouts", "v_steps"]
@@ -48,6 +50,20 @@ def test_the_systems_own_sqlite_reads_it(filled: Path) -> None:
     assert int(result.stdout) == 2 * 12 * 4 * 8
 
 
+def test_the_systems_own_sqlite_writes_the_same_store(filled: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ponder.db"
+    code = """
+import sys
+sys.modules["pysqlite3"] = None
+from pathlib import Path
+from tests.store.contents import contents
+from tests.store.records import fill_store
+fill_store(Path(sys.argv[1]), runs=2, steps=12)
+"""
+    subprocess.run([sys.executable, "-c", code, str(path)], timeout=100, check=True)
+    assert contents(path) == contents(filled)
+
+
 def test_datasette_inspects_it(filled: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "datasette", "inspect", str(filled)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
@@ -56,9 +72,10 @@ def test_datasette_inspects_it(filled: Path) -> None:
     assert tables["rollouts"]["count"] == 2 * 12 * 4 * 8
 
 
-def test_datasette_serves_pages_while_the_daemon_writes(filled: Path) -> None:
-    writer = Writer(filled)
-    command = [sys.executable, "-W", "ignore", "-c", LOOK_WITH_DATASETTE, str(filled)]
+def test_datasette_serves_pages_while_the_daemon_writes(filled: Path, store_path: Path) -> None:
+    shutil.copy(filled, store_path)
+    writer = Writer(store_path)
+    command = [sys.executable, "-W", "ignore", "-c", LOOK_WITH_DATASETTE, str(store_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     writer.submit_run("while-open", recipe_text("other"), "", "")
     writer.close()
