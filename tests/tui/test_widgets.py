@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from ponder.plot_text import Curve, Frame
-from ponder.safe_text import sanitise
+from ponder.safe_text import safe_text, sanitise
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
 from tui.widgets.document import Block, row_keys
 from tui.widgets.rows import column_widths
@@ -91,7 +91,7 @@ def rows(first: int, count: int) -> list[ListRow]:
 
 # -- wrapping --
 
-any_text = st.text(alphabet="ab  \n\t漢字é.e\u0301👍x", max_size=120)
+any_text = st.text(alphabet="ab  \n\t漢字é.e\u0301👍x", max_size=120).map(safe_text)
 
 
 @given(any_text, st.integers(1, 20))
