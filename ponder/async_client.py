@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from types import TracebackType
 
 import zmq
@@ -78,7 +78,7 @@ class AsyncClient:
         """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
         return await self.ask(request, wire.Accepted)
 
-    async def feed(self, runs: Collection[str] | None = None) -> AsyncIterator[wire.Bell | wire.Live]:
+    async def feed(self, runs: Collection[str] | None = None) -> AsyncGenerator[wire.Bell | wire.Live, None]:
         """Bells, and the passing events of these runs (None: of all), for ever, over any number of daemons.
 
         A bell comes at least once a second while a daemon lives; three seconds without one mean that none does.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -281,7 +282,7 @@ def check_daemon(paths: Paths) -> Iterator[Finding]:
         yield warn("daemon", status.health, f"see `{paths.daemon_log}`")
     else:
         yield ok("daemon", f"pid {status.pid}, version {status.version}, started {format_ago(status.started_us)}")
-    complaints = [line for line in log.text.splitlines() if " ERROR " in line or line.startswith("Traceback")]
+    complaints = [line for line in log.text.splitlines() if re.search(r"\berror\b|Traceback", line, re.IGNORECASE)]
     if complaints:
         yield warn("daemon's log", complaints[-1], "`ponder logs --daemon` shows it")
 

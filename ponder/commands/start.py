@@ -194,7 +194,10 @@ def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
         say("starting the daemon")
     ensure_daemon(paths)
     with Client(paths) as client:
-        return client.command(SubmitRun(text, str(path), BY))
+        try:
+            return client.command(SubmitRun(text, str(path), BY))
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
 
 
 def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:

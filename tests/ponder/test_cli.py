@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,12 +40,14 @@ def test_asking_the_daemon_loads_nothing_heavy_either(serve: Serve) -> None:
 
 
 def test_ponder_starts_in_a_blink() -> None:
-    def seconds() -> float:
-        start = time.monotonic()
-        subprocess.run([*PONDER, "--version"], capture_output=True, check=True)
-        return time.monotonic() - start
+    def cpu_seconds() -> float:  # and not of the wall: other tests may keep the machine busy
+        process = subprocess.Popen([*PONDER, "--version"], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_utime + used.ru_stime
 
-    assert min(seconds() for _ in range(4)) < 0.3
+    assert min(cpu_seconds() for _ in range(4)) < 0.3
 
 
 def test_ponder_alone_says_which_verbs_there_are(ponder: Command) -> None:
