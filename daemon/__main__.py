@@ -29,7 +29,6 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib import metadata
 
 import zmq
@@ -38,6 +37,7 @@ from daemon.desk import Desk
 from daemon.feed import Feed
 from daemon.handlers import Handlers
 from daemon.ingest import Ingest
+from daemon.log import say
 from daemon.questions import Questions
 from daemon.server import Server
 from daemon.supervisor import BACKOFF_S, WORKER, Supervisor
@@ -65,11 +65,6 @@ def main(*, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...]
         say(str(error))
         return error.exit_code
     return 0
-
-
-def say(line: str) -> None:
-    """A line for daemon.log."""
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} [{os.getpid()}] {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -131,11 +126,16 @@ def run_daemon(paths: Paths, *, worker: str, at_once: int, backoff_s: tuple[floa
     ctl, ingest_socket = bind(context, paths, "ctl", zmq.ROUTER), bind(context, paths, "ingest", zmq.ROUTER)
     feed_socket = bind(context, paths, "feed", zmq.XPUB)
     feed = Feed(feed_socket)
-    feed.note(writer.head())
+
+    def note_change() -> None:
+        with contextlib.suppress(StoreError):  # the next change rings for this one too
+            feed.note(writer.head())
+
+    note_change()
     ingest = Ingest(ingest_socket, writer, feed)
     supervisor = Supervisor(
         paths, writer, reader, ingest,
-        worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=lambda: feed.note(writer.head()),
+        worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=note_change,
     )  # fmt: skip
     supervisor.recover()
 
@@ -143,7 +143,7 @@ def run_daemon(paths: Paths, *, worker: str, at_once: int, backoff_s: tuple[floa
         return Desk(paths, supervisor, health=writer.health, version=version, started_us=started_us)
 
     questions = Questions(context, open_desk)
-    handlers = Handlers(paths, writer, reader, supervisor, lambda: feed.note(writer.head()))
+    handlers = Handlers(paths, writer, reader, supervisor, note_change)
     server = Server(
         ctl, feed_socket, ingest_socket,
         handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from daemon.log import say_bug
 from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
@@ -51,7 +50,7 @@ def refusal_of(error: Exception) -> wire.Refusal:
         case PonderError():
             code = "bad_request"
         case _:
-            traceback.print_exception(error, file=sys.stderr)
+            say_bug(error)
             return wire.Refusal("store", "the daemon failed at this request", "`ponder logs --daemon` says why")
     return wire.Refusal(code, error.message, error.hint)
 

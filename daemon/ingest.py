@@ -11,14 +11,13 @@ Deliberately left out: what the events mean for the run (`daemon.supervisor`, wh
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Sequence
 from typing import Protocol
 
 import zmq
 
 from daemon.feed import Feed
+from daemon.log import say_bug
 from ponder import wire
 from ponder.errors import NotFound, StoreError
 from ponder.events import Record, RunState, decode_record
@@ -169,8 +168,8 @@ class Ingest:
         except StoreError:
             self._retries[run] = now + RETRY_S
             return
-        except Exception:  # a border: one run's record must not end the daemon for all runs
-            traceback.print_exc(file=sys.stderr)
+        except Exception as error:  # a border: one run's record must not end the daemon for all runs
+            say_bug(error)
             self._retries[run] = now + 10 * RETRY_S
             return
         if records and last < records[-1].seq:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.log import say
 from ponder.errors import StoreError
 from ponder.events import (
     CheckpointSaved,
@@ -64,14 +65,19 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
 _small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused)
-_ANSWERS = tuple(
-    msgspec.msgpack.encode({"type": tag})[1:] for tag in ("command_applied", "command_refused")
+_GROUP, *_ANSWERS = (
+    msgspec.msgpack.encode({"type": tag})[1:] for tag in ("group_scored", "command_applied", "command_refused")
 )  # a struct's tag stands first in its map
 
 
 def read_head(payload: bytes) -> RecordHead:
     """The record's number and its undecoded event."""
     return _head_decoder.decode(payload)
+
+
+def is_group(head: RecordHead) -> bool:
+    """Whether the event is a GroupScored: nearly all of a journal's bytes, and not needed to know how a run stands."""
+    return bytes(memoryview(head.event)[1 : 1 + len(_GROUP)]) == _GROUP
 
 
 @dataclass
@@ -102,10 +108,9 @@ def read_history(path: Path) -> History:
     for payload, offset in read_records(path):
         head = read_head(payload)
         history.note(head.seq, offset)
-        raw = bytes(head.event)
-        if not raw[1:].startswith(_ANSWERS):
+        if not bytes(memoryview(head.event)[1:32]).startswith(tuple(_ANSWERS)):
             continue
-        answer = _small_decoder.decode(raw)
+        answer = _small_decoder.decode(head.event)
         is_new = answer.command not in history.answered
         history.answered.add(answer.command)
         if is_new and isinstance(answer, CommandApplied) and answer.verb == "set":
@@ -199,7 +204,7 @@ class JournalLink:
                 self._journal.append(payload)
             except StoreError as error:
                 if not has_complained:
-                    print(f"waiting for room on the disk: {error}", file=sys.stderr)
+                    say(f"waiting for room on the disk: {error.message}")
                     self._enter("wait for disk")
                 has_complained = True
                 time.sleep(ROOM_WAIT_S)

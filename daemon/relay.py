@@ -13,13 +13,13 @@ was silent for three seconds gets a fresh socket and a Hello. Deliberately left 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 
 import zmq
 
 from daemon.journal_link import JournalLink, read_head
+from daemon.log import say
 from ponder import wire
 from ponder.journal import read_records
 
@@ -29,6 +29,8 @@ BATCH_RECORDS = 64
 BATCH_BYTES = 1 << 20
 BEAT_S = 1.0
 SILENCE_S = 3.0
+STUCK_S = 10.0
+"""A batch that is not acknowledged for so long, by a daemon that talks, was lost: start over with a Hello."""
 REJECTED_WAIT_S = 10.0
 
 
@@ -46,7 +48,7 @@ class Relay(threading.Thread):
         self._sent = self._acked = 0
         self._in_flight: list[tuple[int, int]] = []
         """(last seq, bytes) of each batch that is not acknowledged."""
-        self._heard = self._hello_due = self._beat_due = 0.0
+        self._heard = self._hello_due = self._beat_due = self._moved = 0.0
         link.nudge = self.nudge
 
     def nudge(self) -> None:
@@ -101,6 +103,10 @@ class Relay(threading.Thread):
 
     def _carry(self, daemon: zmq.Socket[bytes]) -> None:
         now = time.monotonic()
+        if not self._in_flight:
+            self._moved = now
+        elif now - self._moved > STUCK_S:
+            self._is_greeted, self._hello_due, self._moved = False, 0.0, now
         if not self._is_greeted:
             self._link.passing.clear()
             if now >= self._hello_due:
@@ -169,10 +175,11 @@ class Relay(threading.Thread):
                 self._is_greeted = False
                 self._hello_due = time.monotonic() + REJECTED_WAIT_S
                 self._heard = self._hello_due
-                print(f"the daemon does not take this trainer's events: {reason}; they stay in the journal",
-                      file=sys.stderr)  # fmt: skip
+                say(f"the daemon does not take this trainer's events: {reason}; they stay in the journal")
 
     def _acknowledge(self, seq: int) -> None:
+        if seq > self._acked:
+            self._moved = time.monotonic()
         self._acked = max(self._acked, min(seq, self._sent))
         self._in_flight = [batch for batch in self._in_flight if batch[0] > self._acked]
 

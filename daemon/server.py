@@ -27,6 +27,7 @@ from ponder import wire
 
 ASKS_AT_ONCE = 64
 TICK_S = 0.1
+IDLE_TICK_S = 1.0
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ class Server:
         self._handlers.wants_end = True
 
     def serve(self) -> None:
-        """Take what comes, in turn from each socket, and look after the runs ten times a second."""
+        """Take what comes, in turn from each socket, and look after the runs ten times a second, if there are any."""
         poller = zmq.Poller()
         for socket in (self._ctl, self._ingest_socket, self._feed_socket, self._questions.results):
             poller.register(socket, zmq.POLLIN)
@@ -64,7 +65,7 @@ class Server:
         while not self._handlers.wants_end:
             now = time.monotonic()
             if now >= tick_due or self._handlers.is_news:
-                tick_due = now + TICK_S
+                tick_due = now + (TICK_S if self._supervisor.runs else IDLE_TICK_S)
                 self._handlers.is_news = False
                 self._supervisor.tick(now, may_start=not self._handlers.is_closing)
                 self._ingest.retry_if_due(now)

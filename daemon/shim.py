@@ -14,6 +14,7 @@ Stdlib only. Deliberately left out: restarting, which the daemon decides.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -23,6 +24,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from daemon.log import say
 from daemon.processes import (
     ENDED_NAME,
     LOCK_NAME,
@@ -45,11 +47,13 @@ def main(arguments: list[str]) -> int:
     folder, attempt, command = Path(arguments[0]), int(arguments[1]), arguments[2:]
     os.umask(0o077)
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(log, 2)
     lock = take_lock(folder / LOCK_NAME)
     if lock is None:
-        os.write(log, f"attempt {attempt} was not started: another attempt of this run lives\n".encode())
+        say(f"attempt {attempt} was not started: another attempt of this run lives")
         return NOT_STARTED_EXIT_CODE
-    os.write(log, f"--- attempt {attempt} · {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC ---\n".encode())
+    with contextlib.suppress(OSError):
+        os.write(log, f"--- attempt {attempt} · {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC ---\n".encode())
     kills_before = out_of_memory_kills()
     child = subprocess.Popen(
         command,
@@ -84,7 +88,7 @@ def keep_facts(folder: Path, name: str, facts: Started | Ended) -> None:
     try:
         write_facts(folder, name, facts)
     except OSError as error:
-        print(f"`{folder / name}` cannot be written: {error.strerror}: {facts}", file=sys.stderr)
+        say(f"`{folder / name}` cannot be written: {error.strerror}: {facts}")
 
 
 def take_lock(path: Path) -> int | None:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from daemon.facts import Facts, Verdict, judge, living_state
 from daemon.ingest import Ingest
-from daemon.journal_link import read_head
+from daemon.journal_link import is_group, read_head
 from daemon.processes import (
     Started,
     boot_id,
@@ -147,7 +147,8 @@ class Supervisor:
     def _read_facts(self, run: Run) -> Facts:
         facts = Facts()
         for payload, _ in read_records(self._paths.journal(run.name)):
-            if read_head(payload).attempt == run.attempt:
+            head = read_head(payload)
+            if head.attempt == run.attempt and not is_group(head):
                 facts.see(decode_record(payload).event)
         return facts
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 
 from daemon.journal_link import JournalLink
+from daemon.log import say
 from daemon.relay import Relay
 from ponder.errors import PonderError
 from ponder.events import RunBroke
@@ -51,7 +52,7 @@ def main(arguments: list[str], training: Training = train) -> int:
         relay.start()
         training(recipe, link, paths)
     except PonderError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         if not link.told_its_end:
             link.emit(RunBroke(link.step, link.phase, error.message, error.hint))
         return error.exit_code

@@ -1,0 +1,23 @@
+"""Lines for daemon.log and for a run's log: to stderr, dated; a full disk makes them fewer and never ends a program.
+
+Deliberately left out: levels, files and rotation. Prompts, answers and recipes stay out of logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+
+
+def say(line: str) -> None:
+    """One dated line."""
+    with contextlib.suppress(OSError):
+        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} [{os.getpid()}] {line}", file=sys.stderr, flush=True)
+
+
+def say_bug(error: Exception) -> None:
+    """The traceback of an exception that nobody expected."""
+    say("".join(traceback.format_exception(error)).rstrip())
