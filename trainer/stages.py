@@ -10,6 +10,7 @@ Deliberately left out: reinforcement learning (`trainer.loop`), and every corpus
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,64 +40,91 @@ IGNORED = -100
 
 
 def pretrain(recipe: Recipe, checkpoints: Path, link: Link) -> str:
-    """Train a built-in model from nothing; `finished` or `stopped`. The last checkpoint is a model folder like any
-    other."""
+    """Train a built-in model from nothing; `finished` or `stopped`.
+
+    The last checkpoint is a model folder like any other. Raises RecipeError when the recipe asks for another model.
+    """
     if recipe.model.path != "new:countdown-base" or recipe.task.name != "countdown":
         raise RecipeError(
             f"the stage `pretrain` cannot make `{recipe.model.path}` for the task `{recipe.task.name}`",
             "it makes `new:countdown-base` for the task `countdown`",
         )
-    torch.manual_seed(recipe.run.seed)
-    device = pick_device(recipe.compute.device)
-    model, tokenizer = builtin.countdown_model(), builtin.countdown_tokenizer()
-    policy = make_policy(model, tokenizer, device)
-    task = find_task(recipe.task.name, recipe.task.options)
-    sampler = LocalSampler(model, end_ids=policy.end_ids, pad_id=policy.pad_id)
-    optimizer = make_optimizer(model, recipe.knobs)
-    steps, seed = recipe.stage.steps, recipe.run.seed
-    boundary = Boundary(link, recipe.knobs, steps=steps)
-    link.emit(
-        RunStarted(0, steps, "pretrain", recipe.model.path, policy.parameters, str(device), torch.get_num_threads())
-    )
+    return Pretraining(recipe, checkpoints, link).read()
 
-    def save() -> None:
-        saved = save_checkpoint(
-            checkpoints, step, model=model, tokenizer=tokenizer, tensors={}, state={}, keep=boundary.knobs.saving.keep
+
+class Pretraining:
+    """One pre-training stage."""
+
+    def __init__(self, recipe: Recipe, checkpoints: Path, link: Link) -> None:
+        torch.manual_seed(recipe.run.seed)
+        self.recipe, self.checkpoints, self.link = recipe, checkpoints, link
+        self.policy = make_policy(
+            builtin.countdown_model(), builtin.countdown_tokenizer(), pick_device(recipe.compute.device)
         )
-        link.emit(CheckpointSaved(step, saved.folder, saved.size_bytes, saved.sha256))
+        self.optimizer = make_optimizer(self.policy.model, recipe.knobs)
+        self.boundary = Boundary(link, recipe.knobs, steps=recipe.stage.steps)
+        self.step = 0
 
-    step = 0
-    for step, batch in zip(range(1, steps + 1), batches(tokenizer, recipe), strict=False):
-        knobs, started_s = boundary.knobs, time.perf_counter()
-        lr = scheduled(knobs.optim.lr, step, steps, knobs.optim.warmup_steps)
-        loss, norm = _learn_pages(model, optimizer, batch, lr, knobs.optim.grad_clip)
+    def read(self) -> str:
+        """From the first step to the last."""
+        steps, policy = self.recipe.stage.steps, self.policy
+        threads = torch.get_num_threads()
+        self.link.emit(
+            RunStarted(0, steps, "pretrain", self.recipe.model.path, policy.parameters, str(policy.device), threads)
+        )
+        for step, batch in enumerate(itertools.islice(batches(policy.tokenizer, self.recipe), steps), 1):
+            self.step = step
+            self._learn(batch)
+            every = self.boundary.knobs.evaluation.every_steps
+            if step == steps or (every and step % every == 0):
+                self._evaluate(is_final=step == steps)
+            self.boundary.take(step, self._save)
+            if self.boundary.wants_stop:
+                break
+        self._save()
+        outcome = "finished" if self.step == steps else "stopped"
+        self.link.emit(RunEnded(self.step, outcome))
+        return outcome
+
+    def _learn(self, batch: list[list[list[int]]]) -> None:
+        optim, started_s = self.boundary.knobs.optim, time.perf_counter()
+        lr = scheduled(optim.lr, self.step, self.recipe.stage.steps, optim.warmup_steps)
+        loss, norm = learn_pages(self.policy.model, self.optimizer, batch, lr, optim.grad_clip)
         seconds = time.perf_counter() - started_s
-        tokens = sum(len(page) for chunk in batch for page in chunk)
-        link.emit(
-            StepDone(
-                step,
-                step,
-                {
-                    metrics.LOSS: loss,
-                    metrics.GRAD_NORM: norm,
-                    metrics.LR: lr,
-                    metrics.STEP_S: seconds,
-                    metrics.TOKENS_PER_SECOND: tokens / seconds,
-                },
-            )
+        speed = sum(len(page) for chunk in batch for page in chunk) / seconds
+        figures = {
+            metrics.LOSS: loss,
+            metrics.GRAD_NORM: norm,
+            metrics.LR: lr,
+            metrics.STEP_S: seconds,
+            metrics.TOKENS_PER_SECOND: speed,
+        }
+        self.link.emit(StepDone(self.step, self.step, figures))
+
+    def _evaluate(self, *, is_final: bool) -> None:
+        knobs, policy = self.boundary.knobs, self.policy
+        figures, _ = evaluate(
+            policy,
+            LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id),
+            find_task(self.recipe.task.name, self.recipe.task.options),
+            knobs,
+            problems=knobs.evaluation.final_problems if is_final else knobs.evaluation.problems,
+            seed=self.recipe.run.seed,
+            step=self.step,
         )
-        every, is_last = knobs.evaluation.every_steps, step == steps
-        if is_last or (every and step % every == 0):
-            count = knobs.evaluation.final_problems if is_last else knobs.evaluation.problems
-            figures, _ = evaluate(policy, sampler, task, knobs, problems=count, seed=seed, step=step)
-            link.emit(Evaluated(step, figures, is_last))
-        boundary.take(step, save)
-        if boundary.wants_stop:
-            break
-    save()
-    outcome = "finished" if step == steps else "stopped"
-    link.emit(RunEnded(step, outcome))
-    return outcome
+        self.link.emit(Evaluated(self.step, figures, is_final))
+
+    def _save(self) -> None:
+        saved = save_checkpoint(
+            self.checkpoints,
+            self.step,
+            model=self.policy.model,
+            tokenizer=self.policy.tokenizer,
+            tensors={},
+            state={},
+            keep=self.boundary.knobs.saving.keep,
+        )
+        self.link.emit(CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256))
 
 
 def scheduled(lr: float, step: int, steps: int, warmup_steps: int) -> float:
@@ -120,10 +148,10 @@ def batches(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Iterator[list
             gathered.append(next(stream))
             tokens += len(gathered[-1])
         gathered.sort(key=len)
-        yield _chunks(gathered)
+        yield into_chunks(gathered)
 
 
-def _chunks(gathered: list[list[int]]) -> list[list[list[int]]]:
+def into_chunks(gathered: list[list[int]]) -> list[list[list[int]]]:
     """Pages in the order of length, cut into parts of about equal tokens."""
     part = sum(map(len, gathered)) / CHUNKS
     chunks: list[list[list[int]]] = [[]]
@@ -136,7 +164,7 @@ def _chunks(gathered: list[list[int]]) -> list[list[list[int]]]:
     return chunks
 
 
-def _learn_pages(
+def learn_pages(
     model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: list[list[list[int]]], lr: float, grad_clip: float
 ) -> tuple[float, float]:
     """One update on the mean next-token loss of all pages; (loss, gradient norm)."""
