@@ -15,6 +15,8 @@ from ponder.safe_text import safe_text
 from ponder.wire import StoredRollout
 
 _LABEL_WIDTH = 10
+_HOLD = "\u00a0"
+"""Stands for a space inside a mark while lines are wrapped, so that no mark is torn."""
 
 
 def marked_text(rollout: Rollout) -> tuple[str, str]:
@@ -28,7 +30,7 @@ def _with_marks(rollout: Rollout, start: int, end: int) -> str:
     at = start
     for mark in sorted(rollout.marks, key=lambda mark: mark.end):
         if start < mark.end <= end and mark.end >= at:
-            parts += [rollout.text[at : mark.end], f" [{mark.word} -> {mark.outcome}]"]
+            parts += [rollout.text[at : mark.end], " ", f"[{mark.word} -> {mark.outcome}]".replace(" ", _HOLD)]
             at = mark.end
     return "".join([*parts, rollout.text[at:end]]).strip()
 
@@ -77,4 +79,5 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
         for part in safe_text(text).splitlines() or [""]
         for line in textwrap.wrap(part, max(width - _LABEL_WIDTH, 20), replace_whitespace=False) or [""]
     ]
-    return [f"  {label if number == 0 else '':<{_LABEL_WIDTH}}{line}" for number, line in enumerate(wrapped)]
+    labels = [label, *[""] * (len(wrapped) - 1)]
+    return [f"  {name:<{_LABEL_WIDTH}}{line.replace(_HOLD, ' ')}" for name, line in zip(labels, wrapped, strict=True)]
