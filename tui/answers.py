@@ -111,7 +111,7 @@ def reward_words(rollout: Rollout) -> str:
 
 def parts_words(rollout: Rollout) -> str:
     """The reward's parts, each by its name."""
-    return ", ".join(f"{name} {value:g}" for name, value in rollout.parts.items())
+    return " ".join(f"{name} {value:.2g}" for name, value in rollout.parts.items())
 
 
 def finish_words(rollout: Rollout) -> str:
@@ -121,12 +121,12 @@ def finish_words(rollout: Rollout) -> str:
 
 
 def score_words(rollout: Rollout) -> str:
-    """Verdict, reward with its parts, advantage, length."""
-    parts = parts_words(rollout)
+    """Verdict, reward, advantage, length, and the reward's parts."""
     pieces = [
         verdict_word(rollout) + (f" ({rollout.error})" if rollout.error else ""),
-        f"reward {reward_words(rollout)}" + (f" ({parts})" if parts else ""),
+        f"reward {reward_words(rollout)}",
         f"advantage {rollout.advantage:+.2f}",
         finish_words(rollout),
+        parts_words(rollout),
     ]
-    return "  ".join(pieces)
+    return "  ".join(piece for piece in pieces if piece)

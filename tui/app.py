@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual import events
@@ -46,12 +47,13 @@ from tui.theme import THEMES, choose_theme
 NOTICE_S = 8.0
 """So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
 NOTICE_LEAST_S = 1.0
+PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
 
 
 class Console(App[int]):
     """See the module."""
 
-    CSS_PATH = "ponder.tcss"
+    CSS_PATH = Path(__file__).with_name("ponder.tcss")
     TITLE = "ponder"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
@@ -135,7 +137,7 @@ class Console(App[int]):
         return await self.client.ask(request, reply_type)
 
     async def try_ask(self, request: wire.Request, reply_type: type[R]) -> R | None:
-        """The daemon's reply; says what went wrong and gives None otherwise. For keys, which nobody else answers for."""
+        """The daemon's reply, or None after saying what went wrong: for keys, whose errors nobody else catches."""
         try:
             return await self.ask(request, reply_type)
         except PonderError as error:
@@ -151,7 +153,7 @@ class Console(App[int]):
                 self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
                 self.row = self.detail.row
             await self._settle()
-            if (screen := self.shown) is not None:
+            if (screen := self.shown) is not None and screen.is_ready:
                 await screen.pull()
         except NoDaemon:
             raise
@@ -163,7 +165,7 @@ class Console(App[int]):
         if self.notice is not None and time.monotonic() - self._notice_s > NOTICE_S:
             self.notice = None
         screen = self.shown
-        if screen is not None and screen.is_mounted:
+        if screen is not None and screen.is_ready:
             screen.paint_frame()
             screen.set_class(self.lost_since_s is not None, "-lost")
             if not screen.is_tiny:
@@ -199,6 +201,10 @@ class Console(App[int]):
         """When the daemon was last heard, while it is missed; on the monotonic clock."""
         return self.feed.lost_since_s
 
+    def newest(self, metric: str) -> float | None:
+        """The newest value of a metric of the watched run."""
+        return self.detail.newest.get(metric) if self.detail is not None else None
+
     def now_us(self) -> int:
         """The wall clock, which the rows' times are measured on."""
         return time.time_ns() // 1000
@@ -233,8 +239,16 @@ class Console(App[int]):
     def words_of(self, action: Action) -> str:
         """The words of an action as things stand."""
         if action.id == "run.pause" and self.row is not None:
-            return "resume" if self.row.state in (RunState.PAUSED, RunState.PAUSING) else "pause"
+            return "pause" if self.row.state in PAUSABLE else "resume"
         return action.words
+
+    def is_offered(self, action: Action) -> bool:
+        """Whether the key would do something as things stand."""
+        if not action.id.startswith("run."):
+            return True
+        if self.row is None or self.row.state is RunState.FINISHED:
+            return False
+        return action.id == "run.pause" or not self.row.state.is_over
 
     def link_words(self) -> str:
         """The line to the terminal: bytes a second, and the round trip where it is known."""
@@ -314,7 +328,7 @@ class Console(App[int]):
         """Pause a running run, resume a paused or stopped one."""
         if self.row is None:
             self.say("! there is no run to pause", "warning")
-        elif self.row.state in (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED):
+        elif self.row.state in PAUSABLE:
             await self.send(wire.PauseRun(self.run_name, self.by), f"pause {self.run_name}")
         else:
             await self.send(wire.ResumeRun(self.run_name, self.by), f"resume {self.run_name}")

@@ -46,6 +46,10 @@ class ReaderClient:
 
     # -- what a test does --
 
+    def rows(self) -> list[wire.RunRow]:
+        """The runs as stored."""
+        return self._reader.runs().runs
+
     def ring(self) -> None:
         """Something durable happened."""
         self.head += 1
@@ -107,7 +111,8 @@ class ReaderClient:
                 return wire.Runs([self.overrides.get(row.name, row) for row in rows])
             case wire.GetRun():
                 detail = reader.run(reader.resolve(request.run))
-                return replace(detail, row=self.overrides.get(detail.row.name, detail.row))
+                row = self.overrides.get(detail.row.name, detail.row)
+                return replace(detail, row=row, folder=f"/home/ada/ponder/runs/{row.name}")
             case wire.GetMetrics():
                 return reader.metrics(request.run, request.names, request.after_step)
             case wire.GetGroups():

@@ -119,7 +119,7 @@ class AhaScreen(ConsoleScreen):
 
     def paint(self) -> None:
         """Everything; the widgets repaint only what differs."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         self.set_class(self._is_reading, "-reading")
         row, aha = self.console.row, self._aha

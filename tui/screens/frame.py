@@ -21,6 +21,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widget import Widget
 
+from ponder import metrics
 from ponder.event_text import format_duration
 from ponder.events import RunState
 from ponder.wire import RunRow
@@ -43,6 +44,12 @@ class ConsoleScreen(Screen[None]):
     screen_name: ClassVar[str] = ""
     BINDINGS: ClassVar[list[BindingType]] = []
     AUTO_FOCUS: ClassVar[str | None] = None
+    _is_composed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the widgets are there: the feed may be faster than a new screen, and outlive a closing one."""
+        return self._is_composed and self.console.is_running and self.is_attached
 
     @property
     def console(self) -> Console:
@@ -72,6 +79,7 @@ class ConsoleScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show the frame at once."""
+        self._is_composed = True
         self.paint_frame()
 
     def on_screen_resume(self) -> None:
@@ -97,7 +105,7 @@ class ConsoleScreen(Screen[None]):
 
     def paint_frame(self) -> None:
         """Status, tabs and keys."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         self.query_one("#status", TextLine).show(*self._status())
         self.query_one("#tabs", TextLine).show(self._tabs(), self._scope())
@@ -118,9 +126,10 @@ class ConsoleScreen(Screen[None]):
             Part(f"{word.sign} {row.state.upper()}", style),
             Part(f"step {row.step:,}/{row.steps:,}"),
             Part(elapsed_words(row, console.now_us()), "plain", 3),
-            Part(left_words(row, console.now_us()), "plain", 4),
+            Part(left_words(row, console.newest(metrics.STEP_S)), "plain", 4),
             Part(phase_words(console, row), "dim", 5),
-            Part(row.reason if row.state is not RunState.RUNNING else "", "warning", 2),
+            # Cut, not dropped: why a run is not learning is the most important word on the screen.
+            Part(row.reason if row.state is not RunState.RUNNING else "", "warning", 0 if row.state.is_over else 2),
         ]
         return left, self._age(row)
 
@@ -157,6 +166,8 @@ class ConsoleScreen(Screen[None]):
             return [Part(f" {text}", style)], []
         parts: list[Part] = []
         for number, (key, action) in enumerate(console.keys.line(self.screen_name, console.is_readonly)):
+            if not console.is_offered(action):
+                continue
             words = console.words_of(action)
             is_anchor = action.id in ("app.help", "app.palette", "app.leave")
             drop = 0 if is_anchor else 10 + number
@@ -170,17 +181,13 @@ def _target(action_id: str) -> str:
 
 
 def _tiny_status(row: RunRow | None, width: int, height: int) -> list[Part]:
-    size = Part(f"{width}x{height} is too small, {LEAST_COLUMNS}x{LEAST_ROWS} is the least", "warning", 2)
+    needs = Part(f"needs {LEAST_COLUMNS}x{LEAST_ROWS}", "warning", 1)
+    size = Part(f"this terminal has {width}x{height}", "dim", 3)
     if row is None:
-        return [Part("ponder", "title"), size]
+        return [Part("ponder", "title"), needs, size]
     word = STATES[row.state]
-    return [
-        Part(row.name, "title", 1),
-        Part(f"{word.sign} {row.state}", word.style),
-        Part(f"{row.step:,}/{row.steps:,}"),
-        size,
-        Part(f"needs {LEAST_COLUMNS}x{LEAST_ROWS}", "warning", 3),
-    ]
+    state = Part(f"{word.sign} {row.state}", word.style)
+    return [Part(row.name, "title", 2), state, Part(f"{row.step:,}/{row.steps:,}"), needs, size]
 
 
 def elapsed_words(row: RunRow, now_us: int) -> str:
@@ -192,12 +199,11 @@ def elapsed_words(row: RunRow, now_us: int) -> str:
     return format_duration(seconds if row.state is RunState.RUNNING else seconds // 60 * 60 or seconds)
 
 
-def left_words(row: RunRow, now_us: int) -> str:
-    """How long it still takes at the pace so far."""
-    if row.started_us is None or row.state is not RunState.RUNNING or not 0 < row.step < row.steps:
+def left_words(row: RunRow, step_s: float | None) -> str:
+    """How long it still takes when every step takes as long as the newest."""
+    if step_s is None or row.state is not RunState.RUNNING or row.step >= row.steps:
         return ""
-    pace_s = (now_us - row.started_us) / 1e6 / row.step
-    return f"{format_duration(pace_s * (row.steps - row.step))} left"
+    return f"{format_duration(step_s * (row.steps - row.step))} left"
 
 
 def phase_words(console: Console, row: RunRow) -> str:
@@ -205,6 +211,7 @@ def phase_words(console: Console, row: RunRow) -> str:
     if row.state.is_over or row.state is RunState.QUEUED:
         return ""
     progress = console.progress
-    if progress is not None and progress.total > 0 and progress.step >= row.step:
-        return f"{progress.phase} {progress.done:,}/{progress.total:,}"
-    return row.phase
+    if progress is None or progress.step < row.step:
+        return row.phase
+    is_counted = progress.total > 0 and progress.total != row.steps  # the steps stand on the line already
+    return f"{progress.phase} {progress.done:,}/{progress.total:,}" if is_counted else progress.phase

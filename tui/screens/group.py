@@ -56,13 +56,12 @@ class AnswerCell(Vertical):
 
     DEFAULT_CSS = "AnswerCell { height: 1fr; width: 1fr; }"
 
-    def __init__(self, number: int, rule: str) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__(id=f"cell-{number}")
-        self._rule = rule
 
     def compose(self) -> ComposeResult:
         """The three parts."""
-        yield TextLine(classes="cell-head", rule=self._rule)
+        yield TextLine(classes="cell-head")
         yield TextLine(classes="cell-figures")
         yield LineView(classes="cell-text")
 
@@ -118,7 +117,7 @@ class GroupScreen(ConsoleScreen):
         yield TextLine(id="group-strip", gap=" ")
         with Grid(id="cells"):
             for number in range(CELLS):
-                yield AnswerCell(number, self._rule)
+                yield AnswerCell(number)
         with Vertical(id="groups-pane"):
             yield TextLine(id="groups-head", rule=self._rule)
             yield VirtualList(COLUMNS, id="groups")
@@ -140,9 +139,9 @@ class GroupScreen(ConsoleScreen):
         if row is None:
             return
         if row.name != self._run:
-            self._run, self._detail, self._chosen = row.name, None, 0
-            if self._wanted_id is not None and self._newest_id is not None:
-                self._wanted_id = None
+            if self._run:  # not the first look, which may be at a group that was asked for
+                self._wanted_id, self._chosen = None, 0
+            self._run, self._detail = row.name, None
         limit = GROUPS_LISTED if self.has_class("-has-room") else 1
         self._groups = (await self.console.ask(wire.GetGroups(row.name, limit=limit), wire.Groups)).groups
         self._newest_id = self._groups[0].id if self._groups else None
@@ -234,7 +233,7 @@ class GroupScreen(ConsoleScreen):
 
     def paint(self) -> None:
         """The group; nothing moves but what the reader moved."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         self._paint_heads()
         answers = self._answers()

@@ -240,7 +240,7 @@ class KnobsScreen(ConsoleScreen):
 
     def paint(self) -> None:
         """The form, the help of the knob under the cursor, the history."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         knobs = self.query_one("#knobs", VirtualList)
         rows = self._table.knobs if self._table is not None else []

@@ -233,7 +233,7 @@ class LiveScreen(ConsoleScreen):
 
     def paint(self) -> None:
         """Everything; the widgets repaint only what differs."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         self._choose()
         self._paint_charts()
@@ -316,11 +316,15 @@ class LiveScreen(ConsoleScreen):
         if row.state.is_over or progress is None:
             return f"{row.state}: the answer scored last" if self._samples else str(row.state)
         words = {"evaluate": "measuring on held-out problems", "load": "loading the model"}
-        total = f" {progress.done:,} of {progress.total:,}" if progress.total else ""
+        is_counted = progress.total > 0 and progress.total != row.steps
+        total = f" {progress.done:,} of {progress.total:,}" if is_counted else ""
         return f"{words.get(progress.phase, progress.phase)}{total}"
 
     def _newest_scored(self, view: LineView) -> list[Paragraph]:
         """What to read while nothing is being written: the newest scored answers."""
+        row = self.console.row
+        if not self._samples and row is not None and row.reason:
+            return [Paragraph.of(f"{row.state}: {row.reason}", style="bad" if row.state.is_over else "plain", sign="!")]
         document: list[Paragraph] = []
         width, room = max(1, view.size.width - 4), view.size.height
         prompt = ""
@@ -338,11 +342,15 @@ class LiveScreen(ConsoleScreen):
         width, room = max(1, view.size.width - 4), view.size.height
         document = _answer(stream, stored)
         used = _rows(document, width)
+
+        def is_same_prompt(other: Stream) -> bool:
+            return self._watched is not None and other.key[1] == self._watched[1]
+
         for other in self.console.streams.of_step(self._watched[0]) if self._watched else []:
             if other.key == self._watched:
                 continue
-            more = [Paragraph.of(""), *_answer(other, self._scored.get(other.key))]
-            used += _rows(more, width) + (0 if other.key in self._scored else 1)
+            more = [Paragraph.of(""), *_answer(other, self._scored.get(other.key), is_same_prompt(other))]
+            used += _rows(more, width)
             if used > room:
                 break
             document += more
@@ -373,14 +381,15 @@ def _scored_row(stored: wire.StoredRollout) -> ListRow:
     )
 
 
-def _answer(stream: Stream | None, stored: wire.StoredRollout | None) -> list[Paragraph]:
-    """One answer with its prompt: scored if it is, else as far as it is written."""
+def _answer(stream: Stream | None, stored: wire.StoredRollout | None, is_prompt_known: bool = False) -> list[Paragraph]:
+    """One answer, with its prompt unless that stands above: scored if it is, else as far as it is written."""
     if stored is not None:
-        return [prompt_paragraph(stored.prompt), *answer_paragraphs(stored.rollout)]
-    if stream is None:
+        asked, text = stored.prompt, answer_paragraphs(stored.rollout)
+    elif stream is not None:
+        asked, text = stream.prompt, text_paragraphs(stream.text + ("" if stream.is_done else "_"))
+    else:
         return []
-    cursor = "" if stream.is_done else "_"
-    return [prompt_paragraph(stream.prompt), *text_paragraphs(stream.text + cursor)]
+    return text if is_prompt_known else [prompt_paragraph(asked), *text]
 
 
 def _rows(document: list[Paragraph], width: int) -> int:

@@ -74,7 +74,7 @@ class LogScreen(ConsoleScreen):
 
     def paint(self) -> None:
         """The heading; the text paints itself."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         view, page = self.query_one("#log", LineView), self._page
         where = [Part(f" {page.path}", "title"), Part(format_bytes(page.size_bytes), "dim", 1)] if page else []

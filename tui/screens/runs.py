@@ -58,8 +58,9 @@ class RunsScreen(ConsoleScreen):
 
     async def pull(self) -> None:
         """The newest runs, and all about the one under the cursor."""
+        shown = self.query_one("#runs", VirtualList)
         self._runs = (await self.console.ask(wire.ListRuns(limit=500), wire.Runs)).runs
-        key = self.query_one("#runs", VirtualList).cursor_key or (self._runs[0].name if self._runs else "")
+        key = shown.cursor_key or (self._runs[0].name if self._runs else "")
         chosen = next((row for row in self._runs if row.name == key), None)
         if chosen is not None and (key not in self._details or self._details[key].row != chosen):
             self._details = {key: await self.console.ask(wire.GetRun(key), wire.RunDetail)}
@@ -81,7 +82,7 @@ class RunsScreen(ConsoleScreen):
 
     def paint(self) -> None:
         """The list and the facts."""
-        if not self.is_mounted:
+        if not self.is_ready:
             return
         runs = self.query_one("#runs", VirtualList)
         runs.set_source(ListSource([self._row(row) for row in self._runs]))
@@ -91,7 +92,7 @@ class RunsScreen(ConsoleScreen):
         newest = self.query_one("#run-newest", LineView)
         figures = _newest(detail) if detail is not None else []
         newest.set_document(figures)
-        facts = _facts(detail) if detail is not None else []
+        facts = _facts(detail, self.console.now_us()) if detail is not None else []
         self.query_one("#run-facts", LineView).set_document([*facts, *([] if newest.display else figures)])
 
     def _row(self, row: wire.RunRow) -> ListRow:
@@ -117,14 +118,14 @@ def _headline(row: wire.RunRow, name: str) -> str:
     return "-" if value is None else format_metric(name, value)
 
 
-def _facts(detail: wire.RunDetail) -> list[Paragraph]:
+def _facts(detail: wire.RunDetail, now_us: int) -> list[Paragraph]:
     """What is known about a run, a fact a line."""
     row = detail.row
     size = f" ({detail.parameters / 1e6:.2f} M parameters)" if detail.parameters else ""
     lines = [
         ("state", f"{row.state}: {row.reason or STATES[row.state].meaning}"),
         ("model", f"{detail.model}{size} on {detail.device or '-'}, stage {row.stage}"),
-        ("time", f"submitted {_clock(row.created_us)} ({format_ago(row.created_us)}), ran {_ran(row)}"),
+        ("time", f"submitted {_clock(row.created_us)} ({format_ago(row.created_us, now_us)}), ran {_ran(row, now_us)}"),
         ("answers", f"{detail.rollouts:,} in {row.step:,} of {row.steps:,} steps, attempt {row.attempt}"),
     ]
     if detail.evaluations:
@@ -158,5 +159,5 @@ def _clock(time_us: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_us / 1e6))
 
 
-def _ran(row: wire.RunRow) -> str:
-    return elapsed_words(row, time.time_ns() // 1000) or "not yet"
+def _ran(row: wire.RunRow, now_us: int) -> str:
+    return elapsed_words(row, now_us) or "not yet"

@@ -1,0 +1,127 @@
+"""Each screen looks as it did when somebody last looked at it, on a small and on a large terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from ponder.events import Preview, PreviewAnswer
+from ponder.wire import Live
+from tests.tui.reader_client import ReaderClient
+from tests.tui.screens import (
+    LARGE,
+    RUN,
+    SMALL,
+    check_snapshot,
+    go_to,
+    make_store,
+    play,
+    screen_text,
+    settled,
+    until,
+)
+from tui.actions import SCREENS
+from tui.app import Console
+
+SIZES = {"80x24": SMALL, "200x60": LARGE}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_screen_looks_as_it_did(store: Path, name: str, size: str) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, name)
+        check_snapshot(f"{name}-{size}", screen_text(console))
+
+    play(store, script, SIZES[size])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_answer_that_is_being_written_looks_as_it_did(store: Path, size: str) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "live")
+        answers = [
+            PreviewAnswer(0, 0, 0, "8 + 9 = 17 + 5 = 22 no wait 8 * 5", "solve 8 9 5 -> 67 :"),
+            PreviewAnswer(0, 1, 0, "8 * 9 = 72 - 5 = 67 ok", "solve 8 9 5 -> 67 :", is_done=True),
+        ]
+        client.say(Live(RUN, Preview(31, answers)))
+        await until(pilot, lambda: "being written" in screen_text(console))
+        await settled(pilot, console)
+        check_snapshot(f"writing-{size}", screen_text(console))
+
+    play(store, script, SIZES[size])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_help_page_looks_as_it_did(store: Path, size: str) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "knobs")
+        await pilot.press("f1")
+        await settled(pilot, console)
+        check_snapshot(f"help-{size}", screen_text(console))
+
+    play(store, script, SIZES[size])
+
+
+def test_a_trace_is_read_with_its_tries_before_and_after(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "aha")
+        await pilot.press("o")
+        await until(pilot, lambda: "rescued turns" in screen_text(console))
+        await pilot.press("enter")
+        await settled(pilot, console)
+        check_snapshot("trace-80x24", screen_text(console))
+        await pilot.press("escape")
+        await until(pilot, lambda: "rescued turns" in screen_text(console))
+
+    play(store, script)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 10), (59, 24), (80, 14), (12, 3)])
+def test_a_terminal_that_is_too_small_gets_one_clear_line(store: Path, width: int, height: int) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        for name in SCREENS:
+            await console.show_screen(name)
+            await settled(pilot, console)
+            first, *others = screen_text(console).split("\n")
+            assert first.strip()
+            assert not any(line.strip() for line in others)
+            if width >= 40:
+                assert "60x15" in first
+                assert "running" in first
+
+    play(store, script, (width, height))
+
+
+def test_no_line_of_any_screen_is_wider_than_the_terminal(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        for width, height in ((60, 15), (99, 35), (120, 40), (160, 36)):
+            await pilot.resize_terminal(width, height)
+            for name in SCREENS:
+                await console.show_screen(name)
+                await settled(pilot, console)
+                lines = screen_text(console).split("\n")
+                assert len(lines) == height
+                assert all(len(line) <= width for line in lines)
+                assert "F1 help" in lines[-1]
+                assert "q leave" in lines[-1]
+
+    play(store, script)
