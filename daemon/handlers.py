@@ -203,9 +203,11 @@ class Handlers:
 
     def _do(self, run: Run, command: str, verb: str, by: str, state: RunState, reason: str) -> wire.Accepted:
         """Accept and do at once, for what needs no trainer."""
-        self._writer.accept_command(command, run.name, verb, by=_who(by))
-        self._supervisor.change_state(run.name, state, reason)
-        self._writer.settle_command(command, run.facts.step)
+        with self._writer.together():
+            self._writer.accept_command(command, run.name, verb, by=_who(by))
+            self._supervisor.write_state(run, state, reason)
+            self._writer.settle_command(command, run.facts.step)
+        self._supervisor.remember_state(run, state, reason)
         return wire.Accepted(command, run.name, reason)
 
 

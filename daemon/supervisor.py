@@ -126,6 +126,8 @@ class Supervisor:
         run = Run(row.id, row.name, row.state, row.reason, attempt=known)
         run.orders = {order.command: order for order in self._writer.pending_orders(run.name)}
         papers = read_started(self._paths.run(run.name))
+        if papers is not None and papers.attempt < known:
+            papers = None
         is_alive = is_attempt_alive(self._paths.run(run.name))
         is_unknown = papers is not None and papers.attempt > known
         if is_alive or is_unknown or (newest is not None and newest.ended_us is None):
@@ -214,9 +216,19 @@ class Supervisor:
         """End the run's trainer now: SIGTERM, and SIGKILL when it has not gone in time."""
         self.runs[name].is_pressed = True
 
-    def change_state(self, name: str, state: RunState, reason: str = "") -> None:
-        """Write down a state that a command, not a trainer, has brought about."""
-        self._set_state(self.runs[name], state, reason)
+    def write_state(self, run: Run, state: RunState, reason: str) -> None:
+        """Put a run's new state on disk; when it is over, whoever waits for an answer to an order gets one."""
+        if (state, reason) != (run.state, run.reason):
+            self._writer.set_state(run.name, state, reason)
+        if state.is_over:
+            self._answer_what_is_left(run, state)
+
+    def remember_state(self, run: Run, state: RunState, reason: str) -> None:
+        """Know what is on disk by now."""
+        run.state, run.reason = state, reason
+        if state.is_over:
+            self.runs.pop(run.name, None)
+        self._note_change()
 
     def has_trainers(self) -> bool:
         """Whether a trainer lives or is about to."""
@@ -248,9 +260,7 @@ class Supervisor:
                 run.rest_until = now + STORE_REST_S
 
     def _look_after(self, run: Run, now: float, may_start: bool) -> None:
-        if run.state.is_over:  # the store failed while its last orders were answered
-            self._set_state(run, run.state, run.reason)
-        elif not run.has_attempt:
+        if not run.has_attempt:
             is_due = run.state is RunState.RESTARTING and now >= run.restart_at
             is_next = run.state is RunState.QUEUED and sum(r.has_slot for r in self.runs.values()) < self._at_once
             if may_start and (is_due or is_next):
@@ -353,37 +363,36 @@ class Supervisor:
             is_same_boot=run.papers is None or run.papers.boot_id == boot_id(),
             last_line=last_line(self._paths.run_log(run.name)),
         )
-        if run.papers is None:  # it never came to life; the books want a beginning before an end
-            self._writer.start_attempt(run.name, run.attempt, 0, 0, boot_id())
-        if run.beat is not None and run.seen_us is not None:
-            self._writer.heard(run.name, run.facts.step, run.beat.phase, run.seen_us)
-        code, number = (ended.exit_code, ended.signal) if ended else (None, None)
-        self._writer.end_attempt(run.name, run.attempt, code, number, verdict.cause)
-        verdict = self._count_failure(run, verdict, now)
-        run.has_attempt = False
-        self._set_state(run, verdict.state, verdict.reason)
-
-    def _count_failure(self, run: Run, verdict: Verdict, now: float) -> Verdict:
-        """A death from outside becomes a restart after a wait, or a failure when it came too often."""
-        if verdict.state is not RunState.RESTARTING:
-            return verdict
-        run.failures = 1 if run.facts.checkpoint is not None else run.failures + 1
-        if run.failures > len(self._backoff_s):
-            reason = f"{verdict.cause}, {run.failures} times without a new checkpoint"
-            return Verdict(verdict.cause, RunState.FAILED, reason)
-        wait_s = self._backoff_s[run.failures - 1]
-        run.restart_at = now + wait_s
+        failures, wait_s, verdict = self._count_failures(run, verdict)
+        with self._writer.together():
+            if run.papers is None:  # it never came to life; the books want a beginning before an end
+                self._writer.start_attempt(run.name, run.attempt, 0, 0, boot_id())
+            if run.beat is not None and run.seen_us is not None:
+                self._writer.heard(run.name, run.facts.step, run.beat.phase, run.seen_us)
+            code, number = (ended.exit_code, ended.signal) if ended else (None, None)
+            self._writer.end_attempt(run.name, run.attempt, code, number, verdict.cause)
+            self.write_state(run, verdict.state, verdict.reason)
+        run.failures, run.restart_at = failures, now + wait_s
         run.hold = run.facts.held_by if run.facts.is_held else ""
-        return Verdict(verdict.cause, verdict.state, f"{verdict.cause}; tried again in {wait_s:g} s")
+        run.has_attempt = False
+        self.remember_state(run, verdict.state, verdict.reason)
+
+    def _count_failures(self, run: Run, verdict: Verdict) -> tuple[int, float, Verdict]:
+        """A death from outside becomes a restart after a wait in seconds, or a failure when it came too often."""
+        if verdict.state is not RunState.RESTARTING:
+            return 0, 0.0, verdict
+        failures = 1 if run.facts.checkpoint is not None else run.failures + 1
+        if failures > len(self._backoff_s):
+            reason = f"{verdict.cause}, {failures} times without a new checkpoint"
+            return failures, 0.0, Verdict(verdict.cause, RunState.FAILED, reason)
+        wait_s = self._backoff_s[failures - 1]
+        reason = f"{verdict.cause}; tried again in {wait_s:g} s"
+        return failures, wait_s, Verdict(verdict.cause, verdict.state, reason)
 
     def _set_state(self, run: Run, state: RunState, reason: str) -> None:
         if (state, reason) != (run.state, run.reason):
-            self._writer.set_state(run.name, state, reason)
-            run.state, run.reason = state, reason
-            self._note_change()
-        if state.is_over:
-            self._answer_what_is_left(run, state)
-            del self.runs[run.name]
+            self.write_state(run, state, reason)
+            self.remember_state(run, state, reason)
 
     def _answer_what_is_left(self, run: Run, state: RunState) -> None:
         """Nobody will take these orders any more; whoever waits for an answer gets one."""
@@ -395,8 +404,6 @@ class Supervisor:
                     command, run.facts.step, f"the run was {state} before it could be tried",
                     "" if state is RunState.FINISHED else f"`ponder resume {run.name}` goes on from its checkpoint",
                 )  # fmt: skip
-        if run.orders:
-            self._note_change()
 
 
 def verb_of(order: wire.Order) -> str:

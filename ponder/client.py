@@ -54,9 +54,9 @@ _ERRORS: dict[str, type[PonderError]] = {
     "bad_value": KnobError,
     "not_live": KnobError,
     "protocol": NoDaemon,
-    "store": StoreError,
-    "disk_full": StoreError,
 }
+
+_STORE_CODES = ("store", "locked", "disk_full")
 
 
 def __getattr__(name: str) -> object:
@@ -74,6 +74,8 @@ def refusal_error(refusal: wire.Refusal) -> PonderError:
     >>> refusal_error(wire.Refusal("not_found", "there is no run `x`"))
     NotFound('there is no run `x`')
     """
+    if refusal.code in _STORE_CODES:
+        return StoreError(refusal.message, refusal.hint, refusal.code)
     kind = _ERRORS.get(refusal.code)
     if kind is None:
         return Refused(refusal.code, refusal.message, refusal.hint)

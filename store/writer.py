@@ -62,6 +62,7 @@ class Writer:
         self.path = path
         self._clock = clock
         self._trouble = ""
+        self._is_together = False
         self._connection = open_for_writing(path)
 
     # ---- runs
@@ -247,6 +248,16 @@ class Writer:
 
     # ---- the store itself
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside becomes true at once, or not at all: one transaction around several calls."""
+        with self._transaction():
+            self._is_together = True
+            try:
+                yield
+            finally:
+                self._is_together = False
+
     def head(self) -> int:
         """The newest event's id, 0 in an empty store."""
         with explained(self.path):
@@ -276,6 +287,9 @@ class Writer:
     def _transaction(self) -> Iterator[Connection]:
         """All or nothing; remembers a failure of the store for `health` until the next success."""
         connection = self._connection
+        if self._is_together:  # which commits
+            yield connection
+            return
         try:
             with explained(self.path):
                 connection.execute("BEGIN IMMEDIATE")

@@ -111,7 +111,7 @@ def test_an_answer_that_cannot_be_read_is_another_version(paths: Paths, frame: b
     [
         ("not_found", NotFound), ("bad_request", UsageError), ("bad_value", KnobError), ("not_live", KnobError),
         ("over", Refused), ("conflict", Refused), ("protocol", NoDaemon), ("store", StoreError),
-        ("disk_full", StoreError), ("a_word_of_tomorrow", Refused),
+        ("disk_full", StoreError), ("locked", StoreError), ("a_word_of_tomorrow", Refused),
     ],
 )  # fmt: skip
 def test_a_refusal_is_the_exception_that_its_code_stands_for(paths: Paths, code: str, kind: type[PonderError]) -> None:
