@@ -259,7 +259,7 @@ def _sum_up(detail: RunDetail, as_json: bool) -> None:
     if as_json:
         write_json("summary", summary)
     else:
-        write("")
+        say("")
         write_summary(summary, terminal_width())
 
 
