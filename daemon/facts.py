@@ -123,6 +123,7 @@ def _cause_of_death(ended: Ended | None, is_same_boot: bool, last_line: str) -> 
     if ended.is_out_of_memory:
         return "out of memory: killed by the kernel"
     if ended.signal is not None:
-        return f"killed by signal {ended.signal} ({signal.Signals(ended.signal).name})"
+        names = {known.value: f" ({known.name})" for known in signal.Signals}  # real-time signals have no name
+        return f"killed by signal {ended.signal}{names.get(ended.signal, '')}"
     said = f": {last_line}" if last_line else ""
     return f"ended with exit code {ended.exit_code}{said}"

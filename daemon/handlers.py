@@ -13,7 +13,8 @@ import getpass
 import shutil
 from collections.abc import Callable
 
-from daemon.supervisor import Run, Supervisor
+from daemon.run import Run
+from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import RunState

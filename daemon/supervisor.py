@@ -19,20 +19,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from daemon.facts import Facts, Verdict, judge, living_state
 from daemon.ingest import Ingest
 from daemon.journal_link import is_group, read_head
 from daemon.processes import (
-    Started,
     boot_id,
     is_attempt_alive,
     is_same_process,
     read_ended,
     read_started,
 )  # fmt: skip
+from daemon.run import Run, verb_of
 from ponder import wire
 from ponder.client import child_environment
 from ponder.errors import StoreError
@@ -50,44 +50,6 @@ ORDERS_EVERY_S = 1.0
 DRAINED_AT_ONCE = 256
 STORE_REST_S = 1.0
 WORKER = "daemon.worker"
-
-
-@dataclass
-class Run:
-    """What the daemon knows of a run that is not over."""
-
-    id: int
-    name: str
-    state: RunState
-    reason: str = ""
-    attempt: int = 0
-    has_attempt: bool = False
-    """An attempt was started and is not yet judged; its trainer may live or be gone."""
-    is_gone: bool = False
-    """Its trainer is gone, and its journal is being read to the end."""
-    shim: subprocess.Popen[bytes] | None = None
-    """None when an earlier daemon started it."""
-    papers: Started | None = None
-    facts: Facts = field(default_factory=Facts)
-    orders: dict[str, wire.Order] = field(default_factory=dict)
-    """Accepted and unanswered, oldest first."""
-    failures: int = 0
-    restart_at: float = 0.0
-    hold: str = ""
-    """The pause command that the next trainer is to be held under."""
-    is_pressed: bool = False
-    """A stop that may not wait."""
-    kill_at: float | None = None
-    drained: int = 0
-    rest_until: float = 0.0
-    orders_due: float = 0.0
-    beat: wire.Beat | None = None
-    seen_us: int | None = None
-
-    @property
-    def has_slot(self) -> bool:
-        """Whether it takes one of the places for running trainers; a paused one keeps its place."""
-        return self.has_attempt or self.state is RunState.RESTARTING
 
 
 class Supervisor:
@@ -404,11 +366,6 @@ class Supervisor:
                     command, run.facts.step, f"the run was {state} before it could be tried",
                     "" if state is RunState.FINISHED else f"`ponder resume {run.name}` goes on from its checkpoint",
                 )  # fmt: skip
-
-
-def verb_of(order: wire.Order) -> str:
-    """The order's word: `set`, `pause`, `resume`, `stop`, `save`."""
-    return str(order.action.__struct_config__.tag)
 
 
 def last_line(log: Path) -> str:
