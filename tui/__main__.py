@@ -18,11 +18,13 @@ from collections.abc import Sequence
 
 from ponder import wire
 from ponder.async_client import AsyncClient
-from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
+from ponder.client import NO_DAEMON_HINT, is_listening
+from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
-from tui.actions import read_keys
+from tui.actions import Keys, read_keys
 from tui.app import Console
+from tui.feed import Asks
 
 NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
 FIRST_ANSWER_S = 5.0
@@ -48,13 +50,22 @@ def require_terminal() -> None:
 async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> tuple[int, str]:
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
     keys = read_keys(paths.home / "keys.toml")
+    if not is_listening(paths.socket("ctl")):
+        raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
     async with AsyncClient(paths) as client:
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         if run:
             await client.ask(wire.GetRun(run), wire.RunDetail)
-        console = Console(client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, keys=keys)
-        code = await console.run_async()
-        return (console.return_code or 0) if code is None else code, farewell(console)
+        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys)
+
+
+async def present(
+    client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, keys: Keys | None = None
+) -> tuple[int, str]:
+    """The console over a client, until it is left: the exit code, and what to say then."""
+    console = Console(client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, keys=keys)
+    code = await console.run_async()
+    return (console.return_code or 0) if code is None else code, farewell(console)
 
 
 def farewell(console: Console) -> str:

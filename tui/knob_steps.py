@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from ponder.knobs import Declaration, KnobValue, format_value
+from ponder.errors import KnobError
+from ponder.knobs import Declaration, KnobValue, check_value, format_value
 
 LOG_STEP = 1.25
 SHARE_OF_VALUE = 0.1
@@ -37,7 +38,10 @@ def stepped(knob: Declaration, value: KnobValue, steps: int) -> KnobValue:
     low = knob.low if knob.low is not None else -math.inf
     high = knob.high if knob.high is not None else math.inf
     inside = min(max(moved, low), high)
-    return round(inside) if knob.kind == "int" else float(format_value(inside))
+    try:
+        return check_value(knob.name, round(inside) if knob.kind == "int" else float(format_value(inside)))
+    except KnobError:
+        return value  # a bound that does not belong to the values itself
 
 
 def _linear_step(number: float, is_whole: bool) -> float:

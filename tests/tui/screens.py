@@ -77,7 +77,7 @@ async def until(pilot: Pilot[int], holds: Callable[[], bool], within_s: float = 
     while not holds():
         if loop.time() > deadline:
             raise AssertionError(f"waited in vain; the screen shows\n{screen_text(pilot.app)}")
-        await pilot.pause(0.02)
+        await asyncio.sleep(0.01)
 
 
 async def go_to(pilot: Pilot[int], console: Console, name: str) -> ConsoleScreen:
@@ -97,7 +97,7 @@ async def settled(pilot: Pilot[int], console: Console) -> None:
     last = ""
     for _ in range(50):
         console.paint()
-        await pilot.pause(0.02)
+        await pilot.pause()
         text = screen_text(console)
         if text == last:
             return

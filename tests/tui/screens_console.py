@@ -1,0 +1,22 @@
+"""`python -m tests.tui.screens_console STORE`: the console on this terminal, over a store instead of a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.tui.reader_client import ReaderClient
+from tests.tui.screens import LOG
+from tui.__main__ import present
+
+
+def main() -> int:
+    """Run it; the exit code is the console's."""
+    code, words = asyncio.run(present(ReaderClient(Path(sys.argv[1]), LOG)))
+    print(words)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
