@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.options import BY, JsonOption, RunArgument, RunOption, complete_knob, connect, name_run
-from ponder.errors import Refused, UsageError
+from ponder.errors import NotFound, Refused, UsageError
 from ponder.event_text import applied_line
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 
 if TYPE_CHECKING:
     from ponder.client import Client
-    from ponder.wire import CommandStatus, PauseRun, ResumeRun, SaveRun, SetKnob, StopRun
+    from ponder.wire import CommandStatus, KnobTable, PauseRun, ResumeRun, SaveRun, SetKnob, StopRun
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return as soon as the command is accepted")]
 TimeoutOption = Annotated[
@@ -53,7 +53,7 @@ def stop(
     timeout: TimeoutOption = 600.0,
     as_json: JsonOption = False,
 ) -> None:
-    """End a run after its step, with a checkpoint from which `ponder resume` goes on."""
+    """End a run after its step, with a checkpoint from which `ponder resume` goes on; returns when it has ended."""
     from ponder.wire import StopRun
 
     with connect() as client:
@@ -74,8 +74,8 @@ def set_knob(
     changes: Annotated[
         list[str],
         typer.Argument(
-            metavar="KNOB=VALUE...",
-            help="Knobs and their new values, for example `optim.lr=1e-4`",
+            metavar="[RUN] KNOB=VALUE...",
+            help="Knobs and their new values, for example `optim.lr=1e-4`; a first word without `=` names the run",
             autocompletion=complete_knob,
         ),
     ],
@@ -87,6 +87,8 @@ def set_knob(
     """Turn knobs of a running run; they act from the next step on."""
     from ponder.wire import SetKnob
 
+    if not run and len(changes) > 1 and "=" not in changes[0]:
+        run, *changes = changes
     checked = _checked_changes(changes)
     with connect() as client:
         name = name_run(client, run, even_over=False)
@@ -117,47 +119,63 @@ def knobs(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a run's knobs, what is pending, and every change with the step since which it is true."""
-    from ponder.knobs import DECLARATIONS, format_value
+    """Show a run's knobs, what is pending, and every change with the step since which it is true.
+
+    Where there is no run yet, every knob with its default, bounds and meaning.
+    """
     from ponder.wire import GetKnobs, KnobTable
 
     if declared:
         _list_declarations(as_json)
         return
     with connect() as client:
-        table = client.ask(GetKnobs(name_run(client, run)), KnobTable)
-        if as_json:
-            write_json("knobs", table)
+        try:
+            table = client.ask(GetKnobs(name_run(client, run)), KnobTable)
+        except NotFound:
+            if run:
+                raise
+            say("there is no run yet; these are the defaults")
+            _list_declarations(as_json)
             return
-        say(f"{table.run}, step {table.step}")
+    if as_json:
+        write_json("knobs", table)
+    else:
+        _list_values(table)
+
+
+def _list_values(table: KnobTable) -> None:
+    """A run's knobs, and below them what was turned."""
+    from ponder.knobs import DECLARATIONS, format_value
+
+    say(f"{table.run}, step {table.step}")
+    write_table(
+        [Column("knob"), Column("value", True), Column("pending", True), Column("bounds"), Column("unit")],
+        [
+            [
+                row.name,
+                format_value(row.value),
+                "" if row.pending is None else format_value(row.pending),
+                DECLARATIONS[row.name].bounds if row.name in DECLARATIONS else "",
+                DECLARATIONS[row.name].unit if row.name in DECLARATIONS else "",
+            ]
+            for row in table.knobs
+        ],
+    )
+    if table.changes:
+        write("")
         write_table(
-            [Column("knob"), Column("value", True), Column("pending", True), Column("bounds"), Column("unit")],
+            [Column("change"), Column("state"), Column("by")],
             [
                 [
-                    row.name,
-                    format_value(row.value),
-                    "" if row.pending is None else format_value(row.pending),
-                    DECLARATIONS[row.name].bounds if row.name in DECLARATIONS else "",
-                    DECLARATIONS[row.name].unit if row.name in DECLARATIONS else "",
+                    applied_line("set", change.applied_step, change.name, change.old, change.new)
+                    if change.state == "applied"
+                    else f"{change.name} -> {format_value(change.new)}",
+                    str(change.state) + (f": {change.message}" if change.message else ""),
+                    change.by,
                 ]
-                for row in table.knobs
+                for change in table.changes
             ],
         )
-        if table.changes:
-            write("")
-            write_table(
-                [Column("change"), Column("state"), Column("by")],
-                [
-                    [
-                        applied_line("set", change.applied_step, change.name, change.old, change.new)
-                        if change.state == "applied"
-                        else f"{change.name} -> {format_value(change.new)}",
-                        str(change.state) + (f": {change.message}" if change.message else ""),
-                        change.by,
-                    ]
-                    for change in table.changes
-                ],
-            )
 
 
 def _list_declarations(as_json: bool) -> None:

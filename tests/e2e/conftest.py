@@ -43,6 +43,7 @@ class Ponder:
     home: Path
     runtime: Path
     extra: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,7 +63,7 @@ class Ponder:
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start `ponder words...` and return at once."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ponder.cli", *words],
             env=self.environment,
             cwd=self.home.parent,
@@ -72,6 +73,8 @@ class Ponder:
             text=True,
             **options,
         )
+        self.started.append(process)
+        return process
 
     def __call__(self, *words: str, timeout_s: float = PATIENCE_S) -> Ended:
         """Run `ponder words...` to its end."""
@@ -141,6 +144,10 @@ def ponder(tmp_path: Path) -> Iterator[Ponder]:
     with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:  # sockets need a short path
         own = Ponder(tmp_path / "home", Path(runtime))
         yield own
+        for process in own.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
         own("down", "--stop-runs", timeout_s=60)
         for record in own.home.glob("runs/*/attempt.json"):
             pid = json.loads(record.read_text()).get("pid")

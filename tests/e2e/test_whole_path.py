@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 from typing import Any  # Any: parsed JSON output
 
 import pytest
@@ -68,9 +67,10 @@ def test_pause_returns_when_the_run_is_paused_and_a_knob_change_says_its_step(po
 
 
 def test_a_killed_trainer_goes_on_from_its_checkpoint_as_if_it_had_not_been_killed(ponder: Ponder) -> None:
-    whole = submit(ponder)
+    slower = ("sampling.prompts_per_step=24", "sampling.group_size=8", "sampling.max_new_tokens=48")
+    whole = submit(ponder, *slower)
     expected = step_metrics(ponder.events(whole))
-    run = submit(ponder)
+    run = submit(ponder, *slower)
     ponder.wait_until(run, lambda row: row["step"] >= 6, "six steps")
     os.kill(ponder.trainer_pid(run), signal.SIGKILL)
     events = ponder.events(run)
@@ -80,7 +80,7 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint_as_if_it_had_not_been_kill
     assert ponder.run_row(run)["state"] == "finished"
     with sqlite3.connect(f"file:{ponder.home}/ponder.db?mode=ro", uri=True) as store:
         counts = store.execute("select run_id, count(*) from rollouts group by run_id").fetchall()
-    assert {count for _, count in counts} == {12 * 4 * 4}
+    assert {count for _, count in counts} == {12 * 24 * 8}
 
 
 def test_a_killed_daemon_costs_nothing(ponder: Ponder) -> None:
@@ -115,11 +115,7 @@ def test_leaving_the_plain_demo_with_ctrl_c_leaves_the_run_going(ponder: Ponder)
     )
     ponder.wait_until(run, lambda row: row["step"] >= 1, "a step")
     os.killpg(process.pid, signal.SIGINT)
-    try:
-        _, err = process.communicate(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err and "goes on" in err
     assert ponder.run_row(run)["state"] == "running"
@@ -132,7 +128,7 @@ def test_leaving_the_plain_demo_with_ctrl_c_leaves_the_run_going(ponder: Ponder)
         (["run", "countdown-zero", "--set", "optim.lrr=1"], 2, "optim.lr"),
         (["run", "countdown-zero", "--set", "optim.lr=nan"], 2, "0 .. 1"),
         (["run", "countdown-zero", "--set", "model.path=models:nothing"], 4, "ponder models get"),
-        (["show", "no-such-run"], 4, "no-such-run"),
+        (["show", "no-such-run"], 4, "there is no run"),
         (["pause"], 4, "run"),
     ],
 )
