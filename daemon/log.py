@@ -1,4 +1,4 @@
-"""Lines for daemon.log and for a run's log: to stderr, dated; a full disk makes them fewer and never ends a program.
+"""Lines for daemon.log and for a run's log: to stderr; a full disk makes them fewer and never ends a program.
 
 Deliberately left out: levels, files and rotation. Prompts, answers and recipes stay out of logs.
 """
@@ -12,10 +12,11 @@ import traceback
 from datetime import UTC, datetime
 
 
-def say(line: str) -> None:
-    """One dated line."""
+def say(line: str, *, is_dated: bool = True) -> None:
+    """One line."""
+    date = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} [{os.getpid()}] " if is_dated else ""
     with contextlib.suppress(OSError):
-        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} [{os.getpid()}] {line}", file=sys.stderr, flush=True)
+        print(f"{date}{line}", file=sys.stderr, flush=True)
 
 
 def say_bug(error: Exception) -> None:

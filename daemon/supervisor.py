@@ -13,6 +13,7 @@ the daemon's one thread. Deliberately left out: how states follow from facts (`d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,9 +23,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import DecodeError
+
 from daemon.facts import Facts, Verdict, judge, living_state
 from daemon.ingest import Ingest
 from daemon.journal_link import is_group, read_head
+from daemon.log import say, say_bug
 from daemon.processes import (
     boot_id,
     is_attempt_alive,
@@ -49,6 +53,7 @@ GRACE_S = 5.0
 ORDERS_EVERY_S = 1.0
 DRAINED_AT_ONCE = 256
 STORE_REST_S = 1.0
+BUG_REST_S = 10.0
 WORKER = "daemon.worker"
 
 
@@ -110,10 +115,13 @@ class Supervisor:
 
     def _read_facts(self, run: Run) -> Facts:
         facts = Facts()
-        for payload, _ in read_records(self._paths.journal(run.name)):
-            head = read_head(payload)
-            if head.attempt == run.attempt and not is_group(head):
-                facts.see(decode_record(payload).event)
+        try:
+            for payload, _ in read_records(self._paths.journal(run.name)):
+                head = read_head(payload)
+                if head.attempt == run.attempt and not is_group(head):
+                    facts.see(decode_record(payload).event)
+        except (StoreError, DecodeError) as error:  # one broken journal must not keep the daemon from starting
+            say(f"{run.name}: its journal cannot be read: {error}")
         return facts
 
     # ---- the watcher's side, called by ingest
@@ -212,7 +220,7 @@ class Supervisor:
     # ---- the turn of the clock
 
     def tick(self, now: float, *, may_start: bool = True) -> None:
-        """Look after every run; a store that fails lets the run rest and the others go on."""
+        """Look after every run; whatever goes wrong with one lets that one rest, and the others go on."""
         for run in list(self.runs.values()):
             if now < run.rest_until:
                 continue
@@ -220,6 +228,9 @@ class Supervisor:
                 self._look_after(run, now, may_start)
             except StoreError:  # the writer remembers it for `Status.health`
                 run.rest_until = now + STORE_REST_S
+            except Exception as error:  # a border: no room for a process, or a bug
+                say_bug(error)
+                run.rest_until = now + BUG_REST_S
 
     def _look_after(self, run: Run, now: float, may_start: bool) -> None:
         if not run.has_attempt:
@@ -251,7 +262,9 @@ class Supervisor:
         folder = make_private_folder(self._paths.run(run.name))
         recipe = self._paths.run_recipe(run.name)
         if not recipe.exists():
-            recipe.write_text(self._reader.run(run.name).recipe, encoding="utf-8")
+            draft = recipe.with_suffix(".draft")
+            draft.write_text(self._reader.run(run.name).recipe, encoding="utf-8")
+            draft.rename(recipe)
         run.attempt += 1
         python = [sys.executable, "-P", "-m"]
         shim = [*python, "daemon.shim", str(folder), str(run.attempt)]
@@ -293,26 +306,29 @@ class Supervisor:
     def _press(self, run: Run, now: float) -> None:
         if run.papers is None or not is_same_process(run.papers):
             return
-        if run.kill_at is None:
-            run.kill_at = now + GRACE_S
-            os.killpg(run.papers.pid, signal.SIGTERM)
-        elif now >= run.kill_at:
-            os.killpg(run.papers.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it went meanwhile
+            if run.kill_at is None:
+                run.kill_at = now + GRACE_S
+                os.killpg(run.papers.pid, signal.SIGTERM)
+            elif now >= run.kill_at:
+                os.killpg(run.papers.pid, signal.SIGKILL)
 
     def _drain(self, run: Run) -> bool:
         """Commit what a dead trainer journaled and nobody has taken; False when there is more for the next turn."""
-        last = self._ingest.last_seq(run.name)
+        last, offset = self._ingest.last_seq(run.name), run.drained
         records: list[Record] = []
-        for payload, offset in read_records(self._paths.journal(run.name), run.drained):
-            if read_head(payload).seq > last:
-                records.append(decode_record(payload))
-            if len(records) >= DRAINED_AT_ONCE:
-                self._ingest.commit(run.name, records)
-                run.drained = offset
-                return False
-        if records:
-            self._ingest.commit(run.name, records)
-        return True
+        try:
+            for payload, end in read_records(self._paths.journal(run.name), run.drained):
+                offset = end
+                if read_head(payload).seq > last:
+                    records.append(decode_record(payload))
+                if len(records) >= DRAINED_AT_ONCE:
+                    break
+        except (StoreError, DecodeError) as error:  # what can be read of it has to do
+            say(f"{run.name}: its journal cannot be read: {error}")
+        self._ingest.commit(run.name, records)
+        run.drained = offset
+        return len(records) < DRAINED_AT_ONCE
 
     def _bury(self, run: Run, now: float) -> None:
         """The trainer is gone and its journal is read: say why, and what follows."""

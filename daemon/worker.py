@@ -44,7 +44,11 @@ def main(arguments: list[str], training: Training = train) -> int:
     run, attempt, after_seq, held_by = arguments[0], int(arguments[1]), int(arguments[2]), "".join(arguments[3:])
     os.umask(0o077)
     paths = find_paths()
-    link = JournalLink(paths.journal(run), attempt, after_seq=after_seq, held_by=held_by)
+    try:
+        link = JournalLink(paths.journal(run), attempt, after_seq=after_seq, held_by=held_by)
+    except PonderError as error:  # without a journal nothing can be told but to the log
+        say_error(error)
+        return error.exit_code
     relay = Relay(link, paths.endpoint("ingest"), run, attempt)
     try:
         recipe = read_recipe(paths.run_recipe(run))
@@ -52,7 +56,7 @@ def main(arguments: list[str], training: Training = train) -> int:
         relay.start()
         training(recipe, link, paths)
     except PonderError as error:
-        say(str(error))
+        say_error(error)
         if not link.told_its_end:
             link.emit(RunBroke(link.step, link.phase, error.message, error.hint))
         return error.exit_code
@@ -61,6 +65,11 @@ def main(arguments: list[str], training: Training = train) -> int:
             relay.close()
         link.close()
     return 0
+
+
+def say_error(error: PonderError) -> None:
+    """On one line: the log's last line may become the run's reason."""
+    say(error.message + (f" ({error.hint})" if error.hint else ""), is_dated=False)
 
 
 def set_threads(threads: int) -> None:

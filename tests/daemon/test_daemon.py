@@ -128,23 +128,18 @@ def test_a_frame_that_is_too_big_costs_its_sender_the_line_and_nobody_else(
     assert served.client.ask(wire.GetStatus(), wire.Status).health == ""
 
 
-@pytest.mark.parametrize(
-    ("ask", "code"),
-    [
-        ({"id": "a", "protocol": 999, "request": {"type": "from_the_future"}}, "protocol"),
-        ({"id": "a", "protocol": wire.PROTOCOL, "request": {"type": "no_such_request"}}, "bad_request"),
-        ({"id": "a", "protocol": wire.PROTOCOL, "request": {"type": "list_runs", "limit": -3}}, "bad_request"),
-    ],
-)
-def test_what_cannot_be_understood_is_refused_and_not_repeated(
-    dealer: zmq.Socket[bytes], ask: dict[str, object], code: str
-) -> None:
-    dealer.send(msgspec.msgpack.encode(ask))
-    assert dealer.poll(5000)
-    answer = wire.decode_answer(dealer.recv())
-    assert isinstance(answer.reply, wire.Refusal)
-    assert (answer.id, answer.reply.code) == ("a", code)
-    assert "no_such_request" not in answer.reply.message
+def test_what_cannot_be_understood_is_refused_and_not_repeated(dealer: zmq.Socket[bytes]) -> None:
+    for protocol, request, code in (
+        (999, {"type": "from_the_future"}, "protocol"),
+        (wire.PROTOCOL, {"type": "from_the_future"}, "bad_request"),
+        (wire.PROTOCOL, {"type": "list_runs", "limit": -3}, "bad_request"),
+    ):
+        dealer.send(msgspec.msgpack.encode({"id": "a", "protocol": protocol, "request": request}))
+        assert dealer.poll(5000)
+        answer = wire.decode_answer(dealer.recv())
+        assert isinstance(answer.reply, wire.Refusal)
+        assert (answer.id, answer.reply.code) == ("a", code)
+        assert "future" not in answer.reply.message
 
 
 def test_a_trainer_of_another_protocol_or_an_unknown_run_is_rejected(served: Home) -> None:

@@ -175,3 +175,18 @@ def test_runs_are_stopped_with_a_checkpoint_when_the_daemon_is_told_to_stop_them
     home.start()
     assert home.row(run).state is RunState.STOPPED
     assert home.wait_state(waiting, RunState.FINISHED)
+
+
+def test_a_broken_journal_costs_its_own_run_only(home: Home) -> None:
+    home.start()
+    run = home.submit("broken", steps=4000, step_s=0.02)
+    home.wait_step(run, 1)
+    trainer = home.trainer_pid(run)
+    home.kill_daemon()
+    os.kill(trainer, signal.SIGKILL)
+    wait_for(lambda: None if is_attempt_alive(home.paths.run(run)) else True, "the trainer's end")
+    home.paths.journal(run).write_bytes(b"this is no journal")
+    home.start()
+    other = home.submit("other")
+    assert "not a ponder journal" in home.wait_state(run, RunState.FAILED).reason
+    home.wait_state(other, RunState.FINISHED)

@@ -73,23 +73,19 @@ def test_a_knob_is_accepted_then_applied_at_a_step(served: Home) -> None:
     assert dict(curve)[status.step] != 0.5 and dict(curve)[status.step + 1] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("request_", "error", "said"),
-    [
+def test_what_cannot_be_done_is_refused_with_its_reason(served: Home) -> None:
+    run = served.submit(steps=4000, step_s=0.01)
+    served.wait_state(run, RunState.RUNNING)
+    refused: list[tuple[wire.Request, type[PonderError], str]] = [
         (wire.SetKnob("", "optim.lr", 7.0), KnobError, "cannot be `7.0`"),
         (wire.SetKnob("", "optim.lrr", 1.0), KnobError, "no knob"),
         (wire.ResumeRun(""), Refused, "is not paused"),
         (wire.PauseRun("nobody"), NotFound, "no run"),
         (wire.SubmitRun("[run"), UsageError, "TOML"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_with_its_reason(
-    served: Home, request_: wire.Request, error: type[PonderError], said: str
-) -> None:
-    run = served.submit(steps=4000, step_s=0.01)
-    served.wait_state(run, RunState.RUNNING)
-    with pytest.raises(error, match=said):
-        served.client.command(request_)
+    ]
+    for request, error, said in refused:
+        with pytest.raises(error, match=said):
+            served.client.command(request)
 
 
 def test_a_queued_run_is_paused_resumed_and_stopped_without_a_trainer(served: Home) -> None:
