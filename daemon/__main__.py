@@ -28,7 +28,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 
 import zmq
@@ -58,9 +58,9 @@ def main(*, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...]
     try:
         make_private_folder(paths.home)
         check_runtime_folder(paths)
-        with hold_lock(paths):
+        with hold_lock(paths) as has_home:
             os.chdir("/")
-            run_daemon(paths, worker=worker, at_once=at_once, backoff_s=backoff_s)
+            run_daemon(paths, has_home, worker=worker, at_once=at_once, backoff_s=backoff_s)
     except PonderError as error:
         say(str(error))
         return error.exit_code
@@ -68,8 +68,11 @@ def main(*, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...]
 
 
 @contextlib.contextmanager
-def hold_lock(paths: Paths) -> Iterator[None]:
-    """Be the only daemon of this home; Refused, naming the other one, when there is one."""
+def hold_lock(paths: Paths) -> Iterator[Callable[[], bool]]:
+    """Be the only daemon of this home; Refused, naming the other one, when there is one.
+
+    Gives a function that says whether the home, with the lock in it, is still where it was.
+    """
     lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -80,7 +83,7 @@ def hold_lock(paths: Paths) -> Iterator[None]:
             raise Refused("conflict", message, "`ponder down` ends it; runs go on") from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield lambda: paths.lock.exists() and os.path.samestat(paths.lock.stat(), os.fstat(lock))
     finally:
         os.close(lock)
 
@@ -113,8 +116,10 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], paths: Paths, name: str, kind:
     return socket
 
 
-def run_daemon(paths: Paths, *, worker: str, at_once: int, backoff_s: tuple[float, ...]) -> None:
-    """Serve this home until told to stop; whoever calls holds the lock."""
+def run_daemon(
+    paths: Paths, has_home: Callable[[], bool], *, worker: str, at_once: int, backoff_s: tuple[float, ...]
+) -> None:
+    """Serve this home until told to stop, or until it is deleted; whoever calls holds the lock."""
     started_us = time.time_ns() // 1000
     try:
         version = metadata.version("ponder")
@@ -146,7 +151,7 @@ def run_daemon(paths: Paths, *, worker: str, at_once: int, backoff_s: tuple[floa
     handlers = Handlers(paths, writer, reader, supervisor, note_change)
     server = Server(
         ctl, feed_socket, ingest_socket,
-        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor,
+        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor, has_home=has_home,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

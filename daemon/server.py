@@ -12,7 +12,9 @@ Deliberately left out: what requests do.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
+from collections.abc import Callable
 
 import msgspec
 import zmq
@@ -21,6 +23,7 @@ from daemon.desk import READING, answer_frame, refusal_of
 from daemon.feed import Feed
 from daemon.handlers import Handlers
 from daemon.ingest import Ingest
+from daemon.log import say
 from daemon.questions import Questions
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -28,6 +31,7 @@ from ponder import wire
 ASKS_AT_ONCE = 64
 TICK_S = 0.1
 IDLE_TICK_S = 1.0
+HOME_CHECK_S = 2.0
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -46,10 +50,12 @@ class Server:
     def __init__(
         self, ctl: zmq.Socket[bytes], feed_socket: zmq.Socket[bytes], ingest_socket: zmq.Socket[bytes], *,
         handlers: Handlers, questions: Questions, ingest: Ingest, feed: Feed, supervisor: Supervisor,
+        has_home: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._ctl, self._feed_socket, self._ingest_socket = ctl, feed_socket, ingest_socket
         self._handlers, self._questions = handlers, questions
         self._ingest, self._feed, self._supervisor = ingest, feed, supervisor
+        self._has_home = has_home
         self.malformed = 0
 
     def stop(self) -> None:
@@ -61,7 +67,7 @@ class Server:
         poller = zmq.Poller()
         for socket in (self._ctl, self._ingest_socket, self._feed_socket, self._questions.results):
             poller.register(socket, zmq.POLLIN)
-        tick_due = 0.0
+        tick_due = home_due = 0.0
         while not self._handlers.wants_end:
             now = time.monotonic()
             if now >= tick_due or self._handlers.is_news:
@@ -71,6 +77,11 @@ class Server:
                 self._ingest.retry_if_due(now)
                 if self._handlers.is_closing and not self._supervisor.has_trainers():
                     break
+            if now >= home_due:
+                home_due = now + HOME_CHECK_S
+                if not self._has_home():
+                    say("the home of this daemon was deleted or replaced")
+                    os._exit(0)  # closing would unlink the sockets, which may by now be another daemon's
             bell_due = self._feed.ring_if_due(now)
             wait_s = max(0.0, min(tick_due, bell_due) - time.monotonic())
             ready = dict(poller.poll(int(wait_s * 1000) + 1))

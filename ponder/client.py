@@ -12,6 +12,7 @@ like on a screen, and anything heavier than zmq and msgspec (a command answers i
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -335,17 +337,42 @@ def ensure_daemon(paths: Paths, timeout_s: float = 30.0) -> None:
         if _answers(client):
             return
         make_private_folder(paths.home)
-        started = _start_daemon(paths)
+        started: subprocess.Popen[bytes] | None = None
         deadline = time.monotonic() + timeout_s
         wait_s = 0.02
-        while time.monotonic() < deadline:
-            if is_listening(paths.socket("ctl")) and _answers(client):
-                return
-            if started.poll() not in (None, ALREADY_SERVED_EXIT_CODE):
-                break  # a loser of the race for the lock waits for the winner's answer
-            time.sleep(wait_s)
-            wait_s = min(0.1, wait_s * 1.5)
+        with _starting_lock(paths) as take:
+            while time.monotonic() < deadline:
+                may_start = started is None and take()
+                if _answers(client):
+                    return
+                if may_start:
+                    started = _start_daemon(paths)
+                if started is not None and started.poll() not in (None, ALREADY_SERVED_EXIT_CODE):
+                    break
+                time.sleep(wait_s)
+                wait_s = min(0.1, wait_s * 1.5)
     raise NoDaemon(f"the daemon did not start: {_last_words(paths.daemon_log)}", f"see `{paths.daemon_log}`")
+
+
+@contextmanager
+def _starting_lock(paths: Paths) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether it is we who start the daemon: of many commands at once, one does.
+
+    Who waits: the others, for the daemon's answer or for the starter's end. Who wakes them: nobody, they look again.
+    """
+    lock = os.open(paths.home / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take() -> bool:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        yield take
+    finally:
+        os.close(lock)
 
 
 def _answers(client: Client) -> bool:

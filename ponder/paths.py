@@ -3,6 +3,7 @@
     PONDER_HOME      (default $XDG_DATA_HOME/ponder, else ~/.local/share/ponder)            0700
       ponder.db        the store                                                            0600
       store.lock       held by the one daemon of this home
+      start.lock       held by the command that starts it
       daemon.log
       models/NAME/     what `ponder models get` brings
       runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/

@@ -70,6 +70,14 @@ def test_twenty_commands_that_need_a_daemon_start_one(paths: Paths) -> None:
         wait_for(lambda: None if is_listening(paths.socket("ctl")) else True, "the daemon's end")
 
 
+def test_a_daemon_whose_home_is_gone_ends_and_leaves_the_sockets_to_the_next(home: Home) -> None:
+    old = home.start()
+    home.paths.home.rename(home.paths.home.with_name("moved"))
+    new = home.spawn()
+    assert old.wait(10) == 0
+    assert wait_for(lambda: home.client.ask(wire.GetStatus(), wire.Status), "the new daemon").pid == new.pid
+
+
 def test_a_daemon_that_cannot_start_says_why(paths: Paths) -> None:
     paths.home.mkdir(mode=0o700)
     paths.store.write_bytes(b"this is no database" * 100)

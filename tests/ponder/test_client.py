@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -100,7 +99,7 @@ def test_a_daemon_that_never_answers_is_no_daemon_after_the_timeout(paths: Paths
         assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x81\xa2id", os.urandom(50)])
+@pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x81\xa2id", b"\x93" * 50])
 def test_an_answer_that_cannot_be_read_is_another_version(paths: Paths, frame: bytes) -> None:
     with serving(paths, lambda _: [frame]), Client(paths) as client, pytest.raises(NoDaemon, match="another version"):
         client.ask(wire.GetStatus(), wire.Status)
