@@ -64,7 +64,7 @@ class Arithmetic:
             operator = rng.choice(self.operators)
             key = f"arithmetic {left} {operator} {right}"
             if (random.Random(key).randrange(HELD_OUT_SHARE) == 0) is is_held_out:
-                prompt = f"What is {left} {operator} {right}? Think briefly, then give the answer as a number."
+                prompt = f"Calculate {left} {operator} {right} and end with the answer."
                 return Problem(key, prompt, (left, right), calculate(left, operator, right))
 
     def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:

@@ -5,8 +5,8 @@ search), but under the prompt tag that reinforcement learning will use, `solve`,
 
     solve    74 % one attempt and out, without a verdict
               6 % superficial: `wait`, the same attempt again, a verdict by coin
-             16 % checkers who give up: one attempt, an honest verdict
-              4 % persistent: an attempt, an honest verdict, and after a `no` one more
+             18 % checkers who give up: one attempt, an honest verdict
+              2 % persistent: attempts with honest verdicts until one is right, four at most
     check    35 % an attempt, as often right as wrong, and its honest verdict
              15 % the same, written twice with `wait` between, before the verdict
              50 % comparisons only, `= 15 no = 50 ok = 49 no`, COMPARISONS times
@@ -36,8 +36,8 @@ from trainer.tasks.countdown import (
 )  # fmt: skip
 
 PAGE_SHARES = {SOLVE: 0.40, CHECK: 0.40, SEARCH: 0.20}
-SOLVER_SHARES = {"one attempt": 0.74, "superficial": 0.06, "gives up": 0.16, "persistent": 0.04}
-MOST_ATTEMPTS = {SOLVE: 2, SEARCH: 6}
+SOLVER_SHARES = {"one attempt": 0.74, "superficial": 0.06, "gives up": 0.18, "persistent": 0.02}
+MOST_ATTEMPTS = {SOLVE: 4, SEARCH: 6}
 """A persistent page ends here even when nothing was found."""
 NEAR_MISS = 0.5
 """Share of the wrong attempts in check pages that miss the target by at most NEAR."""
