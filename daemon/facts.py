@@ -56,7 +56,9 @@ class Facts:
             case CheckpointSaved(step=step):
                 self.checkpoint = step
             case CommandApplied(verb="pause", command=command):
-                self.held_by = command
+                self.is_held, self.held_by = True, command
+            case CommandApplied(verb="resume"):
+                self.is_held = False
             case CommandApplied(verb="stop"):
                 self.is_stopping = True
             case RunPaused():

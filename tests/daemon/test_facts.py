@@ -44,6 +44,8 @@ def facts_of(*events: TrainerEvent) -> Facts:
         ([STARTED, *PAUSED], ["resume"], RunState.PAUSED),
         ([STARTED, *PAUSED, *RESUMED], [], RunState.RUNNING),
         ([STARTED, *PAUSED], ["stop"], RunState.STOPPING),
+        ([STARTED, PAUSED[0]], [], RunState.PAUSED),
+        ([STARTED, *PAUSED, RESUMED[0]], [], RunState.RUNNING),
         ([STARTED, CommandApplied("s", 3, "stop")], [], RunState.STOPPING),
     ],
 )
