@@ -16,6 +16,7 @@ from ponder.knobs import DECLARATIONS, check_value
 from tui.answers import text_paragraphs
 from tui.feed import STEPS_KEPT, Feed, Streams
 from tui.knob_steps import stepped
+from tui.reading import READ_S, Reading
 from tui.screens.palette import closeness, fixed_targets
 
 R = TypeVar("R", bound=Struct)
@@ -55,6 +56,36 @@ def test_only_the_newest_steps_are_kept() -> None:
         streams.take(one(0, "text", step=step), 0.0)
     assert streams.newest_step == 9
     assert [step for step in range(1, 10) if streams.of_step(step)] == list(range(10 - STEPS_KEPT, 10))
+
+
+def test_an_answer_stays_until_it_could_be_read_and_the_next_step_has_begun() -> None:
+    streams, reading = Streams(), Reading()
+    streams.take(one(0, "first"), 0.0)
+    assert reading.choose(streams, 0.0, False)
+    streams.take(one(5, " done", is_done=True), 1.0)
+    assert not reading.choose(streams, 1.0, False)
+    assert not reading.choose(streams, 1.0 + 2 * READ_S, False), "there is nothing newer"
+    streams.take(one(0, "second", step=2), 9.0)
+    assert reading.choose(streams, 9.0, False)
+    streams.take(one(0, "third", step=3), 9.5)
+    assert not reading.choose(streams, 9.5, False), "it could not be read yet"
+    assert reading.choose(streams, 9.5 + READ_S, False)
+    assert reading.watched == (3, 0, 0)
+
+
+def test_a_held_answer_stays_and_an_ended_run_is_read_no_more() -> None:
+    streams, reading = Streams(), Reading()
+    streams.take(one(0, "first"), 0.0)
+    reading.choose(streams, 0.0, False)
+    reading.is_held = True
+    streams.take(one(0, "second", step=2), 1.0)
+    reading.choose(streams, 1.0, False)
+    assert not reading.choose(streams, 99.0, False)
+    reading.choose(streams, 99.0, True)
+    assert reading.watched == (1, 0, 0)
+    reading.is_held = False
+    reading.choose(streams, 99.0, True)
+    assert reading.watched is None
 
 
 class Nobody:

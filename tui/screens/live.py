@@ -1,8 +1,7 @@
 """The live screen: the run's curves, an answer while it is written, and the answers scored last.
 
-A finished answer stays until the next one starts and could be read: at least READ_S. Then the newest step's answer
-of the same place follows, wherever it is by then. `f` holds it for as long as one likes; the data go on behind it.
-Deliberately left out: other metrics than the four headlines, and the other answers to the prompt
+Which answer is read, and for how long, is decided in `tui.reading`; its score comes once it is stored, and its turns
+are marked then. Deliberately left out: other metrics than the four headlines, and the other answers to the prompt
 (`tui.screens.group`).
 """
 
@@ -19,6 +18,7 @@ from textual.widget import Widget
 
 from ponder import metrics, wire
 from ponder.event_text import format_accuracy
+from ponder.events import Outcome
 from ponder.metrics import METRICS, format_metric
 from ponder.plot_text import Curve, Frame
 from tui import actions
@@ -30,14 +30,15 @@ from tui.answers import (
     text_paragraphs,
     verdict_sign,
 )
-from tui.feed import Stream, StreamKey
+from tui.feed import STEPS_KEPT, Stream, StreamKey
+from tui.reading import Reading
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
 from tui.widgets.wrapping import wrap_from
 
-READ_S = 3.0
+BEST_SHOWN = 20
 SCORED_ROWS = 200
 SMOOTHING = 0.8
 GROUPS_LOOKED_AT = 256
@@ -67,13 +68,10 @@ class LiveScreen(ConsoleScreen):
         self._curves: dict[str, dict[int, float]] = {}
         self._interventions: list[tuple[int, str]] = []
         self._samples: list[wire.StoredRollout] = []
+        self._best: list[wire.StoredRollout] = []
         self._scored: dict[StreamKey, wire.StoredRollout] = {}
         self._groups: dict[tuple[int, int], int] = {}
-        self._watched: StreamKey | None = None
-        self._since_s = 0.0
-        self._ended_s: float | None = None
-        self._place = 0
-        self._is_held = False
+        self._reading = Reading()
 
     def body(self) -> Iterable[Widget]:
         """Curves above; the text and the list below, or beside each other where there is room."""
@@ -116,18 +114,24 @@ class LiveScreen(ConsoleScreen):
             self._curves.setdefault(name, {}).update(points)
         self._interventions = curves.marks if newest < 0 else _merged(self._interventions, curves.marks)
         self._samples = (await self.console.ask(wire.GetSamples(row.name, limit=SCORED_ROWS), wire.Samples)).samples
+        if row.state.is_over and not self._best:
+            request = wire.GetAha(row.name, Outcome.RESCUED, "best", BEST_SHOWN)
+            self._best = (await self.console.ask(request, wire.Aha)).traces
+        elif not row.state.is_over:
+            self._best = []
         await self._pull_scores(row.name)
 
     def _forget(self, row: wire.RunRow) -> None:
         """Another run, or the same one gone back to a checkpoint: begin anew."""
         if row.name != self._run:
-            self._watched, self._is_held, self._samples = None, False, []
+            self._reading.forget()
+            self._samples, self._best = [], []
         self._run, self._attempt = row.name, row.attempt
         self._curves, self._scored, self._groups, self._interventions = {}, {}, {}, []
 
     async def _pull_scores(self, run: str) -> None:
         """Bring the scores of the streamed texts in view that are finished and not scored yet."""
-        wanted = [key for key in self._in_view() if key not in self._scored]
+        wanted = [key for key in self._reading.in_view(self.console.streams) if key not in self._scored]
         for step in sorted({key[0] for key in wanted}):
             if any((key[0], key[1]) not in self._groups for key in wanted if key[0] == step):
                 rows = (await self.console.ask(wire.GetGroups(run, step, limit=GROUPS_LOOKED_AT), wire.Groups)).groups
@@ -136,49 +140,12 @@ class LiveScreen(ConsoleScreen):
             detail = await self.console.ask(wire.GetGroup(self._groups[place]), wire.GroupDetail)
             for stored in detail.rollouts:
                 self._scored[(stored.step, stored.group, stored.rollout.index)] = stored
-        oldest = (self.console.streams.newest_step or 0) - 8
-        keep = self._watched[0] if self._watched else oldest
+        oldest = (self.console.streams.newest_step or 0) - STEPS_KEPT
+        keep = self._reading.watched[0] if self._reading.watched else oldest
         self._scored = {key: value for key, value in self._scored.items() if key[0] >= oldest or key[0] == keep}
         self._groups = {key: value for key, value in self._groups.items() if key[0] >= oldest or key[0] == keep}
 
-    def _in_view(self) -> list[StreamKey]:
-        """The keys of the texts that may be shown: the watched one and its step's others."""
-        if self._watched is None:
-            return []
-        others = [stream.key for stream in self.console.streams.of_step(self._watched[0])]
-        return [self._watched, *(key for key in others if key != self._watched)]
-
-    # -- which answer is read --
-
-    def _choose(self) -> None:
-        """Go on to the newest step's answer once the watched one is finished and could be read."""
-        now_s = time.monotonic()
-        newest = self.console.streams.newest_step
-        if newest is None:
-            return
-        watched = self.console.streams.find(self._watched) if self._watched else None
-        is_ended = self._watched is not None and (watched is None or watched.is_done or newest > self._watched[0])
-        if not is_ended:
-            self._ended_s = None
-        elif self._ended_s is None:
-            self._ended_s = now_s
-        if self._watched is None or (
-            is_ended
-            and not self._is_held
-            and newest > self._watched[0]
-            and now_s - max(self._ended_s or 0.0, self._since_s) >= READ_S
-        ):
-            self._read(newest)
-
-    def _read(self, step: int) -> None:
-        """Read the answer at the chosen place of a step."""
-        streams = self.console.streams.of_step(step)
-        if not streams:
-            return
-        self._place %= len(streams)
-        self._watched = streams[self._place].key
-        self._since_s, self._ended_s = time.monotonic(), None
-        self.query_one("#text", LineView).follow()
+    # -- keys --
 
     def action_live_next(self) -> None:
         """The next of the streamed answers."""
@@ -189,29 +156,24 @@ class LiveScreen(ConsoleScreen):
         self._turn(-1)
 
     def _turn(self, by: int) -> None:
-        step = self._watched[0] if self._watched is not None else self.console.streams.newest_step
-        count = len(self.console.streams.of_step(step)) if step is not None else 0
-        if step is None or not count:
-            newest = self.console.streams.newest_step
-            if newest is None:
-                self.console.say("no answer is being written just now")
-                return
-            step, count = newest, len(self.console.streams.of_step(newest))
-        self._place = (self._place + by) % count
-        self._read(step)
-        self.console.want()
+        if self._reading.turn(self.console.streams, by, time.monotonic()):
+            self.query_one("#text", LineView).follow()
+            self.paint()
+            self.console.want()
+        else:
+            self.console.say("no answer is being written just now")
 
     def action_live_hold(self) -> None:
         """Keep this answer, or follow again."""
-        self._is_held = not self._is_held
+        self._reading.is_held = not self._reading.is_held
         self.paint()
 
     async def action_live_open(self) -> None:
         """Compare the group of the answer under the cursor, or of the text being read."""
         key = self.query_one("#scored-list", VirtualList).cursor_key
         focused = self.focused
-        if focused is not None and focused.id == "text" and self._watched in self._scored:
-            stored = self._scored[self._watched]
+        stored = self._scored.get(self._reading.watched) if self._reading.watched is not None else None
+        if focused is not None and focused.id == "text" and stored is not None:
             await self._compare(stored.group_id, stored.rollout.index)
         elif key is not None:
             chosen = next((stored for stored in self._samples if str(stored.id) == key), None)
@@ -235,7 +197,9 @@ class LiveScreen(ConsoleScreen):
         """Everything; the widgets repaint only what differs."""
         if not self.is_ready:
             return
-        self._choose()
+        is_over = self.console.row is not None and self.console.row.state.is_over
+        if self._reading.choose(self.console.streams, time.monotonic(), is_over):
+            self.query_one("#text", LineView).follow()
         self._paint_charts()
         self._paint_measured()
         self._paint_reading()
@@ -288,22 +252,26 @@ class LiveScreen(ConsoleScreen):
 
     def _paint_reading(self) -> None:
         head, view = self.query_one("#reading-head", TextLine), self.query_one("#text", LineView)
-        stream = self.console.streams.find(self._watched) if self._watched else None
-        stored = self._scored.get(self._watched) if self._watched else None
-        if self._watched is None or (stream is None and stored is None):
+        watched, streams = self._reading.watched, self.console.streams
+        stream = streams.find(watched) if watched else None
+        stored = self._scored.get(watched) if watched else None
+        if watched is None or (stream is None and stored is None):
             head.show([Part(self._waiting_words(), "title")])
-            if self._watched is None:
+            if watched is None:
+                if view.following:
+                    view.action_scroll_home()  # a finished text is read from its beginning
                 view.set_document(self._newest_scored(view))
             return
-        step, group, index = self._watched
-        streams = self.console.streams.of_step(step)
+        step, group, index = watched
+        count = len(streams.of_step(step))
         state = "scored" if stored is not None else "finished" if stream is None or stream.is_done else "being written"
-        place = f"{self._place + 1} of {len(streams)}" if streams else ""
+        place = f" ({self._reading.place + 1} of {count})" if count else ""
+        is_held = self._reading.is_held
         head.show(
             [
                 Part(f"step {step:,}", "title"),
-                Part(f"answer {group}.{index}" + (f" ({place})" if place else ""), "title", 1),
-                Part("HELD" if self._is_held else state, "warning" if self._is_held else "running"),
+                Part(f"answer {group}.{index}{place}", "title", 1),
+                Part("HELD" if is_held else state, "warning" if is_held else "running"),
             ],
             [Part(LEGEND, "dim", 2)],
         )
@@ -313,6 +281,8 @@ class LiveScreen(ConsoleScreen):
         row, progress = self.console.row, self.console.progress
         if row is None:
             return "no run"
+        if row.state.is_over and self._best:
+            return f"{row.state}: answers that reflection rescued"
         if row.state.is_over or progress is None:
             return f"{row.state}: the answer scored last" if self._samples else str(row.state)
         words = {"evaluate": "measuring on held-out problems", "load": "loading the model"}
@@ -321,18 +291,18 @@ class LiveScreen(ConsoleScreen):
         return f"{words.get(progress.phase, progress.phase)}{total}"
 
     def _newest_scored(self, view: LineView) -> list[Paragraph]:
-        """What to read while nothing is being written: the newest scored answers."""
+        """What to read while nothing is being written: the best rescues of a run that is over, else what came last."""
         row = self.console.row
         if not self._samples and row is not None and row.reason:
             return [Paragraph.of(f"{row.state}: {row.reason}", style="bad" if row.state.is_over else "plain", sign="!")]
         document: list[Paragraph] = []
         width, room = max(1, view.size.width - 4), view.size.height
         prompt = ""
-        for stored in self._samples:
+        for stored in self._best or self._samples:
             asked = [prompt_paragraph(stored.prompt)] if stored.prompt != prompt else []
             prompt = stored.prompt
             more = [*asked, *answer_paragraphs(stored.rollout), Paragraph.of("")]
-            if document and _rows([*document, *more], width) - 1 > room:
+            if document and not self._best and _rows([*document, *more], width) - 1 > room:
                 break
             document += more
         return document[:-1]
@@ -342,14 +312,10 @@ class LiveScreen(ConsoleScreen):
         width, room = max(1, view.size.width - 4), view.size.height
         document = _answer(stream, stored)
         used = _rows(document, width)
-
-        def is_same_prompt(other: Stream) -> bool:
-            return self._watched is not None and other.key[1] == self._watched[1]
-
-        for other in self.console.streams.of_step(self._watched[0]) if self._watched else []:
-            if other.key == self._watched:
-                continue
-            more = [Paragraph.of(""), *_answer(other, self._scored.get(other.key), is_same_prompt(other))]
+        watched = self._reading.watched
+        for other in self._reading.others(self.console.streams):
+            is_same_prompt = watched is not None and other.key[1] == watched[1]
+            more = [Paragraph.of(""), *_answer(other, self._scored.get(other.key), is_same_prompt)]
             used += _rows(more, width)
             if used > room:
                 break
