@@ -136,7 +136,8 @@ def load_policy(part: ModelPart, *, device: str, models_folder: Path) -> Policy:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     where = _find(part, models_folder)
-    options = {"gguf_file": part.gguf} if part.gguf else {}
+    gguf = part.gguf or _only_gguf(Path(where))
+    options = {"gguf_file": gguf} if gguf else {}
     try:
         model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
@@ -166,6 +167,12 @@ def _find(part: ModelPart, models_folder: Path) -> str:
     if not folder.is_dir() and looks_like_folder:
         raise NotFound(f"there is no model folder `{part.path}`", "check `model.path` in the recipe")
     return os.fspath(folder) if folder.is_dir() else part.path
+
+
+def _only_gguf(folder: Path) -> str:
+    """The one GGUF file of a folder that is no transformers model, else empty."""
+    files = [path.name for path in folder.glob("*.gguf")] if not (folder / "config.json").is_file() else []
+    return files[0] if len(files) == 1 else ""
 
 
 def pick_device(word: str) -> torch.device:
