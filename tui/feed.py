@@ -190,7 +190,7 @@ class Feed:
             self._is_pull_wanted = False
             self._next_pull_s = now_s + 1 / PULLS_PER_S
             try:
-                await self._pull()
+                await self._pull_patiently()
             except NoDaemon:
                 self._is_pull_wanted = True
                 self._next_pull_s = self._clock() + 1.0
@@ -203,6 +203,20 @@ class Feed:
             self._wake.set()
         if self._clock() - self._heard_s > QUIET_S:
             self._miss()
+
+    async def _pull_patiently(self) -> None:
+        """Pull; while the answers are slow, the second hand goes on."""
+        pull = asyncio.ensure_future(self._pull())
+        try:
+            while not pull.done():
+                await asyncio.wait({pull}, timeout=1.0)
+                if not pull.done():
+                    if self._clock() - self._heard_s > QUIET_S:
+                        self._miss()
+                    self._paint()
+            await pull
+        finally:
+            pull.cancel()
 
     def _miss(self) -> None:
         if self.lost_since_s is None:

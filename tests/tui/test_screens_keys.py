@@ -335,6 +335,19 @@ def test_data_stay_when_the_daemon_goes_and_it_is_said(store: Path) -> None:
     play(store, script)
 
 
+def test_a_run_that_went_back_to_a_checkpoint_shows_nothing_of_what_never_happened(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "live")
+        client.say(Live(RUN, Preview(31, [PreviewAnswer(0, 0, 0, "from the future", "ask")])))
+        await until(pilot, lambda: "from the future" in screen_text(console))
+        client.overrides[RUN] = replace(client.overrides[RUN], step=20, attempt=2)
+        client.ring()
+        await until(pilot, lambda: "from the future" not in screen_text(console))
+        assert console.streams.newest_step is None
+
+    play(store, script)
+
+
 def test_a_silent_trainer_is_said_to_be_silent(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
         client.overrides[RUN] = replace(client.overrides[RUN], seen_us=NOW_US - 20_000_000)

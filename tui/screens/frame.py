@@ -120,13 +120,15 @@ class ConsoleScreen(Screen[None]):
             left = [Part(" ponder", "title"), Part(console.no_run_words, "dim", 1)]
             return left, self._age(None)
         word = STATES[row.state]
-        style = "stale" if console.lost_since_s is not None else word.style
+        is_lost = console.lost_since_s is not None
+        style = "stale" if is_lost else word.style
+        now_us = row.seen_us if is_lost and row.seen_us is not None else console.now_us()
         left = [
             Part(f" {row.name}", "title"),
             Part(f"{word.sign} {row.state.upper()}", style),
             Part(f"step {row.step:,}/{row.steps:,}"),
-            Part(elapsed_words(row, console.now_us()), "plain", 3),
-            Part(left_words(row, console.newest(metrics.STEP_S)), "plain", 4),
+            Part(elapsed_words(row, now_us), "plain", 3),
+            Part("" if is_lost else left_words(row, console.newest(metrics.STEP_S)), "plain", 4),
             Part(phase_words(console, row), "dim", 5),
             # Cut, not dropped: why a run is not learning is the most important word on the screen.
             Part(row.reason if row.state is not RunState.RUNNING else "", "warning", 0 if row.state.is_over else 2),

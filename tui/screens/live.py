@@ -65,6 +65,7 @@ class LiveScreen(ConsoleScreen):
         super().__init__()
         self._run = ""
         self._attempt = 0
+        self._step = 0
         self._curves: dict[str, dict[int, float]] = {}
         self._interventions: list[tuple[int, str]] = []
         self._samples: list[wire.StoredRollout] = []
@@ -103,8 +104,9 @@ class LiveScreen(ConsoleScreen):
         row = self.console.row
         if row is None:
             return
-        if (row.name, row.attempt) != (self._run, self._attempt):
+        if (row.name, row.attempt) != (self._run, self._attempt) or row.step < self._step:
             self._forget(row)
+        self._step = row.step
         newest = min((max(curve) for name, curve in self._curves.items() if curve and _is_each_step(name)), default=-1)
         # The newest step is asked for again: its evaluation comes after its own metrics.
         curves = await self.console.ask(
@@ -123,9 +125,10 @@ class LiveScreen(ConsoleScreen):
 
     def _forget(self, row: wire.RunRow) -> None:
         """Another run, or the same one gone back to a checkpoint: begin anew."""
-        if row.name != self._run:
-            self._reading.forget()
-            self._samples, self._best = [], []
+        self._reading.forget()
+        self._samples, self._best = [], []
+        if row.name == self._run:
+            self.console.streams.clear()  # what was written after that checkpoint never happened
         self._run, self._attempt = row.name, row.attempt
         self._curves, self._scored, self._groups, self._interventions = {}, {}, {}, []
 
