@@ -114,7 +114,7 @@ class Console(App[int]):
         self.exit(code, return_code=code)
 
     async def _find_run(self) -> None:
-        """Watch the run that was asked for, else the newest active one, else the newest."""
+        """Watch the run that was asked for, else the newest active one (those that wait come last), else the newest."""
         try:
             if not self.reference:
                 runs = (await self.ask(wire.ListRuns(limit=50), wire.Runs)).runs
@@ -122,7 +122,8 @@ class Console(App[int]):
                 if not runs:
                     self.no_run_words = "no runs yet"
                     return
-                self.reference = (active or runs)[0].name
+                begun = [row for row in active if row.state is not RunState.QUEUED]
+                self.reference = (begun or active or runs)[0].name
             self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
         except PonderError as error:
             self.say(f"! {error.message}", "bad")

@@ -45,18 +45,15 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", SCREENS)
-def test_a_screen_looks_as_it_did(store: Path, name: str, size: str) -> None:
-    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
-        await go_to(pilot, console, name)
-        check_snapshot(f"{name}-{size}", screen_text(console))
-
-    play(store, script, SIZES[size])
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_an_answer_that_is_being_written_looks_as_it_did(store: Path, size: str) -> None:
+def test_every_screen_looks_as_it_did(store: Path, size: str) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        for name in SCREENS:
+            await go_to(pilot, console, name)
+            check_snapshot(f"{name}-{size}", screen_text(console))
+        await pilot.press("f1")
+        await settled(pilot, console)
+        check_snapshot(f"help-{size}", screen_text(console))
+        await pilot.press("escape")
         await go_to(pilot, console, "live")
         answers = [
             PreviewAnswer(0, 0, 0, "8 + 9 = 17 + 5 = 22 no wait 8 * 5", "solve 8 9 5 -> 67 :"),
@@ -66,17 +63,6 @@ def test_an_answer_that_is_being_written_looks_as_it_did(store: Path, size: str)
         await until(pilot, lambda: "being written" in screen_text(console))
         await settled(pilot, console)
         check_snapshot(f"writing-{size}", screen_text(console))
-
-    play(store, script, SIZES[size])
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_the_help_page_looks_as_it_did(store: Path, size: str) -> None:
-    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
-        await go_to(pilot, console, "knobs")
-        await pilot.press("f1")
-        await settled(pilot, console)
-        check_snapshot(f"help-{size}", screen_text(console))
 
     play(store, script, SIZES[size])
 
@@ -95,20 +81,19 @@ def test_a_trace_is_read_with_its_tries_before_and_after(store: Path) -> None:
     play(store, script)
 
 
-@pytest.mark.parametrize(("width", "height"), [(40, 10), (59, 24), (80, 14), (12, 3)])
-def test_a_terminal_that_is_too_small_gets_one_clear_line(store: Path, width: int, height: int) -> None:
+def test_a_terminal_that_is_too_small_gets_one_clear_line(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
-        for name in SCREENS:
-            await console.show_screen(name)
-            await settled(pilot, console)
-            first, *others = screen_text(console).split("\n")
-            assert first.strip()
-            assert not any(line.strip() for line in others)
-            if width >= 40:
-                assert "60x15" in first
-                assert "running" in first
+        for width, height in ((40, 10), (59, 24), (80, 14), (12, 3)):
+            await pilot.resize_terminal(width, height)
+            for name in SCREENS:
+                await console.show_screen(name)
+                await settled(pilot, console)
+                first, *others = screen_text(console).split("\n")
+                assert first.strip()
+                assert not any(line.strip() for line in others)
+                assert width < 40 or ("60x15" in first and "running" in first)
 
-    play(store, script, (width, height))
+    play(store, script, (40, 10))
 
 
 def test_no_line_of_any_screen_is_wider_than_the_terminal(store: Path) -> None:

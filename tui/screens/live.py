@@ -296,8 +296,9 @@ class LiveScreen(ConsoleScreen):
     def _newest_scored(self, view: LineView) -> list[Paragraph]:
         """What to read while nothing is being written: the best rescues of a run that is over, else what came last."""
         row = self.console.row
-        if not self._samples and row is not None and row.reason:
-            return [Paragraph.of(f"{row.state}: {row.reason}", style="bad" if row.state.is_over else "plain", sign="!")]
+        if not self._samples and row is not None and (row.reason or row.queue_place):
+            words = row.reason or f"place {row.queue_place} in the queue; it starts when a device is free"
+            return [Paragraph.of(f"{row.state}: {words}", style="bad" if row.state.is_over else "plain", sign="!")]
         document: list[Paragraph] = []
         width, room = max(1, view.size.width - 4), view.size.height
         prompt = ""
