@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ponder.events import Finish, Mark, Outcome, Rollout
 from tui.terms import OUTCOMES
 from tui.widgets import Paragraph, Span
+from tui.widgets.wrapping import wrap_from
 
 LEGEND = "Q prompt  T thinking  R turn  A answer"
 
@@ -69,6 +70,11 @@ def answer_paragraphs(rollout: Rollout) -> list[Paragraph]:
         *text_paragraphs(rollout.text, rollout.answer_start, rollout.marks),
         score_paragraph(rollout),
     ]
+
+
+def row_count(document: Sequence[Paragraph], width: int) -> int:
+    """The rows that paragraphs take in a view with `width` cells for text."""
+    return sum(len(wrap_from(paragraph.text.text, 0, width)) for paragraph in document)
 
 
 def turn_paragraphs(marks: Sequence[Mark]) -> list[Paragraph]:

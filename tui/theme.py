@@ -23,6 +23,7 @@ DARK = Theme(
     surface="#161d27",
     panel="#1d2631",
     dark=True,
+    variables={"cursor-row": "#2a3b52"},
 )
 LIGHT = Theme(
     name="ponder-light",
@@ -37,6 +38,7 @@ LIGHT = Theme(
     surface="#f1f1ee",
     panel="#e6e7e4",
     dark=False,
+    variables={"cursor-row": "#d3e2f3"},
 )
 SIXTEEN = Theme(
     name="ponder-ansi",
@@ -54,6 +56,7 @@ SIXTEEN = Theme(
     dark=True,
     ansi=True,
     variables={
+        "cursor-row": "ansi_default",
         "block-cursor-foreground": "ansi_default",
         "block-cursor-background": "ansi_default",
         "input-cursor-background": "ansi_default",

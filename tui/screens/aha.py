@@ -19,6 +19,7 @@ from ponder.events import Outcome
 from ponder.plot_text import Curve, Frame
 from tui import actions
 from tui.answers import answer_paragraphs, prompt_paragraph, turn_paragraphs
+from tui.axes import value_range
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import OUTCOMES
@@ -128,7 +129,10 @@ class AhaScreen(ConsoleScreen):
             Curve([(step, value * 100) for step, value in self._curves.get(name, [])], metrics.METRICS[name].label, 0.8)
             for name in RATES
         ]
-        self.query_one("#rates", BrailleChart).set_curves(points, frame=Frame(0.0, last, 0.0), latest="")
+        shown_values = [value for curve in points for _, value in curve.points]
+        self.query_one("#rates", BrailleChart).set_curves(
+            points, frame=Frame(0.0, last, *value_range(shown_values, True)), latest=""
+        )
         counts = self.query_one("#counts", LineView)
         counts.set_document(_counts(aha, counts.size.width) if aha is not None else [])
         traces = aha.traces if aha is not None else []

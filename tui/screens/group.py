@@ -22,6 +22,7 @@ from tui.answers import (
     finish_words,
     parts_words,
     reward_words,
+    row_count,
     text_paragraphs,
     verdict_sign,
     verdict_word,
@@ -30,7 +31,6 @@ from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell
 from tui.widgets import Cell, Column, LineView, ListRow, ListSource, VirtualList
-from tui.widgets.wrapping import wrap_from
 
 COLUMNS = (
     Column("step", 6, "right"),
@@ -276,7 +276,10 @@ class GroupScreen(ConsoleScreen):
         columns = max(1, min(4, width // 40, len(answers) or 1))
         needed = (
             max(
-                (len(wrap_from(stored.rollout.text, 0, width // columns - 5)) + 2 * len(stored.rollout.marks))
+                row_count(
+                    text_paragraphs(stored.rollout.text, stored.rollout.answer_start, stored.rollout.marks),
+                    width // columns - 5,
+                )
                 for stored in answers
             )
             if answers

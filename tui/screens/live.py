@@ -7,7 +7,6 @@ are marked then. Deliberately left out: other metrics than the four headlines, a
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from typing import ClassVar
@@ -27,16 +26,17 @@ from tui.answers import (
     answer_paragraphs,
     prompt_paragraph,
     reward_words,
+    row_count,
     text_paragraphs,
     verdict_sign,
 )
+from tui.axes import value_range
 from tui.feed import STEPS_KEPT, Stream, StreamKey
 from tui.reading import Reading
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
-from tui.widgets.wrapping import wrap_from
 
 BEST_SHOWN = 20
 SCORED_ROWS = 200
@@ -223,7 +223,7 @@ class LiveScreen(ConsoleScreen):
             unit = f" {metric.unit}" if metric.unit == "tokens" else ""
             chart.set_curves(
                 [Curve([(float(step), value * scale) for step, value in points], metric.label, smoothing)],
-                frame=Frame(0.0, float(last), *_range(values, metric.is_share), marks),
+                frame=Frame(0.0, float(last), *value_range(values, metric.is_share), marks),
                 title=_title(metric.label, chart.size.width),
                 latest="" if latest is None else format_metric(name, latest) + unit,
             )
@@ -306,7 +306,7 @@ class LiveScreen(ConsoleScreen):
             asked = [prompt_paragraph(stored.prompt)] if stored.prompt != prompt else []
             prompt = stored.prompt
             more = [*asked, *answer_paragraphs(stored.rollout), Paragraph.of("")]
-            if document and not self._best and _rows([*document, *more], width) - 1 > room:
+            if document and not self._best and row_count([*document, *more], width) - 1 > room:
                 break
             document += more
         return document[:-1]
@@ -315,12 +315,12 @@ class LiveScreen(ConsoleScreen):
         """The watched answer, and below it, while there is room, the others of its step."""
         width, room = max(1, view.size.width - 4), view.size.height
         document = _answer(stream, stored)
-        used = _rows(document, width)
+        used = row_count(document, width)
         watched = self._reading.watched
         for other in self._reading.others(self.console.streams):
             is_same_prompt = watched is not None and other.key[1] == watched[1]
             more = [Paragraph.of(""), *_answer(other, self._scored.get(other.key), is_same_prompt)]
-            used += _rows(more, width)
+            used += row_count(more, width)
             if used > room:
                 break
             document += more
@@ -362,34 +362,9 @@ def _answer(stream: Stream | None, stored: wire.StoredRollout | None, is_prompt_
     return text if is_prompt_known else [prompt_paragraph(asked), *text]
 
 
-def _rows(document: list[Paragraph], width: int) -> int:
-    return sum(len(wrap_from(paragraph.text.text, 0, width)) for paragraph in document)
-
-
 def _is_each_step(name: str) -> bool:
     """Whether a metric comes with every step, not with evaluations only."""
     return not name.startswith("eval/")
-
-
-def _range(values: list[float], is_share: bool) -> tuple[float | None, float | None]:
-    """The chart's y range: from 0 where nothing is below it, with a little air above."""
-    if not values:
-        return 0.0, 100.0 if is_share else 1.0
-    low = min([0.0, *values])
-    most = max([1.0 if is_share else 0.01, *values])
-    return (low if low == 0.0 else -round_up(-low)), min(round_up(most), 100.0 if is_share else math.inf)
-
-
-def round_up(value: float) -> float:
-    """The next number above that an axis can name in a word.
-
-    >>> [round_up(value) for value in (0.44, 21.7, 90.0, 100.0)]
-    [0.5, 25.0, 100.0, 100.0]
-    """
-    size: float = 10.0 ** math.floor(math.log10(value))
-    return next(
-        step * size for step in (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0) if step * size >= value * 0.9999
-    )
 
 
 def _title(label: str, width: int) -> str:
