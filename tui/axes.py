@@ -24,8 +24,8 @@ def round_up(value: float) -> float:
 def value_range(values: Sequence[float], is_percent: bool) -> tuple[float, float]:
     """From 0, or from below it where a value is, to just above the greatest; a percentage ends at 100.
 
-    >>> value_range([12.0, 37.5], True), value_range([-0.3, 0.9], False)
-    ((0.0, 40.0), (-0.3, 1.0))
+    >>> value_range([12.0, 37.5], True), value_range([-3.0, 9.0], False)
+    ((0.0, 40.0), (-3.0, 10.0))
     """
     finite = [value for value in values if math.isfinite(value)]
     low = min([0.0, *finite])
