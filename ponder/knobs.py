@@ -178,6 +178,16 @@ class Optim(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=16, le=10_000_000, description="Tokens forwarded at once while learning; less saves memory"),
         Knob("tokens"),
     ] = 16384
+    packing: Annotated[
+        bool,
+        Meta(description="Several answers share a row while learning, instead of padding each; changes rounding only"),
+        Knob("", LIVE, "bench/RESULTS.md: pays when answers differ much in length"),
+    ] = False
+    head_chunk_tokens: Annotated[
+        int,
+        Meta(ge=0, le=10_000_000, description="Positions whose logits exist at once while learning; 0 lets it choose"),
+        Knob("tokens", LIVE, "64 MiB of logits"),
+    ] = 0
 
 
 class Reward(Struct, frozen=True, forbid_unknown_fields=True):

@@ -38,6 +38,18 @@ class RunPart(Struct, frozen=True, forbid_unknown_fields=True):
     minutes: Annotated[float, Meta(ge=0.0, le=1e6, description="About how long it takes, for `ponder recipes`")] = 0.0
 
 
+class LoraPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """A low-rank adapter that learns in place of the weights: LoRA, arXiv:2106.09685."""
+
+    rank: Annotated[int, Meta(ge=0, le=4096, description="Rank of the adapter; 0 trains all weights")] = 0
+    alpha: Annotated[float, Meta(gt=0.0, le=65536.0, description="The adapter is added times `alpha / rank`")] = 32.0
+    targets: Annotated[
+        list[Annotated[str, Meta(min_length=1)]],
+        Meta(description="Ends of names of the modules that get one; none means every linear layer but the head"),
+    ] = []
+    dropout: Annotated[float, Meta(ge=0.0, lt=1.0, description="Dropout of the adapter's input while learning")] = 0.0
+
+
 class ModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     """Which policy starts: a built-in one, a folder, a hub id, or a GGUF file in a folder."""
 
@@ -49,6 +61,7 @@ class ModelPart(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ]
     gguf: Annotated[str, Meta(description="The GGUF file inside the folder, where the model is one")] = ""
+    lora: LoraPart = LoraPart()
 
 
 class TaskPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +84,16 @@ class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
     device: Annotated[
         str, Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`")
     ] = "auto"
+    dtype: Annotated[
+        str,
+        Meta(
+            pattern="^(auto|float32|bfloat16)$",
+            description="What the model computes in: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU",
+        ),
+    ] = "auto"
+    gradient_checkpointing: Annotated[
+        bool, Meta(description="Make activations again in the backward pass: less memory, about a third more time")
+    ] = False
     threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads for the trainer; 0 lets it choose")] = 1
 
 
@@ -152,6 +175,8 @@ def _toml(value: object) -> str:
         return msgspec.json.encode(value).decode()  # a JSON string is a TOML basic string
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return repr(value)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ponder import knobs as knob_words
-from ponder.errors import KnobError
+from ponder.errors import KnobError, RecipeError
 from ponder.events import CommandApplied, CommandRefused, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
 from ponder.wire import KnobOrder, Order, PauseOrder, ResumeOrder, SaveOrder, StopOrder
@@ -28,8 +28,13 @@ HELD_WAIT_S = 0.5
 class Boundary:
     """Takes orders between steps and holds what they change."""
 
-    def __init__(self, link: Link, knobs: Knobs, *, steps: int, replay: Sequence[CommandApplied] = ()) -> None:
+    def __init__(
+        self, link: Link, knobs: Knobs, *, steps: int, replay: Sequence[CommandApplied] = (),
+        check: Callable[[Knobs], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """`check` raises a RecipeError on knobs with which the run could not go on."""
         self.knobs = knobs
+        self._check = check
         self.wants_stop = False
         self._link = link
         self._steps = steps
@@ -83,8 +88,10 @@ class Boundary:
             if not knob.is_live:
                 raise KnobError(f"`{name}` takes effect with the next run only", "change it in the recipe")
             old = knob_words.get_value(self.knobs, name)
-            self.knobs = knob_words.with_value(self.knobs, name, value)
-        except KnobError as error:
+            changed = knob_words.with_value(self.knobs, name, value)
+            self._check(changed)
+            self.knobs = changed
+        except (KnobError, RecipeError) as error:
             self._link.emit(CommandRefused(command, step, "set", error.message, error.hint))
             return
         new = knob_words.get_value(self.knobs, name)

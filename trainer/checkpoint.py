@@ -1,7 +1,8 @@
 """All of a run on disk, at once or not at all.
 
     checkpoints/step-000025/
-        model.safetensors      the policy's weights, with config.json and the tokenizer: a model like any other
+        model.safetensors      the policy's weights, with config.json and the tokenizer: a model like any other;
+                               or adapter_model.safetensors with adapter_config.json, where an adapter learns
         optimizer.safetensors  AdamW's moments, `parameter.exp_avg` and so on
         reference.safetensors  the KL reference, only when it is no longer the start model
         state.json             step, cursor, knobs, and the state of every random generator, in hex
@@ -60,7 +61,7 @@ class Restored:
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    """`model`, `optimizer`, and `reference` where it was saved."""
+    """`model` or `adapter_model`, `optimizer`, and `reference` where it was saved."""
     state: dict[str, object]
 
 
@@ -139,7 +140,7 @@ def load_checkpoint(folder: Path) -> Restored:
     try:
         tensors = {
             name: load_file(folder / f"{name}.safetensors")
-            for name in ("model", "optimizer", "reference")
+            for name in ("model", "adapter_model", "optimizer", "reference")
             if f"{name}.safetensors" in manifest.files
         }
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))

@@ -25,8 +25,9 @@ from ponder import metrics
 from ponder.knobs import KlEstimator, Knobs
 from trainer.answers import Answer
 from trainer.losses import clipped_surrogate, kl_penalty, kl_values, token_weights
-from trainer.policy import Policy, token_logps
+from trainer.policy import Forward, Policy, token_logps
 from trainer.reference import Reference
+from trainer.rows import count_positions
 
 
 @dataclass
@@ -57,7 +58,8 @@ class Learner:
         if not trained:
             return {metrics.LR: self._set_lr(knobs), metrics.SKIPPED: 1.0}
         self._sums = defaultdict(float)
-        batches = cut(trained, knobs)
+        self.policy.forward = Forward(knobs.optim.packing, knobs.optim.head_chunk_tokens)
+        batches = cut(trained, knobs, packs=self.policy.packs)
         norms, skipped = [], 0
         for _ in range(knobs.policy.updates_per_batch):
             lr = self._set_lr(knobs)
@@ -136,11 +138,9 @@ class Learner:
 
     def _figures(self, batches: Sequence[MicroBatch], updates: int) -> dict[str, float]:
         sums, tokens = self._sums, self._sums["tokens"]
-        forwarded = sum(
-            len(batch.answers) * max(len(answer.prompt_ids) + answer.length for answer in batch.answers)
-            for batch in batches
-        )
-        filled = sum(len(answer.prompt_ids) + answer.length for batch in batches for answer in batch.answers)
+        lengths = [[len(answer.prompt_ids) + answer.length for answer in batch.answers] for batch in batches]
+        forwarded = sum(count_positions(part, packs=self.policy.packs) for part in lengths)
+        filled = sum(map(sum, lengths))
         figures = {
             metrics.POLICY_LOSS: sums["loss"] / updates,
             metrics.RATIO_MEAN: sums["ratio"] / tokens,
@@ -161,9 +161,9 @@ def make_learner(policy: Policy, knobs: Knobs) -> Learner:
 
 
 def make_optimizer(model: PreTrainedModel, knobs: Knobs) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) over all weights."""
+    """AdamW (arXiv:1711.05101) over all weights that learn."""
     return torch.optim.AdamW(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=knobs.optim.lr,
         betas=(knobs.optim.beta1, knobs.optim.beta2),
         weight_decay=knobs.optim.weight_decay,
@@ -185,17 +185,19 @@ def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
     ]
 
 
-def cut(answers: Sequence[Answer], knobs: Knobs) -> list[MicroBatch]:
+def cut(answers: Sequence[Answer], knobs: Knobs, *, packs: bool = False) -> list[MicroBatch]:
     """Micro-batches of rows of similar length, each of at most `optim.micro_batch_tokens` positions (or of one row)."""
     ordered = sorted(answers, key=lambda answer: len(answer.prompt_ids) + answer.length)
     weights = token_weights(
         [answer.length for answer in ordered], knobs.policy.normaliser, max_new_tokens=knobs.sampling.max_new_tokens
     )
     batches: list[MicroBatch] = []
+    lengths: list[int] = []
     for answer, weight in zip(ordered, weights, strict=True):
-        row = len(answer.prompt_ids) + answer.length
-        if not batches or (len(batches[-1].answers) + 1) * row > knobs.optim.micro_batch_tokens:
+        lengths.append(len(answer.prompt_ids) + answer.length)
+        if not batches or count_positions(lengths, packs=packs) > knobs.optim.micro_batch_tokens:
             batches.append(MicroBatch([], []))
+            lengths = lengths[-1:]
         batches[-1].answers.append(answer)
         batches[-1].weights.append(weight)
     return batches

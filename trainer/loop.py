@@ -40,11 +40,14 @@ from ponder.events import (
     RunStarted,
     StepDone,
 )  # fmt: skip
+from ponder.knobs import Knobs
 from ponder.recipe import Recipe
+from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.advantages import group_relative
 from trainer.answers import Answer, read_answers, step_figures
 from trainer.boundary import Boundary
 from trainer.checkpoint import load_newest
+from trainer.equip import check_room, equip, shortcomings
 from trainer.evaluate import evaluate
 from trainer.learn import make_learner
 from trainer.link import Link
@@ -109,7 +112,8 @@ class Chapter:
         self.task = find_task(recipe.task.name, recipe.task.options)
 
         def load() -> Policy:
-            return load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
+            policy = load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
+            return equip(policy, recipe)
 
         policy = load()
         torch.manual_seed(recipe.run.seed)
@@ -118,15 +122,39 @@ class Chapter:
         self.state = RunState(
             policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs
         )
+        if has_adapter(policy.model):
+            self.state.reference.start = WithoutAdapter(policy.model)
         restored, complaints = load_newest(checkpoints)
         if restored:
             self.state.restore(restored)
         self.resumed_from = restored.step if restored else None
         for complaint in complaints:
             log.warning("passed over a checkpoint: %s", complaint)
-        self.sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
-        self.boundary = Boundary(link, self.state.knobs, steps=recipe.stage.steps, replay=replay)
+        self.sampler = LocalSampler(
+            policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id, dtype=policy.dtype,
+            has_plain_head=policy.has_plain_head,
+        )  # fmt: skip
+        self.longest_prompt = self._measure_prompts()
+        self._check_room(self.state.knobs)
+        for shortcoming in shortcomings(policy, self.state.knobs):
+            log.warning("%s", shortcoming)
+        self.boundary = Boundary(
+            link, self.state.knobs, steps=recipe.stage.steps, replay=replay, check=self._check_room
+        )
         self.seconds: dict[str, float] = {}
+
+    def _measure_prompts(self) -> int:
+        """Tokens of the longest prompt of the next step and of the evaluations."""
+        knobs, seed = self.state.knobs, self.recipe.run.seed
+        problems = [
+            self.task.training_problem(seed, self.state.cursor + place)
+            for place in range(knobs.sampling.prompts_per_step)
+        ]
+        problems += self.task.held_out(max(knobs.evaluation.problems, knobs.evaluation.final_problems))
+        return max(len(self.state.policy.prompt_ids(problem.prompt)) for problem in problems)
+
+    def _check_room(self, knobs: Knobs) -> None:
+        check_room(self.state.policy, self.longest_prompt, knobs.sampling.max_new_tokens)
 
     def read(self) -> str:
         """From the first step to the last."""
@@ -176,6 +204,8 @@ class Chapter:
         problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
         state.cursor += count
         prompts = [state.policy.prompt_ids(problem.prompt) for problem in problems]
+        self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
+        self._check_room(state.knobs)
         stream = Stream(self.link, state.policy, state.knobs, step=state.step, prompt=problems[0].prompt)
         with self._phase("sample", metrics.SAMPLE_S):
             sampled = self.sampler.sample(

@@ -2,20 +2,23 @@
 
 Legend: B rows, T positions, N answer tokens of all rows on one flat axis, V vocabulary, D width.
 
-Weights are float32 masters. Rows are padded on the right, where causal attention cannot look, so learning needs no
-mask; the output head is applied to answer positions only. Deliberately left out: sampling (`trainer.sampler`),
-gradients (`trainer.loop`), and where models are downloaded (`ponder models`).
+Weights are float32 masters. The output head is applied to answer positions only. Deliberately left out: sampling
+(`trainer.sampler`), gradients (`trainer.learn`), how rows are laid out (`trainer.rows`), and where models are
+downloaded (`ponder models`).
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any  # Any: transformers' own attributes are untyped
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -23,6 +26,20 @@ from transformers.utils import logging as transformers_logging
 from ponder.errors import NotFound
 from ponder.recipe import ModelPart
 from trainer import builtin
+from trainer.adapter import ADAPTER_CONFIG, WithoutAdapter, merge_adapter
+from trainer.head import chunk_size, score_tokens
+from trainer.precision import computing
+from trainer.rows import Rows, lay_out
+
+
+@dataclass(frozen=True)
+class Forward:
+    """How rows are forwarded while learning; changes results by rounding only."""
+
+    packs: bool = False
+    """Several answers a row (`trainer.rows`)."""
+    head_chunk_tokens: int = 0
+    """Positions whose logits exist at once; 0 lets it choose (`trainer.head`)."""
 
 
 @dataclass
@@ -37,11 +54,35 @@ class Policy:
     device: torch.device
     has_plain_head: bool
     """Whether the logits are the output embedding of the last hidden state and nothing more."""
+    can_pack: bool = False
+    """Whether sequences that share a row, each with positions from 0, leave each other alone."""
+    dtype: torch.dtype = torch.float32
+    """What the model computes in; its weights are float32."""
+    forward: Forward = field(default_factory=Forward)
+    waking: list[torch.nn.Module] = field(default_factory=list)
+    """Modules that are in training mode while a pass with gradients runs: layers that make their activations again in
+    the backward pass, and the dropout of an adapter. All else is always in evaluation mode."""
     _pieces: dict[int, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows are packed: asked for, and possible."""
+        return self.forward.packs and self.can_pack
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The longest row that the model was made for; None where its config does not tell."""
+        length: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return length
+
+    @property
+    def vocabulary(self) -> int:
+        size: int = self.model.config.get_text_config().vocab_size
+        return size
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The prompt as token ids; through the chat template where the tokenizer has one."""
@@ -86,7 +127,7 @@ class Policy:
 
 def token_logps(
     policy: Policy,
-    model: PreTrainedModel,
+    model: PreTrainedModel | WithoutAdapter,
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
     temperature: float,
@@ -99,33 +140,41 @@ def token_logps(
 
     Both are (N,), the answers one after the other. The end token, where sampled, is an answer token like any other.
     """
-    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    longest = max(len(row) for row in rows)
-    ids_BT = torch.tensor([row + [policy.pad_id] * (longest - len(row)) for row in rows], device=policy.device)
-    places = [
-        row * longest + position
-        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
-        for position in range(len(prompt) - 1, len(prompt) + len(answer) - 1)
-    ]
-    place_N = torch.tensor(places, device=policy.device)
-    logits_NV = _logits_at(policy, model, ids_BT, place_N) / temperature
-    target_N = ids_BT.flatten()[place_N + 1]
-    normaliser_N = torch.logsumexp(logits_NV, dim=-1)
-    logp_N = logits_NV.gather(1, target_N[:, None])[:, 0] - normaliser_N
-    if not with_entropy:
-        return logp_N, None
-    probability_NV = torch.exp(logits_NV - normaliser_N[:, None])
-    return logp_N, normaliser_N - (probability_NV * logits_NV).sum(-1)
+    rows = lay_out(prompts, answers, pad_id=policy.pad_id, device=policy.device, packs=policy.packs)
+    target_N = rows.ids_BT.flatten()[rows.place_N + 1]
+    with _ready(policy, model) as forwarded:
+        if policy.has_plain_head:
+            with computing(policy.device, policy.dtype):
+                hidden_BTD: Tensor = forwarded.base_model(**_inputs(rows)).last_hidden_state
+            hidden_ND = hidden_BTD.flatten(0, 1)[rows.place_N].float()
+            head = forwarded.get_output_embeddings()
+        else:
+            with computing(policy.device, policy.dtype):
+                logits_BTV: Tensor = forwarded(**_inputs(rows)).logits
+            hidden_ND, head = logits_BTV.flatten(0, 1)[rows.place_N], torch.nn.Identity()
+    return score_tokens(
+        hidden_ND, head, target_N, temperature,
+        chunk_tokens=chunk_size(policy.forward.head_chunk_tokens, policy.vocabulary), with_entropy=with_entropy,
+    )  # fmt: skip
 
 
-def _logits_at(policy: Policy, model: PreTrainedModel, ids_BT: Tensor, place_N: Tensor) -> Tensor:
-    if not policy.has_plain_head:
-        logits_BTV: Tensor = model(input_ids=ids_BT, use_cache=False).logits
-        return logits_BTV.flatten(0, 1)[place_N].float()
-    hidden_BTD: Tensor = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    head: Any = model.get_output_embeddings()
-    logits_NV: Tensor = head(hidden_BTD.flatten(0, 1)[place_N])
-    return logits_NV.float()
+def _inputs(rows: Rows) -> dict[str, Any]:
+    """No mask: only then does transformers keep packed sequences apart."""
+    positions = {} if rows.position_BT is None else {"position_ids": rows.position_BT}
+    return {"input_ids": rows.ids_BT, "use_cache": False, **positions}
+
+
+@contextmanager
+def _ready(policy: Policy, model: PreTrainedModel | WithoutAdapter) -> Iterator[PreTrainedModel]:
+    """The model to call; awake what must be awake in a pass with gradients (and in its backward pass)."""
+    if isinstance(model, WithoutAdapter):
+        with model.switched() as plain:
+            yield plain
+        return
+    if model is policy.model:
+        for module in policy.waking:
+            module.training = torch.is_grad_enabled()
+    yield model
 
 
 def load_policy(part: ModelPart, *, device: str, models_folder: Path) -> Policy:
@@ -138,15 +187,49 @@ def load_policy(part: ModelPart, *, device: str, models_folder: Path) -> Policy:
     where = _find(part, models_folder)
     gguf = part.gguf or _only_gguf(Path(where))
     options = {"gguf_file": gguf} if gguf else {}
+    model = _load_model(part, where, options)
     try:
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise NotFound(
-            f"the model `{part.path}` cannot be loaded: {reason}", "check `model.path` in the recipe"
+            f"the model `{part.path}` has no tokenizer that can be read: {_first_line(error)}",
+            "put its tokenizer's files (`tokenizer.json`, `tokenizer_config.json`) beside the weights",
         ) from error
-    return make_policy(model, tokenizer, pick_device(device))
+    policy = make_policy(model, tokenizer, pick_device(device))
+    if len(tokenizer) > policy.vocabulary:
+        raise NotFound(
+            f"the tokenizer of `{part.path}` knows {len(tokenizer)} tokens and its model {policy.vocabulary}",
+            "the tokenizer belongs to another model",
+        )
+    return policy
+
+
+def _load_model(part: ModelPart, where: str, options: dict[str, str]) -> PreTrainedModel:
+    """The weights in float32; an adapter's folder is read as its base model with the adapter added in."""
+    adapter = Path(where) / ADAPTER_CONFIG
+    try:
+        base = (
+            json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else where
+        )
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            base, dtype=torch.float32, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise NotFound(
+            f"the model `{part.path}` cannot be loaded: {_first_line(error)}", "check `model.path` in the recipe"
+        ) from error
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise NotFound(
+            f"the model `{part.path}` lacks {len(missing)} of its weights: `{missing[0]}`", "fetch or save it anew"
+        )
+    return merge_adapter(model, Path(where)) if adapter.is_file() else model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(": ")
 
 
 def _find(part: ModelPart, models_folder: Path) -> str:
@@ -192,7 +275,9 @@ def make_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, devi
         ends.update(named if isinstance(named, list) else [named])
     end_ids = tuple(sorted(end for end in ends if end is not None))
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
-    return Policy(model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device))
+    return Policy(
+        model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device), can_pack=_can_pack(model, device)
+    )
 
 
 @torch.no_grad()
@@ -204,3 +289,17 @@ def _has_plain_head(model: PreTrainedModel, device: torch.device) -> bool:
         return False
     plain_BTV = head(model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state)
     return bool(torch.allclose(plain_BTV, model(input_ids=ids_BT, use_cache=False).logits, atol=1e-5))
+
+
+@torch.no_grad()
+def _can_pack(model: PreTrainedModel, device: torch.device) -> bool:
+    """Tried, not guessed: whether a sequence behind another one in a row has the logits that it has alone."""
+    first, second = [1, 2, 3, 4], [4, 2, 3]
+    rows = lay_out([first, second], [[], []], pad_id=0, device=device, packs=True)
+    try:
+        packed_BTV = model(**_inputs(rows)).logits
+    except (TypeError, ValueError):  # it takes no positions
+        return False
+    alone_BTV = model(input_ids=torch.tensor([second], device=device), use_cache=False).logits
+    start = len(first)
+    return bool(torch.allclose(packed_BTV[:, start : start + len(second)], alone_BTV, atol=1e-5))

@@ -15,9 +15,11 @@ from pathlib import Path
 import msgspec
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ponder.events import CheckpointSaved
 from ponder.knobs import Knobs
+from trainer.adapter import in_model_names
 from trainer.checkpoint import Restored, save_checkpoint
 from trainer.learn import Learner
 from trainer.policy import Policy
@@ -54,7 +56,7 @@ class RunState:
     def save(self, root: Path) -> CheckpointSaved:
         """Write all of it below `root`."""
         tensors: dict[str, Mapping[str, Tensor]] = {"optimizer": _optimizer_tensors(self.learner)}
-        if self.reference.model is not None and self.reference.step > 0:
+        if isinstance(self.reference.model, PreTrainedModel) and self.reference.step > 0:
             tensors["reference"] = dict(self.reference.model.named_parameters())
         facts = Facts(
             step=self.step,
@@ -80,19 +82,27 @@ class RunState:
     def restore(self, restored: Restored) -> None:
         """Become what was saved."""
         facts = msgspec.convert(restored.state, Facts)
-        with torch.no_grad():
-            _copy(restored.tensors["model"], self.policy.model)
-            if "reference" in restored.tensors:
-                self.reference.model = freeze(self.reference.load_start())
-                _copy(restored.tensors["reference"], self.reference.model)
-        self.reference.step = facts.reference_step
-        _restore_optimizer(self.learner, restored.tensors["optimizer"])
+        self._restore_learnt(restored, facts)
         self.learner.version = facts.policy_version
         self.step, self.cursor, self.knobs = facts.step, facts.cursor, facts.knobs
         self.generator.set_state(_from_hex(facts.sampler_rng))
         torch.set_rng_state(_from_hex(facts.torch_rng))
         version, words, gauss = facts.python_rng
         random.setstate((version, tuple(words), gauss))  # type: ignore[arg-type]  # JSON knows no tuples
+
+    def _restore_learnt(self, restored: Restored, facts: Facts) -> None:
+        """Weights (of the adapter, where one learns), reference and optimizer."""
+        with torch.no_grad():
+            if "model" in restored.tensors:
+                _copy(restored.tensors["model"], self.policy.model)
+            else:
+                _copy(in_model_names(restored.tensors["adapter_model"]), self.policy.model)
+            if "reference" in restored.tensors:
+                reference = freeze(self.reference.load_start())
+                _copy(restored.tensors["reference"], reference)
+                self.reference.model = reference
+        self.reference.step = facts.reference_step
+        _restore_optimizer(self.learner, restored.tensors["optimizer"])
 
 
 def _copy(tensors: Mapping[str, Tensor], model: torch.nn.Module) -> None:

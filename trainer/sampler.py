@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from ponder.events import Finish
+from trainer.precision import computing, computing_exactly
 
 COMPACT_BELOW = 0.85
 """Finished rows are dropped from the batch once fewer than this share of its rows is alive."""
@@ -102,8 +103,14 @@ class _RoomyLayer(DynamicLayer):
 class LocalSampler:
     """Samples a transformers model in this process."""
 
-    def __init__(self, model: PreTrainedModel, *, end_ids: Sequence[int], pad_id: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, end_ids: Sequence[int], pad_id: int, dtype: torch.dtype = torch.float32,
+        has_plain_head: bool = False,
+    ) -> None:  # fmt: skip
+        """`dtype` is what the model computes in; with `has_plain_head` its logits are float32 all the same."""
         self.model = model
+        self.dtype = dtype
+        self.has_exact_head = has_plain_head and dtype is not torch.float32
         self.pad_id = pad_id
         self.end_ids = torch.tensor(end_ids, device=model.device)
         layers = DynamicCache(config=model.config).layers
@@ -125,13 +132,14 @@ class LocalSampler:
         was_training = self.model.training
         self.model.eval()
         try:
-            batch = _Batch(self, prompts, group_size, max_new_tokens, temperature, generator)
-            watched = set(watch) if listener else set()
-            while batch.is_writing:
-                rows_A, token_A, ended_A = batch.step()
-                if watched and listener:
-                    _tell(listener, watched, rows_A, token_A, ended_A)
-            return batch.answers()
+            with computing(self.model.device, self.dtype):  # around all, since it keeps the weights that it rounded
+                batch = _Batch(self, prompts, group_size, max_new_tokens, temperature, generator)
+                watched = set(watch) if listener else set()
+                while batch.is_writing:
+                    rows_A, token_A, ended_A = batch.step()
+                    if watched and listener:
+                        _tell(listener, watched, rows_A, token_A, ended_A)
+                return batch.answers()
         finally:
             self.model.train(was_training)
 
@@ -231,14 +239,20 @@ class _Batch:
         self.position_A = self.position_A + 1
 
     def _forward(self, ids_BT: Tensor, mask_BT: Tensor, position_BT: Tensor) -> Tensor:
-        logits_BTV: Tensor = self.sampler.model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT if self.is_padded else None,
-            position_ids=position_BT,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
+        inputs = {
+            "input_ids": ids_BT,
+            "attention_mask": mask_BT if self.is_padded else None,
+            "position_ids": position_BT,
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+        model = self.sampler.model
+        if self.sampler.has_exact_head:
+            hidden_BTD: Tensor = model.base_model(**inputs).last_hidden_state
+            with computing_exactly(model.device):
+                logits_BV: Tensor = model.get_output_embeddings()(hidden_BTD[:, -1].float())
+            return logits_BV
+        logits_BTV: Tensor = model(**inputs, logits_to_keep=1).logits
         return logits_BTV[:, -1].float()
 
 

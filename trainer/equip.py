@@ -1,0 +1,64 @@
+"""A loaded policy made ready to learn as its recipe says: adapter, arithmetic, memory, room for its answers.
+
+What cannot be is refused here, before step 1. Deliberately left out: loading (`trainer.policy`).
+"""
+
+from __future__ import annotations
+
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ponder.errors import RecipeError
+from ponder.knobs import Knobs
+from ponder.recipe import Recipe
+from trainer.adapter import add_adapter, dropouts
+from trainer.policy import Policy
+from trainer.precision import pick_dtype
+
+
+def equip(policy: Policy, recipe: Recipe) -> Policy:
+    """The policy with the recipe's `[model.lora]` and `[compute]` applied; itself, changed.
+
+    Raises NotFound when an adapter is wanted and `peft` is missing, RecipeError when the model cannot do what is asked.
+    """
+    policy.dtype = pick_dtype(recipe.compute.dtype, policy.device)
+    if recipe.model.lora.rank:
+        add_adapter(policy.model, recipe.model.lora, seed=recipe.run.seed)
+        policy.waking += dropouts(policy.model)
+    if recipe.compute.gradient_checkpointing:
+        layers = [part for part in policy.model.modules() if isinstance(part, GradientCheckpointingLayer)]
+        if not layers:
+            raise RecipeError(
+                f"`{recipe.model.path}` has no layers that could make their activations again",
+                "leave `compute.gradient_checkpointing` out",
+            )
+        enable = getattr(policy.model, "activation_checkpointing_enable", None)
+        if enable is not None:
+            enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:  # its name before transformers 5.20
+            policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.waking += layers
+    return policy
+
+
+def shortcomings(policy: Policy, knobs: Knobs) -> list[str]:
+    """What will not be done as asked, in sentences: the run goes on without it."""
+    if knobs.optim.packing and not policy.can_pack:
+        return ["`optim.packing` is asked, but this model mixes the answers of a row: rows are padded"]
+    return []
+
+
+def check_room(policy: Policy, longest: int, max_new_tokens: int) -> None:
+    """Raises RecipeError when a prompt of `longest` tokens and its answer would not fit the model's context."""
+    context = policy.context_tokens
+    if context is None or longest + max_new_tokens <= context:
+        return
+    if longest >= context:
+        raise RecipeError(
+            f"a prompt of {longest} tokens is longer than the model's context of {context}",
+            "choose a shorter prompt or a model with a longer context",
+        )
+    raise RecipeError(
+        f"a prompt of {longest} tokens and an answer of `sampling.max_new_tokens = {max_new_tokens}`"
+        f" are longer than the model's context of {context}",
+        f"set `sampling.max_new_tokens` to {context - longest} or less",
+    )
