@@ -39,6 +39,7 @@ from ponder.events import (
     RunStarted,
     StepDone,
     TrainerEvent,
+    WatchdogFired,
     encode_record,
 )  # fmt: skip
 from ponder.journal import MAX_RECORD_BYTES, JournalWriter, read_records
@@ -46,6 +47,7 @@ from ponder.wire import Order, PauseOrder
 
 SYNCED = (
     StepDone, CheckpointSaved, RunEnded, RunBroke, RunPaused, RunResumed, CommandApplied, CommandRefused,
+    WatchdogFired,
 )  # fmt: skip
 """After these the journal is synced: what they say must outlive a power cut."""
 

@@ -42,9 +42,11 @@ def event_line(event: FeedEvent) -> str:
         case events.CheckpointSaved():
             return f"checkpoint at step {event.step}: {event.folder}, {format_bytes(event.size_bytes)}"
         case events.RunPaused():
-            return f"paused after step {event.step}"
+            return f"paused after step {event.step}" + (f": {event.reason}" if event.reason else "")
         case events.RunResumed():
             return f"goes on after step {event.step}"
+        case events.WatchdogFired():
+            return f"watchdog at step {event.step}: {event.rule}: {event.message} ({event.action})"
         case events.RunEnded():
             return f"{event.outcome} after step {event.step}" + (f": {event.message}" if event.message else "")
         case events.RunBroke():

@@ -4,7 +4,7 @@ A durable event is journaled by the trainer (or committed by the daemon), stored
 passing event is published once and never stored; under load it is the first thing to be dropped.
 
     trainer, durable    RunStarted GroupScored StepDone Evaluated CheckpointSaved
-                        CommandApplied CommandRefused RunPaused RunResumed RunEnded RunBroke
+                        CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
     trainer, passing    Preview Progress
 
@@ -232,12 +232,28 @@ class RunPaused(Struct, frozen=True, tag="run_paused"):
     """The trainer holds after `step`, keeping its memory."""
 
     step: int
+    reason: str = ""
+    """Why, in one sentence, where it was not a person who asked."""
+    trace: str = ""
+    """The traceback of the code that is at fault, where there is one."""
 
 
 class RunResumed(Struct, frozen=True, tag="run_resumed"):
     """The trainer goes on after `step`."""
 
     step: int
+
+
+class WatchdogFired(Struct, frozen=True, tag="watchdog_fired"):
+    """A rule of `ponder.watchdog` found the run in trouble after `step`."""
+
+    step: int
+    rule: str
+    action: str
+    """What is done: `warn`, `pause` or `rollback`."""
+    figures: dict[str, float]
+    """The finite figures that caused it, and the limits that they broke."""
+    message: str
 
 
 class RunEnded(Struct, frozen=True, tag="run_ended"):
@@ -300,6 +316,7 @@ TrainerEvent = (
     | CommandRefused
     | RunPaused
     | RunResumed
+    | WatchdogFired
     | RunEnded
     | RunBroke
 )

@@ -20,24 +20,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder.errors import KnobError
-
-
-class TakesEffect(StrEnum):
-    """When a changed knob begins to act."""
-
-    NEXT_STEP = "next step"
-    NEXT_RUN = "next run"
-
-
-@dataclass(frozen=True)
-class Knob:
-    """What stands beside a knob's type: unit, when it acts, whence its default."""
-
-    unit: str = ""
-    takes_effect: TakesEffect = TakesEffect.NEXT_STEP
-    source: str = ""
-    scale: str = "linear"
-    """How a form steps through values: `linear` or `log`."""
+from ponder.knob import FIXED, LIVE, Knob, TakesEffect
+from ponder.watchdog import Watchdog
 
 
 class Normaliser(StrEnum):
@@ -66,10 +50,6 @@ class KlEstimator(StrEnum):
     K1 = "k1"
     K2 = "k2"
     K3 = "k3"
-
-
-LIVE = TakesEffect.NEXT_STEP
-FIXED = TakesEffect.NEXT_RUN
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
@@ -261,6 +241,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
+    watchdog: Watchdog = Watchdog()
 
 
 KnobValue = bool | int | float | str

@@ -136,6 +136,9 @@ SKIPPED = _metric(
     DOWN,
     "Share of updates that were not made: nothing to learn from, or a gradient that is not finite",
 )
+NONFINITE_GRADIENTS = _metric(
+    "optim/nonfinite", "bad gradients", "share", DOWN, "Share of updates whose gradient was not finite; not made"
+)
 LR = _metric("optim/lr", "learning rate", "", WATCH, "Learning rate of the step's last update")
 MISMATCH = _metric(
     "mismatch/abs_logp",

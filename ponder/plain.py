@@ -40,6 +40,7 @@ _TOLD = (
     events.Evaluated,
     events.CommandApplied,
     events.CommandRefused,
+    events.WatchdogFired,
     events.RunBroke,
     events.AttemptEnded,
 )

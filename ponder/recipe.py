@@ -5,7 +5,7 @@
     [task]     what it is asked
     [stage]    what happens to it, for how many steps
     [compute]  device, threads
-    [sampling] [policy] [kl] [optim] [reward] [evaluation] [saving] [stream]    the knobs, see `ponder.knobs`
+    [sampling] [policy] [kl] [optim] [reward] [evaluation] [saving] [stream] [watchdog]    the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
 """
@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 from ponder import knobs
 from ponder.errors import KnobError, NotFound, RecipeError
 from ponder.knobs import Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+from ponder.watchdog import Watchdog
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -113,6 +114,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
+    watchdog: Watchdog = Watchdog()
 
     @property
     def knobs(self) -> Knobs:

@@ -7,6 +7,7 @@
     CheckpointSaved   checkpoint
     CommandApplied    the command's fate, and the knob's value now
     CommandRefused    the command's fate
+    WatchdogFired     a mark on the curves
 
 Every row is written by its natural key, so that a step that an attempt does again replaces what the attempt before it
 left, and ids stay. What the new attempt does not do again (it took another way, or was stopped earlier) keeps its
@@ -37,6 +38,7 @@ from ponder.events import (
     Rollout,
     RunStarted,
     StepDone,
+    WatchdogFired,
 )
 from ponder.knobs import KnobValue
 from ponder.wire import CommandState
@@ -66,6 +68,11 @@ def derive(connection: Connection, run_id: int, record: Record) -> FeedEvent:
         connection.execute(
             "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?)",
             (run_id, event.step, record.attempt, event.folder, event.size_bytes, event.sha256, record.time_us),
+        )
+    elif isinstance(event, WatchdogFired):
+        connection.execute(
+            "INSERT OR REPLACE INTO firings VALUES (?, ?, ?, ?, ?)",
+            (run_id, event.step, event.rule, event.action, event.message),
         )
     elif isinstance(event, CommandApplied):
         apply_command(connection, run_id, event, record.time_us)
@@ -98,7 +105,7 @@ def _start(connection: Connection, run_id: int, record: Record, event: RunStarte
            ON CONFLICT DO UPDATE SET resumed_from = excluded.resumed_from""",
         (run_id, record.attempt, event.resumed_from, record.time_us),
     )
-    for table in ("steps", "metrics", "evaluations", "checkpoints"):
+    for table in ("steps", "metrics", "evaluations", "checkpoints", "firings"):
         connection.execute(f"DELETE FROM {table} WHERE run_id = ? AND step > ?", (run_id, event.step))
     connection.execute(
         """UPDATE rollouts SET is_superseded = 1 WHERE group_id IN

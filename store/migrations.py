@@ -4,7 +4,7 @@
     runs attempts commands      what people asked for, and the processes that did it
     knobs                       each run's knobs: at the beginning and now
     events                      everything that happened, in order: what followers pull
-    steps metrics evaluations checkpoints                       numbers of a run, by step
+    steps metrics evaluations checkpoints firings               numbers of a run, by step
     prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
     v_rollouts v_aha v_steps v_knob_changes                     the same for a person with Datasette or sqlite-utils
 
@@ -39,6 +39,21 @@ def first_store(db: Database) -> None:
     """The tables of version 0.1."""
     _run_all(db, _FIRST_RUNS + _FIRST_NUMBERS + _FIRST_TEXTS + _FIRST_VIEWS)
     db.execute("INSERT INTO meta VALUES ('store_id', ?), ('created_us', ?)", [new_id(), str(time.time_ns() // 1000)])
+
+
+@MIGRATIONS(name="0002_firings")
+def firings(db: Database) -> None:
+    """When a rule of the watchdog fired."""
+    db.execute("""
+    CREATE TABLE firings (
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        rule TEXT NOT NULL,
+        action TEXT NOT NULL,
+        message TEXT NOT NULL,
+        PRIMARY KEY (run_id, step, rule)
+    ) STRICT, WITHOUT ROWID
+    """)
 
 
 _FIRST_RUNS = (

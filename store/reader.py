@@ -340,6 +340,8 @@ def _curve_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
         "SELECT resumed_from FROM attempts WHERE run_id = ? AND resumed_from IS NOT NULL", (run_id,)
     ):
         marks.append((step, f"resumed from step {step}"))
+    for step, rule, action in connection.execute("SELECT step, rule, action FROM firings WHERE run_id = ?", (run_id,)):
+        marks.append((step, f"watchdog: {rule} ({action})"))
     return sorted(marks)
 
 

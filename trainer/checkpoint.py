@@ -74,9 +74,10 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, object],
     keep: int,
+    spare: int = -1,
 ) -> Saved:
-    """Write the checkpoint of `step` below `root`, atomically, and delete all but the newest `keep`."""
-    final = root / f"step-{step:06d}"
+    """Write the checkpoint of `step` below `root`, atomically; delete all but the newest `keep` and that of `spare`."""
+    final = root / folder_name(step)
     draft = root / f".{final.name}.tmp"
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -99,10 +100,16 @@ def save_checkpoint(
         raise CheckpointError(
             f"cannot write the checkpoint `{final}`: {error.strerror or error}", "free some space, or set PONDER_HOME"
         ) from error
-    for _, old in list_checkpoints(root)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old_step, old in list_checkpoints(root)[keep:]:
+        if old_step != spare:
+            shutil.rmtree(old, ignore_errors=True)
     size = sum(size for size, _ in files.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())
+
+
+def folder_name(step: int) -> str:
+    """What the checkpoint after `step` is called."""
+    return f"step-{step:06d}"
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:

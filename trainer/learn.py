@@ -76,7 +76,8 @@ class Learner:
         figures = self._figures(batches, knobs.policy.updates_per_batch)
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
-        return {**figures, metrics.LR: lr, metrics.SKIPPED: skipped / knobs.policy.updates_per_batch}
+        share = skipped / knobs.policy.updates_per_batch
+        return {**figures, metrics.LR: lr, metrics.SKIPPED: share, metrics.NONFINITE_GRADIENTS: share}
 
     def _set_lr(self, knobs: Knobs) -> float:
         warmup = knobs.optim.warmup_steps

@@ -6,6 +6,7 @@
         score     reward parts, reflections                               GroupScored, one a prompt
         compare   advantages within each group
         learn     updates of the policy                                   StepDone
+        watch     is the run in trouble?                                  WatchdogFired
         evaluate  held-out problems, every so often                       Evaluated
         save      everything, every so often                              CheckpointSaved
         boundary  orders are taken here and nowhere else                  CommandApplied | CommandRefused
@@ -29,7 +30,7 @@ import torch
 import transformers
 
 from ponder import metrics
-from ponder.errors import PonderError
+from ponder.errors import CheckpointError, PonderError
 from ponder.events import (
     CommandApplied,
     Evaluated,
@@ -42,6 +43,7 @@ from ponder.events import (
 )  # fmt: skip
 from ponder.knobs import Knobs
 from ponder.recipe import Recipe
+from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.advantages import group_relative
 from trainer.answers import Answer, read_answers, step_figures
@@ -58,6 +60,7 @@ from trainer.sampler import LocalSampler
 from trainer.stages import pretrain
 from trainer.stream import Stream
 from trainer.tasks import find_task
+from trainer.watchdog import strongest
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +145,7 @@ class Chapter:
             link, self.state.knobs, steps=recipe.stage.steps, replay=replay, check=self._check_room
         )
         self.seconds: dict[str, float] = {}
+        self.figures: dict[str, float] = {}
 
     def _measure_prompts(self) -> int:
         """Tokens of the longest prompt of the next step and of the evaluations."""
@@ -165,10 +169,11 @@ class Chapter:
         self._take_orders()
         while state.step < steps and not self.boundary.wants_stop:
             self._step()
+            wants_save = self._watch()
             is_last = state.step == steps
             if is_last or _is_due(state.step, state.knobs.evaluation.every_steps):
                 self._evaluate(is_final=is_last)
-            if is_last or _is_due(state.step, state.knobs.saving.every_steps):
+            if wants_save or is_last or _is_due(state.step, state.knobs.saving.every_steps):
                 self._save()
             self._take_orders()
         if self.boundary.wants_stop and state.step < steps:
@@ -195,7 +200,26 @@ class Chapter:
         tokens = sum(answer.length for answer in answers)
         figures = step_figures(answers, knobs.sampling.group_size)
         speed = {**self.seconds, metrics.STEP_S: whole_s, metrics.TOKENS_PER_SECOND: tokens / whole_s}
-        self.link.emit(StepDone(state.step, state.learner.version, {**figures, **learnt, **speed}))
+        self.figures = {**figures, **learnt, **speed}
+        self.link.emit(StepDone(state.step, state.learner.version, self.figures))
+
+    def _watch(self) -> bool:
+        """Tell what the watchdog finds, and roll back where a rule asks for it; whether a checkpoint is wanted now."""
+        state = self.state
+        fired = state.watchdog.watch(state.step, self.figures, state.knobs.watchdog)
+        for firing in fired:
+            self.link.emit(firing)
+        acting = strongest(fired)
+        if acting is None:
+            return False
+        if acting.action == Action.ROLLBACK:
+            try:
+                state.roll_back(self.checkpoints)
+                return True
+            except CheckpointError as error:
+                log.warning("cannot roll back, so the run pauses: %s", error.message)
+        state.watchdog.memory.held = f"the watchdog's rule `{acting.rule}` fired: {acting.message}"
+        return True
 
     def _sample_and_score(self) -> list[Answer]:
         """A group of answers to each of the step's prompts."""
@@ -272,6 +296,10 @@ class Chapter:
         self.link.emit(self.state.save(self.checkpoints))
 
     def _take_orders(self) -> None:
+        memory = self.state.watchdog.memory
+        if memory.held and self.state.step < self.recipe.stage.steps:
+            self.boundary.hold(self.state.step, memory.held)
+        memory.held = ""
         self.boundary.take(self.state.step, self._save)
         self.state.knobs = self.boundary.knobs
 
