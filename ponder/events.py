@@ -357,7 +357,7 @@ class Progress(Struct, frozen=True, tag="progress"):
 
     step: int
     phase: str
-    """`load`, `evaluate`, `sample`, `score`, `learn`, `save`, `pause`."""
+    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`."""
     done: int
     total: int
 

@@ -79,6 +79,17 @@ LENGTH_MEAN = _metric(
 LENGTH_RIGHT = _metric("length/right", "length, right", "tokens", WATCH, "Mean tokens of right answers")
 LENGTH_WRONG = _metric("length/wrong", "length, wrong", "tokens", WATCH, "Mean tokens of wrong answers")
 LENGTH_MAX = _metric("length/max", "longest", "tokens", WATCH, "Tokens of the longest answer")
+LENGTH_MIN = _metric("length/min", "shortest", "tokens", WATCH, "Tokens of the shortest answer")
+LENGTH_P10 = _metric(
+    "length/p10", "length, 10 %", "tokens", WATCH, "A tenth of the answers have at most so many tokens (nearest rank)"
+)
+LENGTH_P90 = _metric(
+    "length/p90", "length, 90 %", "tokens", WATCH, "Nine tenths of the answers have at most so many (nearest rank)"
+)
+LENGTH_TERMINATED = _metric(
+    "length/terminated", "length, ended", "tokens", WATCH, "Mean tokens of the answers that ended by themselves", "TRL"
+)
+LENGTH_PROMPT = _metric("length/prompt", "prompt length", "tokens", WATCH, "Mean tokens of the step's prompts", "verl")
 TRUNCATED = _metric("length/truncated", "truncated", "share", DOWN, "Share of answers cut at the token limit")
 REFLECT = _metric(
     "reflection/rate", "reflecting", "share", WATCH, "Share of answers that turn back on themselves at least once"
@@ -120,6 +131,18 @@ KL_K3 = _metric(
 RATIO_MEAN = _metric(
     "ratio/mean", "ratio", "", WATCH, "Mean of new/old probability over trained tokens; 1 at the first update"
 )
+RATIO_MAX = _metric(
+    "ratio/max",
+    "largest ratio",
+    "",
+    WATCH,
+    "Largest new/old probability of a trained token in the step's updates",
+    "TRL",
+)
+ADVANTAGE_MIN = _metric("advantage/min", "least advantage", "", WATCH, "Least advantage of the step's answers", "verl")
+ADVANTAGE_MAX = _metric(
+    "advantage/max", "largest advantage", "", WATCH, "Largest advantage of the step's answers", "verl"
+)
 CLIP_LOW = _metric(
     "clip/low", "clipped low", "share", WATCH, "Share of trained tokens with ratio < 1 - clip_low and A < 0"
 )
@@ -128,6 +151,13 @@ CLIP_HIGH = _metric(
 )
 GRAD_NORM = _metric(
     "optim/grad_norm", "grad norm", "", WATCH, "Norm of the gradient before clipping; the mean over updates"
+)
+UPDATE_RATIO = _metric(
+    "optim/update_ratio",
+    "update / weights",
+    "",
+    WATCH,
+    "Norm of the step's last change of the weights over the norm of the weights; about 1e-3 is brisk",
 )
 SKIPPED = _metric(
     "optim/skipped",
@@ -147,11 +177,40 @@ MISMATCH = _metric(
     DOWN,
     "Mean |log-prob when sampled - log-prob when learnt| before the first update",
 )
+MISMATCH_MAX = _metric(
+    "mismatch/max", "largest mismatch", "nats", DOWN, "Largest |log-prob when sampled - log-prob when learnt|", "TRL"
+)
+MISMATCH_K3 = _metric(
+    "mismatch/k3",
+    "mismatch k3",
+    "nats",
+    DOWN,
+    "Mean of r - log r - 1 with r = learnt / sampled probability, before the first update",
+    "prime-rl mismatch_kl; Schulman 2020",
+)
+MISMATCH_SHARE = _metric(
+    "mismatch/kl_ent_ratio",
+    "mismatch / entropy",
+    "",
+    DOWN,
+    "mismatch/k3 over policy/entropy: free of scale, so an alarm for every model",
+    "prime-rl kl_ent_ratio",
+)
 PAD_SHARE = _metric("batch/pad", "padding", "share", DOWN, "Share of forwarded learning positions that are padding")
 TOKENS_PER_SECOND = _metric("speed/tokens", "tokens/s", "tokens/s", UP, "Sampled tokens a second, over the whole step")
+TRAINED_PER_SECOND = _metric(
+    "speed/trained",
+    "trained tokens/s",
+    "tokens/s",
+    UP,
+    "Tokens forwarded and learnt from a second of learning, no padding",
+)
 SAMPLE_S = _metric("time/sample", "sample", "s", DOWN, "Seconds spent sampling")
 SCORE_S = _metric("time/score", "score", "s", DOWN, "Seconds spent scoring and marking")
 LEARN_S = _metric("time/learn", "learn", "s", DOWN, "Seconds spent learning")
+TELL_S = _metric("time/tell", "tell", "s", DOWN, "Seconds spent comparing answers and handing them to the journal")
+EVALUATE_S = _metric("time/evaluate", "evaluate", "s", DOWN, "Seconds of the evaluation between the last step and this")
+SAVE_S = _metric("time/save", "save", "s", DOWN, "Seconds of the saving between the last step and this one")
 STEP_S = _metric("time/step", "step", "s", DOWN, "Seconds of the whole step, without evaluation and saving")
 LOSS = _metric("loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a pre-training step")
 EVAL_ACCURACY = _metric(

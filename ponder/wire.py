@@ -306,6 +306,8 @@ class RunDetail(Struct, frozen=True, tag="run_detail"):
     """(step, metrics) of every evaluation, oldest first."""
     newest: dict[str, float]
     """The newest value of every metric."""
+    firings: list[tuple[int, str]] = []
+    """(step, what was wrong and what was done) of every firing of the watchdog, oldest first."""
 
 
 class Events(Struct, frozen=True, tag="events"):
@@ -317,7 +319,7 @@ class Curves(Struct, frozen=True, tag="curves"):
     curves: dict[str, list[tuple[int, float]]]
     """Each metric's (step, value), oldest first."""
     marks: list[tuple[int, str]]
-    """(step, what was changed) for every applied knob change and resumption."""
+    """(step, what was changed) for every applied knob change, resumption, and firing of the watchdog."""
 
 
 class GroupRow(Struct, frozen=True):

@@ -79,6 +79,9 @@ class Reader:
             evaluations = connection.execute(
                 "SELECT step, metrics FROM evaluations WHERE run_id = ? ORDER BY step", (run_id,)
             ).fetchall()
+            firings = connection.execute(
+                "SELECT step, rule, message, action FROM firings WHERE run_id = ? ORDER BY step, rule", (run_id,)
+            ).fetchall()
             return wire.RunDetail(
                 row=rows.run_rows(connection, "WHERE id = ?", (run_id,))[0],
                 recipe=recipe,
@@ -90,6 +93,7 @@ class Reader:
                 rollouts=_count_rollouts(connection, run_id),
                 evaluations=[(step, msgspec.json.decode(text, type=dict[str, float])) for step, text in evaluations],
                 newest=rows.newest_metrics(connection, run_id, rows.metric_names(connection, run_id)),
+                firings=[(step, f"{rule}: {message} ({action})") for step, rule, message, action in firings],
             )
 
     def events(self, after: int, run: str | None = None, limit: int = NO_LIMIT) -> wire.Events:

@@ -6,6 +6,7 @@ tensors, and how answers come to be.
 
 from __future__ import annotations
 
+import math
 import statistics
 import struct
 from collections.abc import Callable, Sequence
@@ -136,6 +137,8 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
     """Everything that a training step's answers say before anything is learnt from them."""
     scored = [answer for answer in answers if answer.scored.reward is not None]
     rewards = [answer.scored.reward for answer in scored if answer.scored.reward is not None]
+    lengths = sorted(answer.length for answer in answers)
+    ended = [answer.length for answer in answers if not answer.is_truncated]
     right = [answer.length for answer in answers if answer.is_correct]
     wrong = [answer.length for answer in answers if not answer.is_correct]
     groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
@@ -145,8 +148,14 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.GROUPS_ALL_BAD: sum(hit == 0 for hit in hits) / len(groups),
         metrics.GROUPS_ALL_GOOD: sum(hit == len(group) for hit, group in zip(hits, groups, strict=True)) / len(groups),
         metrics.GROUPS_MIXED: sum(any(answer.advantage for answer in group) for group in groups) / len(groups),
-        metrics.LENGTH_MEAN: statistics.fmean(answer.length for answer in answers),
-        metrics.LENGTH_MAX: float(max(answer.length for answer in answers)),
+        metrics.LENGTH_MEAN: statistics.fmean(lengths),
+        metrics.LENGTH_MIN: float(lengths[0]),
+        metrics.LENGTH_P10: float(lengths[math.ceil(0.1 * len(lengths)) - 1]),
+        metrics.LENGTH_P90: float(lengths[math.ceil(0.9 * len(lengths)) - 1]),
+        metrics.LENGTH_PROMPT: statistics.fmean(len(answer.prompt_ids) for answer in answers),
+        metrics.ADVANTAGE_MIN: min(answer.advantage for answer in answers),
+        metrics.ADVANTAGE_MAX: max(answer.advantage for answer in answers),
+        metrics.LENGTH_MAX: float(lengths[-1]),
         metrics.TRUNCATED: share(answers, lambda answer: answer.is_truncated),
         metrics.ENTROPY: _mean_entropy(answers),
         **reflection_figures(answers),
@@ -155,6 +164,8 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)
         figures[metrics.REWARD_STD] = statistics.pstdev(rewards)
         figures[metrics.CORRECT] = share(scored, lambda answer: answer.is_correct)
+    if ended:
+        figures[metrics.LENGTH_TERMINATED] = statistics.fmean(ended)
     if right:
         figures[metrics.LENGTH_RIGHT] = statistics.fmean(right)
     if wrong:

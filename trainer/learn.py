@@ -49,6 +49,8 @@ class Learner:
     optimizer: torch.optim.AdamW
     version: int = 0
     """Updates so far."""
+    trained_tokens: int = 0
+    """Tokens of the last batch, prompts included, each as often as it was forwarded with a gradient."""
     _sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def learn(self, answers: Sequence[Answer], knobs: Knobs, reference: Reference) -> dict[str, float]:
@@ -56,6 +58,7 @@ class Learner:
         happens."""
         trained = choose_trained(answers, knobs)
         if not trained:
+            self.trained_tokens = 0
             return {metrics.LR: self._set_lr(knobs), metrics.SKIPPED: 1.0}
         self._sums = defaultdict(float)
         self.policy.forward = Forward(knobs.optim.packing, knobs.optim.head_chunk_tokens)
@@ -74,8 +77,10 @@ class Learner:
             else:
                 skipped += 1
         figures = self._figures(batches, knobs.policy.updates_per_batch)
+        self.trained_tokens = sum(len(a.prompt_ids) + a.length for a in trained) * knobs.policy.updates_per_batch
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
+            figures[metrics.UPDATE_RATIO] = update_ratio(self.optimizer)
         share = skipped / knobs.policy.updates_per_batch
         return {**figures, metrics.LR: lr, metrics.SKIPPED: share, metrics.NONFINITE_GRADIENTS: share}
 
@@ -101,7 +106,7 @@ class Learner:
             sampled_N = torch.tensor(
                 [logp for answer in batch.answers for logp in answer.sampled.logps], device=policy.device
             )
-            self._sums["mismatch"] += (batch.old_logp_N - sampled_N).abs().sum().item()
+            self._count_mismatch(batch.old_logp_N, sampled_N)
         old_N = batch.old_logp_N
         loss = clipped_surrogate(
             logp_N, old_N, advantage_N, weight_N, low=knobs.policy.clip_low, high=knobs.policy.clip_high
@@ -125,9 +130,16 @@ class Learner:
         high_N = (ratio_N > 1 + knobs.policy.clip_high) & (advantage_N > 0)
         self._sums["loss"] += loss.item()
         self._sums["ratio"] += ratio_N.sum().item()
+        self._sums["ratio_max"] = max(self._sums["ratio_max"], ratio_N.max().item())
         self._sums["low"] += low_N.sum().item()
         self._sums["high"] += high_N.sum().item()
         self._sums["tokens"] += len(logp_N)
+
+    def _count_mismatch(self, logp_N: Tensor, sampled_N: Tensor) -> None:
+        away_N = logp_N - sampled_N
+        self._sums["mismatch"] += away_N.abs().sum().item()
+        self._sums["mismatch_k3"] += kl_values(sampled_N, logp_N, KlEstimator.K3).sum().item()
+        self._sums["mismatch_max"] = max(self._sums["mismatch_max"], away_N.abs().max().item())
 
     def _count_kl(self, logp_N: Tensor, reference_N: Tensor) -> None:
         self._sums["k1"] += kl_values(logp_N, reference_N, KlEstimator.K1).sum().item()
@@ -145,9 +157,12 @@ class Learner:
         figures = {
             metrics.POLICY_LOSS: sums["loss"] / updates,
             metrics.RATIO_MEAN: sums["ratio"] / tokens,
+            metrics.RATIO_MAX: sums["ratio_max"],
             metrics.CLIP_LOW: sums["low"] / tokens,
             metrics.CLIP_HIGH: sums["high"] / tokens,
             metrics.MISMATCH: sums["mismatch"] / (tokens / updates),
+            metrics.MISMATCH_K3: sums["mismatch_k3"] / (tokens / updates),
+            metrics.MISMATCH_MAX: sums["mismatch_max"],
             metrics.PAD_SHARE: 1 - filled / forwarded,
         }
         if "k1" in sums:
@@ -170,6 +185,28 @@ def make_optimizer(model: PreTrainedModel, knobs: Knobs) -> torch.optim.AdamW:
         weight_decay=knobs.optim.weight_decay,
         fused=True,
     )
+
+
+@torch.no_grad()
+def update_ratio(optimizer: torch.optim.AdamW) -> float:
+    """The norm of AdamW's last change of all weights over the norm of the weights.
+
+    change = lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps) + lr decay w;  arXiv:1711.05101, algorithm 2.
+    Made from the moments, one parameter at a time: a copy of the weights from before would cost a model's memory.
+    """
+    changes: list[Tensor] = []
+    weights: list[Tensor] = []
+    for group in optimizer.param_groups:
+        beta1, beta2 = group["betas"]
+        known = [(weight, optimizer.state[weight]) for weight in group["params"] if weight in optimizer.state]
+        for weight, state in known:
+            t = float(state["step"])
+            spread = (state["exp_avg_sq"] / (1 - beta2**t)).sqrt_().add_(group["eps"])
+            change = (state["exp_avg"] / (1 - beta1**t)).div_(spread).add_(weight, alpha=group["weight_decay"])
+            changes.append(group["lr"] * torch.linalg.vector_norm(change))
+            weights.append(torch.linalg.vector_norm(weight))
+    whole = torch.linalg.vector_norm(torch.stack(weights)).item()
+    return torch.linalg.vector_norm(torch.stack(changes)).item() / whole if whole else 0.0
 
 
 def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:

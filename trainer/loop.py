@@ -187,19 +187,25 @@ class Chapter:
         """One update from one batch of answers."""
         state, knobs = self.state, self.state.knobs
         state.step += 1
-        started_s, self.seconds = time.perf_counter(), {}
+        started_s = time.perf_counter()
         state.reference.prepare(knobs)
         version = state.learner.version
         answers = self._sample_and_score()
-        self._compare(answers)
-        self._tell_groups(answers, version)
+        with self._phase("tell", metrics.TELL_S):
+            self._compare(answers)
+            self._tell_groups(answers, version)
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
         state.reference.refresh(state.policy.model, state.step, knobs)
         whole_s = time.perf_counter() - started_s
         tokens = sum(answer.length for answer in answers)
         figures = step_figures(answers, knobs.sampling.group_size)
+        if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
+            figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
         speed = {**self.seconds, metrics.STEP_S: whole_s, metrics.TOKENS_PER_SECOND: tokens / whole_s}
+        if state.learner.trained_tokens:
+            speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
+        self.seconds = {}
         self.figures = {**figures, **learnt, **speed}
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
 
@@ -279,21 +285,21 @@ class Chapter:
     def _evaluate(self, *, is_final: bool) -> None:
         state, evaluation = self.state, self.state.knobs.evaluation
         is_first = state.step == 0
-        self.place.enter("evaluate", state.step)
-        figures, _ = evaluate(
-            state.policy,
-            self.sampler,
-            self.task,
-            state.knobs,
-            problems=evaluation.final_problems if is_first or is_final else evaluation.problems,
-            seed=self.recipe.run.seed,
-            step=state.step,
-        )
+        with self._phase("evaluate", metrics.EVALUATE_S):
+            figures, _ = evaluate(
+                state.policy,
+                self.sampler,
+                self.task,
+                state.knobs,
+                problems=evaluation.final_problems if is_first or is_final else evaluation.problems,
+                seed=self.recipe.run.seed,
+                step=state.step,
+            )
         self.link.emit(Evaluated(state.step, figures, is_final))
 
     def _save(self) -> None:
-        self.place.enter("save", self.state.step)
-        self.link.emit(self.state.save(self.checkpoints))
+        with self._phase("save", metrics.SAVE_S):
+            self.link.emit(self.state.save(self.checkpoints))
 
     def _take_orders(self) -> None:
         memory = self.state.watchdog.memory

@@ -126,6 +126,8 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
         )
         for step, values in detail.evaluations:
             write(f"held-out accuracy after step {step}: {format_accuracy(values)}")
+        for step, message in detail.firings:
+            write(f"watchdog at step {step}: {message}")
         if detail.newest:
             write("")
             known = {name: value for name, value in detail.newest.items() if name in metrics.METRICS}

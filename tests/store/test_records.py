@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ponder.errors import NotFound
+from ponder.event_text import event_line
 from ponder.events import (
     CheckpointSaved,
     CommandApplied,
@@ -23,6 +24,7 @@ from ponder.events import (
     RunStarted,
     StepDone,
     TrainerEvent,
+    WatchdogFired,
 )
 from store.reader import Reader
 from store.schema import open_for_reading
@@ -284,4 +286,19 @@ def test_a_rescue_that_is_confirmed_later_counts_as_a_rescue(writer: Writer, sto
     reader = Reader(store_path)
     assert reader.aha(run).counts == {"rescued": 1}
     assert reader.groups(run).groups[0].rescued == 1
+    reader.close()
+
+
+def test_a_firing_of_the_watchdog_is_told_shown_and_marked_once(writer: Writer, store_path: Path) -> None:
+    run = writer.submit_run("c", recipe_text(), "", "")
+    fired = WatchdogFired(3, "kl", "rollback", {"kl/k3": 1.5}, "the divergence was 1.5")
+    begun = RunStarted(0, 30, "rl", "builtin:countdown-base", 1, "cpu", 1)
+    again = replace(begun, step=2, resumed_from=2)
+    for attempt, (seq, first) in enumerate([(1, begun), (3, again)], 1):
+        writer.commit_records(run, as_records([first, fired], seq, attempt))
+    reader = Reader(store_path)
+    assert [event.event for event in reader.events(0, run).events].count(fired) == 2
+    assert reader.metrics(run).marks == [(2, "resumed from step 2"), (3, "watchdog: kl (rollback)")]
+    assert reader.run(run).firings == [(3, "kl: the divergence was 1.5 (rollback)")]
+    assert event_line(fired) == "watchdog at step 3: kl: the divergence was 1.5 (rollback)"
     reader.close()

@@ -171,7 +171,7 @@ def test_a_store_of_a_newer_ponder_is_refused_by_writer_and_reader(tmp_path: Pat
     newer = two_migrations()
     open_for_writing(path, newer).close()
     before = path.read_bytes()
-    assert "written by a newer ponder (it has `0002_moods`)" in refusal(path).message
+    assert "written by a newer ponder (it has `0003_moods`)" in refusal(path).message
     with pytest.raises(StoreError, match="newer ponder"):
         Reader(path)
     assert path.read_bytes() == before
@@ -185,7 +185,7 @@ def test_an_older_store_is_copied_and_then_brought_up_to_date(tmp_path: Path) ->
     connection = open_for_writing(path, two_migrations())
     assert connection.execute("SELECT count(*), max(mood) FROM runs").fetchone() == (1, "curious")
     connection.close()
-    copy = tmp_path / "ponder.db.before-0002_moods"
+    copy = tmp_path / "ponder.db.before-0003_moods"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     reader = Reader(copy)
     assert reader.samples("").total == 64
@@ -213,11 +213,12 @@ def test_there_is_nothing_to_read_before_there_is_a_store(tmp_path: Path) -> Non
 
 
 def two_migrations(and_then: str = "SELECT 1") -> Migrations:
-    """What a later ponder may bring: our first migration and one more."""
+    """What a later ponder may bring: our migrations and one more."""
     later = Migrations("ponder")
     later(name="0001_first_store")(released.first_store)
+    later(name="0002_firings")(released.firings)
 
-    @later(name="0002_moods")
+    @later(name="0003_moods")
     def moods(db: Database) -> None:
         db.execute("ALTER TABLE runs ADD COLUMN mood TEXT NOT NULL DEFAULT 'curious'")
         db.execute(and_then)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ponder.events import Finish
 from ponder.knobs import Knobs, with_value
 from ponder.recipe import Recipe
 from tests.trainer.models import MAKERS, VOCABULARY, policy_of
@@ -15,10 +16,10 @@ from tests.trainer.test_learning import batch, gradient
 from trainer import rows
 from trainer.head import score_tokens
 from trainer.learn import cut
-from trainer.policy import Forward, Policy, token_logps
+from trainer.policy import Forward, Policy, make_policy, token_logps
 from trainer.precision import computing
 from trainer.rows import count_positions, lay_out, pack
-from trainer.sampler import LocalSampler
+from trainer.sampler import LocalSampler, Sampled
 
 PROMPTS = [[20, 21, 22], [30, 31, 32, 33, 34, 35], [40], [7, 8]]
 ANSWERS = [[5, 6, 7, 8, 9, 10, 11, 2], [9, 2], [11, 12, 13, 14, 15], [3, 4, 5, 6, 2]]
@@ -206,3 +207,34 @@ def test_a_permuted_batch_has_the_same_entropy(any_policy: Policy) -> None:
 def test_float32_is_no_context_at_all(policy: Policy) -> None:
     with computing(policy.device, torch.float32):
         assert not torch.is_autocast_enabled("cpu")
+
+
+def test_no_cache_of_any_model_survives_an_update(any_policy: Policy) -> None:
+    def draw(policy: Policy) -> list[Sampled]:
+        sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+        return sampler.sample(
+            PROMPTS, group_size=2, max_new_tokens=8, temperature=1.0, generator=torch.Generator().manual_seed(4)
+        )
+
+    before = draw(any_policy)
+    with torch.no_grad():
+        for parameter in any_policy.model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    model = type(any_policy.model)(any_policy.model.config)
+    model.load_state_dict(any_policy.model.state_dict())
+    after = draw(any_policy)
+    assert after == draw(make_policy(model, any_policy.tokenizer, any_policy.device))
+    assert after != before
+
+
+def test_masked_truncated_answers_change_nothing_of_the_gradient(any_policy: Policy, recipe: Recipe) -> None:
+    answers = batch(any_policy)
+    cut_off = answers[::3]
+    whole = [answer for answer in answers if answer not in cut_off]
+    for answer in answers:
+        finish = Finish.TRUNCATED if answer in cut_off else Finish.END
+        answer.sampled = Sampled(answer.sampled.ids, answer.sampled.logps, answer.sampled.entropies, finish)
+    knobs = with_knobs(recipe, policy_mask_truncated=True, kl_coef=0.0)
+    masked, without = (gradient(any_policy, some, knobs) for some in (answers, whole))
+    assert masked.abs().sum() > 0
+    assert torch.equal(masked, without)

@@ -156,3 +156,25 @@ def test_an_entropy_bonus_raises_entropy(policy: Policy, recipe: Recipe) -> None
     for _ in range(5):
         learner.learn(answers, knobs, Reference(lambda: policy.model))
     assert entropy() > before
+
+
+def test_the_update_ratio_is_that_of_the_weights_before_and_after(policy: Policy, recipe: Recipe) -> None:
+    knobs = knobs_with(recipe, optim_lr=0.01, optim_weight_decay=0.1)
+    learner = make_learner(policy, knobs)
+    for _ in range(3):
+        before = [parameter.detach().clone() for parameter in policy.model.parameters()]
+        figures = learner.learn(batch(policy), knobs, Reference(lambda: policy.model))
+        after = list(policy.model.parameters())
+        changed = math.sqrt(sum(((a - b) ** 2).sum().item() for a, b in zip(after, before, strict=True)))
+        whole = math.sqrt(sum((a**2).sum().item() for a in after))
+        assert figures[metrics.UPDATE_RATIO] == pytest.approx(changed / whole, rel=5e-3)  # decays what is there now
+
+
+def test_the_mismatch_is_measured_three_ways(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    for answer in answers:
+        answer.sampled.logps[:] = [logp - 0.1 for logp in answer.sampled.logps]
+    figures = make_learner(policy, recipe.knobs).learn(answers, recipe.knobs, Reference(lambda: policy.model))
+    assert figures[metrics.MISMATCH] == pytest.approx(0.1, abs=1e-4)
+    assert figures[metrics.MISMATCH_MAX] == pytest.approx(0.1, abs=1e-4)
+    assert figures[metrics.MISMATCH_K3] == pytest.approx(math.exp(0.1) - 0.1 - 1, abs=1e-4)
