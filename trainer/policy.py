@@ -146,7 +146,16 @@ def load_policy(part: ModelPart, *, device: str, models_folder: Path) -> Policy:
         raise NotFound(
             f"the model `{part.path}` cannot be loaded: {reason}", "check `model.path` in the recipe"
         ) from error
+    if gguf:
+        _forget_quantisation(model)
     return make_policy(model, tokenizer, pick_device(device))
+
+
+def _forget_quantisation(model: PreTrainedModel) -> None:
+    """A GGUF's weights are plain float32 once loaded, but transformers would refuse to save a model that remembers."""
+    for holder, name in ((model, "hf_quantizer"), (model.config, "quantization_config")):
+        if hasattr(holder, name):
+            delattr(holder, name)
 
 
 def _find(part: ModelPart, models_folder: Path) -> str:
