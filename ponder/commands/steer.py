@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.options import BY, JsonOption, RunArgument, RunOption, complete_knob, connect, name_run
-from ponder.errors import NotFound, Refused, UsageError
+from ponder.errors import NotFound, Refused, RunFailed, UsageError
 from ponder.event_text import applied_line
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 
@@ -230,13 +230,19 @@ def _command(
 
 
 def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> None:
-    """Return when a paused run *is* paused and a stopped one *is* over; the trainer may still measure and save."""
+    """Return when a paused run *is* paused and a stopped one *is* over; the trainer may still measure and save.
+
+    Raises RunFailed when it broke on that way, for example while saving.
+    """
     from ponder.errors import TimedOut
     from ponder.events import RunState
     from ponder.wire import GetRun, RunDetail
 
     def is_done() -> bool:
-        state = client.ask(GetRun(run), RunDetail).row.state
+        row = client.ask(GetRun(run), RunDetail).row
+        state = row.state
+        if state is RunState.FAILED:
+            raise RunFailed(f"`{run}` failed while it was to {verb}: {row.reason}", f"see `ponder logs {run}`")
         return verb not in ("pause", "stop") or state.is_over or (verb == "pause" and state is RunState.PAUSED)
 
     while not is_done():
