@@ -36,16 +36,9 @@ class Critic:
     head: torch.nn.Linear
     optimizer: torch.optim.AdamW
 
-    @property
-    def is_separate(self) -> bool:
-        return self.backbone is not self.policy.model
-
     def named_parameters(self) -> dict[str, torch.nn.Parameter]:
         """The critic's own weights by name: the head's, and those of a separate model."""
-        named = {f"head.{name}": parameter for name, parameter in self.head.named_parameters()}
-        if self.is_separate:
-            named |= {f"model.{name}": parameter for name, parameter in self.backbone.named_parameters()}
-        return named
+        return _own_weights(self.policy, self.backbone, self.head)
 
     def values(self, answers: Sequence[Answer]) -> Tensor:
         """The value before each token and after each answer's last, (M,): an answer's block is one longer than it."""
@@ -95,14 +88,18 @@ def make_critic(policy: Policy, knobs: Knobs, load_start: Callable[[], PreTraine
     torch.nn.init.zeros_(head.weight)
     torch.nn.init.zeros_(head.bias)
     backbone.eval()
-    critic = Critic(policy, backbone, head, torch.optim.AdamW([head.weight, head.bias]))
-    own = critic.named_parameters().values()
-    for parameter in own:
+    own = _own_weights(policy, backbone, head)
+    for parameter in own.values():
         parameter.requires_grad_(True)
-    critic.optimizer = torch.optim.AdamW(
-        own, lr=knobs.critic.lr, betas=(knobs.optim.beta1, knobs.optim.beta2), weight_decay=0.0
-    )
-    return critic
+    betas = (knobs.optim.beta1, knobs.optim.beta2)
+    return Critic(policy, backbone, head, torch.optim.AdamW(own.values(), knobs.critic.lr, betas, weight_decay=0.0))
+
+
+def _own_weights(policy: Policy, backbone: PreTrainedModel, head: torch.nn.Linear) -> dict[str, torch.nn.Parameter]:
+    named = {f"head.{name}": parameter for name, parameter in head.named_parameters()}
+    if backbone is not policy.model:
+        named |= {f"model.{name}": parameter for name, parameter in backbone.named_parameters()}
+    return named
 
 
 def critic_figures(answers: Sequence[Answer]) -> Mapping[str, float]:
