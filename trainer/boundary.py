@@ -18,6 +18,7 @@ from ponder import knobs as knob_words
 from ponder.errors import KnobError
 from ponder.events import CommandApplied, CommandRefused, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
+from ponder.presets import check_together
 from ponder.wire import KnobOrder, Order, PauseOrder, ResumeOrder, SaveOrder, StopOrder
 from trainer.link import Link
 
@@ -83,11 +84,12 @@ class Boundary:
             if not knob.is_live:
                 raise KnobError(f"`{name}` takes effect with the next run only", "change it in the recipe")
             old = knob_words.get_value(self.knobs, name)
-            self.knobs = knob_words.with_value(self.knobs, name, value)
+            changed = knob_words.with_value(self.knobs, name, value)
+            check_together(changed)
         except KnobError as error:
             self._link.emit(CommandRefused(command, step, "set", error.message, error.hint))
             return
-        new = knob_words.get_value(self.knobs, name)
+        self.knobs, new = changed, knob_words.get_value(changed, name)
         self._link.emit(CommandApplied(command, step, "set", name, old, new))
 
     def _apply(self, order: Order, step: int, verb: str) -> None:

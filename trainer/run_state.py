@@ -1,8 +1,9 @@
 """What a run consists of between two steps, into a checkpoint and back.
 
-Weights, AdamW's moments, the reference where it is no longer the start model, knobs, the cursor into the problems,
-and the state of every random generator: a run that goes on from here is bit-identical, on a CPU, to one that never
-ended. The problems themselves are a function of seed and cursor. Deliberately left out: files (`trainer.checkpoint`).
+Weights, AdamW's moments, the critic with its own, the reference where it is no longer the start model, the steered KL
+weight, knobs, the cursor into the problems, and the state of every random generator: a run that goes on from here is
+bit-identical, on a CPU, to one that never ended. The problems themselves are a function of seed and cursor.
+Deliberately left out: files (`trainer.checkpoint`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from ponder.events import CheckpointSaved
 from ponder.knobs import Knobs
 from trainer.checkpoint import Restored, save_checkpoint
+from trainer.kl_control import KlControl
 from trainer.learn import Learner
 from trainer.policy import Policy
 from trainer.reference import Reference, freeze
@@ -37,6 +39,9 @@ class Facts(msgspec.Struct, frozen=True):
     """Hex of the sampler's generator state, as the next two."""
     torch_rng: str
     python_rng: list[object]
+    kl_coef: float | None = None
+    """The steered weight of the divergence, and the knob's value that it was steered from."""
+    kl_begun_from: float | None = None
 
 
 @dataclass
@@ -53,7 +58,13 @@ class RunState:
 
     def save(self, root: Path) -> CheckpointSaved:
         """Write all of it below `root`."""
-        tensors: dict[str, Mapping[str, Tensor]] = {"optimizer": _optimizer_tensors(self.learner)}
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "optimizer": _optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
+        }
+        critic = self.learner.critic
+        if critic is not None:
+            own = critic.named_parameters()
+            tensors |= {"critic": own, "critic_optimizer": _optimizer_tensors(critic.optimizer, own)}
         if self.reference.model is not None and self.reference.step > 0:
             tensors["reference"] = dict(self.reference.model.named_parameters())
         facts = Facts(
@@ -65,6 +76,8 @@ class RunState:
             sampler_rng=_to_hex(self.generator.get_state()),
             torch_rng=_to_hex(torch.get_rng_state()),
             python_rng=list(random.getstate()),
+            kl_coef=self.learner.kl.coef,
+            kl_begun_from=self.learner.kl.begun_from,
         )
         saved = save_checkpoint(
             root,
@@ -81,12 +94,17 @@ class RunState:
         """Become what was saved."""
         facts = msgspec.convert(restored.state, Facts)
         with torch.no_grad():
-            _copy(restored.tensors["model"], self.policy.model)
+            _copy(restored.tensors["model"], dict(self.policy.model.named_parameters()))
             if "reference" in restored.tensors:
                 self.reference.model = freeze(self.reference.load_start())
-                _copy(restored.tensors["reference"], self.reference.model)
+                _copy(restored.tensors["reference"], dict(self.reference.model.named_parameters()))
         self.reference.step = facts.reference_step
-        _restore_optimizer(self.learner, restored.tensors["optimizer"])
+        _restore_optimizer(
+            self.learner.optimizer, dict(self.policy.model.named_parameters()), restored.tensors["optimizer"]
+        )
+        if "critic" in restored.tensors:
+            self._restore_critic(facts.knobs, restored)
+        self.learner.kl = KlControl(facts.kl_coef, facts.kl_begun_from)
         self.learner.version = facts.policy_version
         self.step, self.cursor, self.knobs = facts.step, facts.cursor, facts.knobs
         self.generator.set_state(_from_hex(facts.sampler_rng))
@@ -94,29 +112,38 @@ class RunState:
         version, words, gauss = facts.python_rng
         random.setstate((version, tuple(words), gauss))  # type: ignore[arg-type]  # JSON knows no tuples
 
+    def _restore_critic(self, knobs: Knobs, restored: Restored) -> None:
+        self.learner.prepare(knobs, self.reference.load_start)
+        critic = self.learner.critic
+        if critic is not None:
+            own = critic.named_parameters()
+            with torch.no_grad():
+                _copy(restored.tensors["critic"], own)
+            _restore_optimizer(critic.optimizer, own, restored.tensors["critic_optimizer"])
 
-def _copy(tensors: Mapping[str, Tensor], model: torch.nn.Module) -> None:
-    """Saved tensors into a model; tied weights are saved once."""
-    own = dict(model.named_parameters())
+
+def _copy(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Saved tensors into a model's; tied weights are saved once."""
     for name, tensor in tensors.items():
         own[name].copy_(tensor)
 
 
-def _optimizer_tensors(learner: Learner) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in learner.policy.model.named_parameters()}
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = {parameter: name for name, parameter in own.items()}
     return {
         f"{names[parameter]}.{key}": value
-        for parameter, moments in learner.optimizer.state.items()
+        for parameter, moments in optimizer.state.items()
         for key, value in moments.items()
     }
 
 
-def _restore_optimizer(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
-    parameters = dict(learner.policy.model.named_parameters())
-    learner.optimizer.state.clear()
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    optimizer.state.clear()
     for full, value in tensors.items():
         name, _, key = full.rpartition(".")
-        learner.optimizer.state[parameters[name]][key] = value.to(parameters[name].device).clone()
+        optimizer.state[own[name]][key] = value.to(own[name].device).clone()
 
 
 def _to_hex(state: Tensor) -> str:

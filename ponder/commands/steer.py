@@ -180,15 +180,24 @@ def _list_values(table: KnobTable) -> None:
 
 def _list_declarations(as_json: bool) -> None:
     from ponder.knobs import DECLARATIONS, format_value
+    from ponder.presets import PRESETS
 
     if as_json:
-        write_json("knob_declarations", {"knobs": list(DECLARATIONS.values())})
+        write_json("knob_declarations", {"knobs": list(DECLARATIONS.values()), "presets": PRESETS})
         return
     write_table(
         [Column("knob"), Column("default", True), Column("bounds"), Column("unit"), Column("acts"), Column("meaning")],
         [
             [knob.name, format_value(knob.default), knob.bounds, knob.unit, str(knob.takes_effect), knob.doc]
             for knob in DECLARATIONS.values()
+        ],
+    )
+    write("")
+    write_table(
+        [Column("preset"), Column("what it is"), Column("paper"), Column("sets")],
+        [
+            [str(preset), algorithm.title, algorithm.paper, f"{len(algorithm.settings)} knobs"]
+            for preset, algorithm in PRESETS.items()
         ],
     )
 
