@@ -175,22 +175,6 @@ class Client:
                     )
                 _wait_for_bell(feed, None, min(left_s, 0.5))
 
-    def wait_for_end(self, run: str, timeout_s: float) -> wire.RunRow:
-        """The run as soon as it is over: its process is gone and its last checkpoint on disk; raises TimedOut."""
-        deadline = time.monotonic() + timeout_s
-        with self._subscribe(wire.BELL_TOPIC) as feed:
-            while True:
-                row = self.ask(wire.GetRun(run), wire.RunDetail).row
-                if row.state.is_over:
-                    return row
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise TimedOut(
-                        f"`{row.name}` is still {row.state} after {timeout_s:g} s",
-                        f"`ponder follow {row.name}` waits on",
-                    )
-                _wait_for_bell(feed, None, min(left_s, 0.5))
-
     def follow(
         self,
         run: str | None,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from ponder import errors, events, knobs, metrics
+from ponder import errors, events, knobs, metrics, presets
 from ponder.output import PIPE_EXIT_CODE, SCHEMA
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
@@ -98,7 +98,29 @@ def knobs_page() -> str:
                 if knob.group == group
             ],
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_preset_lines()])
+
+
+def _preset_lines() -> list[str]:
+    """Every preset with what it sets, and whence."""
+    lines = [
+        "## Presets",
+        "",
+        'A published algorithm in a word: `[policy] preset = "dapo"`, or `--set policy.preset=dapo`. It fills in the',
+        "knobs below that a recipe leaves out; what the recipe says itself wins, and the run keeps every value.",
+        "All share one loss: docs/MATHS.md has its switches.",
+        "",
+    ]
+    for preset, algorithm in presets.PRESETS.items():
+        lines += [f"### {preset}", "", f"{algorithm.title}. {algorithm.paper}.", ""]
+        lines += _table(
+            ["knob", "value", "where it is from"],
+            [
+                [f"`{name}`", f"`{knobs.format_value(setting.value)}`", setting.source]
+                for name, setting in algorithm.settings.items()
+            ],
+        )
+    return lines
 
 
 # ---- metrics

@@ -19,37 +19,32 @@ from typing import Annotated, Any, get_args, get_type_hints  # Any: values come 
 import msgspec
 from msgspec import Meta, Struct
 
+from ponder.choices import (
+    AdvantageEstimator,
+    AdvantageScale,
+    Clip,
+    CriticModel,
+    KlEstimator,
+    KlPlace,
+    Normaliser,
+    Preset,
+    Ratio,
+)
 from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
 from ponder.watchdog import Watchdog
 
-
-class Normaliser(StrEnum):
-    """What the policy loss is divided by."""
-
-    TOKEN = "token"
-    """All trained tokens of the batch: DAPO, arXiv:2503.14476, eq. 8."""
-    SEQUENCE = "sequence"
-    """First each answer's tokens, then the answers: GRPO, arXiv:2402.03300, eq. 3."""
-    CONSTANT = "constant"
-    """A constant, the token limit times the answers: Dr. GRPO, arXiv:2503.20783."""
-
-
-class AdvantageScale(StrEnum):
-    """What a centred reward is divided by to become an advantage."""
-
-    GROUP_STD = "group"
-    """The group's standard deviation: GRPO, arXiv:2402.03300."""
-    NONE = "none"
-    """Nothing: Dr. GRPO, arXiv:2503.20783."""
-
-
-class KlEstimator(StrEnum):
-    """How the divergence from the reference is estimated from one sample, Schulman 2020, "Approximating KL"."""
-
-    K1 = "k1"
-    K2 = "k2"
-    K3 = "k3"
+__all__ = [
+    "AdvantageEstimator",
+    "AdvantageScale",
+    "Clip",
+    "CriticModel",
+    "KlEstimator",
+    "KlPlace",
+    "Normaliser",
+    "Preset",
+    "Ratio",
+]  # the choices are read from here, beside their knobs
 
 
 class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,16 +66,45 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0.05, le=5.0, description="1 samples from the policy itself; learning uses the same temperature"),
         Knob("", LIVE, "R1-Zero 1.0"),
     ] = 1.0
+    max_rounds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Dynamic sampling: draw new prompts, at most so many times, until enough groups have spread",
+        ),
+        Knob("rounds", LIVE, "1 is off; DAPO arXiv:2503.14476, verl 10"),
+    ] = 1
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """How answers become a gradient."""
 
+    preset: Annotated[
+        Preset,
+        Meta(description="A published algorithm: fills in every knob that the recipe does not set itself"),
+        Knob("", FIXED),
+    ] = Preset.NONE
+    advantage: Annotated[
+        AdvantageEstimator,
+        Meta(description="What a reward is compared with: `group`, `leave_one_out`, `batch`, or a critic's `gae`"),
+        Knob("", LIVE, "GRPO arXiv:2402.03300 group"),
+    ] = AdvantageEstimator.GROUP
     advantage_scale: Annotated[
         AdvantageScale,
-        Meta(description="What a centred reward is divided by: `group` std, or `none`"),
+        Meta(description="What a centred reward is divided by: `group` std, `batch` std, or `none`"),
         Knob("", LIVE, "GRPO arXiv:2402.03300 group; Dr. GRPO arXiv:2503.20783 none"),
     ] = AdvantageScale.GROUP_STD
+    ratio: Annotated[
+        Ratio,
+        Meta(description="New against old probability of each `token`, or of the whole answer: `sequence`"),
+        Knob("", LIVE, "PPO arXiv:1707.06347 token; GSPO arXiv:2507.18071 sequence"),
+    ] = Ratio.TOKEN
+    clip: Annotated[
+        Clip,
+        Meta(description="What happens to a ratio that has gone far: `ppo`, `cispo` or `none`"),
+        Knob("", LIVE, "PPO arXiv:1707.06347 ppo; CISPO arXiv:2506.13585 cispo"),
+    ] = Clip.PPO
     normaliser: Annotated[
         Normaliser,
         Meta(description="What the loss is divided by: `token`, `sequence` or `constant`"),
@@ -98,8 +122,13 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.28
     updates_per_batch: Annotated[
         int,
-        Meta(ge=1, le=64, description="Optimizer updates before the old policy is refreshed with new answers"),
-        Knob("updates", LIVE, "DeepSeekMath 1"),
+        Meta(ge=1, le=64, description="Passes over a batch before the old policy is refreshed with new answers"),
+        Knob("passes", LIVE, "DeepSeekMath 1"),
+    ] = 1
+    minibatches: Annotated[
+        int,
+        Meta(ge=1, le=1024, description="Parts that a batch is randomly cut into; an optimizer update for each"),
+        Knob("parts", LIVE, "on policy 1; GSPO 4, R1-Zero and DAPO 16"),
     ] = 1
     entropy_bonus: Annotated[
         float, Meta(ge=0.0, le=1.0, description="Weight of the mean token entropy, added to the objective"), Knob()
@@ -124,9 +153,28 @@ class Kl(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
     estimator: Annotated[
         KlEstimator,
-        Meta(description="`k1`, `k2` or `k3`; k3 is corrected to have the right gradient"),
+        Meta(description="`k1`, `k2` or `k3`, each with the right gradient in the loss; in the reward `k1`"),
         Knob("", LIVE, "DeepSeekMath k3"),
     ] = KlEstimator.K3
+    where: Annotated[
+        KlPlace,
+        Meta(description="The divergence is charged in the `loss`, or token by token in the `reward`"),
+        Knob("", LIVE, "DeepSeekMath loss; InstructGPT arXiv:2203.02155 reward"),
+    ] = KlPlace.LOSS
+    target: Annotated[
+        float,
+        Meta(ge=0.0, le=1000.0, description="`kl.coef` is steered until an answer diverges by so much; 0 leaves it"),
+        Knob("nats", LIVE, "Ziegler et al. arXiv:1909.08593, section 2.2: 6"),
+    ] = 0.0
+    horizon: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000_000,
+            description="Within so many answers the coefficient moves by a fifth at most",
+        ),
+        Knob("answers", LIVE, "Ziegler et al. 10000"),
+    ] = 10_000
     refresh_steps: Annotated[
         int,
         Meta(ge=0, le=1_000_000, description="The reference becomes the present policy every so many steps; 0 never"),
@@ -184,6 +232,49 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=-100.0, le=100.0, description="Weight of the answer's share of the token limit; negative shortens"),
         Knob(),
     ] = 0.0
+    overlong: Annotated[
+        float,
+        Meta(
+            ge=-100.0, le=100.0, description="Weight of the soft overlong punishment, 0 down to -1 at the token limit"
+        ),
+        Knob("", LIVE, "DAPO arXiv:2503.14476, eq. 13: 1"),
+    ] = 0.0
+    overlong_share: Annotated[
+        float,
+        Meta(ge=0.001, le=1.0, description="Share of the token limit, at its end, over which that punishment grows"),
+        Knob("", LIVE, "DAPO 4096 of 20480"),
+    ] = 0.2
+
+
+class Critic(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who foretells rewards, when `policy.advantage` is `gae`."""
+
+    model: Annotated[
+        CriticModel,
+        Meta(description="A value `head` on the policy's backbone, or a `separate` value model"),
+        Knob("", FIXED, "InstructGPT arXiv:2203.02155 separate"),
+    ] = CriticModel.HEAD
+    lr: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="Learning rate of the critic's own weights"), Knob("", LIVE, "", "log")
+    ] = 1e-5
+    weight: Annotated[
+        float,
+        Meta(ge=0.0, le=100.0, description="Weight of the value loss beside the policy's"),
+        Knob("", LIVE, "PPO arXiv:1707.06347 eq. 9; TRL 0.1"),
+    ] = 0.1
+    clip: Annotated[
+        float,
+        Meta(ge=0.0, le=1000.0, description="A new value counts only so far from the old one; 0 leaves it free"),
+        Knob("", LIVE, "OpenAI baselines, TRL 0.2"),
+    ] = 0.2
+    gamma: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="What a reward one token later is worth"), Knob("", LIVE, "TRL 1.0")
+    ] = 1.0
+    gae_lambda: Annotated[
+        float,
+        Meta(ge=0.0, le=1.0, description="0 trusts the critic one token ahead, 1 only the rewards that came"),
+        Knob("", LIVE, "arXiv:1506.02438; TRL 0.95"),
+    ] = 0.95
 
 
 class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,6 +329,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     kl: Kl = Kl()
     optim: Optim = Optim()
     reward: Reward = Reward()
+    critic: Critic = Critic()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

@@ -73,6 +73,9 @@ GROUPS_MIXED = _metric("group/mixed", "mixed groups", "share", WATCH, "Share of 
 GROUPS_ALL_GOOD = _metric(
     "group/all_good", "all-good groups", "share", WATCH, "Share of groups in which every answer is right"
 )
+GROUPS_DRAWN = _metric(
+    "group/drawn", "groups drawn", "groups", WATCH, "Groups drawn in the step; more than asked with dynamic sampling"
+)
 LENGTH_MEAN = _metric(
     "length/mean", "length", "tokens", WATCH, "Mean tokens of an answer, its end token included", "R1 fig. 3"
 )
@@ -128,6 +131,25 @@ KL_K1 = _metric("kl/k1", "KL k1", "nats", WATCH, "Mean of log pi - log ref over 
 KL_K3 = _metric(
     "kl/k3", "KL", "nats", WATCH, "Mean of ref/pi - log(ref/pi) - 1 over answer tokens", "DeepSeekMath eq. 4"
 )
+KL_ANSWER = _metric(
+    "kl/answer", "KL, answer", "nats", WATCH, "Mean over trained answers of the sum of k1 over their tokens"
+)
+KL_COEF = _metric("kl/coef", "KL weight", "", WATCH, "Weight of the divergence in this step, steered or not")
+VALUE_LOSS = _metric(
+    "value/loss", "value loss", "", DOWN, "Half the mean squared error of the critic, clipped; the mean over updates"
+)
+VALUE_EXPLAINED = _metric(
+    "value/explained_variance",
+    "explained",
+    "",
+    UP,
+    "1 - Var(return - value) / Var(return) over scored tokens, before learning; 1 is perfect, below 0 worse than none",
+    "PPO, OpenAI baselines",
+)
+VALUE_CLIPPED = _metric(
+    "value/clip_fraction", "clipped values", "share", WATCH, "Share of trained tokens whose value was clipped"
+)
+VALUE_MEAN = _metric("value/mean", "value", "reward", WATCH, "Mean of the critic's values before learning")
 RATIO_MEAN = _metric(
     "ratio/mean", "ratio", "", WATCH, "Mean of new/old probability over trained tokens; 1 at the first update"
 )

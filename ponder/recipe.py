@@ -5,7 +5,8 @@
     [task]     what it is asked
     [stage]    what happens to it, for how many steps
     [compute]  device, threads
-    [sampling] [policy] [kl] [optim] [reward] [evaluation] [saving] [stream] [watchdog]    the knobs, see `ponder.knobs`
+    [sampling] [policy] [kl] [optim] [reward] [critic] [evaluation] [saving] [stream] [watchdog]
+               the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
 """
@@ -24,7 +25,8 @@ from msgspec import Meta, Struct
 
 from ponder import knobs
 from ponder.errors import KnobError, NotFound, RecipeError
-from ponder.knobs import Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.watchdog import Watchdog
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -111,6 +113,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     kl: Kl = Kl()
     optim: Optim = Optim()
     reward: Reward = Reward()
+    critic: Critic = Critic()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
@@ -151,9 +154,14 @@ def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
     _refuse_unknown_keys(tree, source)
+    tree = fill_in(tree, (overrides or {}).get(PRESET_KEY))
     recipe = _convert(tree, source)
     for key, value in (overrides or {}).items():
         recipe = _override(recipe, key, value)
+    try:
+        check_together(recipe.knobs)
+    except KnobError as error:
+        raise RecipeError(f"`{source}`: {error.message}", error.hint) from None
     return recipe
 
 

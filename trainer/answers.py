@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ponder import metrics
 from ponder.events import Finish, Mark, Rollout
 from ponder.knobs import Reward
+from trainer.advantages import has_spread
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
 from trainer.rewards import Scored, score_answer
@@ -38,6 +39,18 @@ class Answer:
     true_steps: int
     written_steps: int
     advantage: float = 0.0
+    """Of the answer as a whole; the mean of its tokens' where they have their own."""
+    token_advantages: list[float] | None = None
+    values: list[float] | None = None
+    """What the critic foretold before each token, and after the last; with `gae` alone, as the next."""
+    returns: list[float] | None = None
+    reference_logps: list[float] | None = None
+    """Of each token under the reference, where they were asked for before learning."""
+
+    @property
+    def advantages(self) -> list[float]:
+        """A token each."""
+        return [self.advantage] * self.length if self.token_advantages is None else self.token_advantages
 
     @property
     def length(self) -> int:
@@ -147,7 +160,9 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.UNSCORED: 1 - len(scored) / len(answers),
         metrics.GROUPS_ALL_BAD: sum(hit == 0 for hit in hits) / len(groups),
         metrics.GROUPS_ALL_GOOD: sum(hit == len(group) for hit, group in zip(hits, groups, strict=True)) / len(groups),
-        metrics.GROUPS_MIXED: sum(any(answer.advantage for answer in group) for group in groups) / len(groups),
+        metrics.GROUPS_MIXED: sum(has_spread([answer.scored.reward for answer in group]) for group in groups)
+        / len(groups),
+        metrics.GROUPS_DRAWN: float(len(groups)),
         metrics.LENGTH_MEAN: statistics.fmean(lengths),
         metrics.LENGTH_MIN: float(lengths[0]),
         metrics.LENGTH_P10: float(lengths[math.ceil(0.1 * len(lengths)) - 1]),

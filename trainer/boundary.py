@@ -18,6 +18,7 @@ from ponder import knobs as knob_words
 from ponder.errors import KnobError, RecipeError
 from ponder.events import CommandApplied, CommandRefused, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
+from ponder.presets import check_together
 from ponder.wire import KnobOrder, Order, PauseOrder, ResumeOrder, SaveOrder, StopOrder
 from trainer.link import Link
 
@@ -94,12 +95,12 @@ class Boundary:
                 raise KnobError(f"`{name}` takes effect with the next run only", "change it in the recipe")
             old = knob_words.get_value(self.knobs, name)
             changed = knob_words.with_value(self.knobs, name, value)
+            check_together(changed)
             self._check(changed)
-            self.knobs = changed
         except (KnobError, RecipeError) as error:
             self._link.emit(CommandRefused(command, step, "set", error.message, error.hint))
             return
-        new = knob_words.get_value(self.knobs, name)
+        self.knobs, new = changed, knob_words.get_value(changed, name)
         self._link.emit(CommandApplied(command, step, "set", name, old, new))
 
     def _apply(self, order: Order, step: int, verb: str) -> None:

@@ -5,6 +5,7 @@
                                or adapter_model.safetensors with adapter_config.json, where an adapter learns
         optimizer.safetensors  AdamW's moments, `parameter.exp_avg` and so on
         reference.safetensors  the KL reference, only when it is no longer the start model
+        critic.safetensors     the value head (and value model), with critic_optimizer.safetensors, where there is one
         state.json             step, cursor, knobs, and the state of every random generator, in hex
         manifest.json          size and SHA-256 of every file above, written last
 
@@ -61,7 +62,7 @@ class Restored:
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    """`model` or `adapter_model`, `optimizer`, and `reference` where it was saved."""
+    """`model` or `adapter_model`, `optimizer`; `reference`, `critic`, `critic_optimizer` where they were saved."""
     state: dict[str, object]
 
 
@@ -147,7 +148,7 @@ def load_checkpoint(folder: Path) -> Restored:
     try:
         tensors = {
             name: load_file(folder / f"{name}.safetensors")
-            for name in ("model", "adapter_model", "optimizer", "reference")
+            for name in ("model", "adapter_model", "optimizer", "reference", "critic", "critic_optimizer")
             if f"{name}.safetensors" in manifest.files
         }
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))

@@ -4,8 +4,9 @@ Legend: N answer tokens of a micro-batch on one flat axis.
 
 The batch is sorted by length and cut into micro-batches by a token budget, so that little is padding; every token's
 weight is fixed for the whole batch before, so that the cut changes nothing. The first update of a batch is on policy:
-its ratio is 1, and its own log-probs serve the later ones as old ones, so that there is never a pass only for old
-log-probs.
+its ratio is 1, and its own log-probs serve the later ones as old ones, so that no pass is spent on old log-probs alone.
+Only `policy.minibatches`, which cuts a batch into parts with an update each, needs such a pass: when the second part's
+turn comes, the policy has moved already.
 
 Deliberately left out: where advantages come from, and when to stop.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,9 +23,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ponder import metrics
-from ponder.knobs import KlEstimator, Knobs
+from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
+from trainer.adapter import WithoutAdapter
 from trainer.answers import Answer
-from trainer.losses import clipped_surrogate, kl_penalty, kl_values, token_weights
+from trainer.critic import Critic, before_tokens, make_critic
+from trainer.kl_control import KlControl
+from trainer.losses import clipped_share, kl_penalty, kl_values, policy_loss, ratios, token_weights, value_loss
+from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, token_logps
 from trainer.reference import Reference
 from trainer.rows import count_positions
@@ -39,6 +44,8 @@ class MicroBatch:
     """Of each token, an answer each."""
     old_logp_N: Tensor | None = None  # noqa: N815  # shapes ride in names
     reference_logp_N: Tensor | None = None  # noqa: N815
+    value_weight: float = 0.0
+    """Of each token in the critic's mean."""
 
 
 @dataclass
@@ -51,7 +58,17 @@ class Learner:
     """Updates so far."""
     trained_tokens: int = 0
     """Tokens of the last batch, prompts included, each as often as it was forwarded with a gradient."""
+    critic: Critic | None = None
+    """There while `policy.advantage` asks for it."""
+    kl: KlControl = field(default_factory=KlControl)
     _sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def prepare(self, knobs: Knobs, load_start: Callable[[], PreTrainedModel]) -> None:
+        """Make a critic where the knobs ask for one and there is none."""
+        if knobs.policy.advantage is not AdvantageEstimator.GAE:
+            self.critic = None
+        elif self.critic is None:
+            self.critic = make_critic(self.policy, knobs, load_start)
 
     def learn(self, answers: Sequence[Answer], knobs: Knobs, reference: Reference) -> dict[str, float]:
         """Update the policy from one batch; the metrics of the updates. Without a token to learn from, nothing
@@ -61,28 +78,62 @@ class Learner:
             self.trained_tokens = 0
             return {metrics.LR: self._set_lr(knobs), metrics.SKIPPED: 1.0}
         self._sums = defaultdict(float)
-        self.policy.forward = Forward(knobs.optim.packing, knobs.optim.head_chunk_tokens)
-        batches = cut(trained, knobs, packs=self.policy.packs)
-        norms, skipped = [], 0
+        self.policy.forward = forward_of(knobs)
+        parts = self._parts(trained, knobs)
+        norms, tries = [], len(parts) * knobs.policy.updates_per_batch
         for _ in range(knobs.policy.updates_per_batch):
-            lr = self._set_lr(knobs)
-            self.optimizer.zero_grad(set_to_none=True)
-            for batch in batches:
-                self._accumulate(batch, knobs, reference)
-            norm = self._clip(knobs.optim.grad_clip)
-            if math.isfinite(norm):
-                self.optimizer.step()
-                self.version += 1
-                norms.append(norm)
-            else:
-                skipped += 1
-        figures = self._figures(batches, knobs.policy.updates_per_batch)
+            for batches in parts:
+                lr = self._set_lr(knobs)
+                norm = self._update(batches, knobs, reference)
+                if math.isfinite(norm):
+                    norms.append(norm)
+        figures = self._figures(
+            [batch for batches in parts for batch in batches], knobs.policy.updates_per_batch, tries
+        )
         self.trained_tokens = sum(len(a.prompt_ids) + a.length for a in trained) * knobs.policy.updates_per_batch
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
             figures[metrics.UPDATE_RATIO] = update_ratio(self.optimizer)
-        share = skipped / knobs.policy.updates_per_batch
+        if reference.model is not None:
+            figures[metrics.KL_COEF] = self.kl.weight(knobs.kl)
+            self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], len(trained))
+        share = (tries - len(norms)) / tries
         return {**figures, metrics.LR: lr, metrics.SKIPPED: share, metrics.NONFINITE_GRADIENTS: share}
+
+    def _parts(self, trained: list[Answer], knobs: Knobs) -> list[list[MicroBatch]]:
+        """The micro-batches of each update of a pass over the batch."""
+        count = min(knobs.policy.minibatches, len(trained))
+        if count == 1:
+            return [cut(trained, knobs, packs=self.policy.packs)]
+        order = torch.randperm(len(trained)).tolist()
+        chosen = ([trained[place] for place in sorted(order[part::count])] for part in range(count))
+        parts = [cut(some, knobs, packs=self.policy.packs) for some in chosen]
+        with torch.no_grad():
+            for batch in (batch for batches in parts for batch in batches):
+                prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
+                logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature)
+                self._remember(batch, logp_N)
+        return parts
+
+    def _update(self, batches: Sequence[MicroBatch], knobs: Knobs, reference: Reference) -> float:
+        """One step of the optimizers; the gradient's norm. When that is not finite, no step is made."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.critic:
+            self.critic.optimizer.zero_grad(set_to_none=True)
+            self.critic.set_lr(knobs)
+        for batch in batches:
+            self._accumulate(batch, knobs, reference)
+        norm = _clip(self.policy.model.parameters(), knobs.optim.grad_clip)
+        critic_norm = 0.0
+        if self.critic:
+            critic_norm = _clip(self.critic.named_parameters().values(), knobs.optim.grad_clip)
+        if math.isfinite(norm) and math.isfinite(critic_norm):
+            self.optimizer.step()
+            if self.critic:
+                self.critic.optimizer.step()
+            self.version += 1
+            return norm
+        return math.nan
 
     def _set_lr(self, knobs: Knobs) -> float:
         warmup = knobs.optim.warmup_steps
@@ -97,37 +148,69 @@ class Learner:
         prompts = [answer.prompt_ids for answer in batch.answers]
         ids = [answer.sampled.ids for answer in batch.answers]
         lengths = torch.tensor([answer.length for answer in batch.answers], device=policy.device)
-        advantage_N = _spread([answer.advantage for answer in batch.answers], lengths)
+        advantage_N = torch.tensor([a for answer in batch.answers for a in answer.advantages], device=policy.device)
         weight_N = _spread(batch.weights, lengths)
         wants_entropy = knobs.policy.entropy_bonus > 0
         logp_N, entropy_N = token_logps(policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy)
         if batch.old_logp_N is None:
-            batch.old_logp_N = logp_N.detach()
-            sampled_N = torch.tensor(
-                [logp for answer in batch.answers for logp in answer.sampled.logps], device=policy.device
-            )
-            self._count_mismatch(batch.old_logp_N, sampled_N)
+            self._remember(batch, logp_N.detach())
         old_N = batch.old_logp_N
-        loss = clipped_surrogate(
-            logp_N, old_N, advantage_N, weight_N, low=knobs.policy.clip_low, high=knobs.policy.clip_high
-        )
-        self._count(loss, logp_N.detach(), old_N, advantage_N, knobs)
+        if old_N is None:
+            raise AssertionError("remembered above")
+        loss = policy_loss(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
+        self._count(loss, logp_N.detach(), old_N, advantage_N, lengths, knobs)
         if reference.model is not None:
-            if batch.reference_logp_N is None:
-                with torch.no_grad():
-                    batch.reference_logp_N, _ = token_logps(policy, reference.model, prompts, ids, temperature)
-            if knobs.kl.coef > 0:
-                penalty = kl_penalty(logp_N, batch.reference_logp_N, old_N, weight_N, knobs.kl.estimator)
-                loss = loss + knobs.kl.coef * penalty
-            self._count_kl(logp_N.detach(), batch.reference_logp_N)
+            reference_N = self._ask_reference(batch, reference.model, temperature)
+            coef = self.kl.weight(knobs.kl)
+            if coef > 0 and knobs.kl.where is KlPlace.LOSS:
+                loss = loss + coef * kl_penalty(logp_N, reference_N, old_N, weight_N, knobs.kl.estimator)
+            self._count_kl(logp_N.detach(), reference_N)
+        if self.critic:
+            loss = loss + knobs.critic.weight * self._value_loss(self.critic, batch, lengths, knobs)
         if entropy_N is not None:
             loss = loss - knobs.policy.entropy_bonus * (weight_N * entropy_N).sum()
         torch.autograd.backward(loss)
 
-    def _count(self, loss: Tensor, logp_N: Tensor, old_N: Tensor, advantage_N: Tensor, knobs: Knobs) -> None:
-        ratio_N = torch.exp(logp_N - old_N)
-        low_N = (ratio_N < 1 - knobs.policy.clip_low) & (advantage_N < 0)
-        high_N = (ratio_N > 1 + knobs.policy.clip_high) & (advantage_N > 0)
+    def _remember(self, batch: MicroBatch, old_logp_N: Tensor) -> None:
+        """Keep the log-probs of before the first update as the old ones."""
+        batch.old_logp_N = old_logp_N
+        sampled_N = torch.tensor(
+            [logp for answer in batch.answers for logp in answer.sampled.logps], device=old_logp_N.device
+        )
+        self._count_mismatch(old_logp_N, sampled_N)
+
+    def _ask_reference(self, batch: MicroBatch, model: PreTrainedModel | WithoutAdapter, temperature: float) -> Tensor:
+        """The reference's log-probs, asked for once a batch."""
+        if batch.reference_logp_N is None:
+            known = [answer.reference_logps for answer in batch.answers]
+            if all(logps is not None for logps in known):
+                flat = [logp for logps in known if logps is not None for logp in logps]
+                batch.reference_logp_N = torch.tensor(flat, device=self.policy.device)
+            else:
+                prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
+                with torch.no_grad():
+                    batch.reference_logp_N, _ = token_logps(self.policy, model, prompts, ids, temperature)
+        return batch.reference_logp_N
+
+    def _value_loss(self, critic: Critic, batch: MicroBatch, lengths: Tensor, knobs: Knobs) -> Tensor:
+        """The critic's share of the whole batch's value loss."""
+        value_N = before_tokens(critic.values(batch.answers), lengths)
+        old, returns = (
+            [value for answer in batch.answers for value in (answer.values or [])[: answer.length]],
+            [value for answer in batch.answers for value in answer.returns or []],
+        )
+        old_N, return_N = torch.tensor(old, device=value_N.device), torch.tensor(returns, device=value_N.device)
+        weight_N = torch.full_like(value_N, batch.value_weight)
+        loss, clipped_N = value_loss(value_N, old_N, return_N, weight_N, clip=knobs.critic.clip)
+        self._sums["value_loss"] += loss.item()
+        self._sums["value_clipped"] += clipped_N.sum().item()
+        return loss
+
+    def _count(
+        self, loss: Tensor, logp_N: Tensor, old_N: Tensor, advantage_N: Tensor, lengths_B: Tensor, knobs: Knobs
+    ) -> None:
+        ratio_N = ratios(logp_N, old_N, lengths_B, knobs.policy.ratio)
+        low_N, high_N = clipped_share(ratio_N, advantage_N, knobs.policy)
         self._sums["loss"] += loss.item()
         self._sums["ratio"] += ratio_N.sum().item()
         self._sums["ratio_max"] = max(self._sums["ratio_max"], ratio_N.max().item())
@@ -145,11 +228,7 @@ class Learner:
         self._sums["k1"] += kl_values(logp_N, reference_N, KlEstimator.K1).sum().item()
         self._sums["k3"] += kl_values(logp_N, reference_N, KlEstimator.K3).sum().item()
 
-    def _clip(self, limit: float) -> float:
-        parameters = [parameter for parameter in self.policy.model.parameters() if parameter.grad is not None]
-        return float(torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf))
-
-    def _figures(self, batches: Sequence[MicroBatch], updates: int) -> dict[str, float]:
+    def _figures(self, batches: Sequence[MicroBatch], passes: int, updates: int) -> dict[str, float]:
         sums, tokens = self._sums, self._sums["tokens"]
         lengths = [[len(answer.prompt_ids) + answer.length for answer in batch.answers] for batch in batches]
         forwarded = sum(count_positions(part, packs=self.policy.packs) for part in lengths)
@@ -160,15 +239,24 @@ class Learner:
             metrics.RATIO_MAX: sums["ratio_max"],
             metrics.CLIP_LOW: sums["low"] / tokens,
             metrics.CLIP_HIGH: sums["high"] / tokens,
-            metrics.MISMATCH: sums["mismatch"] / (tokens / updates),
-            metrics.MISMATCH_K3: sums["mismatch_k3"] / (tokens / updates),
+            metrics.MISMATCH: sums["mismatch"] / (tokens / passes),
+            metrics.MISMATCH_K3: sums["mismatch_k3"] / (tokens / passes),
             metrics.MISMATCH_MAX: sums["mismatch_max"],
             metrics.PAD_SHARE: 1 - filled / forwarded,
         }
         if "k1" in sums:
             figures[metrics.KL_K1] = sums["k1"] / tokens
             figures[metrics.KL_K3] = sums["k3"] / tokens
+            figures[metrics.KL_ANSWER] = sums["k1"] / (passes * sum(len(batch.answers) for batch in batches))
+        if self.critic:
+            figures[metrics.VALUE_LOSS] = sums["value_loss"] / updates
+            figures[metrics.VALUE_CLIPPED] = sums["value_clipped"] / tokens
         return figures
+
+
+def forward_of(knobs: Knobs) -> Forward:
+    """How the knobs want rows to be forwarded."""
+    return Forward(knobs.optim.packing, knobs.optim.head_chunk_tokens)
 
 
 def make_learner(policy: Policy, knobs: Knobs) -> Learner:
@@ -212,7 +300,7 @@ def update_ratio(optimizer: torch.optim.AdamW) -> float:
 def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
     """The answers that enter the update: scored, not truncated where masked, of a group with spread where flat ones
     are dropped."""
-    teaching = {answer.group for answer in answers if answer.advantage != 0.0}
+    teaching = {answer.group for answer in answers if any(advantage != 0.0 for advantage in answer.advantages)}
     return [
         answer
         for answer in answers
@@ -225,20 +313,19 @@ def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
 
 def cut(answers: Sequence[Answer], knobs: Knobs, *, packs: bool = False) -> list[MicroBatch]:
     """Micro-batches of rows of similar length, each of at most `optim.micro_batch_tokens` positions (or of one row)."""
-    ordered = sorted(answers, key=lambda answer: len(answer.prompt_ids) + answer.length)
-    weights = token_weights(
-        [answer.length for answer in ordered], knobs.policy.normaliser, max_new_tokens=knobs.sampling.max_new_tokens
-    )
-    batches: list[MicroBatch] = []
-    lengths: list[int] = []
-    for answer, weight in zip(ordered, weights, strict=True):
-        lengths.append(len(answer.prompt_ids) + answer.length)
-        if not batches or count_positions(lengths, packs=packs) > knobs.optim.micro_batch_tokens:
-            batches.append(MicroBatch([], []))
-            lengths = lengths[-1:]
-        batches[-1].answers.append(answer)
-        batches[-1].weights.append(weight)
+    batches = [MicroBatch(piece, []) for piece in pieces(answers, knobs.optim.micro_batch_tokens, packs=packs)]
+    lengths = [answer.length for batch in batches for answer in batch.answers]
+    weights = iter(token_weights(lengths, knobs.policy.normaliser, max_new_tokens=knobs.sampling.max_new_tokens))
+    for batch in batches:
+        batch.weights = [next(weights) for _ in batch.answers]
+        batch.value_weight = 1.0 / sum(lengths)
     return batches
+
+
+def _clip(parameters: Iterable[torch.nn.Parameter], limit: float) -> float:
+    """Cut the gradient's norm to `limit`, where that is above 0; the norm before."""
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    return float(torch.nn.utils.clip_grad_norm_(moved, limit if limit > 0 else math.inf))
 
 
 def _spread(values: Sequence[float], lengths: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
     for each step:
         sample    a group of answers to each prompt                       previews pass by
         score     reward parts, reflections                               GroupScored, one a prompt
-        compare   advantages within each group
+        compare   advantages, as `policy.advantage` wants them
         learn     updates of the policy                                   StepDone
         watch     is the run in trouble?                                  WatchdogFired
         evaluate  held-out problems, every so often                       Evaluated
@@ -12,7 +12,8 @@
         boundary  orders are taken here and nowhere else                  CommandApplied | CommandRefused
     RunEnded
 
-GRPO, arXiv:2402.03300, algorithm 1, with an outcome reward. Nothing here knows a socket, a file format or a screen: all
+GRPO, arXiv:2402.03300, algorithm 1, with an outcome reward; every other algorithm is a choice of knobs
+(`ponder.presets`). Nothing here knows a socket, a file format or a screen: all
 that leaves goes through the link. Deliberately left out: supervised stages (`trainer.stages`).
 """
 
@@ -45,13 +46,14 @@ from ponder.knobs import Knobs
 from ponder.recipe import Recipe
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
-from trainer.advantages import group_relative
+from trainer.advantages import has_spread
 from trainer.answers import Answer, read_answers, step_figures
 from trainer.boundary import Boundary
 from trainer.checkpoint import load_newest
+from trainer.credit import give_credit
 from trainer.equip import check_room, equip, shortcomings
 from trainer.evaluate import evaluate
-from trainer.learn import make_learner
+from trainer.learn import forward_of, make_learner
 from trainer.link import Link
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
@@ -188,11 +190,17 @@ class Chapter:
         state, knobs = self.state, self.state.knobs
         state.step += 1
         started_s = time.perf_counter()
+        state.policy.forward = forward_of(knobs)
         state.reference.prepare(knobs)
+        state.learner.prepare(knobs, state.reference.load_start)
         version = state.learner.version
-        answers = self._sample_and_score()
+        answers = self._draw()
+        with self._phase("learn", metrics.LEARN_S):
+            compared = give_credit(
+                answers, knobs, policy=state.policy, reference=state.reference, critic=state.learner.critic,
+                kl=state.learner.kl.weight(knobs.kl),
+            )  # fmt: skip
         with self._phase("tell", metrics.TELL_S):
-            self._compare(answers)
             self._tell_groups(answers, version)
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
@@ -206,7 +214,7 @@ class Chapter:
         if state.learner.trained_tokens:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
         self.seconds = {}
-        self.figures = {**figures, **learnt, **speed}
+        self.figures = {**figures, **compared, **learnt, **speed}
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
 
     def _watch(self) -> bool:
@@ -227,8 +235,29 @@ class Chapter:
         state.watchdog.memory.held = f"the watchdog's rule `{acting.rule}` fired: {acting.message}"
         return True
 
-    def _sample_and_score(self) -> list[Answer]:
-        """A group of answers to each of the step's prompts."""
+    def _draw(self) -> list[Answer]:
+        """The step's answers.
+
+        With dynamic sampling (DAPO, arXiv:2503.14476, section 3.2) rounds are drawn until as many groups have spread
+        as there are prompts in a step, or the bound is reached. All that was drawn is told; every group with spread
+        is learnt from.
+        """
+        sampling = self.state.knobs.sampling
+        answers = self._sample_and_score(0)
+        for _ in range(1, sampling.max_rounds):
+            groups = [
+                answers[start : start + sampling.group_size] for start in range(0, len(answers), sampling.group_size)
+            ]
+            if (
+                sum(has_spread([answer.scored.reward for answer in group]) for group in groups)
+                >= sampling.prompts_per_step
+            ):
+                break
+            answers += self._sample_and_score(len(groups))
+        return answers
+
+    def _sample_and_score(self, first_group: int) -> list[Answer]:
+        """A group of answers to each of so many prompts, the groups counted from `first_group`."""
         state, sampling = self.state, self.state.knobs.sampling
         seed, count = self.recipe.run.seed, sampling.prompts_per_step
         problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
@@ -244,26 +273,18 @@ class Chapter:
                 max_new_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 generator=state.generator,
-                watch=stream.rows,
+                watch=stream.rows if first_group == 0 else (),
                 listener=stream.listen,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):
-            return read_answers(
+            answers = read_answers(
                 state.policy, self.task, problems, prompts, sampled,
                 max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward,
             )  # fmt: skip
-
-    def _compare(self, answers: Sequence[Answer]) -> None:
-        """Give each answer its advantage over its siblings, found by their group and not by their place."""
-        groups: dict[int, list[Answer]] = {}
         for answer in answers:
-            groups.setdefault(answer.group, []).append(answer)
-        for group in groups.values():
-            rewards = [answer.scored.reward for answer in group]
-            advantages = group_relative(rewards, self.state.knobs.policy.advantage_scale)
-            for answer, advantage in zip(group, advantages, strict=True):
-                answer.advantage = advantage
+            answer.group += first_group
+        return answers
 
     def _tell_groups(self, answers: Sequence[Answer], version: int) -> None:
         size = self.state.knobs.sampling.group_size
@@ -314,7 +335,7 @@ class Chapter:
         self.place.enter(name, self.state.step)
         started_s = time.perf_counter()
         yield
-        self.seconds[metric] = time.perf_counter() - started_s
+        self.seconds[metric] = self.seconds.get(metric, 0.0) + time.perf_counter() - started_s
 
     def _tell_start(self) -> None:
         policy = self.state.policy

@@ -1,10 +1,15 @@
-"""What is made smaller: the clipped policy surrogate, the divergence from the reference, and the normalisers.
+"""What is made smaller: one policy loss with switches, the value loss, the divergence from the reference.
 
-Legend: N sampled tokens of a micro-batch, one flat axis without padding; each carries its answer's advantage and its
-own weight. The weights of a whole batch are made at once (`token_weights`), so that a batch cut into micro-batches in
-any way has the same gradient.
+    normaliser   what a token weighs                    token_weights
+    ratio        per token, or per answer (GSPO)        ratios
+    clip         PPO's, CISPO's or none                 policy_loss
+    advantage    is data here, made by `trainer.credit`
 
-Deliberately left out: the value loss, sequence-level ratios, and everything that needs a model.
+Legend: N sampled tokens of a micro-batch, one flat axis without padding; B its answers, one after the other, each of
+`lengths_B` tokens. Each token carries its advantage and its own weight. The weights of a whole batch are made at once
+(`token_weights`), so that a batch cut into micro-batches in any way has the same gradient.
+
+Deliberately left out: everything that needs a model.
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ponder.knobs import KlEstimator, Normaliser
+from ponder.knobs import Clip, KlEstimator, Normaliser, Ratio
+from ponder.knobs import Policy as PolicyKnobs
 
 
 def token_weights(lengths_B: Sequence[int], normaliser: Normaliser, *, max_new_tokens: int) -> list[float]:
@@ -37,6 +43,80 @@ def token_weights(lengths_B: Sequence[int], normaliser: Normaliser, *, max_new_t
     if normaliser is Normaliser.SEQUENCE:
         return [1.0 / (rows * length) if length else 0.0 for length in lengths_B]
     return [1.0 / (rows * max_new_tokens)] * rows
+
+
+def ratios(new_logp_N: Tensor, old_logp_N: Tensor, lengths_B: Tensor, level: Ratio) -> Tensor:
+    """New over old probability, a token each.
+
+    token      r_t = exp(new_t - old_t)                                            PPO, arXiv:1707.06347, eq. 6
+    sequence   s = exp(mean over t of (new_t - old_t)), for all of an answer       GSPO, arXiv:2507.18071, eq. 7
+
+    The answer's ratio is written as GSPO-token does (eq. 14), sg(s) pi_t / sg(pi_t): the same value, and the same
+    gradient where all tokens of an answer share one advantage, but right for token advantages, too.
+    """
+    if level is Ratio.TOKEN:
+        return torch.exp(new_logp_N - old_logp_N)
+    row_N = torch.arange(len(lengths_B), device=lengths_B.device).repeat_interleave(lengths_B)
+    difference_N = (new_logp_N - old_logp_N).detach()
+    sum_B = difference_N.new_zeros(len(lengths_B)).index_add(0, row_N, difference_N)
+    mean_B = sum_B / lengths_B.clamp(min=1)
+    return torch.exp(mean_B)[row_N] * torch.exp(new_logp_N - new_logp_N.detach())
+
+
+def policy_loss(
+    new_logp_N: Tensor,
+    old_logp_N: Tensor,
+    advantage_N: Tensor,
+    weight_N: Tensor,
+    lengths_B: Tensor,
+    knobs: PolicyKnobs,
+) -> Tensor:
+    """The policy's loss under the switches `ratio` and `clip`; the weights already know the normaliser.
+
+    ppo     -sum w min(r A, clip(r, 1 - low, 1 + high) A)              PPO, arXiv:1707.06347, eq. 7
+    cispo   -sum w sg(clip(r, 1 - low, 1 + high)) A log pi             CISPO, arXiv:2506.13585, eq. 4
+    none    -sum w r A                                                 importance-weighted REINFORCE
+
+    Its value means little with `cispo`; gradients are what these are for.
+    """
+    low, high = knobs.clip_low, knobs.clip_high
+    if knobs.clip is Clip.PPO and knobs.ratio is Ratio.TOKEN:
+        return clipped_surrogate(new_logp_N, old_logp_N, advantage_N, weight_N, low=low, high=high)
+    ratio_N = ratios(new_logp_N, old_logp_N, lengths_B, knobs.ratio)
+    if knobs.clip is Clip.NONE:
+        return -(weight_N * ratio_N * advantage_N).sum()
+    clipped_N = ratio_N.clamp(1.0 - low, 1.0 + high)
+    if knobs.clip is Clip.CISPO:
+        return -(weight_N * clipped_N.detach() * advantage_N * new_logp_N).sum()
+    return -(weight_N * torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N)).sum()
+
+
+def clipped_share(ratio_N: Tensor, advantage_N: Tensor, knobs: PolicyKnobs) -> tuple[Tensor, Tensor]:
+    """Which tokens (low, high) the clip acts on: with PPO's only where the advantage pushes on; with CISPO's
+    everywhere; never without one."""
+    low_N, high_N = ratio_N < 1 - knobs.clip_low, ratio_N > 1 + knobs.clip_high
+    if knobs.clip is Clip.CISPO:
+        return low_N, high_N
+    if knobs.clip is Clip.NONE:
+        return torch.zeros_like(low_N), torch.zeros_like(high_N)
+    return low_N & (advantage_N < 0), high_N & (advantage_N > 0)
+
+
+def value_loss(
+    new_value_N: Tensor, old_value_N: Tensor, return_N: Tensor, weight_N: Tensor, *, clip: float
+) -> tuple[Tensor, Tensor]:
+    """(the critic's loss, which tokens were clipped).
+
+    1/2 sum of w max((V - R)^2, (clip(V, V_old - c, V_old + c) - R)^2);  OpenAI baselines' PPO, kept by InstructGPT,
+    arXiv:2203.02155. `clip` 0 leaves the plain squared error.
+    """
+    error_N = (new_value_N - return_N) ** 2
+    if clip == 0:
+        return 0.5 * (weight_N * error_N).sum(), torch.zeros_like(error_N, dtype=torch.bool)
+    held_N = torch.minimum(torch.maximum(new_value_N, old_value_N - clip), old_value_N + clip)
+    held_error_N = (held_N - return_N) ** 2
+    loss = 0.5 * (weight_N * torch.maximum(error_N, held_error_N)).sum()
+    return loss, (held_error_N > error_N).detach()
 
 
 def clipped_surrogate(

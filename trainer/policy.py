@@ -195,6 +195,8 @@ def load_policy(part: ModelPart, *, device: str, models_folder: Path) -> Policy:
             f"the model `{part.path}` has no tokenizer that can be read: {_first_line(error)}",
             "put its tokenizer's files (`tokenizer.json`, `tokenizer_config.json`) beside the weights",
         ) from error
+    if gguf:
+        _forget_quantisation(model)
     policy = make_policy(model, tokenizer, pick_device(device))
     if len(tokenizer) > policy.vocabulary:
         raise NotFound(
@@ -230,6 +232,13 @@ def _load_model(part: ModelPart, where: str, options: dict[str, str]) -> PreTrai
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(": ")
+
+
+def _forget_quantisation(model: PreTrainedModel) -> None:
+    """A GGUF's weights are plain float32 once loaded, but transformers would refuse to save a model that remembers."""
+    for holder, name in ((model, "hf_quantizer"), (model.config, "quantization_config")):
+        if hasattr(holder, name):
+            delattr(holder, name)
 
 
 def _find(part: ModelPart, models_folder: Path) -> str:

@@ -37,9 +37,23 @@ def score_answer(
     """The weighted sum of the parts: `correct`, `format` and what else the task gives, and `length` in shares of the
     limit."""
     parts: dict[str, float | None] = {**task.score(problem, text), "length": length_tokens / max_new_tokens}
+    if weights.overlong:
+        parts["overlong"] = soft_overlong(length_tokens, max_new_tokens, weights.overlong_share)
     weight_by_part = msgspec.structs.asdict(weights)
     missing = [name for name, value in parts.items() if value is None and weight_by_part.get(name, 0.0) != 0.0]
     known = {name: value for name, value in parts.items() if value is not None}
     if missing:
         return Scored(None, known, f"could not score {', '.join(missing)}")
     return Scored(sum(weight_by_part.get(name, 0.0) * value for name, value in known.items()), known, "")
+
+
+def soft_overlong(length_tokens: int, max_new_tokens: int, share: float) -> float:
+    """0 for a short answer, falling to -1 at the token limit over its last `share`; DAPO, arXiv:2503.14476, eq. 13.
+
+    R = 0 where |o| <= L - c, ((L - c) - |o|) / c where |o| <= L, with the cache c = share L
+
+    >>> [soft_overlong(length, 100, 0.2) for length in (80, 90, 100)]
+    [0.0, -0.5, -1.0]
+    """
+    cache = share * max_new_tokens
+    return min(0.0, max(-1.0, (max_new_tokens - cache - length_tokens) / cache))

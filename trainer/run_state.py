@@ -1,9 +1,9 @@
 """What a run consists of between two steps, into a checkpoint and back.
 
-Weights, AdamW's moments, the reference where it is no longer the start model, knobs, the cursor into the problems, what
-the watchdog remembers, and the state of every random generator: a run that goes on from here is bit-identical, on a
-CPU, to one that never ended. The problems themselves are a function of seed and cursor. Deliberately left out: files
-(`trainer.checkpoint`).
+Weights, AdamW's moments, the critic with its own, the reference where it is no longer the start model, the steered KL
+weight, knobs, the cursor into the problems, what the watchdog remembers, and the state of every random generator: a run
+that goes on from here is bit-identical, on a CPU, to one that never ended. The problems themselves are a function of
+seed and cursor. Deliberately left out: files (`trainer.checkpoint`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ponder.events import CheckpointSaved
 from ponder.knobs import Knobs
 from trainer.adapter import in_model_names
 from trainer.checkpoint import Restored, folder_name, load_checkpoint, save_checkpoint
+from trainer.kl_control import KlControl
 from trainer.learn import Learner
 from trainer.policy import Policy
 from trainer.reference import Reference, freeze
@@ -42,6 +43,9 @@ class Facts(msgspec.Struct, frozen=True):
     torch_rng: str
     python_rng: list[object]
     watchdog: Memory = msgspec.field(default_factory=Memory)
+    kl_coef: float | None = None
+    """The steered weight of the divergence, and the knob's value that it was steered from."""
+    kl_begun_from: float | None = None
 
 
 @dataclass
@@ -61,7 +65,13 @@ class RunState:
         """Write all of it below `root`."""
         if self.watchdog.is_calm:
             self.watchdog.memory.good_step = self.step
-        tensors: dict[str, Mapping[str, Tensor]] = {"optimizer": _optimizer_tensors(self.learner)}
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "optimizer": _optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
+        }
+        critic = self.learner.critic
+        if critic is not None:
+            own = critic.named_parameters()
+            tensors |= {"critic": own, "critic_optimizer": _optimizer_tensors(critic.optimizer, own)}
         if isinstance(self.reference.model, PreTrainedModel) and self.reference.step > 0:
             tensors["reference"] = dict(self.reference.model.named_parameters())
         facts = Facts(
@@ -73,6 +83,8 @@ class RunState:
             sampler_rng=_to_hex(self.generator.get_state()),
             torch_rng=_to_hex(torch.get_rng_state()),
             python_rng=list(random.getstate()),
+            kl_coef=self.learner.kl.coef,
+            kl_begun_from=self.learner.kl.begun_from,
             watchdog=self.watchdog.memory,
         )
         saved = save_checkpoint(
@@ -102,8 +114,8 @@ class RunState:
     def roll_back(self, root: Path) -> None:
         """Learn on from the last good checkpoint below `root`, or from the start where there is none.
 
-        Weights, optimizer and reference go back; the step, the cursor, random generators and knobs go on. Raises
-        CheckpointError when the checkpoint is not whole.
+        Weights, optimizers, critic, KL weight and reference go back; the step, the cursor, random generators and knobs
+        go on. Raises CheckpointError when the checkpoint is not whole.
         """
         good = self.watchdog.memory.good_step
         if good:
@@ -111,49 +123,65 @@ class RunState:
             self._restore_learnt(restored, msgspec.convert(restored.state, Facts))
         else:
             with torch.no_grad():
-                _copy(dict(self.reference.load_start().named_parameters()), self.policy.model)
+                start = dict(self.reference.load_start().named_parameters())
+                _copy(start, dict(self.policy.model.named_parameters()))
             self.learner.optimizer.state.clear()
+            self.learner.critic, self.learner.kl = None, KlControl()
             self.reference.model, self.reference.step = None, 0
         self.learner.version += 1  # other weights are another policy
         self.watchdog.forget_trouble()
 
     def _restore_learnt(self, restored: Restored, facts: Facts) -> None:
-        """Weights (of the adapter, where one learns), reference and optimizer."""
+        """Weights (of the adapter, where one learns), reference, critic, KL weight and optimizers."""
         with torch.no_grad():
             if "model" in restored.tensors:
-                _copy(restored.tensors["model"], self.policy.model)
+                _copy(restored.tensors["model"], dict(self.policy.model.named_parameters()))
             else:
-                _copy(in_model_names(restored.tensors["adapter_model"]), self.policy.model)
+                _copy(in_model_names(restored.tensors["adapter_model"]), dict(self.policy.model.named_parameters()))
             if "reference" in restored.tensors:
                 reference = freeze(self.reference.load_start())
-                _copy(restored.tensors["reference"], reference)
+                _copy(restored.tensors["reference"], dict(reference.named_parameters()))
                 self.reference.model = reference
         self.reference.step = facts.reference_step
-        _restore_optimizer(self.learner, restored.tensors["optimizer"])
+        _restore_optimizer(
+            self.learner.optimizer, dict(self.policy.model.named_parameters()), restored.tensors["optimizer"]
+        )
+        if "critic" in restored.tensors:
+            self._restore_critic(facts.knobs, restored)
+        self.learner.kl = KlControl(facts.kl_coef, facts.kl_begun_from)
+
+    def _restore_critic(self, knobs: Knobs, restored: Restored) -> None:
+        self.learner.prepare(knobs, self.reference.load_start)
+        critic = self.learner.critic
+        if critic is not None:
+            own = critic.named_parameters()
+            with torch.no_grad():
+                _copy(restored.tensors["critic"], own)
+            _restore_optimizer(critic.optimizer, own, restored.tensors["critic_optimizer"])
 
 
-def _copy(tensors: Mapping[str, Tensor], model: torch.nn.Module) -> None:
-    """Saved tensors into a model; tied weights are saved once."""
-    own = dict(model.named_parameters())
+def _copy(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Saved tensors into a model's; tied weights are saved once."""
     for name, tensor in tensors.items():
         own[name].copy_(tensor)
 
 
-def _optimizer_tensors(learner: Learner) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in learner.policy.model.named_parameters()}
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = {parameter: name for name, parameter in own.items()}
     return {
         f"{names[parameter]}.{key}": value
-        for parameter, moments in learner.optimizer.state.items()
+        for parameter, moments in optimizer.state.items()
         for key, value in moments.items()
     }
 
 
-def _restore_optimizer(learner: Learner, tensors: Mapping[str, Tensor]) -> None:
-    parameters = dict(learner.policy.model.named_parameters())
-    learner.optimizer.state.clear()
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    optimizer.state.clear()
     for full, value in tensors.items():
         name, _, key = full.rpartition(".")
-        learner.optimizer.state[parameters[name]][key] = value.to(parameters[name].device).clone()
+        optimizer.state[own[name]][key] = value.to(own[name].device).clone()
 
 
 def _to_hex(state: Tensor) -> str:

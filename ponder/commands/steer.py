@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.options import BY, JsonOption, RunArgument, RunOption, complete_knob, connect, name_run
-from ponder.errors import NotFound, Refused, UsageError
+from ponder.errors import NotFound, Refused, RunFailed, UsageError
 from ponder.event_text import applied_line
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 
@@ -180,15 +180,24 @@ def _list_values(table: KnobTable) -> None:
 
 def _list_declarations(as_json: bool) -> None:
     from ponder.knobs import DECLARATIONS, format_value
+    from ponder.presets import PRESETS
 
     if as_json:
-        write_json("knob_declarations", {"knobs": list(DECLARATIONS.values())})
+        write_json("knob_declarations", {"knobs": list(DECLARATIONS.values()), "presets": PRESETS})
         return
     write_table(
         [Column("knob"), Column("default", True), Column("bounds"), Column("unit"), Column("acts"), Column("meaning")],
         [
             [knob.name, format_value(knob.default), knob.bounds, knob.unit, str(knob.takes_effect), knob.doc]
             for knob in DECLARATIONS.values()
+        ],
+    )
+    write("")
+    write_table(
+        [Column("preset"), Column("what it is"), Column("paper"), Column("sets")],
+        [
+            [str(preset), algorithm.title, algorithm.paper, f"{len(algorithm.settings)} knobs"]
+            for preset, algorithm in PRESETS.items()
         ],
     )
 
@@ -230,13 +239,19 @@ def _command(
 
 
 def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> None:
-    """Return when a paused run *is* paused and a stopped one *is* over; the trainer may still measure and save."""
+    """Return when a paused run *is* paused and a stopped one *is* over; the trainer may still measure and save.
+
+    Raises RunFailed when it broke on that way, for example while saving.
+    """
     from ponder.errors import TimedOut
     from ponder.events import RunState
     from ponder.wire import GetRun, RunDetail
 
     def is_done() -> bool:
-        state = client.ask(GetRun(run), RunDetail).row.state
+        row = client.ask(GetRun(run), RunDetail).row
+        state = row.state
+        if state is RunState.FAILED:
+            raise RunFailed(f"`{run}` failed while it was to {verb}: {row.reason}", f"see `ponder logs {run}`")
         return verb not in ("pause", "stop") or state.is_over or (verb == "pause" and state is RunState.PAUSED)
 
     while not is_done():

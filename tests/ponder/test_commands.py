@@ -124,6 +124,15 @@ def test_a_command_that_is_applied_but_has_not_taken_effect_is_waited_for(
     assert said.code == 124 and said.out == ""
 
 
+def test_a_run_that_breaks_while_it_stops_is_not_called_stopped(serve: Serve, ponder: Command) -> None:
+    daemon = serve(RunState.FAILED)
+    daemon.replies[wire.GetCommand] = wire.CommandStatus(
+        "c-1", "r", "stop", "", wire.CommandState.APPLIED, 17, None, None, "", ""
+    )
+    said = ponder("stop", "countdown-zero-3")
+    assert (said.code, said.out) == (6, "") and "failed while it was to stop" in said.err
+
+
 def test_a_command_that_is_refused_exits_with_5_and_says_why(serve: Serve, ponder: Command) -> None:
     daemon = serve()
     daemon.replies[wire.GetCommand] = wire.CommandStatus(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from ponder.events import Finish
-from ponder.knobs import Knobs, with_value
+from ponder.knobs import KlPlace, Knobs, with_value
 from ponder.recipe import Recipe
 from tests.trainer.models import MAKERS, VOCABULARY, policy_of
 from tests.trainer.test_learning import batch, gradient
+from tests.trainer.test_loop import go, what_was_learnt
 from trainer import rows
 from trainer.head import score_tokens
 from trainer.learn import cut
@@ -238,3 +241,13 @@ def test_masked_truncated_answers_change_nothing_of_the_gradient(any_policy: Pol
     masked, without = (gradient(any_policy, some, knobs) for some in (answers, whole))
     assert masked.abs().sum() > 0
     assert torch.equal(masked, without)
+
+
+def test_a_packed_and_chunked_run_resumes_to_the_bit(recipe: Recipe, tmp_path: Path) -> None:
+    """With the divergence in the reward, so that the reference is asked before the first update of an attempt."""
+    optim = msgspec.structs.replace(recipe.optim, packing=True, head_chunk_tokens=8)
+    kl = msgspec.structs.replace(recipe.kl, where=KlPlace.REWARD)
+    packed = msgspec.structs.replace(recipe, optim=optim, kl=kl)
+    whole = go(packed, tmp_path / "whole")
+    go(msgspec.structs.replace(packed, stage=msgspec.structs.replace(packed.stage, steps=2)), tmp_path / "halved")
+    assert what_was_learnt(go(packed, tmp_path / "halved")) == what_was_learnt(whole, after=2)

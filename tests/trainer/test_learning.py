@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import msgspec
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from ponder import metrics
 from ponder.events import Finish
-from ponder.knobs import Knobs, Normaliser
+from ponder.knobs import Knobs, Normaliser, Preset, with_value
+from ponder.presets import PRESETS
 from ponder.recipe import Recipe
 from trainer.answers import Answer
-from trainer.learn import choose_trained, cut, make_learner
-from trainer.policy import Policy
+from trainer.credit import give_credit
+from trainer.learn import MicroBatch, choose_trained, cut, make_learner
+from trainer.policy import Policy, token_logps
 from trainer.reference import Reference
 from trainer.reflection import Reflections
 from trainer.rewards import Scored
@@ -45,8 +49,6 @@ def batch(policy: Policy) -> list[Answer]:
 
 
 def knobs_with(recipe: Recipe, **changes: object) -> Knobs:
-    from ponder.knobs import with_value
-
     knobs = recipe.knobs
     for name, value in {"optim_grad_clip": 0.0, **changes}.items():
         knobs = with_value(knobs, name.replace("_", ".", 1), value)
@@ -178,3 +180,132 @@ def test_the_mismatch_is_measured_three_ways(policy: Policy, recipe: Recipe) -> 
     assert figures[metrics.MISMATCH] == pytest.approx(0.1, abs=1e-4)
     assert figures[metrics.MISMATCH_MAX] == pytest.approx(0.1, abs=1e-4)
     assert figures[metrics.MISMATCH_K3] == pytest.approx(math.exp(0.1) - 0.1 - 1, abs=1e-4)
+
+
+def test_the_first_ratio_is_one_even_in_a_model_with_dropout(recipe: Recipe) -> None:
+    """And the model is left as it was found: dropout off in sampling and learning alike."""
+    from tests.trainer.conftest import make_tiny_model
+    from trainer import builtin
+    from trainer.policy import make_policy
+
+    model = make_tiny_model()
+    model.config.attention_dropout = 0.5
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    noisy = make_policy(model.train(), builtin.countdown_tokenizer(), torch.device("cpu"))
+    answers = batch(noisy)
+    figures = make_learner(noisy, recipe.knobs).learn(answers, knobs_with(recipe), Reference(lambda: noisy.model))
+    assert figures[metrics.RATIO_MEAN] == 1.0
+    assert figures[metrics.MISMATCH] < 1e-5
+    assert not noisy.model.training
+
+
+@pytest.mark.parametrize("choice", [{"policy_updates_per_batch": 3}, {"policy_minibatches": 4}], ids=str)
+def test_several_updates_use_the_old_policy_of_before_the_first(
+    policy: Policy, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, choice: dict[str, object]
+) -> None:
+    """Whether the batch is gone over again or cut into parts: the ratio is against what sampled."""
+    answers, seen = batch(policy), []
+    knobs = knobs_with(recipe, optim_lr=0.02, kl_coef=0.0, **choice)
+    learner = make_learner(policy, knobs)
+    accumulate = learner._accumulate
+
+    def spy(piece: MicroBatch, knobs: Knobs, reference: Reference) -> None:
+        accumulate(piece, knobs, reference)
+        seen.append(piece)
+
+    monkeypatch.setattr(learner, "_accumulate", spy)
+    figures = learner.learn(answers, knobs, Reference(lambda: policy.model))
+    assert [learner.version] == [*choice.values()]
+    assert abs(figures[metrics.RATIO_MEAN] - 1.0) > 1e-3
+    assert figures[metrics.MISMATCH] < 1e-5
+    for piece in seen:
+        sampled = [logp for answer in piece.answers for logp in answer.sampled.logps]
+        assert piece.old_logp_N is not None
+        assert piece.old_logp_N.tolist() == pytest.approx(sampled, abs=1e-4)
+
+
+def test_one_part_is_the_whole_batch_to_the_bit_and_parts_lose_nobody(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    knobs = knobs_with(recipe, policy_minibatches=3)
+    parts = make_learner(policy, knobs)._parts(answers, knobs)
+    assert len(parts) == 3
+    told = [id(answer) for batches in parts for piece in batches for answer in piece.answers]
+    assert sorted(told) == sorted(map(id, answers))
+    for batches in parts:
+        total = sum(w * a.length for piece in batches for w, a in zip(piece.weights, piece.answers, strict=True))
+        assert total == pytest.approx(1.0)
+    before = torch.get_rng_state()
+    make_learner(policy, knobs)._parts(answers, knobs_with(recipe))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_no_preset_depends_on_how_the_batch_is_cut(policy: Policy, recipe: Recipe, preset: Preset) -> None:
+    """Gradient to 1e-5, with the preset's own loss; one part, for parts are drawn."""
+    knobs, answers, found = recipe.knobs, batch(policy), []
+    for place, answer in enumerate(answers):
+        answer.scored = Scored(float(place % 3), {}, "")
+    for name, setting in sorted(PRESETS[preset].settings.items(), reverse=True):
+        knobs = with_value(knobs, name, setting.value)
+    knobs = with_value(with_value(with_value(knobs, "policy.minibatches", 1), "optim.grad_clip", 0.0), "optim.lr", 0.0)
+    for tokens in (100_000, 16, 60):
+        cut_so = with_value(knobs, "optim.micro_batch_tokens", tokens)
+        reference, learner = Reference(make_tiny_reference), make_learner(policy, cut_so)
+        reference.prepare(cut_so)
+        learner.prepare(cut_so, make_tiny_reference)
+        give_credit(
+            answers, cut_so, policy=policy, reference=reference, critic=learner.critic, kl=learner.kl.weight(cut_so.kl)
+        )
+        learner.learn(answers, cut_so, reference)
+        found.append(torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]))
+    assert found[0].abs().max() > 1e-4
+    for other in found[1:]:
+        assert (found[0] - other).abs().max() < 1e-5
+
+
+def make_tiny_reference() -> PreTrainedModel:
+    from tests.trainer.conftest import make_tiny_model
+
+    return make_tiny_model(seed=1)
+
+
+def test_a_batch_without_a_scored_answer_changes_nothing_with_a_critic_either(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    for answer in answers:
+        answer.scored = Scored(None, {}, "broken")
+    knobs = knobs_with(recipe, policy_advantage_scale="batch", policy_advantage="gae")
+    learner = make_learner(policy, knobs)
+    learner.prepare(knobs, make_tiny_reference)
+    nothing = Reference(lambda: policy.model)
+    assert give_credit(answers, knobs, policy=policy, reference=nothing, critic=learner.critic, kl=0.0) == {}
+    assert learner.learn(answers, knobs, nothing)[metrics.SKIPPED] == 1.0
+    assert learner.version == 0
+
+
+def test_the_end_token_teaches_and_nothing_behind_it_even_where_it_is_the_padding_too(
+    policy: Policy, recipe: Recipe
+) -> None:
+    """What is learnt from comes from lengths, never from token values."""
+    end = policy.end_ids[0]
+    same = dataclasses.replace(policy, pad_id=end)
+    short = answer_of(Sampled([20, end], [-1.0] * 2, [1.0] * 2, Finish.END), prompt=[30, 31], group=0, advantage=1.0)
+    long = answer_of(
+        Sampled([21, 22, 23, end], [-1.0] * 4, [1.0] * 4, Finish.END), prompt=[30, 31], group=0, advantage=-1.0
+    )
+    with torch.no_grad():
+        together, _ = token_logps(same, same.model, [[30, 31]] * 2, [short.sampled.ids, long.sampled.ids], 1.0)
+        alone, _ = token_logps(policy, policy.model, [[30, 31]], [short.sampled.ids], 1.0)
+    assert len(together) == 6
+    assert together[:2].tolist() == pytest.approx(alone.tolist(), abs=1e-6)
+    knobs = knobs_with(recipe)
+    assert torch.allclose(gradient(same, [short, long], knobs), gradient(policy, [short, long], knobs), atol=1e-7)
+
+
+def test_the_log_prob_of_a_token_comes_from_the_place_before_it(policy: Policy) -> None:
+    """Against the model's own table of next tokens, the end token included."""
+    prompt, ids = [30, 31], [20, 21, policy.end_ids[0]]
+    with torch.no_grad():
+        table = torch.log_softmax(policy.model(input_ids=torch.tensor([[*prompt, *ids]])).logits[0], -1)
+        got, _ = token_logps(policy, policy.model, [prompt], [ids], 1.0)
+    assert got.tolist() == pytest.approx([table[1 + place, token].item() for place, token in enumerate(ids)], abs=1e-5)

@@ -1,0 +1,120 @@
+"""The critic: how much reward is to be expected, foretold before every token.
+
+Legend: B answers, N their tokens on one flat axis, M = N + B places: before each token, and after each answer's last.
+T positions of a padded row, D width.
+
+A linear head on the last hidden state: of the policy's own backbone, which then learns from both losses, or of a
+separate model that begins as a copy of the start model. The head begins at 0, so that an untrained critic foretells
+nothing. Its weights have an AdamW of their own. Deliberately left out: advantages (`trainer.advantages`), and sharing
+one forward pass with the policy's log-probs: the backbone is read a second time.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ponder import metrics
+from ponder.knobs import CriticModel, Knobs
+from trainer.answers import Answer
+from trainer.pieces import pieces
+from trainer.policy import Policy
+
+
+@dataclass
+class Critic:
+    """A value head, what it stands on, and their optimizer."""
+
+    policy: Policy
+    backbone: PreTrainedModel
+    head: torch.nn.Linear
+    optimizer: torch.optim.AdamW
+
+    def named_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The critic's own weights by name: the head's, and those of a separate model."""
+        return _own_weights(self.policy, self.backbone, self.head)
+
+    def values(self, answers: Sequence[Answer]) -> Tensor:
+        """The value before each token and after each answer's last, (M,): an answer's block is one longer than it."""
+        rows = [[*answer.prompt_ids, *answer.sampled.ids] for answer in answers]
+        longest = max(len(row) for row in rows)
+        pad, device = self.policy.pad_id, self.policy.device
+        ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
+        place_M = torch.tensor(
+            [
+                row * longest + position
+                for row, answer in enumerate(answers)
+                for position in range(len(answer.prompt_ids) - 1, len(answer.prompt_ids) + answer.length)
+            ],
+            device=device,
+        )
+        hidden_BTD: Tensor = self.backbone.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        value_M1 = self.head(hidden_BTD.flatten(0, 1)[place_M].float())
+        return cast(Tensor, value_M1[:, 0])
+
+    @torch.no_grad()
+    def foretell(self, answers: Sequence[Answer], budget_tokens: int) -> None:
+        """Write into each answer what is expected before each of its tokens and after the last."""
+        for piece in pieces([answer for answer in answers if answer.length], budget_tokens):
+            values, at = self.values(piece).tolist(), 0
+            for answer in piece:
+                answer.values = values[at : at + answer.length + 1]
+                at += answer.length + 1
+
+    def set_lr(self, knobs: Knobs) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = knobs.critic.lr
+
+
+def before_tokens(value_M: Tensor, lengths_B: Tensor) -> Tensor:
+    """Of the values (M,) those before a token, (N,)."""
+    last_B = (lengths_B + 1).cumsum(0) - 1
+    keep_M = torch.ones(len(value_M), dtype=torch.bool, device=value_M.device)
+    keep_M[last_B] = False
+    return value_M[keep_M]
+
+
+def make_critic(policy: Policy, knobs: Knobs, load_start: Callable[[], PreTrainedModel]) -> Critic:
+    """A critic that knows nothing yet."""
+    backbone = policy.model if knobs.critic.model is CriticModel.HEAD else load_start()
+    width = int(backbone.config.get_text_config().hidden_size)
+    head = torch.nn.Linear(width, 1, device="meta").to_empty(device=policy.device)  # draws no random number
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    backbone.eval()
+    own = _own_weights(policy, backbone, head)
+    for parameter in own.values():
+        parameter.requires_grad_(True)
+    betas = (knobs.optim.beta1, knobs.optim.beta2)
+    return Critic(policy, backbone, head, torch.optim.AdamW(own.values(), knobs.critic.lr, betas, weight_decay=0.0))
+
+
+def _own_weights(policy: Policy, backbone: PreTrainedModel, head: torch.nn.Linear) -> dict[str, torch.nn.Parameter]:
+    named = {f"head.{name}": parameter for name, parameter in head.named_parameters()}
+    if backbone is not policy.model:
+        named |= {f"model.{name}": parameter for name, parameter in backbone.named_parameters()}
+    return named
+
+
+def critic_figures(answers: Sequence[Answer]) -> Mapping[str, float]:
+    """How well the values foretold the returns, over the tokens of scored answers; nothing when there is none.
+
+    1 - Var(R - V) / Var(R), both of the population.
+    """
+    known = [(answer.values, answer.returns) for answer in answers if answer.values and answer.returns]
+    values = [value for values, returns in known for value in values[: len(returns)]]
+    returns = [value for _, returns in known for value in returns]
+    if not returns:
+        return {}
+    figures = {metrics.VALUE_MEAN: statistics.fmean(values)}
+    spread = statistics.pvariance(returns)
+    if spread > 0:
+        left = statistics.pvariance([got - foretold for got, foretold in zip(returns, values, strict=True)])
+        figures[metrics.VALUE_EXPLAINED] = 1.0 - left / spread
+    return figures
