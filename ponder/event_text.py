@@ -42,7 +42,7 @@ def event_line(event: FeedEvent) -> str:
         case events.CheckpointSaved():
             return f"checkpoint at step {event.step}: {event.folder}, {format_bytes(event.size_bytes)}"
         case events.RunPaused():
-            return f"paused after step {event.step}"
+            return f"paused after step {event.step}" + (f": {event.reason}" if event.reason else "")
         case events.RunResumed():
             return f"goes on after step {event.step}"
         case events.RunEnded():

@@ -232,6 +232,10 @@ class RunPaused(Struct, frozen=True, tag="run_paused"):
     """The trainer holds after `step`, keeping its memory."""
 
     step: int
+    reason: str = ""
+    """Why, in one sentence, where it was not a person who asked."""
+    trace: str = ""
+    """The traceback of the code that is at fault, where there is one."""
 
 
 class RunResumed(Struct, frozen=True, tag="run_resumed"):

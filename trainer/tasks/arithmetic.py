@@ -38,6 +38,7 @@ class Arithmetic:
 
     name = "arithmetic"
     parts = ("correct", "format")
+    verifier = None
     markers = ENGLISH
 
     @classmethod
