@@ -62,7 +62,7 @@ def evaluate(
     limit = knobs.sampling.max_new_tokens
     for start in range(0, len(asked), ROWS_AT_ONCE):
         part = asked[start : start + ROWS_AT_ONCE]
-        prompts = [policy.prompt_ids(problem.prompt) for problem in part]
+        prompts = [policy.prompt_ids(problem.prompt, problem.plain) for problem in part]
         sampled = sampler.sample(
             prompts, group_size=1, max_new_tokens=limit, temperature=knobs.sampling.temperature, generator=generator
         )

@@ -57,7 +57,9 @@ from trainer.run_state import RunState
 from trainer.sampler import LocalSampler
 from trainer.stages import pretrain
 from trainer.stream import Stream
-from trainer.tasks import find_task
+from trainer.tasks import Task, find_task
+from trainer.tasks.dataset import Dataset
+from trainer.tasks.fitting import fit_to_policy
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ class Chapter:
     ) -> None:
         self.recipe, self.checkpoints, self.link, self.place = recipe, checkpoints, link, place
         place.enter("load", 0)
-        self.task = find_task(recipe.task.name, recipe.task.options)
+        self.task: Task = find_task(recipe.task.name, recipe.task.options)
         self.judge = Judge(self.task, recipe.rewards)
         self.judge.start()
 
@@ -119,12 +121,15 @@ class Chapter:
             return load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
 
         policy = load()
+        if isinstance(self.task, Dataset):
+            self.task = fit_to_policy(self.task, policy, recipe.sampling.max_new_tokens)
         torch.manual_seed(recipe.run.seed)
         generator = torch.Generator(device=policy.device)
         generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}".encode()))
         self.state = RunState(
             policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs
         )
+        self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         restored, complaints = load_newest(checkpoints)
         if restored:
             self.state.restore(restored)
@@ -208,7 +213,7 @@ class Chapter:
         seed, count = self.recipe.run.seed, sampling.prompts_per_step
         problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
         state.cursor += count
-        prompts = [state.policy.prompt_ids(problem.prompt) for problem in problems]
+        prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         stream = Stream(self.link, state.policy, state.knobs, step=state.step, prompt=problems[0].prompt)
         with self._phase("sample", metrics.SAMPLE_S):
             sampled = self.sampler.sample(
@@ -303,6 +308,7 @@ class Chapter:
                 device=str(policy.device),
                 threads=torch.get_num_threads(),
                 resumed_from=self.resumed_from,
+                data=self.task.summary if isinstance(self.task, Dataset) else "",
                 versions={
                     "python": platform.python_version(),
                     "torch": str(torch.__version__),

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ponder.errors import NotFound, RecipeError
 from ponder.recipe import OwnReward
+from ponder.tasks import ArithmeticOptions, DatasetOptions, check_task
 from trainer.reflection import Markers
 
 
@@ -83,11 +83,12 @@ def find_task(name: str, options: Mapping[str, bool | int | float | str]) -> Tas
     """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing."""
     from trainer.tasks.arithmetic import Arithmetic
     from trainer.tasks.countdown import Countdown
+    from trainer.tasks.dataset import make_dataset
 
-    if name == Countdown.name:
-        if options:
-            raise RecipeError(f"the task `{name}` has no option `{next(iter(options))}`", "remove `[task.options]`")
-        return Countdown()
-    if name == Arithmetic.name:
-        return Arithmetic.from_options(options)
-    raise NotFound(f"there is no task `{name}`", "the tasks are `arithmetic` and `countdown`")
+    match check_task(name, options):
+        case ArithmeticOptions(largest=largest, operators=operators):
+            return Arithmetic(largest, operators)
+        case DatasetOptions() as chosen:
+            return make_dataset(chosen)
+        case _:
+            return Countdown()
