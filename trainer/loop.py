@@ -282,6 +282,7 @@ class Chapter:
         while True:
             fault = self.judge.fault
             if fault:
+                log.error("%s\n%s", fault.reason, fault.trace)
                 self.boundary.hold(self.state.step, fault.reason, fault.trace)
             self.boundary.take(self.state.step, self._save)
             self.state.knobs = self.boundary.knobs

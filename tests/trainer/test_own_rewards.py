@@ -141,6 +141,25 @@ def test_a_bug_that_comes_later_pauses_after_its_step_and_learns_nothing_from_it
     assert metrics.REWARD_MEAN not in two.metrics
 
 
+def test_an_evaluation_that_nothing_could_be_judged_in_is_made_again_once_it_can(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def rows():\n    return [{'prompt': f'solve {n}'} for n in range(30)]\n\ndef score(text):\n    1 / 0\n"
+    )
+    options = f'path = "{file}:rows"\nverifier = "function"\nfunction = "{file}:score"\n'
+    text = RECIPE.replace('name = "countdown"', f'name = "dataset"\n[task.options]\n{options}')
+    recipe = parse_recipe(text.format(model=tiny_folder), "tiny.toml", {"stage.steps": 1})
+    link = resuming({1: "def score(text):\n    return len(text) % 2\n"}, file)
+    go(recipe, tmp_path / "run", link)
+    (paused,) = of(link, RunPaused)
+    assert "`correct` failed on every answer" in paused.reason
+    first, last = of(link, Evaluated)
+    assert (first.step, last.step) == (0, 1)
+    assert metrics.EVAL_ACCURACY in first.metrics and first.metrics[metrics.EVAL_PROBLEMS] > 0
+
+
 def test_a_run_paused_by_a_bug_can_be_stopped(tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def score(text):\n    return 1 / 0\n")

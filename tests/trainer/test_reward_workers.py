@@ -112,6 +112,7 @@ def test_results_keep_the_order_of_the_calls_however_long_each_takes(make_pool: 
         ("os.abort()", "its worker ended with signal 6 (SIGABRT)"),
         ("os.kill(os.getpid(), 9)", "its worker ended with signal 9 (SIGKILL)"),
         ("return 'much'", "TypeError: it returned str, and not a number, None or a dict of numbers"),
+        ("raise ValueError('\\ud800 \\x00')", "ValueError: ? \x00 (my_rewards.py:6)"),
         ("return float('nan')", "ValueError: it returned nan"),
     ],
 )

@@ -84,7 +84,7 @@ class Pool:
         self.name, self.function, self.timeout_s = name, function, timeout_s
         self._memory_mb, self._at_once = memory_mb, at_once
         self._workers: list[_Worker] = []
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.PollSelector()  # the only one that holds no file itself
 
     def start(self) -> None:
         """Start one worker and wait until it has imported the function; RecipeError when it cannot."""

@@ -132,7 +132,7 @@ def explain(error: BaseException) -> str:
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename != __file__ and "importlib" not in frame.filename:
             place = f" ({Path(frame.filename).name}:{frame.lineno})"
-    said = " ".join(str(error).split())[:300]
+    said = _whole(" ".join(str(error).split())[:300])
     return f"{type(error).__name__}" + (f": {said}" if said else "") + place
 
 
@@ -142,7 +142,12 @@ def trace_of(error: BaseException) -> str:
     shown.stack = traceback.StackSummary.from_list(
         [frame for frame in shown.stack if frame.filename != __file__ and "importlib" not in frame.filename]
     )
-    return "".join(shown.format())[-TRACE_CHARACTERS:]
+    return _whole("".join(shown.format())[-TRACE_CHARACTERS:])
+
+
+def _whole(text: str) -> str:
+    """The text with what is no character replaced: it goes into a store and to a screen."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def limit_memory(megabytes: int) -> None:
