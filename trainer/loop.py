@@ -199,7 +199,7 @@ class Chapter:
             groups = [
                 answers[start : start + sampling.group_size] for start in range(0, len(answers), sampling.group_size)
             ]
-            if (
+            if self.judge.fault or (
                 sum(has_spread([answer.scored.reward for answer in group]) for group in groups)
                 >= sampling.prompts_per_step
             ):

@@ -26,9 +26,9 @@ from ponder.recipe import Recipe, dump_recipe, parse_recipe
 from ponder.wire import Order, ResumeOrder, StopOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of, what_was_learnt
+from trainer import credit
 from trainer.advantages import group_relative
 from trainer.link import ListLink
-from trainer.loop import Chapter
 
 
 def with_own(
@@ -187,18 +187,17 @@ def test_a_resumed_run_with_own_rewards_is_bit_identical(tiny_folder: Path, tmp_
 
 def test_advantages_go_by_group_and_not_by_place(recipe: Recipe, tmp_path: Path) -> None:
     """Trap 17: however answers are shuffled, each is compared with those to its own prompt."""
-    groups: list[GroupScored] = []
-    original = Chapter._compare
+    original = credit._compare_groups
 
-    def shuffled(self: Chapter, answers):  # type: ignore[no-untyped-def]  # a spy on a private method
+    def shuffled(answers, penalties, knobs):  # type: ignore[no-untyped-def]  # a spy on a private function
         mixed = list(answers)
         random.Random(3).shuffle(mixed)
-        original(self, mixed)
+        original(mixed, penalties, knobs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Chapter, "_compare", shuffled)
-        groups = of(go(recipe, tmp_path / "mixed"), GroupScored)
-    assert groups == of(go(recipe, tmp_path / "plain"), GroupScored)
+        patch.setattr(credit, "_compare_groups", shuffled)
+        mixed = of(go(recipe, tmp_path / "mixed"), GroupScored)
+    assert mixed == of(go(recipe, tmp_path / "plain"), GroupScored)
 
 
 @pytest.mark.parametrize(
