@@ -139,6 +139,8 @@ class RunStarted(Struct, frozen=True, tag="run_started"):
     resumed_from: int | None = None
     """The checkpoint's step, or None for a fresh start."""
     versions: dict[str, str] = {}
+    data: str = ""
+    """What a data set came to: questions, held out, dropped."""
 
 
 class GroupScored(Struct, frozen=True, tag="group_scored"):
@@ -232,6 +234,10 @@ class RunPaused(Struct, frozen=True, tag="run_paused"):
     """The trainer holds after `step`, keeping its memory."""
 
     step: int
+    reason: str = ""
+    """Why, in one sentence, where it was not a person who asked."""
+    trace: str = ""
+    """The traceback of the code that is at fault, where there is one."""
 
 
 class RunResumed(Struct, frozen=True, tag="run_resumed"):

@@ -53,6 +53,11 @@ class Boundary:
             for order in self._link.commands(HELD_WAIT_S):
                 self._obey(order, step, save)
 
+    def hold(self, step: int, reason: str, trace: str = "") -> None:
+        """Hold at the next `take`, until resume or stop, for a reason that no person gave."""
+        self._is_held = True
+        self._link.emit(RunPaused(step, reason, trace))
+
     def _obey(self, order: Order, step: int, save: Callable[[], None]) -> None:
         match order.action:
             case KnobOrder(name=name, value=value):

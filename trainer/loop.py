@@ -52,11 +52,14 @@ from trainer.learn import make_learner
 from trainer.link import Link
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
+from trainer.rewards.judge import Judge
 from trainer.run_state import RunState
 from trainer.sampler import LocalSampler
 from trainer.stages import pretrain
 from trainer.stream import Stream
-from trainer.tasks import find_task
+from trainer.tasks import Task, find_task
+from trainer.tasks.dataset import Dataset
+from trainer.tasks.fitting import fit_to_policy
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,9 @@ def run(
     try:
         if recipe.stage.kind == "pretrain":
             return pretrain(recipe, checkpoints, link)
-        return Chapter(recipe, checkpoints, link, place, models_folder, replay).read()
+        chapter = Chapter(recipe, checkpoints, link, place, models_folder, replay)
+        with chapter.judge:
+            return chapter.read()
     except PonderError as error:
         link.emit(RunBroke(place.step, place.phase, error.message, error.hint))
         raise
@@ -108,18 +113,23 @@ class Chapter:
     ) -> None:
         self.recipe, self.checkpoints, self.link, self.place = recipe, checkpoints, link, place
         place.enter("load", 0)
-        self.task = find_task(recipe.task.name, recipe.task.options)
+        self.task: Task = find_task(recipe.task.name, recipe.task.options)
+        self.judge = Judge(self.task, recipe.rewards)
+        self.judge.start()
 
         def load() -> Policy:
             return load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
 
         policy = load()
+        if isinstance(self.task, Dataset):
+            self.task = fit_to_policy(self.task, policy, recipe.sampling.max_new_tokens)
         torch.manual_seed(recipe.run.seed)
         generator = torch.Generator(device=policy.device)
         generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}".encode()))
         self.state = RunState(
             policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs
         )
+        self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         restored, complaints = load_newest(checkpoints)
         if restored:
             self.state.restore(restored)
@@ -189,7 +199,7 @@ class Chapter:
             groups = [
                 answers[start : start + sampling.group_size] for start in range(0, len(answers), sampling.group_size)
             ]
-            if (
+            if self.judge.fault or (
                 sum(has_spread([answer.scored.reward for answer in group]) for group in groups)
                 >= sampling.prompts_per_step
             ):
@@ -203,7 +213,7 @@ class Chapter:
         seed, count = self.recipe.run.seed, sampling.prompts_per_step
         problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
         state.cursor += count
-        prompts = [state.policy.prompt_ids(problem.prompt) for problem in problems]
+        prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         stream = Stream(self.link, state.policy, state.knobs, step=state.step, prompt=problems[0].prompt)
         with self._phase("sample", metrics.SAMPLE_S):
             sampled = self.sampler.sample(
@@ -219,7 +229,7 @@ class Chapter:
         with self._phase("score", metrics.SCORE_S):
             answers = read_answers(
                 state.policy, self.task, problems, prompts, sampled,
-                max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward,
+                max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward, judge=self.judge,
             )  # fmt: skip
         for answer in answers:
             answer.group += first_group
@@ -243,27 +253,42 @@ class Chapter:
             )
 
     def _evaluate(self, *, is_final: bool) -> None:
-        state, evaluation = self.state, self.state.knobs.evaluation
-        is_first = state.step == 0
-        self.place.enter("evaluate", state.step)
-        figures, _ = evaluate(
-            state.policy,
-            self.sampler,
-            self.task,
-            state.knobs,
-            problems=evaluation.final_problems if is_first or is_final else evaluation.problems,
-            seed=self.recipe.run.seed,
-            step=state.step,
-        )
-        self.link.emit(Evaluated(state.step, figures, is_final))
+        """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""
+        state = self.state
+        while not self.boundary.wants_stop:
+            self.place.enter("evaluate", state.step)
+            evaluation = state.knobs.evaluation
+            figures, _ = evaluate(
+                state.policy,
+                self.sampler,
+                self.task,
+                state.knobs,
+                problems=evaluation.final_problems if state.step == 0 or is_final else evaluation.problems,
+                seed=self.recipe.run.seed,
+                step=state.step,
+                judge=self.judge,
+            )
+            if self.judge.fault is None:
+                self.link.emit(Evaluated(state.step, figures, is_final))
+                return
+            self._take_orders()
 
     def _save(self) -> None:
         self.place.enter("save", self.state.step)
         self.link.emit(self.state.save(self.checkpoints))
 
     def _take_orders(self) -> None:
-        self.boundary.take(self.state.step, self._save)
-        self.state.knobs = self.boundary.knobs
+        """Take what waits; while reward code fails on everything, hold until it is mended."""
+        while True:
+            fault = self.judge.fault
+            if fault:
+                log.error("%s\n%s", fault.reason, fault.trace)
+                self.boundary.hold(self.state.step, fault.reason, fault.trace)
+            self.boundary.take(self.state.step, self._save)
+            self.state.knobs = self.boundary.knobs
+            if fault is None or self.boundary.wants_stop:
+                return
+            self.judge.reload()
 
     @contextmanager
     def _phase(self, name: str, metric: str) -> Iterator[None]:
@@ -284,6 +309,7 @@ class Chapter:
                 device=str(policy.device),
                 threads=torch.get_num_threads(),
                 resumed_from=self.resumed_from,
+                data=self.task.summary if isinstance(self.task, Dataset) else "",
                 versions={
                     "python": platform.python_version(),
                     "torch": str(torch.__version__),

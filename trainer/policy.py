@@ -43,14 +43,22 @@ class Policy:
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def prompt_ids(self, prompt: str) -> list[int]:
-        """The prompt as token ids; through the chat template where the tokenizer has one."""
+    def prompt_ids(self, prompt: str, plain: str = "") -> list[int]:
+        """The prompt as token ids: through the chat template where the tokenizer has one, else `plain`, if given."""
         if self.tokenizer.chat_template:
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
             )
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return list(self.tokenizer(prompt)["input_ids"])
+        return list(self.tokenizer(plain or prompt)["input_ids"])
+
+    @property
+    def context_tokens(self) -> int | None:
+        """How many positions the model was made for; None where its configuration does not say."""
+        known = getattr(self.model.config, "max_position_embeddings", None) or getattr(
+            self.model.config, "n_positions", None
+        )
+        return int(known) if known else None
 
     def text(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """The answer's text, and the offset in it where each token begins.

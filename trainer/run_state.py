@@ -17,6 +17,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from ponder.errors import CheckpointError
 from ponder.events import CheckpointSaved
 from ponder.knobs import Knobs
 from trainer.checkpoint import Restored, save_checkpoint
@@ -42,6 +43,7 @@ class Facts(msgspec.Struct, frozen=True):
     kl_coef: float | None = None
     """The steered weight of the divergence, and the knob's value that it was steered from."""
     kl_begun_from: float | None = None
+    data: str = ""
 
 
 @dataclass
@@ -55,6 +57,8 @@ class RunState:
     knobs: Knobs
     step: int = 0
     cursor: int = 0
+    data: str = ""
+    """The fingerprint of the data set that the cursor counts in."""
 
     def save(self, root: Path) -> CheckpointSaved:
         """Write all of it below `root`."""
@@ -78,6 +82,7 @@ class RunState:
             python_rng=list(random.getstate()),
             kl_coef=self.learner.kl.coef,
             kl_begun_from=self.learner.kl.begun_from,
+            data=self.data,
         )
         saved = save_checkpoint(
             root,
@@ -93,6 +98,11 @@ class RunState:
     def restore(self, restored: Restored) -> None:
         """Become what was saved."""
         facts = msgspec.convert(restored.state, Facts)
+        if facts.data != self.data:
+            raise CheckpointError(
+                "the data set is not the one that the checkpoint was made with",
+                "put the old file back, or start a new run from the checkpoint's folder as `model.path`",
+            )
         with torch.no_grad():
             _copy(restored.tensors["model"], dict(self.policy.model.named_parameters()))
             if "reference" in restored.tensors:
