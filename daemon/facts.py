@@ -39,6 +39,8 @@ class Facts:
     is_held: bool = False
     held_by: str = ""
     """The pause command under which it holds, or held last."""
+    held_because: str = ""
+    """Why it holds, where it was not a person who asked."""
     is_stopping: bool = False
     ended: RunEnded | None = None
     broke: RunBroke | None = None
@@ -58,19 +60,25 @@ class Facts:
             case CommandApplied(verb="pause", command=command):
                 self.is_held, self.held_by = True, command
             case CommandApplied(verb="resume"):
-                self.is_held = False
+                self.is_held, self.held_because = False, ""
             case CommandApplied(verb="stop"):
                 self.is_stopping = True
-            case RunPaused():
-                self.is_held = True
+            case RunPaused(reason=reason):
+                self.is_held, self.held_because = True, reason
+                self.held_by = "" if reason else self.held_by
             case RunResumed():
-                self.is_held = False
+                self.is_held, self.held_because = False, ""
             case RunEnded():
                 self.ended = event
             case RunBroke():
                 self.broke = event
             case _:
                 pass
+
+
+def living_reason(facts: Facts, state: RunState, before: str) -> str:
+    """What is said beside the state of a run whose trainer lives; `before` is what was said while it was the same."""
+    return facts.held_because if state is RunState.PAUSED and facts.held_because else before
 
 
 def living_state(facts: Facts, waiting: Iterable[str], is_ending: bool) -> RunState:

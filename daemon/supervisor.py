@@ -25,7 +25,7 @@ from pathlib import Path
 
 from msgspec import DecodeError
 
-from daemon.facts import Facts, Verdict, judge, living_state
+from daemon.facts import Facts, Verdict, judge, living_reason, living_state
 from daemon.ingest import Ingest
 from daemon.journal_link import is_group, read_head
 from daemon.log import say, say_bug
@@ -254,7 +254,8 @@ class Supervisor:
             run.orders_due = now + ORDERS_EVERY_S
             self._ingest.send_orders(run.name, list(run.orders.values()))
         state = living_state(run.facts, [verb_of(order) for order in run.orders.values()], run.is_pressed)
-        self._set_state(run, state, "" if state is not run.state else run.reason)
+        reason = "" if state is not run.state else run.reason
+        self._set_state(run, state, living_reason(run.facts, state, reason))
 
     # ---- a trainer's life
 

@@ -101,3 +101,18 @@ class CriticModel(StrEnum):
     """The policy's own backbone, with a value head on it."""
     SEPARATE = "separate"
     """A model of its own that begins as a copy of the start model."""
+
+
+class Script(StrEnum):
+    """Whose letters an answer should be written in."""
+
+    LATIN = "latin"
+    HAN = "han"
+    JAPANESE = "japanese"
+    HANGUL = "hangul"
+    CYRILLIC = "cyrillic"
+    GREEK = "greek"
+    ARABIC = "arabic"
+    HEBREW = "hebrew"
+    DEVANAGARI = "devanagari"
+    THAI = "thai"

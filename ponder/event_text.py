@@ -162,8 +162,9 @@ def _command_line(event: events.CommandAccepted | events.CommandApplied | events
 
 def _started_line(event: events.RunStarted) -> str:
     resumed = "" if event.resumed_from is None else f", resumed from the checkpoint at step {event.resumed_from}"
+    data = f", {event.data}" if event.data else ""
     size = f"{event.parameters / 1e6:.2f} M parameters"
-    return f"{event.stage} of {event.model} ({size}) on {event.device}, {event.steps} steps{resumed}"
+    return f"{event.stage} of {event.model} ({size}) on {event.device}, {event.steps} steps{resumed}{data}"
 
 
 def _figures(values: dict[str, float], names: tuple[str, ...]) -> str:

@@ -139,6 +139,8 @@ class RunStarted(Struct, frozen=True, tag="run_started"):
     resumed_from: int | None = None
     """The checkpoint's step, or None for a fresh start."""
     versions: dict[str, str] = {}
+    data: str = ""
+    """What a data set came to: questions, held out, dropped."""
 
 
 class GroupScored(Struct, frozen=True, tag="group_scored"):

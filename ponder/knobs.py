@@ -29,6 +29,7 @@ from ponder.choices import (
     Normaliser,
     Preset,
     Ratio,
+    Script,
 )
 from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
@@ -44,6 +45,7 @@ __all__ = [
     "Normaliser",
     "Preset",
     "Ratio",
+    "Script",
 ]  # the choices are read from here, beside their knobs
 
 
@@ -244,6 +246,22 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0.001, le=1.0, description="Share of the token limit, at its end, over which that punishment grows"),
         Knob("", LIVE, "DAPO 4096 of 20480"),
     ] = 0.2
+    repetition: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of the share of 4-grams said before; negative punishes"),
+        Knob(),
+    ] = 0.0
+    language: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of the share of letters that are of `reward.script`"),
+        Knob("", LIVE, "DeepSeek-R1 arXiv:2501.12948 section 2.3.2"),
+    ] = 0.0
+    script: Annotated[Script, Meta(description="The script that `reward.language` wants"), Knob()] = Script.LATIN
+    own: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Multiplies the weights of the recipe's own parts (`[[rewards]]`)"),
+        Knob(),
+    ] = 1.0
 
 
 class Critic(Struct, frozen=True, forbid_unknown_fields=True):

@@ -66,6 +66,17 @@ CORRECT = _metric(
 UNSCORED = _metric(
     "reward/unscored", "unscored", "share", DOWN, "Share of answers that could not be scored; they are not zero"
 )
+PART_FORMAT = _metric("part/format", "form", "share", UP, "Mean of the reward part `format`, before its weight")
+PART_OVERLONG = _metric(
+    "part/overlong", "overlong", "reward", UP, "Mean of the reward part `overlong`, -1 to 0", "DAPO eq. 13"
+)
+PART_REPETITION = _metric(
+    "part/repetition", "repetition", "share", DOWN, "Mean share of an answer's 4-grams that occurred earlier in it"
+)
+PART_LANGUAGE = _metric(
+    "part/language", "language", "share", UP, "Mean share of an answer's letters that are of `reward.script`", "R1"
+)
+PARTS = (PART_FORMAT, PART_OVERLONG, PART_REPETITION, PART_LANGUAGE)
 GROUPS_ALL_BAD = _metric(
     "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
 )
@@ -263,7 +274,7 @@ EVAL_FIRST_TRY = _metric(
 EVAL_STEP_TRUTH = _metric("eval/step_truth", "held-out true steps", "share", UP, "steps/truth on held-out problems")
 EVAL_TRUNCATED = _metric("eval/truncated", "held-out truncated", "share", DOWN, "length/truncated on held-out problems")
 EVAL_PROBLEMS = _metric(
-    "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked"
+    "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
 )
 
 HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)

@@ -5,6 +5,7 @@
     [task]     what it is asked
     [stage]    what happens to it, for how many steps
     [compute]  device, threads
+    [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [sampling] [policy] [kl] [optim] [reward] [critic] [evaluation] [saving] [stream] [watchdog]
                the knobs, see `ponder.knobs`
 
@@ -81,6 +82,30 @@ class StagePart(Struct, frozen=True, forbid_unknown_fields=True):
     steps: Annotated[int, Meta(ge=1, le=10_000_000, description="Steps in all")]
 
 
+class OwnReward(Struct, frozen=True, forbid_unknown_fields=True):
+    """A reward part of the recipe's own: a Python function that scores one answer in a worker process.
+
+    It is called with those of `prompt`, `text`, `answer`, `reference` and `meta` that its parameters name; it returns
+    a number, None for unscorable, or a dict of named parts.
+    """
+
+    name: Annotated[
+        str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="The part's name, beside the built-in ones")
+    ]
+    function: Annotated[
+        str,
+        Meta(pattern=r"^.+:[A-Za-z_]\w*$", description="`module:function`, or `path/to/file.py:function`"),
+    ]
+    weight: Annotated[float, Meta(ge=-100.0, le=100.0, description="What the part weighs")] = 1.0
+    timeout_s: Annotated[
+        float, Meta(ge=0.01, le=3600.0, description="After so many seconds an answer is unscored, and not zero")
+    ] = 10.0
+    memory_mb: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="A worker's data may grow so large (Linux); 0 leaves it unbounded")
+    ] = 2048
+    at_once: Annotated[int, Meta(ge=1, le=256, description="Worker processes, each with one answer at a time")] = 2
+
+
 class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
     """Where it runs."""
 
@@ -118,11 +143,16 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     saving: Saving = Saving()
     stream: Stream = Stream()
     watchdog: Watchdog = Watchdog()
+    rewards: list[OwnReward] = []
 
     @property
     def knobs(self) -> Knobs:
         """The knobs that the run starts with."""
         return Knobs(**{group: getattr(self, group) for group in knobs.GROUPS})
+
+
+LISTS: dict[str, type[Struct]] = {"rewards": OwnReward}
+"""The tables of which a recipe may have several, `[[...]]`."""
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -169,6 +199,10 @@ def dump_recipe(recipe: Recipe) -> str:
     """The recipe as TOML that `parse_recipe` reads back to the same recipe, every default written out."""
     lines: list[str] = []
     for part_name, part in msgspec.to_builtins(recipe).items():
+        if isinstance(part, list):
+            for table in part:
+                lines += [f"[[{part_name}]]", *(f"{name} = {_toml(value)}" for name, value in table.items()), ""]
+            continue
         tables = {name: value for name, value in part.items() if isinstance(value, dict)}
         lines.append(f"[{part_name}]")
         lines += [f"{name} = {_toml(value)}" for name, value in part.items() if name not in tables]
@@ -224,6 +258,9 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
                 else f"`{source}`: the key `{part_name}` stands in no table",
                 knobs.nearest(part_name, list(parts)) or f"known tables: {', '.join(parts)}",
             )
+        if part_name in LISTS:
+            _refuse_unknown_in_list(part_name, part, source)
+            continue
         if not isinstance(part, dict):
             raise RecipeError(f"`{source}`: `{part_name}` must be a table", f"write `[{part_name}]` and its keys below")
         known = _known_keys(parts[part_name])
@@ -235,9 +272,36 @@ def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
                 )
 
 
+def _refuse_unknown_in_list(part_name: str, part: object, source: str) -> None:
+    if not isinstance(part, list) or not all(isinstance(table, dict) for table in part):
+        raise RecipeError(f"`{source}`: `{part_name}` must be a list of tables", f"write `[[{part_name}]]` for each")
+    known = list(_known_keys(LISTS[part_name]))
+    for place, table in enumerate(part, 1):
+        for key in table:
+            if key not in known:
+                raise RecipeError(
+                    f"`{source}`: there is no key `{key}` in `[[{part_name}]]` number {place}",
+                    knobs.nearest(key, known) or f"known keys of [[{part_name}]]: {', '.join(known)}",
+                )
+
+
+def _refuse_unusable(recipe: Recipe, source: str) -> None:
+    """What each key's own type cannot say."""
+    names = [reward.name for reward in recipe.rewards]
+    built_in = msgspec.structs.asdict(recipe.reward)
+    for place, name in enumerate(names):
+        if name in built_in or name in names[:place]:
+            why = "is a built-in part" if name in built_in else "is there twice"
+            raise RecipeError(
+                f"`{source}`: the reward name `{name}` {why}", "give each `[[rewards]]` a name of its own"
+            )
+
+
 def _convert(tree: Mapping[str, Any], source: str) -> Recipe:
     try:
-        return msgspec.convert(tree, Recipe, strict=True)
+        recipe = msgspec.convert(tree, Recipe, strict=True)
+        _refuse_unusable(recipe, source)
+        return recipe
     except msgspec.ValidationError as error:
         raise _explain(error, tree, source) from None
 
@@ -253,8 +317,9 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
     key = place[1] if place else ""
     reason = text[: place.start()] if place else text
     value: Any = tree
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    for part in re.findall(r"\w+", key):
+        known = dict(enumerate(value)) if isinstance(value, list) else value
+        value = known.get(int(part) if part.isdigit() else part) if isinstance(known, dict) else None
     hint = ""
     if key in knobs.DECLARATIONS:
         knob = knobs.DECLARATIONS[key]
@@ -266,7 +331,7 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
 def _override(recipe: Recipe, key: str, value: str | KnobValue) -> Recipe:
     part_name, _, name = key.partition(".")
     parts = _known_keys(Recipe)
-    if part_name not in parts or name not in _known_keys(parts[part_name]):
+    if part_name not in parts or part_name in LISTS or name not in _known_keys(parts[part_name]):
         known = [f"{part}.{field}" for part, struct in parts.items() for field in _known_keys(struct)]
         raise RecipeError(
             f"there is no key `{key}` to set", knobs.nearest(key, known) or "`ponder knobs` lists the knobs"

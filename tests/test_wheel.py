@@ -84,9 +84,10 @@ def test_the_wheel_alone_in_an_empty_environment_runs(wheel: Path, tmp_path: Pat
 
 
 def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name != "dev" for line in lines]
     declared = {
-        re.split(r"[\s\[<>=~!;]", line)[0].replace("_", "-").lower()
-        for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        re.split(r"[\s\[<>=~!;]", line)[0].replace("_", "-").lower() for line in [*project["dependencies"], *extras]
     }
     providers = metadata.packages_distributions()
     undeclared = set()

@@ -18,7 +18,8 @@ from ponder.knobs import Reward
 from trainer.advantages import has_spread
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
-from trainer.rewards import Scored, score_answer
+from trainer.rewards import Scored
+from trainer.rewards.judge import Asked, Judge
 from trainer.sampler import Sampled
 from trainer.tasks import Candidate, Problem, Task
 
@@ -96,17 +97,27 @@ def read_answers(
     *,
     max_new_tokens: int,
     weights: Reward,
+    judge: Judge | None = None,
 ) -> list[Answer]:
-    """Decode and score what was sampled; the answers to one problem stand together, in the order of the problems."""
+    """Decode and score what was sampled; the answers to one problem stand together, in the order of the problems.
+
+    Without a `judge` one is made for this call, of the task's own parts alone.
+    """
+    if judge is None:
+        with Judge(task) as judge:
+            return read_answers(
+                policy, task, problems, prompts, sampled, max_new_tokens=max_new_tokens, weights=weights, judge=judge
+            )
     group_size = len(sampled) // len(problems)
+    texts = [policy.text(drawn.ids) for drawn in sampled]
+    asked = [
+        Asked(problems[row // group_size], text, len(drawn.ids), max_new_tokens)
+        for row, (drawn, (text, _)) in enumerate(zip(sampled, texts, strict=True))
+    ]
     answers = []
-    for row, drawn in enumerate(sampled):
+    for row, (drawn, scored) in enumerate(zip(sampled, judge.score(asked, weights), strict=True)):
         group, index = divmod(row, group_size)
-        problem = problems[group]
-        text, offsets = policy.text(drawn.ids)
-        scored = score_answer(
-            task, problem, text, length_tokens=len(drawn.ids), max_new_tokens=max_new_tokens, weights=weights
-        )
+        problem, (text, offsets) = problems[group], texts[row]
         candidates = task.candidates(problem, text)
         reflections = find_reflections(text, candidates, scored.is_correct is True, task.markers)
         reflections.marks[:] = [_with_token(mark, offsets, drawn.entropies) for mark in reflections.marks]
@@ -146,6 +157,17 @@ def reflection_figures(answers: Sequence[Answer]) -> dict[str, float]:
     return figures
 
 
+def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """The mean of each built-in part over the answers that have it."""
+    figures = {}
+    for metric in metrics.PARTS:
+        name = metric.removeprefix("part/")
+        values = [answer.scored.parts[name] for answer in answers if name in answer.scored.parts]
+        if values:
+            figures[metric] = statistics.fmean(values)
+    return figures
+
+
 def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]:
     """Everything that a training step's answers say before anything is learnt from them."""
     scored = [answer for answer in answers if answer.scored.reward is not None]
@@ -153,13 +175,13 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
     lengths = sorted(answer.length for answer in answers)
     ended = [answer.length for answer in answers if not answer.is_truncated]
     right = [answer.length for answer in answers if answer.is_correct]
-    wrong = [answer.length for answer in answers if not answer.is_correct]
+    wrong = [answer.length for answer in answers if answer.scored.is_correct is False]
     groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
-    hits = [sum(answer.is_correct for answer in group) for group in groups]
+    judged = [[answer.is_correct for answer in group if answer.scored.is_correct is not None] for group in groups]
     figures = {
         metrics.UNSCORED: 1 - len(scored) / len(answers),
-        metrics.GROUPS_ALL_BAD: sum(hit == 0 for hit in hits) / len(groups),
-        metrics.GROUPS_ALL_GOOD: sum(hit == len(group) for hit, group in zip(hits, groups, strict=True)) / len(groups),
+        metrics.GROUPS_ALL_BAD: sum(bool(hits) and not any(hits) for hits in judged) / len(groups),
+        metrics.GROUPS_ALL_GOOD: sum(bool(hits) and all(hits) for hits in judged) / len(groups),
         metrics.GROUPS_MIXED: sum(has_spread([answer.scored.reward for answer in group]) for group in groups)
         / len(groups),
         metrics.GROUPS_DRAWN: float(len(groups)),
@@ -174,6 +196,7 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.TRUNCATED: share(answers, lambda answer: answer.is_truncated),
         metrics.ENTROPY: _mean_entropy(answers),
         **reflection_figures(answers),
+        **part_figures(answers),
     }
     if rewards:
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)

@@ -15,6 +15,7 @@ from ponder import metrics
 from ponder.knobs import Knobs
 from trainer.answers import Answer, read_answers, reflection_figures, share
 from trainer.policy import Policy
+from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
 from trainer.tasks import Task
 
@@ -40,7 +41,15 @@ def wilson_interval(hits: int, trials: int, z: float = 1.96) -> tuple[float, flo
 
 
 def evaluate(
-    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *, problems: int, seed: int, step: int
+    policy: Policy,
+    sampler: Sampler,
+    task: Task,
+    knobs: Knobs,
+    *,
+    problems: int,
+    seed: int,
+    step: int,
+    judge: Judge | None = None,
 ) -> tuple[dict[str, float], list[Answer]]:
     """The figures and the answers to the first `problems` held-out problems.
 
@@ -53,22 +62,21 @@ def evaluate(
     limit = knobs.sampling.max_new_tokens
     for start in range(0, len(asked), ROWS_AT_ONCE):
         part = asked[start : start + ROWS_AT_ONCE]
-        prompts = [policy.prompt_ids(problem.prompt) for problem in part]
+        prompts = [policy.prompt_ids(problem.prompt, problem.plain) for problem in part]
         sampled = sampler.sample(
             prompts, group_size=1, max_new_tokens=limit, temperature=knobs.sampling.temperature, generator=generator
         )
-        answers += read_answers(policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward)
+        answers += read_answers(
+            policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward, judge=judge
+        )
     return _figures(answers), answers
 
 
 def _figures(answers: list[Answer]) -> dict[str, float]:
-    right = sum(answer.is_correct for answer in answers)
-    low, high = wilson_interval(right, len(answers))
+    judged = [answer for answer in answers if answer.scored.is_correct is not None]
+    right = sum(answer.is_correct for answer in judged)
     reflection = reflection_figures(answers)
     figures = {
-        metrics.EVAL_ACCURACY: right / len(answers),
-        metrics.EVAL_LOW: low,
-        metrics.EVAL_HIGH: high,
         metrics.EVAL_LENGTH: statistics.fmean(answer.length for answer in answers),
         metrics.EVAL_REFLECT: reflection[metrics.REFLECT],
         metrics.EVAL_RESCUED: reflection[metrics.RESCUED],
@@ -76,8 +84,12 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
         metrics.EVAL_SUPERFICIAL: reflection[metrics.SUPERFICIAL],
         metrics.EVAL_FIRST_TRY: reflection[metrics.FIRST_TRY],
         metrics.EVAL_TRUNCATED: share(answers, lambda answer: answer.is_truncated),
-        metrics.EVAL_PROBLEMS: float(len(answers)),
+        metrics.EVAL_PROBLEMS: float(len(judged)),
     }
+    if judged:
+        low, high = wilson_interval(right, len(judged))
+        accuracy = {metrics.EVAL_ACCURACY: right / len(judged), metrics.EVAL_LOW: low, metrics.EVAL_HIGH: high}
+        figures = {**accuracy, **figures}
     if metrics.STEP_TRUTH in reflection:
         figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
     return figures

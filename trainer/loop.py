@@ -57,11 +57,14 @@ from trainer.learn import forward_of, make_learner
 from trainer.link import Link
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
+from trainer.rewards.judge import Judge
 from trainer.run_state import RunState
 from trainer.sampler import LocalSampler
 from trainer.stages import pretrain
 from trainer.stream import Stream
-from trainer.tasks import find_task
+from trainer.tasks import Task, find_task
+from trainer.tasks.dataset import Dataset
+from trainer.tasks.fitting import fit_to_policy
 from trainer.watchdog import strongest
 
 log = logging.getLogger(__name__)
@@ -82,7 +85,9 @@ def run(
     try:
         if recipe.stage.kind == "pretrain":
             return pretrain(recipe, checkpoints, link)
-        return Chapter(recipe, checkpoints, link, place, models_folder, replay).read()
+        chapter = Chapter(recipe, checkpoints, link, place, models_folder, replay)
+        with chapter.judge:
+            return chapter.read()
     except PonderError as error:
         link.emit(RunBroke(place.step, place.phase, error.message, error.hint))
         raise
@@ -114,19 +119,24 @@ class Chapter:
     ) -> None:
         self.recipe, self.checkpoints, self.link, self.place = recipe, checkpoints, link, place
         place.enter("load", 0)
-        self.task = find_task(recipe.task.name, recipe.task.options)
+        self.task: Task = find_task(recipe.task.name, recipe.task.options)
+        self.judge = Judge(self.task, recipe.rewards)
+        self.judge.start()
 
         def load() -> Policy:
             policy = load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
             return equip(policy, recipe)
 
         policy = load()
+        if isinstance(self.task, Dataset):
+            self.task = fit_to_policy(self.task, policy, recipe.sampling.max_new_tokens)
         torch.manual_seed(recipe.run.seed)
         generator = torch.Generator(device=policy.device)
         generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}".encode()))
         self.state = RunState(
             policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs
         )
+        self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         if has_adapter(policy.model):
             self.state.reference.start = WithoutAdapter(policy.model)
         restored, complaints = load_newest(checkpoints)
@@ -157,7 +167,7 @@ class Chapter:
             for place in range(knobs.sampling.prompts_per_step)
         ]
         problems += self.task.held_out(max(knobs.evaluation.problems, knobs.evaluation.final_problems))
-        return max(len(self.state.policy.prompt_ids(problem.prompt)) for problem in problems)
+        return max(len(self.state.policy.prompt_ids(problem.prompt, problem.plain)) for problem in problems)
 
     def _check_room(self, knobs: Knobs) -> None:
         check_room(self.state.policy, self.longest_prompt, knobs.sampling.max_new_tokens)
@@ -248,7 +258,7 @@ class Chapter:
             groups = [
                 answers[start : start + sampling.group_size] for start in range(0, len(answers), sampling.group_size)
             ]
-            if (
+            if self.judge.fault or (
                 sum(has_spread([answer.scored.reward for answer in group]) for group in groups)
                 >= sampling.prompts_per_step
             ):
@@ -262,7 +272,7 @@ class Chapter:
         seed, count = self.recipe.run.seed, sampling.prompts_per_step
         problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
         state.cursor += count
-        prompts = [state.policy.prompt_ids(problem.prompt) for problem in problems]
+        prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
         self._check_room(state.knobs)
         stream = Stream(self.link, state.policy, state.knobs, step=state.step, prompt=problems[0].prompt)
@@ -280,7 +290,7 @@ class Chapter:
         with self._phase("score", metrics.SCORE_S):
             answers = read_answers(
                 state.policy, self.task, problems, prompts, sampled,
-                max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward,
+                max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward, judge=self.judge,
             )  # fmt: skip
         for answer in answers:
             answer.group += first_group
@@ -304,31 +314,46 @@ class Chapter:
             )
 
     def _evaluate(self, *, is_final: bool) -> None:
-        state, evaluation = self.state, self.state.knobs.evaluation
-        is_first = state.step == 0
-        with self._phase("evaluate", metrics.EVALUATE_S):
-            figures, _ = evaluate(
-                state.policy,
-                self.sampler,
-                self.task,
-                state.knobs,
-                problems=evaluation.final_problems if is_first or is_final else evaluation.problems,
-                seed=self.recipe.run.seed,
-                step=state.step,
-            )
-        self.link.emit(Evaluated(state.step, figures, is_final))
+        """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""
+        state = self.state
+        while not self.boundary.wants_stop:
+            evaluation = state.knobs.evaluation
+            with self._phase("evaluate", metrics.EVALUATE_S):
+                figures, _ = evaluate(
+                    state.policy,
+                    self.sampler,
+                    self.task,
+                    state.knobs,
+                    problems=evaluation.final_problems if state.step == 0 or is_final else evaluation.problems,
+                    seed=self.recipe.run.seed,
+                    step=state.step,
+                    judge=self.judge,
+                )
+            if self.judge.fault is None:
+                self.link.emit(Evaluated(state.step, figures, is_final))
+                return
+            self._take_orders()
 
     def _save(self) -> None:
         with self._phase("save", metrics.SAVE_S):
             self.link.emit(self.state.save(self.checkpoints))
 
     def _take_orders(self) -> None:
+        """Take what waits; while reward code fails on everything, hold until it is mended."""
         memory = self.state.watchdog.memory
         if memory.held and self.state.step < self.recipe.stage.steps:
             self.boundary.hold(self.state.step, memory.held)
         memory.held = ""
-        self.boundary.take(self.state.step, self._save)
-        self.state.knobs = self.boundary.knobs
+        while True:
+            fault = self.judge.fault
+            if fault:
+                log.error("%s\n%s", fault.reason, fault.trace)
+                self.boundary.hold(self.state.step, fault.reason, fault.trace)
+            self.boundary.take(self.state.step, self._save)
+            self.state.knobs = self.boundary.knobs
+            if fault is None or self.boundary.wants_stop:
+                return
+            self.judge.reload()
 
     @contextmanager
     def _phase(self, name: str, metric: str) -> Iterator[None]:
@@ -349,6 +374,7 @@ class Chapter:
                 device=str(policy.device),
                 threads=torch.get_num_threads(),
                 resumed_from=self.resumed_from,
+                data=self.task.summary if isinstance(self.task, Dataset) else "",
                 versions={
                     "python": platform.python_version(),
                     "torch": str(torch.__version__),

@@ -84,14 +84,14 @@ class Policy:
         size: int = self.model.config.get_text_config().vocab_size
         return size
 
-    def prompt_ids(self, prompt: str) -> list[int]:
-        """The prompt as token ids; through the chat template where the tokenizer has one."""
+    def prompt_ids(self, prompt: str, plain: str = "") -> list[int]:
+        """The prompt as token ids: through the chat template where the tokenizer has one, else `plain`, if given."""
         if self.tokenizer.chat_template:
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
             )
             return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return list(self.tokenizer(prompt)["input_ids"])
+        return list(self.tokenizer(plain or prompt)["input_ids"])
 
     def text(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """The answer's text, and the offset in it where each token begins.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ponder.errors import CheckpointError
 from ponder.events import CheckpointSaved
 from ponder.knobs import Knobs
 from trainer.adapter import in_model_names
@@ -46,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True):
     kl_coef: float | None = None
     """The steered weight of the divergence, and the knob's value that it was steered from."""
     kl_begun_from: float | None = None
+    data: str = ""
 
 
 @dataclass
@@ -59,6 +61,8 @@ class RunState:
     knobs: Knobs
     step: int = 0
     cursor: int = 0
+    data: str = ""
+    """The fingerprint of the data set that the cursor counts in."""
     watchdog: Watchdog = field(default_factory=Watchdog)
 
     def save(self, root: Path) -> CheckpointSaved:
@@ -85,6 +89,7 @@ class RunState:
             python_rng=list(random.getstate()),
             kl_coef=self.learner.kl.coef,
             kl_begun_from=self.learner.kl.begun_from,
+            data=self.data,
             watchdog=self.watchdog.memory,
         )
         saved = save_checkpoint(
@@ -102,6 +107,11 @@ class RunState:
     def restore(self, restored: Restored) -> None:
         """Become what was saved."""
         facts = msgspec.convert(restored.state, Facts)
+        if facts.data != self.data:
+            raise CheckpointError(
+                "the data set is not the one that the checkpoint was made with",
+                "put the old file back, or start a new run from the checkpoint's folder as `model.path`",
+            )
         self._restore_learnt(restored, facts)
         self.learner.version = facts.policy_version
         self.step, self.cursor, self.knobs = facts.step, facts.cursor, facts.knobs

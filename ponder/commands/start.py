@@ -183,13 +183,14 @@ def _all_overrides(
 def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
     from ponder.client import Client, ensure_daemon, is_listening
+    from ponder.preflight import check_recipe
     from ponder.recipe import dump_recipe, find_recipe, parse_recipe, read_recipe_text
     from ponder.wire import SubmitRun
 
     path = find_recipe(word)
     recipe = parse_recipe(read_recipe_text(path), str(path), overrides)
     paths = find_paths()
-    text = dump_recipe(with_model_found(recipe, paths))
+    text = dump_recipe(check_recipe(with_model_found(recipe, paths), path))
     if not is_listening(paths.socket("ctl")):
         say("starting the daemon")
     ensure_daemon(paths)

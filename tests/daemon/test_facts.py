@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.facts import Facts, judge, living_state
+from daemon.facts import Facts, judge, living_reason, living_state
 from daemon.processes import Ended
 from ponder.events import (
     CheckpointSaved,
@@ -53,6 +53,13 @@ def test_the_state_of_a_living_run_follows_from_its_events_and_orders(
     events: list[TrainerEvent], waiting: list[str], state: RunState
 ) -> None:
     assert living_state(facts_of(*events), waiting, is_ending=False) is state
+
+
+def test_a_pause_that_nobody_asked_for_keeps_its_reason_until_the_run_goes_on() -> None:
+    held = facts_of(STARTED, *PAUSED, *RESUMED, RunPaused(4, "a bug"))
+    assert living_state(held, [], is_ending=False) is RunState.PAUSED
+    assert living_reason(held, RunState.PAUSED, "") == "a bug" and held.held_by == ""
+    assert living_reason(facts_of(STARTED, RunPaused(4, "a bug"), RunResumed(4)), RunState.RUNNING, "") == ""
 
 
 def test_seeing_events_again_changes_nothing() -> None:

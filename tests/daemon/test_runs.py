@@ -10,7 +10,7 @@ import pytest
 from ponder import wire
 from ponder.errors import KnobError, NotFound, PonderError, Refused, UsageError
 from ponder.events import RunEnded, RunState, StateChanged, StepDone, StoredEvent
-from tests.daemon.conftest import Home, recipe_text
+from tests.daemon.conftest import Home, recipe_text, wait_for
 
 
 def steps_of(events: list[StoredEvent]) -> list[int]:
@@ -181,3 +181,15 @@ def test_a_resend_of_the_same_ask_does_nothing_twice(served: Home) -> None:
     assert kinds.count("CommandAccepted") == 2 and kinds.count("RunPaused") == 1
     with pytest.raises(Refused, match="already means another command"):
         served.client._ask(wire.Ask(ask.id, wire.PROTOCOL, wire.StopRun(run)), wire.Accepted)
+
+
+def test_a_run_that_pauses_itself_says_why_until_it_is_resumed(served: Home) -> None:
+    run = served.submit(steps=4, hold_at=2)
+    why = "the reward `mine` failed on every answer"
+    wait_for(lambda: True if served.row(run).reason == why else None, "the reason of the pause")
+    assert served.wait_state(run, RunState.PAUSED).step == 2
+    served.kill_daemon()
+    served.start()
+    assert served.wait_state(run, RunState.PAUSED).reason == why
+    served.client.command(wire.ResumeRun(run))
+    assert served.wait_state(run, RunState.FINISHED).reason == ""

@@ -73,6 +73,8 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
             save()
         if options.get("die_at") == step:
             os.kill(os.getpid(), signal.SIGKILL)
+        if options.get("hold_at") == step:
+            boundary.hold(step, "the reward `mine` failed on every answer", "Traceback")
         boundary.take(step, save)
     if step == steps:
         link.emit(Evaluated(step, {"eval/accuracy": 0.5}, is_final=True))

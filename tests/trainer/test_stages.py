@@ -80,6 +80,7 @@ def test_the_shipped_base_is_small_and_reflects_rarely_and_idly() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_reinforcement_learning_alone_makes_the_base_reflect_and_solve_more(tmp_path: Path) -> None:
     path = builtin_recipes()["countdown-zero"]
     few = {"stage.steps": "40", "evaluation.final_problems": "256", "evaluation.every_steps": "0"}

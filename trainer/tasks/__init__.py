@@ -7,21 +7,28 @@ out: the model, the weights of reward parts (`trainer.rewards`), and what a turn
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from ponder.errors import NotFound, RecipeError
+from ponder.recipe import OwnReward
+from ponder.tasks import ArithmeticOptions, DatasetOptions, check_task
 from trainer.reflection import Markers
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to solve. `key` names it for ever; `numbers` and `target` are its facts."""
+    """One thing to solve. `key` names it for ever; what follows the prompt are its facts, where it has them."""
 
     key: str
     prompt: str
-    numbers: tuple[int, ...]
-    target: int
+    numbers: tuple[int, ...] = ()
+    target: int = 0
+    answer: str = ""
+    """A right answer as text."""
+    meta: Mapping[str, bool | int | float | str | None] = field(default_factory=dict, hash=False)
+    """What else its row says; a reward function may ask for it."""
+    plain: str = ""
+    """What a model without a chat template is asked, where that is another text than `prompt`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,10 @@ class Task(Protocol):
     def markers(self) -> Markers:
         """Which words may be a turn in this task's texts."""
 
+    @property
+    def verifier(self) -> OwnReward | None:
+        """What gives the part `correct` in a worker process, where it may hang; `score` then leaves it out."""
+
     def training_problem(self, seed: int, index: int) -> Problem:
         """The problem at place `index` of the endless training sequence of `seed`."""
 
@@ -72,11 +83,12 @@ def find_task(name: str, options: Mapping[str, bool | int | float | str]) -> Tas
     """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing."""
     from trainer.tasks.arithmetic import Arithmetic
     from trainer.tasks.countdown import Countdown
+    from trainer.tasks.dataset import make_dataset
 
-    if name == Countdown.name:
-        if options:
-            raise RecipeError(f"the task `{name}` has no option `{next(iter(options))}`", "remove `[task.options]`")
-        return Countdown()
-    if name == Arithmetic.name:
-        return Arithmetic.from_options(options)
-    raise NotFound(f"there is no task `{name}`", "the tasks are `arithmetic` and `countdown`")
+    match check_task(name, options):
+        case ArithmeticOptions(largest=largest, operators=operators):
+            return Arithmetic(largest, operators)
+        case DatasetOptions() as chosen:
+            return make_dataset(chosen)
+        case _:
+            return Countdown()

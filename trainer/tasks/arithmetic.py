@@ -10,11 +10,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
-import msgspec
-
-from ponder.errors import RecipeError
 from trainer.reflection import ENGLISH
 from trainer.tasks import Candidate, Problem
 from trainer.tasks.countdown import calculate
@@ -38,18 +34,8 @@ class Arithmetic:
 
     name = "arithmetic"
     parts = ("correct", "format")
+    verifier = None
     markers = ENGLISH
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, bool | int | float | str]) -> Arithmetic:
-        """The task as `[task.options]` wants it: `largest` (2 to 10000) and `operators` (some of `+-*`)."""
-        try:
-            chosen = msgspec.convert(dict(options), _Options)
-        except msgspec.ValidationError as error:
-            raise RecipeError(
-                f"`[task.options]` of `arithmetic`: {error}", "it takes `largest` and `operators`"
-            ) from None
-        return cls(chosen.largest, chosen.operators)
 
     def training_problem(self, seed: int, index: int) -> Problem:
         return self._draw(f"train {seed} {index}", is_held_out=False)
@@ -89,8 +75,3 @@ class Arithmetic:
             for left, operator, right, result in steps
         )
         return true, len(steps)
-
-
-class _Options(msgspec.Struct, forbid_unknown_fields=True):
-    largest: Annotated[int, msgspec.Meta(ge=2, le=10000)] = 50
-    operators: Annotated[str, msgspec.Meta(pattern=r"^[-+*]{1,3}$")] = "+-*"

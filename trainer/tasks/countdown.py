@@ -130,6 +130,7 @@ class Countdown:
 
     name = "countdown"
     parts = ("correct", "format")
+    verifier = None
     markers = Markers(strong=(WAIT,), weak=())
 
     def training_problem(self, seed: int, index: int) -> Problem:

@@ -1,0 +1,178 @@
+"""All parts of many answers, weighed: what the task knows, what any text shows, and what the user's own code says.
+
+    the task       `correct`, `format`        here, or `correct` in workers where its verifier may hang
+    any text       `length`, `overlong`, `repetition`, `language`      here: pure, and quick
+    [[rewards]]    by their own names; named parts of one as `name/part`      in workers
+
+A part that has weight and no value makes the answer unscored, and says at which stage and why. When a function fails on
+every answer that it is given, that is no weather but a bug: `fault` tells it until `reload`. Deliberately left out:
+processes (`trainer.rewards.pool`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ponder.errors import RecipeError
+from ponder.knobs import Reward
+from ponder.recipe import OwnReward
+from trainer.rewards import Scored
+from trainer.rewards.frames import Call, Result, to_bytes
+from trainer.rewards.language import script_share
+from trainer.rewards.length import length_share, soft_overlong
+from trainer.rewards.pool import Outcome, Pool, StartError
+from trainer.rewards.repetition import repetition_share
+from trainer.tasks import Problem, Task
+
+CORRECT = "correct"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One answer that is to be scored."""
+
+    problem: Problem
+    text: str
+    length_tokens: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A function failed on everything: what, in one sentence, and its traceback."""
+
+    reason: str
+    trace: str
+
+
+@dataclass
+class _Parts:
+    """One answer's parts as they come in."""
+
+    values: dict[str, float | None]
+    weights: dict[str, float]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def weigh(self) -> Scored:
+        known = {name: value for name, value in self.values.items() if value is not None}
+        missing = [name for name in self.values if name not in known and self.weights.get(name, 0.0) != 0.0]
+        if missing:
+            return Scored(
+                None, known, "; ".join(self.reasons.get(name) or f"could not score {name}" for name in missing)
+            )
+        return Scored(sum(self.weights.get(name, 0.0) * value for name, value in known.items()), known, "")
+
+
+class Judge:
+    """Scores answers of one task. Use it as a context, or close it: it has processes."""
+
+    def __init__(self, task: Task, own: Sequence[OwnReward] = ()) -> None:
+        self.task = task
+        self.fault: Fault | None = None
+        """Of the newest batch; None when every function could score something."""
+        parts = [*([task.verifier] if task.verifier else []), *own]
+        self._pools = [(part, _make_pool(part)) for part in parts]
+        self._end = weakref.finalize(self, _close, [pool for _, pool in self._pools])
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Have every function imported once; RecipeError when one cannot be."""
+        for _, pool in self._pools:
+            pool.start()
+
+    def reload(self) -> None:
+        """Take the functions as they now stand on disk; one that cannot be imported is the new fault."""
+        self.fault = None
+        for _, pool in self._pools:
+            try:
+                pool.restart()
+            except RecipeError as error:
+                cause = error.__cause__
+                self.fault = Fault(error.message, cause.trace if isinstance(cause, StartError) else "")
+                return
+
+    def close(self) -> None:
+        """End all workers."""
+        self._end()
+
+    def score(self, asked: Sequence[Asked], weights: Reward) -> list[Scored]:
+        """Each answer's reward and parts, in their order."""
+        weight_by_part = {
+            **msgspec.structs.asdict(weights),
+            **{part.name: part.weight * weights.own for part, _ in self._pools if part is not self.task.verifier},
+        }
+        parts = [_Parts(self._parts_here(one, weights), dict(weight_by_part)) for one in asked]
+        self.fault = None
+        if self._pools and asked:
+            calls = [self._call(one) for one in asked]
+            for part, pool in self._pools:
+                outcomes = self._ask(part, pool, calls)
+                for one, outcome in zip(parts, outcomes, strict=True):
+                    _add(one, part, outcome.result)
+        return [one.weigh() for one in parts]
+
+    # ---- inside
+
+    def _parts_here(self, asked: Asked, weights: Reward) -> dict[str, float | None]:
+        return {
+            **self.task.score(asked.problem, asked.text),
+            "length": length_share(asked.length_tokens, asked.max_new_tokens),
+            "overlong": soft_overlong(asked.length_tokens, asked.max_new_tokens, weights.overlong_share),
+            "repetition": repetition_share(asked.text),
+            "language": script_share(asked.text, weights.script),
+        }
+
+    def _call(self, asked: Asked) -> Call:
+        found = self.task.candidates(asked.problem, asked.text)
+        return Call(
+            to_bytes(asked.problem.prompt),
+            to_bytes(asked.text),
+            to_bytes(found[-1].value if found else ""),
+            to_bytes(self.task.reference(asked.problem)),
+            dict(asked.problem.meta),
+        )
+
+    def _ask(self, part: OwnReward, pool: Pool, calls: Sequence[Call]) -> list[Outcome]:
+        try:
+            outcomes = pool.score(calls)
+        except StartError as error:
+            outcomes = [Outcome(Result(error=error.message, trace=error.trace), is_fault=True)] * len(calls)
+        if all(outcome.is_fault for outcome in outcomes):
+            first = outcomes[0].result
+            said = f"the reward `{part.name}` failed on every answer: {first.error}"
+            self.fault = self.fault or Fault(said, first.trace)
+        return outcomes
+
+
+def _add(one: _Parts, part: OwnReward, result: Result) -> None:
+    """The function's value, or why there is none, into an answer's parts."""
+    stage = "verify" if part.name == CORRECT else f"reward `{part.name}`"
+    if isinstance(result.value, dict):
+        values = {f"{part.name}/{name}": value for name, value in result.value.items()}
+        for name in values:
+            one.weights[name] = one.weights[part.name]
+    else:
+        values = {part.name: result.value}
+    why = result.error or "it returned None"
+    one.reasons.update({name: f"{stage}: {why}" for name, value in values.items() if value is None})
+    one.values.update(values)
+
+
+def _make_pool(part: OwnReward) -> Pool:
+    return Pool(
+        part.name, part.function, timeout_s=part.timeout_s, memory_mb=part.memory_mb, at_once=part.at_once
+    )  # fmt: skip
+
+
+def _close(pools: Sequence[Pool]) -> None:
+    for pool in pools:
+        pool.close()

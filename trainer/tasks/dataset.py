@@ -1,0 +1,296 @@
+"""A task made of rows: a question, an answer, and how the two are compared.
+
+    rows ──► columns picked ──► questions, each with its key and its facts ──► a fixed part held out, by a hash
+         ──► those that do not fit the model's context refused or dropped
+
+The same rows give the same problems for ever: held out is who the hash of the question says, whatever else the file
+holds, and a seed orders the rest. Answers shaped like GSM8K's ("... #### 42") are read to their end. Deliberately left
+out: reading files (`trainer.tasks.rows`), reading answers out of text (`trainer.tasks.final_answer`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from ponder.errors import RecipeError
+from ponder.recipe import OwnReward
+from ponder.tasks import DatasetOptions, OnLong, Verifier, pick_columns
+from trainer.reflection import ENGLISH
+from trainer.rewards.form import tag_form
+from trainer.tasks import Candidate, Problem
+from trainer.tasks.arithmetic import Arithmetic
+from trainer.tasks.final_answer import (
+    choice_span,
+    marked,
+    normal,
+    number_span,
+    stated_numbers,
+    text_span,
+    to_choice,
+    to_number,
+)  # fmt: skip
+from trainer.tasks.rows import Row, read_rows
+
+GSM8K_MARK = "####"
+PLAIN = "Question: {prompt}\nAnswer:"
+R1 = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
+)
+"""DeepSeek-R1, arXiv:2501.12948, table 1."""
+MATHS = "trainer.rewards.maths:score"
+MAX_INTEGER = 1 << 63
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row, understood."""
+
+    row: int
+    """From 1, in the order of the file."""
+    source: str
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows as the loop sees them: `trainer.tasks.Task`."""
+
+    options: DatasetOptions
+    kind: Verifier
+    """The verifier, with `auto` decided."""
+    training: tuple[Question, ...]
+    kept: tuple[Question, ...]
+    """Held out."""
+    dropped: int = 0
+    """Questions that were too long."""
+
+    name = "dataset"
+    parts = ("correct", "format")
+    markers = ENGLISH
+
+    @property
+    def verifier(self) -> OwnReward | None:
+        function = {Verifier.MATH: MATHS, Verifier.FUNCTION: self.options.function}.get(self.kind)
+        if function is None:
+            return None
+        options = self.options
+        return OwnReward(
+            "correct", function, 1.0, options.timeout_s, options.memory_mb, options.at_once
+        )  # fmt: skip
+
+    def training_problem(self, seed: int, index: int) -> Problem:
+        epoch, place = divmod(index, len(self.training))
+        return self.training[_order(seed, epoch, len(self.training))[place]].problem
+
+    def held_out(self, count: int) -> list[Problem]:
+        """At most as many as there are."""
+        return [question.problem for question in self.kept[:count]]
+
+    def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:
+        is_tagged = self.options.template == "r1"
+        form = tag_form(text) if is_tagged else float(marked(text) is not None)
+        if self.verifier is not None:
+            return {"format": form}
+        span = self._final(text)
+        return {"correct": float(span is not None and self._is_right(problem, text[slice(*span)])), "format": form}
+
+    def reference(self, problem: Problem) -> str:
+        return problem.answer
+
+    def candidates(self, problem: Problem, text: str) -> list[Candidate]:
+        """What the text states on its way, where that can be told (numbers), and its final answer, which is last.
+
+        For `math` and `function` whether one is right is told by comparing texts: the verifier alone decides a reward.
+        """
+        final = self._final(text)
+        if final is None:
+            return []
+        stated = stated_numbers(text) if self.kind is Verifier.NUMBER else []
+        spans = [span for span in stated if span[1] <= final[0]] + [final]
+        return [
+            Candidate(start, end, text[start:end], self._is_right(problem, text[start:end])) for start, end in spans
+        ]
+
+    def true_steps(self, text: str) -> tuple[int, int]:
+        return Arithmetic().true_steps(text)
+
+    def fitted(self, count_tokens: Callable[[Problem], int], room_tokens: int, context_tokens: int) -> Dataset:
+        """The task without what does not fit: prompts of more than `room_tokens`. RecipeError where that may not be."""
+
+        def fits(question: Question) -> bool:
+            tokens = count_tokens(question.problem)
+            if tokens <= room_tokens or self.options.on_long is OnLong.DROP:
+                return tokens <= room_tokens
+            raise RecipeError(
+                f"`{question.source}`, row {question.row}: the prompt has {tokens} tokens, and with "
+                f"`sampling.max_new_tokens` = {context_tokens - room_tokens} the model's context of {context_tokens} "
+                "is exceeded",
+                'set `task.options.on_long = "drop"`, or fewer `sampling.max_new_tokens`',
+            )
+
+        training, kept = tuple(filter(fits, self.training)), tuple(filter(fits, self.kept))
+        dropped = len(self.training) + len(self.kept) - len(training) - len(kept)
+        if not training or not kept:
+            raise RecipeError(
+                f"`{self.options.path}`: all prompts to {'hold out' if training else 'train on'} are too long",
+                "choose fewer `sampling.max_new_tokens`, or a model with a longer context",
+            )
+        return replace(self, training=training, kept=kept, dropped=dropped)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same questions and answers in the same order."""
+        digest = hashlib.sha256()
+        for question in (*self.training, *self.kept):
+            digest.update(_digest(f"{question.problem.prompt}\0{question.problem.answer}"))
+        return digest.hexdigest()
+
+    @property
+    def summary(self) -> str:
+        """How many questions there are, in words."""
+        dropped = f", {self.dropped} dropped as too long" if self.dropped else ""
+        return f"{len(self.training)} questions, {len(self.kept)} held out, compared as `{self.kind}`{dropped}"
+
+    # ---- inside
+
+    def _final(self, text: str) -> tuple[int, int] | None:
+        match self.kind:
+            case Verifier.NUMBER:
+                return number_span(text)
+            case Verifier.CHOICE:
+                return choice_span(text)
+            case Verifier.MATH:
+                return marked(text)
+            case _:
+                return text_span(text)
+
+    def _is_right(self, problem: Problem, found: str) -> bool:
+        if self.kind is Verifier.NUMBER:
+            number = to_number(found)
+            return number is not None and number == to_number(problem.answer)
+        if self.kind is Verifier.CHOICE:
+            return to_choice(found) == to_choice(problem.answer)
+        return normal(found) == normal(problem.answer)
+
+
+def make_dataset(options: DatasetOptions) -> Dataset:
+    """Read, check and split the data; RecipeError names file and row, or the columns that there are."""
+    questions = _questions(options, options.path, options.split)
+    if options.held_out_path or options.held_out_split:
+        kept = _questions(options, options.held_out_path or options.path, options.held_out_split or options.split)
+        known = {question.problem.key for question in kept}
+        training = [question for question in questions if question.problem.key not in known]
+    else:
+        by_hash = sorted(questions, key=lambda question: _place(question.problem.prompt))
+        count = sum(_place(question.problem.prompt) < options.holdout for question in questions)
+        edge = by_hash[max(count, 1) - 1].problem.key  # a question that comes twice stays on one side
+        while count < len(by_hash) and by_hash[count].problem.key == edge:
+            count += 1
+        kept, training = by_hash[: max(count, 1)], []
+        known = {question.problem.key for question in kept}
+        training = [question for question in questions if question.problem.key not in known]
+    if not training:
+        raise RecipeError(
+            f"`{options.path}`: nothing is left to train on, all {len(kept)} rows are held out",
+            "give it at least two different questions",
+        )
+    return Dataset(options, _kind([*questions, *kept], options), tuple(training), tuple(kept))
+
+
+def _questions(options: DatasetOptions, path: str, split: str) -> list[Question]:
+    rows = read_rows(path, split=split, config=options.config, limit=options.limit)
+    prompt_column, answer_column = pick_columns(list(rows[0]), options, path)
+    return [
+        Question(number, path, _problem(row, prompt_column, answer_column, options, f"`{path}`, row {number}"))
+        for number, row in enumerate(rows, 1)
+    ]
+
+
+def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetOptions, place: str) -> Problem:
+    prompt = _cell(row, prompt_column, place)
+    answer = _cell(row, answer_column, place) if answer_column else ""
+    if GSM8K_MARK in answer:
+        answer = answer.rpartition(GSM8K_MARK)[2].strip()
+    template = {"auto": "{prompt}", "none": "{prompt}", "plain": PLAIN, "r1": R1}.get(
+        options.template, options.template
+    )
+    problem = Problem(
+        key=f"dataset {_digest(prompt)[:16].hex()}",
+        prompt=template.replace("{prompt}", prompt),
+        answer=answer,
+        meta=_meta(row, (prompt_column, answer_column), place),
+        plain=PLAIN.replace("{prompt}", prompt) if options.template == "auto" else "",
+    )
+    if options.verifier is Verifier.NUMBER and to_number(answer) is None:
+        raise RecipeError(f"{place}: the answer `{answer[:80]}` is no number", 'try `verifier = "math"` or `"exact"`')
+    if options.verifier is Verifier.CHOICE and not to_choice(answer):
+        raise RecipeError(f"{place}: the answer `{answer[:80]}` is no letter A to J", 'try `verifier = "exact"`')
+    return problem
+
+
+def _cell(row: Row, column: str, place: str) -> str:
+    """The text in a column; numbers are texts too. RecipeError when there is none."""
+    if column not in row:
+        there = ", ".join(f"`{name}`" for name in row)
+        raise RecipeError(
+            f"{place} has no column `{column}`; its columns are {there}", "give every row the same columns"
+        )
+    value = row[column]
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise RecipeError(f"{place}: `{column}` is {type(value).__name__}, and not a text", "one text or number a cell")
+    text = str(value)
+    if not text.strip():
+        raise RecipeError(f"{place}: `{column}` is empty", "fill it in, or leave the row out")
+    _refuse_bad_text(text, column, place)
+    return text
+
+
+def _refuse_bad_text(text: str, column: str, place: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RecipeError(f"{place}: `{column}` holds half a character (a surrogate)", "save it as UTF-8") from None
+
+
+def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | float | str | None]:
+    """The columns that are neither question nor answer; what is no plain value becomes JSON."""
+    meta: dict[str, bool | int | float | str | None] = {}
+    for name, value in row.items():
+        if name in used:
+            continue
+        is_plain = isinstance(value, bool | float | str | None) or (
+            isinstance(value, int) and abs(value) < MAX_INTEGER
+        )  # fmt: skip
+        meta[name] = value if is_plain else json.dumps(value, default=str)  # type: ignore[assignment]  # narrowed by is_plain
+        _refuse_bad_text(f"{name}{meta[name]}", name, place)
+    return meta
+
+
+def _kind(questions: Iterable[Question], options: DatasetOptions) -> Verifier:
+    if options.verifier is not Verifier.AUTO:
+        return options.verifier
+    are_numbers = all(to_number(question.problem.answer) is not None for question in questions)
+    return Verifier.NUMBER if are_numbers else Verifier.EXACT
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _place(prompt: str) -> float:
+    """Where the hash puts a question between 0 and 1; those below the held-out share are held out."""
+    return int.from_bytes(_digest(f"held out {prompt}")[:8], "big") / 2**64
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    return tuple(random.Random(f"epoch {seed} {epoch}").sample(range(count), count))
