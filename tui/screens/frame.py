@@ -193,12 +193,13 @@ def _tiny_status(row: RunRow | None, width: int, height: int) -> list[Part]:
 
 
 def elapsed_words(row: RunRow, now_us: int) -> str:
-    """How long the run has been going, or went."""
+    """How long the run has been going, or went; in whole minutes while it waits, so that a still screen stays still."""
     if row.started_us is None:
         return ""
     until_us = row.ended_us or (now_us if row.state is RunState.RUNNING else row.seen_us or now_us)
     seconds = (until_us - row.started_us) / 1e6
-    return format_duration(seconds if row.state is RunState.RUNNING else seconds // 60 * 60 or seconds)
+    is_exact = row.state is RunState.RUNNING or row.ended_us is not None
+    return format_duration(seconds if is_exact else seconds // 60 * 60 or seconds)
 
 
 def left_words(row: RunRow, step_s: float | None) -> str:
