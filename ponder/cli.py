@@ -5,37 +5,32 @@
                  a closed pipe: silence, 141                             anything else: one line and a log, 1
 
 Deliberately left out: every verb (`ponder.commands`), and every other program: they are started, never imported.
+Nothing is imported up here but `sys`, which is there already: a Ctrl-C during an import would be a traceback.
 """
 
-from __future__ import annotations
-
-import os
-import signal
 import sys
-from typing import TYPE_CHECKING
-
-from ponder.errors import INTERRUPTED_EXIT_CODE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run `ponder` with these arguments (those of the process by default) and return its exit code."""
     try:
-        exit_code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        exit_code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         exit_code = _interrupted("interrupted")
     except BrokenPipeError:
         exit_code = _silence_stdout()
     if arguments is None:
+        import signal
+
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C while Python ends would print a traceback
     return exit_code
 
 
 def _run(arguments: list[str]) -> int:
-    import typer  # with everything else of ours below it: inside the reach of `except KeyboardInterrupt`
+    import os
+
+    import typer
 
     from ponder.commands.app import app
     from ponder.errors import PonderError
@@ -74,6 +69,8 @@ def _help_command(error: object) -> str:
 
 def _interrupted(message: str) -> int:
     """One line after Ctrl-C; a terminal shows `^C` first, so the line begins on a new one."""
+    from ponder.errors import INTERRUPTED_EXIT_CODE
+
     lead = "\n" if sys.stderr.isatty() else ""
     print(f"{lead}{message}", file=sys.stderr, flush=True)
     return INTERRUPTED_EXIT_CODE
@@ -81,6 +78,8 @@ def _interrupted(message: str) -> int:
 
 def _silence_stdout() -> int:
     """Nobody reads stdout any more: give Python another one to flush at its end."""
+    import os
+
     from ponder.output import PIPE_EXIT_CODE
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,7 +48,7 @@ def ponder(paths: Paths, capfd: pytest.CaptureFixture[str]) -> Command:  # noqa:
 
     def command(*words: str) -> Said:
         capfd.readouterr()
-        code = main(words)
+        code = main(list(words))
         out, err = capfd.readouterr()
         return Said(code, out, err)
 
