@@ -62,7 +62,7 @@ def run_seed(preset: str, seed: int, overrides: Sequence[str]) -> Result:
     from ponder.paths import find_paths
     from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
     from trainer.link import ListLink
-    from trainer.loop import run
+    from trainer.stages import run
 
     text = re.sub(r"^\[(?:policy|kl)\]\n(?:(?!\[).*\n)*", "", read_recipe_text(find_recipe(RECIPE)), flags=re.MULTILINE)
     chosen = COMMON | OWN.get(preset, {}) | dict(pair.split("=", 1) for pair in overrides)

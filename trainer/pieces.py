@@ -1,4 +1,4 @@
-"""Answers cut into pieces that are forwarded together: rows of similar length within a budget of positions.
+"""Answers or examples cut into pieces that are forwarded together: rows of similar length, within a budget of tokens.
 
 Deliberately left out: what a piece is forwarded through.
 """
@@ -6,14 +6,28 @@ Deliberately left out: what a piece is forwarded through.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from trainer.answers import Answer
 from trainer.rows import count_positions
 
 
-def pieces(answers: Sequence[Answer], budget_tokens: int, *, packs: bool = False) -> list[list[Answer]]:
+class Written(Protocol):
+    """A prompt, and what stands behind it."""
+
+    @property
+    def prompt_ids(self) -> list[int]: ...
+
+    @property
+    def length(self) -> int:
+        """Tokens behind the prompt."""
+
+
+W = TypeVar("W", bound=Written)
+
+
+def pieces(answers: Sequence[W], budget_tokens: int, *, packs: bool = False) -> list[list[W]]:
     """The answers by length, in pieces of at most `budget_tokens` positions, padding and all (or of one row)."""
-    cut: list[list[Answer]] = []
+    cut: list[list[W]] = []
     lengths: list[int] = []
     for answer in sorted(answers, key=lambda answer: len(answer.prompt_ids) + answer.length):
         lengths.append(len(answer.prompt_ids) + answer.length)

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from ponder.errors import RecipeError
 from ponder.recipe import OwnReward
@@ -34,7 +32,8 @@ from trainer.tasks.final_answer import (
     to_choice,
     to_number,
 )  # fmt: skip
-from trainer.tasks.rows import Row, read_rows
+from trainer.tasks.order import digest, epoch_order, place_of
+from trainer.tasks.rows import Row, cell, read_rows, refuse_bad_text
 
 GSM8K_MARK = "####"
 PLAIN = "Question: {prompt}\nAnswer:"
@@ -45,6 +44,8 @@ R1 = (
     "reasoning process here </think> <answer> answer here </answer>. User: {prompt}. Assistant:"
 )
 """DeepSeek-R1, arXiv:2501.12948, table 1."""
+TEMPLATES = {"auto": "{prompt}", "none": "{prompt}", "plain": PLAIN, "r1": R1}
+"""Templates by name; `auto` lets a chat template speak, and `PLAIN` where the tokenizer has none."""
 MATHS = "trainer.rewards.maths:score"
 MAX_INTEGER = 1 << 63
 
@@ -88,7 +89,7 @@ class Dataset:
 
     def training_problem(self, seed: int, index: int) -> Problem:
         epoch, place = divmod(index, len(self.training))
-        return self.training[_order(seed, epoch, len(self.training))[place]].problem
+        return self.training[epoch_order(seed, epoch, len(self.training))[place]].problem
 
     def held_out(self, count: int) -> list[Problem]:
         """At most as many as there are."""
@@ -148,10 +149,10 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """The same for the same questions and answers in the same order."""
-        digest = hashlib.sha256()
+        whole = hashlib.sha256()
         for question in (*self.training, *self.kept):
-            digest.update(_digest(f"{question.problem.prompt}\0{question.problem.answer}"))
-        return digest.hexdigest()
+            whole.update(digest(f"{question.problem.prompt}\0{question.problem.answer}"))
+        return whole.hexdigest()
 
     @property
     def summary(self) -> str:
@@ -189,8 +190,8 @@ def make_dataset(options: DatasetOptions) -> Dataset:
         known = {question.problem.key for question in kept}
         training = [question for question in questions if question.problem.key not in known]
     else:
-        by_hash = sorted(questions, key=lambda question: _place(question.problem.prompt))
-        count = sum(_place(question.problem.prompt) < options.holdout for question in questions)
+        by_hash = sorted(questions, key=lambda question: place_of(question.problem.prompt))
+        count = sum(place_of(question.problem.prompt) < options.holdout for question in questions)
         edge = by_hash[max(count, 1) - 1].problem.key  # a question that comes twice stays on one side
         while count < len(by_hash) and by_hash[count].problem.key == edge:
             count += 1
@@ -215,15 +216,13 @@ def _questions(options: DatasetOptions, path: str, split: str) -> list[Question]
 
 
 def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetOptions, place: str) -> Problem:
-    prompt = _cell(row, prompt_column, place)
-    answer = _cell(row, answer_column, place) if answer_column else ""
+    prompt = cell(row, prompt_column, place)
+    answer = cell(row, answer_column, place) if answer_column else ""
     if GSM8K_MARK in answer:
         answer = answer.rpartition(GSM8K_MARK)[2].strip()
-    template = {"auto": "{prompt}", "none": "{prompt}", "plain": PLAIN, "r1": R1}.get(
-        options.template, options.template
-    )
+    template = TEMPLATES.get(options.template, options.template)
     problem = Problem(
-        key=f"dataset {_digest(prompt)[:16].hex()}",
+        key=f"dataset {digest(prompt)[:16].hex()}",
         prompt=template.replace("{prompt}", prompt),
         answer=answer,
         meta=_meta(row, (prompt_column, answer_column), place),
@@ -236,31 +235,6 @@ def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetO
     return problem
 
 
-def _cell(row: Row, column: str, place: str) -> str:
-    """The text in a column; numbers are texts too. RecipeError when there is none."""
-    if column not in row:
-        there = ", ".join(f"`{name}`" for name in row)
-        raise RecipeError(
-            f"{place} has no column `{column}`; its columns are {there}", "give every row the same columns"
-        )
-    value = row[column]
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise RecipeError(f"{place}: `{column}` is {type(value).__name__}, and not a text", "one text or number a cell")
-    text = str(value)
-    if not text.strip():
-        raise RecipeError(f"{place}: `{column}` is empty", "fill it in, or leave the row out")
-    _refuse_bad_text(text, column, place)
-    return text
-
-
-def _refuse_bad_text(text: str, column: str, place: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise RecipeError(f"{place}: `{column}` holds half a character (a surrogate)", "save it as UTF-8") from None
-
-
 def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | float | str | None]:
     """The columns that are neither question nor answer; what is no plain value becomes JSON."""
     meta: dict[str, bool | int | float | str | None] = {}
@@ -271,7 +245,7 @@ def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | f
             isinstance(value, int) and abs(value) < MAX_INTEGER
         )  # fmt: skip
         meta[name] = value if is_plain else json.dumps(value, default=str)  # type: ignore[assignment]  # narrowed by is_plain
-        _refuse_bad_text(f"{name}{meta[name]}", name, place)
+        refuse_bad_text(f"{name}{meta[name]}", name, place)
     return meta
 
 
@@ -280,17 +254,3 @@ def _kind(questions: Iterable[Question], options: DatasetOptions) -> Verifier:
         return options.verifier
     are_numbers = all(to_number(question.problem.answer) is not None for question in questions)
     return Verifier.NUMBER if are_numbers else Verifier.EXACT
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
-
-
-def _place(prompt: str) -> float:
-    """Where the hash puts a question between 0 and 1; those below the held-out share are held out."""
-    return int.from_bytes(_digest(f"held out {prompt}")[:8], "big") / 2**64
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
-    return tuple(random.Random(f"epoch {seed} {epoch}").sample(range(count), count))

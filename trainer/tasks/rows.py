@@ -18,15 +18,20 @@ from ponder.errors import RecipeError
 from trainer.rewards.worker import explain, load_function
 
 Row = Mapping[str, object]
+PATH_KEY = "task.options.path"
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
 """One of these lies in a folder that `datasets` has saved."""
 
 
-def read_rows(path: str, *, split: str = "train", config: str = "", limit: int = 0) -> list[Row]:
-    """All rows, or the first `limit`; RecipeError when they cannot be read."""
-    rows = list(itertools.islice(_rows(path, split, config), limit or None))
-    if not rows:
-        raise RecipeError(f"`{path}` has no rows", "check `task.options.path`")
+def read_rows(path: str, *, split: str = "train", config: str = "", limit: int = 0, key: str = PATH_KEY) -> list[Row]:
+    """All rows, or the first `limit`; RecipeError when they cannot be read, whose hint names the recipe's `key`."""
+    try:
+        rows = list(itertools.islice(_rows(path, split, config), limit or None))
+        if not rows:
+            raise RecipeError(f"`{path}` has no rows", f"check `{PATH_KEY}`")
+    except RecipeError as error:
+        error.hint = error.hint.replace(PATH_KEY, key)
+        raise
     return rows
 
 
@@ -39,7 +44,7 @@ def _rows(path: str, split: str, config: str) -> Iterator[Row]:
     kind = file.suffix.lower()
     if kind in (".jsonl", ".ndjson", ".json", ".csv", ".parquet"):
         if not file.is_file():
-            raise RecipeError(f"there is no file `{path}`", "check `task.options.path`")
+            raise RecipeError(f"there is no file `{path}`", f"check `{PATH_KEY}`")
         readers = {".csv": _from_csv, ".json": _from_json, ".parquet": _from_parquet}
         return readers.get(kind, _from_jsonl)(file)
     if path.count("/") <= 1 and not path.startswith((".", "~", "/")):
@@ -54,7 +59,7 @@ def _text(file: Path) -> str:
         line = error.object[: error.start].count(b"\n") + 1
         raise RecipeError(f"`{file}`, line {line}: this is no UTF-8", "save the file as UTF-8") from None
     except OSError as error:
-        raise RecipeError(f"`{file}` cannot be read: {error.strerror}", "check `task.options.path`") from None
+        raise RecipeError(f"`{file}` cannot be read: {error.strerror}", f"check `{PATH_KEY}`") from None
 
 
 def _from_jsonl(file: Path) -> Iterator[Row]:
@@ -151,3 +156,29 @@ def _as_row(row: object, source: str, number: int) -> Row:
             f"`{source}`, row {number}: this is no object but {type(row).__name__}", "a row names its columns"
         )
     return row
+
+
+def cell(row: Row, column: str, place: str) -> str:
+    """The text in a column; numbers are texts too. RecipeError when there is none."""
+    if column not in row:
+        there = ", ".join(f"`{name}`" for name in row)
+        raise RecipeError(
+            f"{place} has no column `{column}`; its columns are {there}", "give every row the same columns"
+        )
+    value = row[column]
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise RecipeError(f"{place}: `{column}` is {type(value).__name__}, and not a text", "one text or number a cell")
+    text = str(value)
+    if not text.strip():
+        raise RecipeError(f"{place}: `{column}` is empty", "fill it in, or leave the row out")
+    refuse_bad_text(text, column, place)
+    return text
+
+
+def refuse_bad_text(text: str, column: str, place: str) -> None:
+    """RecipeError when the text cannot be written as UTF-8."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RecipeError(f"{place}: `{column}` holds half a character (a surrogate)", "save it as UTF-8") from None
