@@ -149,7 +149,8 @@ class Chapter:
             self._step()
             wants_save = self._watch()
             is_last = state.step == span.last
-            if (is_last and not self.keeper) or _is_due(state.step, state.knobs.evaluation.every_steps):
+            is_due = is_last or _is_due(state.step, state.knobs.evaluation.every_steps)
+            if is_due and not self.keeper:
                 self._evaluate(is_final=is_last)
             if wants_save or is_last or _is_due(state.step, state.knobs.saving.every_steps):
                 self._save()

@@ -89,12 +89,12 @@ class Run:
         )
 
     def _span(self, number: int) -> Span:
-        """The stage's steps; its policy is measured when the stage that left it measured it last, on the same task."""
+        """The stage's steps; its policy is measured when the stage that left it measured it, on the same task."""
         stages, span = self.recipe.stages, spans(self.recipe)[number]
         left_by = stage_in(stages[number].model.path)
         giver = next((part for part in stages[:number] if part.stage.title == left_by), None)
         is_measured = (
-            giver is not None and giver.stage.kind is not StageKind.REJECT and giver.task == stages[number].task
+            giver is not None and giver.stage.kind is not StageKind.REWARD_MODEL and giver.task == stages[number].task
         )
         return replace(span, is_measured=is_measured)
 
