@@ -62,7 +62,7 @@ def run_seed(preset: str, seed: int, overrides: Sequence[str]) -> Result:
     from ponder.paths import find_paths
     from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
     from trainer.link import ListLink
-    from trainer.loop import run
+    from trainer.stages import run
 
     text = re.sub(r"^\[(?:policy|kl)\]\n(?:(?!\[).*\n)*", "", read_recipe_text(find_recipe(RECIPE)), flags=re.MULTILINE)
     chosen = COMMON | OWN.get(preset, {}) | dict(pair.split("=", 1) for pair in overrides)
@@ -101,7 +101,7 @@ def table(results: Sequence[Result]) -> str:
         "cpu s",
     )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"| {' | '.join(['---'] * len(columns))} |"]
-    for preset in dict.fromkeys(result.preset for result in results):
+    for preset in dict.fromkeys(result.preset for result in results):  # in the order of the first seed
         own = [result for result in results if result.preset == preset]
         cells = [
             preset,
@@ -134,16 +134,24 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--presets", default=",".join(PRESETS), help="which, with commas")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a knob for all runs")
+    parser.add_argument("--keep", type=Path, help="a folder of results: what is there already is not run again")
     parser.add_argument("--one", nargs=2, metavar=("PRESET", "SEED"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
         preset, seed = chosen.one
         sys.stdout.buffer.write(msgspec.json.encode(run_seed(preset, int(seed), chosen.set)))
         return 0
-    wanted = [(preset, seed) for preset in chosen.presets.split(",") for seed in range(1, chosen.seeds + 1)]
+    presets = chosen.presets.split(",")
+    wanted = [(preset, seed) for seed in range(1, chosen.seeds + 1) for preset in presets]
 
     def start(pair: tuple[str, int]) -> Result:
+        kept: Path | None = chosen.keep / f"{pair[0]}-{pair[1]}.json" if chosen.keep else None
+        if kept and kept.is_file():
+            return msgspec.json.decode(kept.read_bytes(), type=Result)
         result = run_apart(*pair, chosen.set)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(msgspec.json.encode(result))
         print(f"{result.preset} seed {result.seed}: {result.final:.1%} at the end", file=sys.stderr, flush=True)
         return result
 

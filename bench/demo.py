@@ -65,7 +65,7 @@ def run_seed(seed: int, overrides: Sequence[str]) -> Result:
     from ponder.paths import find_paths
     from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
     from trainer.link import ListLink
-    from trainer.loop import run
+    from trainer.stages import run
 
     chosen = dict(pair.split("=", 1) for pair in overrides) | {"run.seed": str(seed)}
     recipe = parse_recipe(read_recipe_text(find_recipe(RECIPE)), RECIPE, chosen)
@@ -82,8 +82,10 @@ def run_seed(seed: int, overrides: Sequence[str]) -> Result:
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
         run(recipe, Path(folder), ListLink(keep, keeps=False), models_folder=find_paths().models)
         wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
-    names = [name for name in steps[0].metrics if name.startswith("time/")]
-    means = {name: statistics.fmean(step.metrics[name] for step in steps) for name in names}
+    names = {name for step in steps for name in step.metrics if name.startswith("time/")}
+    means = {
+        name: statistics.fmean(step.metrics[name] for step in steps if name in step.metrics) for name in sorted(names)
+    }
     return Result(seed, wall_s, cpu_s, len(steps), evaluated[0].metrics, evaluated[-1].metrics, means)
 
 

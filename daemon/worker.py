@@ -1,4 +1,4 @@
-"""The trainer process's first lines: open the link, relay the journal, call `trainer.loop.run`.
+"""The trainer process's first lines: open the link, relay the journal, call `trainer.stages.run`.
 
     python -P -m daemon.worker RUN ATTEMPT AFTER_SEQ HELD_BY
 
@@ -28,7 +28,7 @@ Training = Callable[[Recipe, JournalLink, Paths], object]
 
 def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
     """The real thing, imported late: torch takes seconds, and the daemon already hears that we load."""
-    from trainer.loop import run
+    from trainer.stages import run
 
     checkpoints = paths.checkpoints(recipe_run(link))
     run(recipe, checkpoints, link, models_folder=paths.models, replay=link.history.changes)

@@ -39,6 +39,8 @@ def event_line(event: FeedEvent) -> str:
             return f"submitted as {event.name}" + (f" by {event.by}" if event.by else "")
         case events.RunStarted():
             return _started_line(event)
+        case events.StageStarted():
+            return _stage_line(event)
         case events.CheckpointSaved():
             return f"checkpoint at step {event.step}: {event.folder}, {format_bytes(event.size_bytes)}"
         case events.RunPaused():
@@ -165,6 +167,12 @@ def _started_line(event: events.RunStarted) -> str:
     data = f", {event.data}" if event.data else ""
     size = f"{event.parameters / 1e6:.2f} M parameters"
     return f"{event.stage} of {event.model} ({size}) on {event.device}, {event.steps} steps{resumed}{data}"
+
+
+def _stage_line(event: events.StageStarted) -> str:
+    size = f"{event.parameters / 1e6:.2f} M parameters"
+    name = event.name if event.name == event.kind else f"{event.name} ({event.kind})"
+    return f"stage {event.number} of {event.count}: {name} of {event.model} ({size}), {event.steps} steps"
 
 
 def _figures(values: dict[str, float], names: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 A durable event is journaled by the trainer (or committed by the daemon), stored, and can be asked for, for ever. A
 passing event is published once and never stored; under load it is the first thing to be dropped.
 
-    trainer, durable    RunStarted GroupScored StepDone Evaluated CheckpointSaved
+    trainer, durable    RunStarted StageStarted GroupScored StepDone Evaluated CheckpointSaved
                         CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
     trainer, passing    Preview Progress
@@ -130,8 +130,9 @@ class RunStarted(Struct, frozen=True, tag="run_started"):
     step: int
     """The step that it starts after; 0 for a fresh run."""
     steps: int
-    """Steps in the whole stage."""
+    """Steps in the whole run, of all its stages."""
     stage: str
+    """The stage that it begins or goes on with."""
     model: str
     parameters: int
     device: str
@@ -141,6 +142,24 @@ class RunStarted(Struct, frozen=True, tag="run_started"):
     versions: dict[str, str] = {}
     data: str = ""
     """What a data set came to: questions, held out, dropped."""
+
+
+class StageStarted(Struct, frozen=True, tag="stage_started"):
+    """A stage of a recipe with several begins; what was set in the one before ends with it."""
+
+    step: int
+    """The step that it starts after."""
+    name: str
+    kind: str
+    number: int
+    """Its place among the stages, from 1."""
+    count: int
+    steps: int
+    """Steps of this stage."""
+    model: str
+    parameters: int
+    knobs: dict[str, KnobValue] = {}
+    """Every knob that it starts with."""
 
 
 class GroupScored(Struct, frozen=True, tag="group_scored"):
@@ -310,6 +329,7 @@ class StateChanged(Struct, frozen=True, tag="state_changed"):
 
 TrainerEvent = (
     RunStarted
+    | StageStarted
     | GroupScored
     | StepDone
     | Evaluated

@@ -33,6 +33,7 @@ from ponder.choices import (
 )
 from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
+from ponder.supervised import Schedule, Supervised
 from ponder.watchdog import Watchdog
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Normaliser",
     "Preset",
     "Ratio",
+    "Schedule",
     "Script",
 ]  # the choices are read from here, beside their knobs
 
@@ -348,6 +350,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     optim: Optim = Optim()
     reward: Reward = Reward()
     critic: Critic = Critic()
+    supervised: Supervised = Supervised()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

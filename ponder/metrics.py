@@ -245,7 +245,12 @@ TELL_S = _metric("time/tell", "tell", "s", DOWN, "Seconds spent comparing answer
 EVALUATE_S = _metric("time/evaluate", "evaluate", "s", DOWN, "Seconds of the evaluation between the last step and this")
 SAVE_S = _metric("time/save", "save", "s", DOWN, "Seconds of the saving between the last step and this one")
 STEP_S = _metric("time/step", "step", "s", DOWN, "Seconds of the whole step, without evaluation and saving")
-LOSS = _metric("loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a pre-training step")
+LOSS = _metric(
+    "loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a supervised step's learnt tokens"
+)
+EXAMPLES = _metric("batch/examples", "examples", "examples", WATCH, "Examples that a supervised step learnt from")
+KEPT = _metric("reject/kept", "kept", "share", WATCH, "Share of a rejection step's answers that went into the set")
+SET_SIZE = _metric("reject/set", "set", "examples", UP, "Answers in the set that rejection sampling writes, so far")
 EVAL_ACCURACY = _metric(
     "eval/accuracy",
     "held-out accuracy",
@@ -273,6 +278,9 @@ EVAL_FIRST_TRY = _metric(
 )
 EVAL_STEP_TRUTH = _metric("eval/step_truth", "held-out true steps", "share", UP, "steps/truth on held-out problems")
 EVAL_TRUNCATED = _metric("eval/truncated", "held-out truncated", "share", DOWN, "length/truncated on held-out problems")
+EVAL_LOSS = _metric(
+    "eval/cross_entropy", "held-out cross-entropy", "nats", DOWN, "loss/cross_entropy on held-out examples"
+)
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
 )
@@ -292,6 +300,6 @@ def format_metric(name: str, value: float) -> str:
         return f"{value:.1%}"
     if metric.unit == "tokens/s":
         return f"{value:,.0f}"
-    if metric.unit in ("tokens", "problems"):
+    if metric.unit in ("tokens", "problems", "examples"):
         return f"{value:.1f}".removesuffix(".0")
     return f"{value:.4g}"

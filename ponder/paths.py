@@ -6,7 +6,7 @@
       start.lock       held by the command that starts it
       daemon.log
       models/NAME/     what `ponder models get` brings
-      runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/
+      runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/ sets/
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 
@@ -68,6 +68,12 @@ class Paths:
     def checkpoints(self, run: str) -> Path:
         return self.run(run) / "checkpoints"
 
+    def checkpoint(self, run: str, step: int) -> Path:
+        return self.checkpoints(run) / checkpoint_name(step)
+
+    def sets(self, run: str) -> Path:
+        return sets_beside(self.checkpoints(run))
+
     def socket(self, name: str) -> Path:
         """The path of one of the three sockets: `ctl`, `ingest`, `feed`."""
         digest = hashlib.sha256(str(self.home).encode()).hexdigest()[:10]
@@ -82,6 +88,20 @@ class Paths:
                 "set PONDER_RUNTIME_DIR to a shorter folder",
             )
         return f"ipc://{path}"
+
+
+def checkpoint_name(step: int) -> str:
+    """What the folder of the checkpoint after `step` is called.
+
+    >>> checkpoint_name(25)
+    'step-000025'
+    """
+    return f"step-{step:06d}"
+
+
+def sets_beside(checkpoints: Path) -> Path:
+    """Where a run's sets of examples lie, beside its checkpoints."""
+    return checkpoints.parent / "sets"
 
 
 def find_paths() -> Paths:

@@ -21,23 +21,41 @@ import msgspec
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
 from ponder.recipe import OwnReward, Recipe, TaskPart
+from ponder.stage import StageKind, StagePart, stage_in
+from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import DatasetOptions, check_task, pick_columns
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt")
 
 
 def check_recipe(recipe: Recipe, source: Path) -> Recipe:
     """The recipe with absolute paths; raises the PonderError that names the file `source`, the key, and a way out."""
     folders = (Path.cwd(), source.absolute().parent)
     try:
-        return msgspec.structs.replace(
-            recipe,
-            task=_check_task(recipe.task, folders),
-            rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
-        )
+        return recipe.with_stages(_check_stage(part, folders) for part in recipe.stages)
     except PonderError as error:
         error.message = f"`{source}`: {error.message}"
         raise
+
+
+def _check_stage(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
+    return msgspec.structs.replace(
+        recipe,
+        task=_check_task(recipe.task, folders),
+        stage=_check_data(recipe.stage, folders),
+        rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
+    )
+
+
+def _check_data(stage: StagePart, folders: Sequence[Path]) -> StagePart:
+    """The stage with the path of its examples made absolute."""
+    if not stage.data.path or stage_in(stage.data.path):
+        return stage
+    path = _find_data("data.path", stage.data.path, folders)
+    reads_rows = stage.kind in (StageKind.PRETRAIN, StageKind.SFT, StageKind.DISTIL)
+    if reads_rows and (columns := _columns(Path(path))):
+        pick_stage_columns(columns, stage.kind, stage.data, stage.data.path)
+    return msgspec.structs.replace(stage, data=msgspec.structs.replace(stage.data, path=path))
 
 
 def _check_task(task: TaskPart, folders: Sequence[Path]) -> TaskPart:

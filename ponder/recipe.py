@@ -3,10 +3,10 @@
     [run]      name, seed, what it is about
     [model]    which policy starts
     [task]     what it is asked
-    [stage]    what happens to it, for how many steps
+    [stage]    what happens to it, for how many steps; or [[stages]], several in order (`ponder.chain`)
     [compute]  device, threads
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
-    [sampling] [policy] [kl] [optim] [reward] [critic] [evaluation] [saving] [stream] [watchdog]
+    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [evaluation] [saving] [stream] [watchdog]
                the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped until msgspec has converted it
@@ -24,10 +24,12 @@ from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped
 import msgspec
 from msgspec import Meta, Struct
 
-from ponder import knobs
+from ponder import chain, knobs
 from ponder.errors import KnobError, NotFound, RecipeError
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.presets import PRESET_KEY, check_together, fill_in
+from ponder.stage import StagePart
+from ponder.supervised import Supervised
 from ponder.watchdog import Watchdog
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -73,13 +75,6 @@ class TaskPart(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1, description="A task of `trainer/tasks`")]
     options: Annotated[dict[str, bool | int | float | str], Meta(description="What the task itself declares")] = {}
-
-
-class StagePart(Struct, frozen=True, forbid_unknown_fields=True):
-    """What happens to the policy."""
-
-    kind: Annotated[str, Meta(pattern="^(rl|pretrain)$", description="`rl` or `pretrain`")]
-    steps: Annotated[int, Meta(ge=1, le=10_000_000, description="Steps in all")]
 
 
 class OwnReward(Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,15 +134,33 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     optim: Optim = Optim()
     reward: Reward = Reward()
     critic: Critic = Critic()
+    supervised: Supervised = Supervised()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
     watchdog: Watchdog = Watchdog()
     rewards: list[OwnReward] = []
+    then: list[Recipe] = []
+    """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""
+
+    @property
+    def stages(self) -> list[Recipe]:
+        """All stages in order, each alone."""
+        return [msgspec.structs.replace(self, then=[]), *self.then]
+
+    def with_stages(self, parts: Iterable[Recipe]) -> Recipe:
+        """The recipe of these stages, in their order."""
+        first, *rest = parts
+        return msgspec.structs.replace(first, then=rest)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(part.stage.steps for part in self.stages)
 
     @property
     def knobs(self) -> Knobs:
-        """The knobs that the run starts with."""
+        """The knobs that the stage starts with."""
         return Knobs(**{group: getattr(self, group) for group in knobs.GROUPS})
 
 
@@ -177,16 +190,25 @@ def read_recipe_text(path: Path) -> str:
 def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue] | None = None) -> Recipe:
     """The recipe of a TOML text; `source` names it in errors, `overrides` are `key=value` from a command line.
 
-    An override's key is dotted (`optim.lr`, `run.seed`, `stage.steps`); its value may be text.
+    An override's key is dotted (`optim.lr`, `run.seed`, `stage.steps`); its value may be text. In a recipe of several
+    stages it holds for each of them, and `stages.NAME.steps` or `stages.NAME.optim.lr` for one.
     """
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
-    _refuse_unknown_keys(tree, source)
-    tree = fill_in(tree, (overrides or {}).get(PRESET_KEY))
-    recipe = _convert(tree, source)
-    for key, value in (overrides or {}).items():
+    links = chain.split(tree, source)
+    sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
+    first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
+    chain.check([first, *rest], source)
+    return msgspec.structs.replace(first, then=rest)
+
+
+def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
+    source = link.source
+    _refuse_unknown_keys(link.tree, source)
+    recipe = _convert(fill_in(link.tree, overrides.get(PRESET_KEY)), source)
+    for key, value in overrides.items():
         recipe = _override(recipe, key, value)
     try:
         check_together(recipe.knobs)
@@ -197,21 +219,40 @@ def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as TOML that `parse_recipe` reads back to the same recipe, every default written out."""
-    lines: list[str] = []
-    for part_name, part in msgspec.to_builtins(recipe).items():
-        if isinstance(part, list):
-            for table in part:
-                lines += [f"[[{part_name}]]", *(f"{name} = {_toml(value)}" for name, value in table.items()), ""]
-            continue
-        tables = {name: value for name, value in part.items() if isinstance(value, dict)}
-        lines.append(f"[{part_name}]")
-        lines += [f"{name} = {_toml(value)}" for name, value in part.items() if name not in tables]
-        for name, table in tables.items():
-            if table:
-                lines.append(f"[{part_name}.{name}]")
-                lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
-        lines.append("")
-    return "\n".join(lines)
+    tree: dict[str, Any] = msgspec.to_builtins(recipe)
+    rest = tree.pop("then")
+    if rest:
+        whole = [tree, *rest]
+        tree = {"run": tree["run"], chain.STAGES: [_as_link(part) for part in whole]}
+    return "\n".join(_toml_tables("", tree)).lstrip("\n") + "\n"
+
+
+def _as_link(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's tree as an entry of `[[stages]]`."""
+    return {**tree["stage"], **{name: part for name, part in tree.items() if name not in ("run", "stage", "then")}}
+
+
+def _toml_tables(name: str, table: Mapping[str, Any]) -> list[str]:
+    """Lines of a table's keys, and then of the tables in it."""
+    inner = {key: value for key, value in table.items() if isinstance(value, dict) and value}
+    lists = {key: value for key, value in table.items() if _is_list_of_tables(value)}
+    lines = [
+        f"{key} = {_toml(value)}"
+        for key, value in table.items()
+        if not isinstance(value, dict) and key not in lists and value != []
+    ]
+    for key, value in inner.items():
+        path = f"{name}.{key}" if name else key
+        lines += ["", f"[{path}]", *_toml_tables(path, value)]
+    for key, values in lists.items():
+        path = f"{name}.{key}" if name else key
+        for value in values:
+            lines += ["", f"[[{path}]]", *_toml_tables(path, value)]
+    return lines
+
+
+def _is_list_of_tables(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
 def _toml(value: object) -> str:
@@ -245,7 +286,9 @@ def find_recipe(word: str) -> Path:
 
 
 def _known_keys(struct: Any) -> dict[str, Any]:
-    return get_type_hints(struct) if isinstance(struct, type) and issubclass(struct, Struct) else {}
+    if not isinstance(struct, type) or not issubclass(struct, Struct):
+        return {}
+    return {name: kind for name, kind in get_type_hints(struct).items() if name != "then"}
 
 
 def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:

@@ -153,23 +153,25 @@ def pick_columns(columns: Sequence[str], options: DatasetOptions, source: str) -
 
     An answer is not needed where a function is the verifier; its column is then empty.
     """
-    prompt = _pick(columns, options.prompt, PROMPT_COLUMNS, "prompt", source)
+    prompt = pick_column(columns, options.prompt, PROMPT_COLUMNS, "task.options.prompt", source)
     if not options.answer and options.verifier is Verifier.FUNCTION:
         return prompt, next((name for name in ANSWER_COLUMNS if name in columns and name != prompt), "")
-    return prompt, _pick([name for name in columns if name != prompt], options.answer, ANSWER_COLUMNS, "answer", source)
+    rest = [name for name in columns if name != prompt]
+    return prompt, pick_column(rest, options.answer, ANSWER_COLUMNS, "task.options.answer", source)
 
 
-def _pick(columns: Sequence[str], wanted: str, usual: Sequence[str], key: str, source: str) -> str:
+def pick_column(columns: Sequence[str], wanted: str, usual: Sequence[str], key: str, source: str) -> str:
+    """The column that is wanted, else the first with a usual name; RecipeError names the recipe's `key`."""
     there = ", ".join(f"`{name}`" for name in columns) or "none"
     if wanted:
         if wanted in columns:
             return wanted
-        hint = nearest(wanted, list(columns)) or f"set `task.options.{key}` to one of them"
+        hint = nearest(wanted, list(columns)) or f"set `{key}` to one of them"
         raise RecipeError(f"`{source}` has no column `{wanted}`; its columns are {there}", hint)
     found = next((name for name in usual if name in columns), None)
     if found is None:
         raise RecipeError(
-            f"`{source}` has no column with a usual name for the {key}; its columns are {there}",
-            f"set `task.options.{key}` to the column of the {key}",
+            f"`{source}` has no column with a usual name for the {key.split('.')[-1]}; its columns are {there}",
+            f"set `{key}` to the column of the {key.split('.')[-1]}",
         )
     return found

@@ -1,6 +1,7 @@
 """What a trainer's event means for the tables that answer questions.
 
     RunStarted        where the run is now; rows after the checkpoint that it went back to are taken out of the curves
+    StageStarted      the run's stage and model; the knobs that the stage begins with, and what was set in it before
     GroupScored       prompt, group, rollouts, reward parts, marks, token data; the event keeps a reference
     StepDone          step and metrics
     Evaluated         evaluation and metrics
@@ -37,6 +38,7 @@ from ponder.events import (
     Record,
     Rollout,
     RunStarted,
+    StageStarted,
     StepDone,
     WatchdogFired,
 )
@@ -57,6 +59,8 @@ def derive(connection: Connection, run_id: int, record: Record) -> FeedEvent:
         return _store_group(connection, run_id, record, event)
     if isinstance(event, RunStarted):
         _start(connection, run_id, record, event)
+    elif isinstance(event, StageStarted):
+        _start_stage(connection, run_id, event)
     elif isinstance(event, StepDone):
         _store_step(connection, run_id, record, event)
         return msgspec.structs.replace(event, metrics=_finite_only(event.metrics))
@@ -115,6 +119,23 @@ def _start(connection: Connection, run_id: int, record: Record, event: RunStarte
     connection.execute(
         "UPDATE groups SET is_superseded = 1 WHERE run_id = ? AND step > ? AND is_superseded = 0", (run_id, event.step)
     )
+
+
+def _start_stage(connection: Connection, run_id: int, event: StageStarted) -> None:
+    """What was set since the stage's first step, by an attempt that began it too, is in force again."""
+    connection.execute(
+        "UPDATE runs SET stage = ?, model = ?, parameters = ? WHERE id = ?",
+        (event.name, event.model, event.parameters, run_id),
+    )
+    connection.executemany(
+        "UPDATE knobs SET value = ? WHERE run_id = ? AND name = ?",
+        [(knob_json(value), run_id, name) for name, value in event.knobs.items()],
+    )
+    for name, value in connection.execute(
+        "SELECT name, value FROM commands WHERE run_id = ? AND verb = 'set' AND state = ? AND step >= ? ORDER BY id",
+        (run_id, CommandState.APPLIED, event.step),
+    ).fetchall():
+        connection.execute("UPDATE knobs SET value = ? WHERE run_id = ? AND name = ?", (value, run_id, name))
 
 
 def _store_metrics(connection: Connection, run_id: int, step: int, metrics: dict[str, float]) -> None:

@@ -92,8 +92,8 @@ class Writer:
                                      state, model, created_us)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
                 (
-                    name, recipe.run.name, number, recipe.run.title, source, by, recipe_text, recipe.stage.kind,
-                    recipe.stage.steps, RunState.QUEUED, recipe.model.path, now,
+                    name, recipe.run.name, number, recipe.run.title, source, by, recipe_text, recipe.stage.title,
+                    recipe.steps, RunState.QUEUED, recipe.model.path, now,
                 ),
             ).fetchone()  # fmt: skip
             values = [(run_id, knob, derived.to_json(value)) for knob, value in flatten(recipe.knobs).items()]

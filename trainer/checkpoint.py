@@ -21,7 +21,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ponder.errors import CheckpointError
+from ponder.paths import checkpoint_name
 
 FORMAT = 1
 FOLDER = re.compile(r"step-(\d{6,})")
@@ -75,10 +76,10 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, object],
     keep: int,
-    spare: int = -1,
+    spare: Collection[int] = (),
 ) -> Saved:
-    """Write the checkpoint of `step` below `root`, atomically; delete all but the newest `keep` and that of `spare`."""
-    final = root / folder_name(step)
+    """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep` and those of `spare`."""
+    final = root / checkpoint_name(step)
     draft = root / f".{final.name}.tmp"
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -102,15 +103,10 @@ def save_checkpoint(
             f"cannot write the checkpoint `{final}`: {error.strerror or error}", "free some space, or set PONDER_HOME"
         ) from error
     for old_step, old in list_checkpoints(root)[keep:]:
-        if old_step != spare:
+        if old_step not in spare:
             shutil.rmtree(old, ignore_errors=True)
     size = sum(size for size, _ in files.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())
-
-
-def folder_name(step: int) -> str:
-    """What the checkpoint after `step` is called."""
-    return f"step-{step:06d}"
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:

@@ -123,10 +123,10 @@ class Learner:
             self.critic.set_lr(knobs)
         for batch in batches:
             self._accumulate(batch, knobs, reference)
-        norm = _clip(self.policy.model.parameters(), knobs.optim.grad_clip)
+        norm = clip_gradient(self.policy.model.parameters(), knobs.optim.grad_clip)
         critic_norm = 0.0
         if self.critic:
-            critic_norm = _clip(self.critic.named_parameters().values(), knobs.optim.grad_clip)
+            critic_norm = clip_gradient(self.critic.named_parameters().values(), knobs.optim.grad_clip)
         if math.isfinite(norm) and math.isfinite(critic_norm):
             self.optimizer.step()
             if self.critic:
@@ -261,13 +261,13 @@ def forward_of(knobs: Knobs) -> Forward:
 
 def make_learner(policy: Policy, knobs: Knobs) -> Learner:
     """A learner with a fresh optimizer."""
-    return Learner(policy, make_optimizer(policy.model, knobs))
+    return Learner(policy, make_optimizer(policy.model.parameters(), knobs))
 
 
-def make_optimizer(model: PreTrainedModel, knobs: Knobs) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) over all weights that learn."""
+def make_optimizer(parameters: Iterable[Tensor], knobs: Knobs) -> torch.optim.AdamW:
+    """AdamW (arXiv:1711.05101) over those weights that learn."""
     return torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        [parameter for parameter in parameters if parameter.requires_grad],
         lr=knobs.optim.lr,
         betas=(knobs.optim.beta1, knobs.optim.beta2),
         weight_decay=knobs.optim.weight_decay,
@@ -322,7 +322,7 @@ def cut(answers: Sequence[Answer], knobs: Knobs, *, packs: bool = False) -> list
     return batches
 
 
-def _clip(parameters: Iterable[torch.nn.Parameter], limit: float) -> float:
+def clip_gradient(parameters: Iterable[Tensor], limit: float) -> float:
     """Cut the gradient's norm to `limit`, where that is above 0; the norm before."""
     moved = [parameter for parameter in parameters if parameter.grad is not None]
     return float(torch.nn.utils.clip_grad_norm_(moved, limit if limit > 0 else math.inf))

@@ -1,6 +1,6 @@
-"""The run, as a chapter: sample, score, compare, learn, evaluate, save.
+"""A reinforcement-learning stage, as a chapter: sample, score, compare, learn, evaluate, save.
 
-    RunStarted, evaluation of step 0
+    RunStarted, evaluation of the policy that it starts with
     for each step:
         sample    a group of answers to each prompt                       previews pass by
         score     reward parts, reflections                               GroupScored, one a prompt
@@ -10,36 +10,31 @@
         evaluate  held-out problems, every so often                       Evaluated
         save      everything, every so often                              CheckpointSaved
         boundary  orders are taken here and nowhere else                  CommandApplied | CommandRefused
-    RunEnded
 
+A stage of rejection sampling is the same chapter with a `Keeper`: it keeps answers where this one learns from them.
 GRPO, arXiv:2402.03300, algorithm 1, with an outcome reward; every other algorithm is a choice of knobs
 (`ponder.presets`). Nothing here knows a socket, a file format or a screen: all
-that leaves goes through the link. Deliberately left out: supervised stages (`trainer.stages`).
+that leaves goes through the link. Deliberately left out: supervised stages (`trainer.supervised`), and the order of
+stages (`trainer.stages`).
 """
 
 from __future__ import annotations
 
 import logging
-import platform
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import transformers
 
 from ponder import metrics
-from ponder.errors import CheckpointError, PonderError
+from ponder.errors import CheckpointError
 from ponder.events import (
     CommandApplied,
     Evaluated,
     GroupScored,
-    Progress,
-    RunBroke,
-    RunEnded,
-    RunStarted,
     StepDone,
 )  # fmt: skip
 from ponder.knobs import Knobs
@@ -49,18 +44,19 @@ from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.advantages import has_spread
 from trainer.answers import Answer, read_answers, step_figures
 from trainer.boundary import Boundary
-from trainer.checkpoint import load_newest
+from trainer.checkpoint import Restored
 from trainer.credit import give_credit
 from trainer.equip import check_room, equip, shortcomings
 from trainer.evaluate import evaluate
 from trainer.learn import forward_of, make_learner
 from trainer.link import Link
+from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
+from trainer.reject import Keeper
 from trainer.rewards.judge import Judge
 from trainer.run_state import RunState
 from trainer.sampler import LocalSampler
-from trainer.stages import pretrain
 from trainer.stream import Stream
 from trainer.tasks import Task, find_task
 from trainer.tasks.dataset import Dataset
@@ -70,61 +66,24 @@ from trainer.watchdog import strongest
 log = logging.getLogger(__name__)
 
 
-def run(
-    recipe: Recipe, checkpoints: Path, link: Link, *, models_folder: Path, replay: Sequence[CommandApplied] = ()
-) -> str:
-    """Run the recipe's stage to its end; `finished` or `stopped`.
-
-    Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
-    earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
-    checkpoint are told again, with the same content on a CPU. What cannot go on by trying again is told as RunBroke,
-    and raised.
-    """
-    torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
-    place = Place(link, recipe.stage.steps)
-    try:
-        if recipe.stage.kind == "pretrain":
-            return pretrain(recipe, checkpoints, link)
-        chapter = Chapter(recipe, checkpoints, link, place, models_folder, replay)
-        with chapter.judge:
-            return chapter.read()
-    except PonderError as error:
-        link.emit(RunBroke(place.step, place.phase, error.message, error.hint))
-        raise
-
-
-class Place:
-    """Where the run is, told as passing progress; what breaks, breaks here."""
-
-    def __init__(self, link: Link, steps: int) -> None:
-        self.step, self.phase = 0, "load"
-        self._link, self._steps = link, steps
-
-    def enter(self, phase: str, step: int) -> None:
-        self.phase, self.step = phase, step
-        self._link.preview(Progress(step, phase, step, self._steps))
-
-
 class Chapter:
-    """One reinforcement-learning stage."""
+    """One reinforcement-learning stage, or one of rejection sampling."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        checkpoints: Path,
-        link: Link,
-        place: Place,
-        models_folder: Path,
-        replay: Sequence[CommandApplied],
-    ) -> None:
-        self.recipe, self.checkpoints, self.link, self.place = recipe, checkpoints, link, place
-        place.enter("load", 0)
+        self, recipe: Recipe, span: Span, checkpoints: Path, link: Link, place: Place, *,
+        models_folder: Path, restored: Restored | None, spare: Collection[int], replay: Sequence[CommandApplied],
+        keeper: Keeper | None = None,
+    ) -> None:  # fmt: skip
+        self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
+        self.keeper = keeper
         self.task: Task = find_task(recipe.task.name, recipe.task.options)
         self.judge = Judge(self.task, recipe.rewards)
         self.judge.start()
 
         def load() -> Policy:
-            policy = load_policy(recipe.model, device=recipe.compute.device, models_folder=models_folder)
+            policy = load_policy(
+                recipe.model, device=recipe.compute.device, models_folder=models_folder, seed=recipe.run.seed
+            )
             return equip(policy, recipe)
 
         policy = load()
@@ -132,19 +91,20 @@ class Chapter:
             self.task = fit_to_policy(self.task, policy, recipe.sampling.max_new_tokens)
         torch.manual_seed(recipe.run.seed)
         generator = torch.Generator(device=policy.device)
-        generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}".encode()))
+        stage = f" after {span.before}" if span.before else ""
+        generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}{stage}".encode()))
         self.state = RunState(
-            policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs
-        )
+            policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs,
+            step=span.before, start_step=span.before, spare=spare,
+        )  # fmt: skip
         self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         if has_adapter(policy.model):
             self.state.reference.start = WithoutAdapter(policy.model)
-        restored, complaints = load_newest(checkpoints)
         if restored:
             self.state.restore(restored)
+        if keeper:
+            keeper.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
-        for complaint in complaints:
-            log.warning("passed over a checkpoint: %s", complaint)
         self.sampler = LocalSampler(
             policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id, dtype=policy.dtype,
             has_plain_head=policy.has_plain_head,
@@ -153,9 +113,7 @@ class Chapter:
         self._check_room(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
             log.warning("%s", shortcoming)
-        self.boundary = Boundary(
-            link, self.state.knobs, steps=recipe.stage.steps, replay=replay, check=self._check_room
-        )
+        self.boundary = Boundary(link, self.state.knobs, steps=span.total, replay=replay, check=self._check_room)
         self.seconds: dict[str, float] = {}
         self.figures: dict[str, float] = {}
 
@@ -172,28 +130,36 @@ class Chapter:
     def _check_room(self, knobs: Knobs) -> None:
         check_room(self.state.policy, self.longest_prompt, knobs.sampling.max_new_tokens)
 
+    @property
+    def step(self) -> int:
+        return self.state.step
+
     def read(self) -> str:
-        """From the first step to the last."""
-        state, steps = self.state, self.recipe.stage.steps
+        """From the first step to the last; `finished` or `stopped`."""
+        with self.judge:
+            return self._read()
+
+    def _read(self) -> str:
+        state, span = self.state, self.span
         self._tell_start()
-        if state.step == 0:
+        if state.step == span.before and not span.is_measured:
             self._evaluate(is_final=False)
         self._take_orders()
-        while state.step < steps and not self.boundary.wants_stop:
+        while state.step < span.last and not self.boundary.wants_stop:
             self._step()
             wants_save = self._watch()
-            is_last = state.step == steps
-            if is_last or _is_due(state.step, state.knobs.evaluation.every_steps):
+            is_last = state.step == span.last
+            is_due = is_last or _is_due(state.step, state.knobs.evaluation.every_steps)
+            if is_due and not self.keeper:
                 self._evaluate(is_final=is_last)
             if wants_save or is_last or _is_due(state.step, state.knobs.saving.every_steps):
                 self._save()
-            self._take_orders()
-        if self.boundary.wants_stop and state.step < steps:
-            self._save()
-            self.link.emit(RunEnded(state.step, "stopped"))
-            return "stopped"
-        self.link.emit(RunEnded(state.step, "finished"))
-        return "finished"
+            if not is_last or span.is_last:
+                self._take_orders()
+        if state.step == span.last:
+            return "finished"
+        self._save()
+        return "stopped"
 
     def _step(self) -> None:
         """One update from one batch of answers."""
@@ -201,6 +167,22 @@ class Chapter:
         state.step += 1
         started_s = time.perf_counter()
         state.policy.forward = forward_of(knobs)
+        learnt, answers = self._keep(self.keeper) if self.keeper else self._learn()
+        whole_s = time.perf_counter() - started_s
+        tokens = sum(answer.length for answer in answers)
+        figures = step_figures(answers, knobs.sampling.group_size)
+        if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
+            figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
+        speed = {**self.seconds, metrics.STEP_S: whole_s, metrics.TOKENS_PER_SECOND: tokens / whole_s}
+        if state.learner.trained_tokens and not self.keeper:
+            speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
+        self.seconds = {}
+        self.figures = {**figures, **learnt, **speed}
+        self.link.emit(StepDone(state.step, state.learner.version, self.figures))
+
+    def _learn(self) -> tuple[dict[str, float], list[Answer]]:
+        """Answers drawn, compared, told and learnt from."""
+        state, knobs = self.state, self.state.knobs
         state.reference.prepare(knobs)
         state.learner.prepare(knobs, state.reference.load_start)
         version = state.learner.version
@@ -215,21 +197,22 @@ class Chapter:
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
         state.reference.refresh(state.policy.model, state.step, knobs)
-        whole_s = time.perf_counter() - started_s
-        tokens = sum(answer.length for answer in answers)
-        figures = step_figures(answers, knobs.sampling.group_size)
-        if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
-            figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
-        speed = {**self.seconds, metrics.STEP_S: whole_s, metrics.TOKENS_PER_SECOND: tokens / whole_s}
-        if state.learner.trained_tokens:
-            speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
-        self.seconds = {}
-        self.figures = {**figures, **compared, **learnt, **speed}
-        self.link.emit(StepDone(state.step, state.learner.version, self.figures))
+        return {**compared, **learnt}, answers
+
+    def _keep(self, keeper: Keeper) -> tuple[dict[str, float], list[Answer]]:
+        """Answers drawn, told, and the right ones kept; the policy stays as it is."""
+        answers = self._sample_and_score(0)
+        with self._phase("tell", metrics.TELL_S):
+            self._tell_groups(answers, self.state.learner.version)
+            kept = keeper.take(answers, self.state.step)
+        self.state.set_bytes = keeper.size_bytes
+        return kept, answers
 
     def _watch(self) -> bool:
         """Tell what the watchdog finds, and roll back where a rule asks for it; whether a checkpoint is wanted now."""
         state = self.state
+        if self.keeper:
+            return False
         fired = state.watchdog.watch(state.step, self.figures, state.knobs.watchdog)
         for firing in fired:
             self.link.emit(firing)
@@ -318,19 +301,20 @@ class Chapter:
         state = self.state
         while not self.boundary.wants_stop:
             evaluation = state.knobs.evaluation
+            wants_many = is_final or state.step == self.span.before
             with self._phase("evaluate", metrics.EVALUATE_S):
                 figures, _ = evaluate(
                     state.policy,
                     self.sampler,
                     self.task,
                     state.knobs,
-                    problems=evaluation.final_problems if state.step == 0 or is_final else evaluation.problems,
+                    problems=evaluation.final_problems if wants_many else evaluation.problems,
                     seed=self.recipe.run.seed,
                     step=state.step,
                     judge=self.judge,
                 )
             if self.judge.fault is None:
-                self.link.emit(Evaluated(state.step, figures, is_final))
+                self.link.emit(Evaluated(state.step, figures, is_final and self.span.is_last))
                 return
             self._take_orders()
 
@@ -341,7 +325,7 @@ class Chapter:
     def _take_orders(self) -> None:
         """Take what waits; while reward code fails on everything, hold until it is mended."""
         memory = self.state.watchdog.memory
-        if memory.held and self.state.step < self.recipe.stage.steps:
+        if memory.held and self.state.step < self.span.total:
             self.boundary.hold(self.state.step, memory.held)
         memory.held = ""
         while True:
@@ -363,25 +347,10 @@ class Chapter:
         self.seconds[metric] = self.seconds.get(metric, 0.0) + time.perf_counter() - started_s
 
     def _tell_start(self) -> None:
-        policy = self.state.policy
-        self.link.emit(
-            RunStarted(
-                step=self.state.step,
-                steps=self.recipe.stage.steps,
-                stage=self.recipe.stage.kind,
-                model=self.recipe.model.path,
-                parameters=policy.parameters,
-                device=str(policy.device),
-                threads=torch.get_num_threads(),
-                resumed_from=self.resumed_from,
-                data=self.task.summary if isinstance(self.task, Dataset) else "",
-                versions={
-                    "python": platform.python_version(),
-                    "torch": str(torch.__version__),
-                    "transformers": transformers.__version__,
-                },
-            )
-        )
+        self.place.tell_start(
+            self.recipe, self.span, self.state.policy, resumed_from=self.resumed_from,
+            data=self.task.summary if isinstance(self.task, Dataset) else "",
+        )  # fmt: skip
 
 
 def _is_due(step: int, every: int) -> bool:

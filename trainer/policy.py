@@ -184,13 +184,16 @@ def _ready(policy: Policy, model: PreTrainedModel | WithoutAdapter) -> Iterator[
     yield model
 
 
-def load_policy(part: ModelPart, *, device: str, models_folder: Path) -> Policy:
+def load_policy(part: ModelPart, *, device: str, models_folder: Path, seed: int = 1) -> Policy:
     """The policy that a recipe names; NotFound with a hint when it is not there.
 
-    `builtin:NAME` ships with ponder, `models:NAME` lies in the models folder, anything else is a folder or a hub id.
+    `builtin:NAME` ships with ponder, `models:NAME` lies in the models folder, `new:NAME` has fresh weights, made from
+    the seed, anything else is a folder or a hub id.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    if part.path.startswith(builtin.NEW):
+        return make_policy(*builtin.fresh(part.path.removeprefix(builtin.NEW), seed), pick_device(device))
     where = _find(part, models_folder)
     gguf = part.gguf or _only_gguf(Path(where))
     options = {"gguf_file": gguf} if gguf else {}

@@ -9,7 +9,7 @@ seed and cursor. Deliberately left out: files (`trainer.checkpoint`).
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +21,13 @@ from transformers import PreTrainedModel
 from ponder.errors import CheckpointError
 from ponder.events import CheckpointSaved
 from ponder.knobs import Knobs
-from trainer.adapter import in_model_names
-from trainer.checkpoint import Restored, folder_name, load_checkpoint, save_checkpoint
+from ponder.paths import checkpoint_name
+from trainer.checkpoint import Restored, load_checkpoint, save_checkpoint
 from trainer.kl_control import KlControl
 from trainer.learn import Learner
 from trainer.policy import Policy
 from trainer.reference import Reference, freeze
+from trainer.tensors import copy_into, from_hex, optimizer_tensors, restore_optimizer, restore_weights, to_hex
 from trainer.watchdog import Memory, Watchdog
 
 
@@ -48,6 +49,8 @@ class Facts(msgspec.Struct, frozen=True):
     """The steered weight of the divergence, and the knob's value that it was steered from."""
     kl_begun_from: float | None = None
     data: str = ""
+    set_bytes: int = 0
+    """How long the set of a `reject` stage is."""
 
 
 @dataclass
@@ -63,6 +66,11 @@ class RunState:
     cursor: int = 0
     data: str = ""
     """The fingerprint of the data set that the cursor counts in."""
+    spare: Collection[int] = ()
+    """Steps whose checkpoints are kept however old: what earlier stages left."""
+    start_step: int = 0
+    """The step after which its stage began; before it there is nothing to roll back to."""
+    set_bytes: int = 0
     watchdog: Watchdog = field(default_factory=Watchdog)
 
     def save(self, root: Path) -> CheckpointSaved:
@@ -70,12 +78,12 @@ class RunState:
         if self.watchdog.is_calm:
             self.watchdog.memory.good_step = self.step
         tensors: dict[str, Mapping[str, Tensor]] = {
-            "optimizer": _optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
+            "optimizer": optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
         }
         critic = self.learner.critic
         if critic is not None:
             own = critic.named_parameters()
-            tensors |= {"critic": own, "critic_optimizer": _optimizer_tensors(critic.optimizer, own)}
+            tensors |= {"critic": own, "critic_optimizer": optimizer_tensors(critic.optimizer, own)}
         if isinstance(self.reference.model, PreTrainedModel) and self.reference.step > 0:
             tensors["reference"] = dict(self.reference.model.named_parameters())
         facts = Facts(
@@ -84,12 +92,13 @@ class RunState:
             cursor=self.cursor,
             reference_step=self.reference.step,
             knobs=self.knobs,
-            sampler_rng=_to_hex(self.generator.get_state()),
-            torch_rng=_to_hex(torch.get_rng_state()),
+            sampler_rng=to_hex(self.generator.get_state()),
+            torch_rng=to_hex(torch.get_rng_state()),
             python_rng=list(random.getstate()),
             kl_coef=self.learner.kl.coef,
             kl_begun_from=self.learner.kl.begun_from,
             data=self.data,
+            set_bytes=self.set_bytes,
             watchdog=self.watchdog.memory,
         )
         saved = save_checkpoint(
@@ -100,7 +109,7 @@ class RunState:
             tensors=tensors,
             state=msgspec.to_builtins(facts),
             keep=self.knobs.saving.keep,
-            spare=self.watchdog.memory.good_step,
+            spare={self.watchdog.memory.good_step, *self.spare},
         )
         return CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256)
 
@@ -115,9 +124,10 @@ class RunState:
         self._restore_learnt(restored, facts)
         self.learner.version = facts.policy_version
         self.step, self.cursor, self.knobs = facts.step, facts.cursor, facts.knobs
+        self.set_bytes = facts.set_bytes
         self.watchdog = Watchdog(facts.watchdog)
-        self.generator.set_state(_from_hex(facts.sampler_rng))
-        torch.set_rng_state(_from_hex(facts.torch_rng))
+        self.generator.set_state(from_hex(facts.sampler_rng))
+        torch.set_rng_state(from_hex(facts.torch_rng))
         version, words, gauss = facts.python_rng
         random.setstate((version, tuple(words), gauss))  # type: ignore[arg-type]  # JSON knows no tuples
 
@@ -128,13 +138,12 @@ class RunState:
         go on. Raises CheckpointError when the checkpoint is not whole.
         """
         good = self.watchdog.memory.good_step
-        if good:
-            restored = load_checkpoint(root / folder_name(good))
+        if good > self.start_step:
+            restored = load_checkpoint(root / checkpoint_name(good))
             self._restore_learnt(restored, msgspec.convert(restored.state, Facts))
         else:
-            with torch.no_grad():
-                start = dict(self.reference.load_start().named_parameters())
-                _copy(start, dict(self.policy.model.named_parameters()))
+            start = dict(self.reference.load_start().named_parameters())
+            copy_into(dict(self.policy.model.named_parameters()), start)
             self.learner.optimizer.state.clear()
             self.learner.critic, self.learner.kl = None, KlControl()
             self.reference.model, self.reference.step = None, 0
@@ -143,17 +152,13 @@ class RunState:
 
     def _restore_learnt(self, restored: Restored, facts: Facts) -> None:
         """Weights (of the adapter, where one learns), reference, critic, KL weight and optimizers."""
-        with torch.no_grad():
-            if "model" in restored.tensors:
-                _copy(restored.tensors["model"], dict(self.policy.model.named_parameters()))
-            else:
-                _copy(in_model_names(restored.tensors["adapter_model"]), dict(self.policy.model.named_parameters()))
-            if "reference" in restored.tensors:
-                reference = freeze(self.reference.load_start())
-                _copy(restored.tensors["reference"], dict(reference.named_parameters()))
-                self.reference.model = reference
+        restore_weights(self.policy.model, restored.tensors)
+        if "reference" in restored.tensors:
+            reference = freeze(self.reference.load_start())
+            copy_into(dict(reference.named_parameters()), restored.tensors["reference"])
+            self.reference.model = reference
         self.reference.step = facts.reference_step
-        _restore_optimizer(
+        restore_optimizer(
             self.learner.optimizer, dict(self.policy.model.named_parameters()), restored.tensors["optimizer"]
         )
         if "critic" in restored.tensors:
@@ -165,38 +170,5 @@ class RunState:
         critic = self.learner.critic
         if critic is not None:
             own = critic.named_parameters()
-            with torch.no_grad():
-                _copy(restored.tensors["critic"], own)
-            _restore_optimizer(critic.optimizer, own, restored.tensors["critic_optimizer"])
-
-
-def _copy(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Saved tensors into a model's; tied weights are saved once."""
-    for name, tensor in tensors.items():
-        own[name].copy_(tensor)
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    names = {parameter: name for name, parameter in own.items()}
-    return {
-        f"{names[parameter]}.{key}": value
-        for parameter, moments in optimizer.state.items()
-        for key, value in moments.items()
-    }
-
-
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> None:
-    optimizer.state.clear()
-    for full, value in tensors.items():
-        name, _, key = full.rpartition(".")
-        optimizer.state[own[name]][key] = value.to(own[name].device).clone()
-
-
-def _to_hex(state: Tensor) -> str:
-    return bytes(state.tolist()).hex()
-
-
-def _from_hex(text: str) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
+            copy_into(own, restored.tensors["critic"])
+            restore_optimizer(critic.optimizer, own, restored.tensors["critic_optimizer"])

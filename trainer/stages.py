@@ -1,190 +1,161 @@
-"""The supervised stages. Today: pre-training of a built-in base model on its task's pages.
+"""A recipe's stages in order: each begins with what the ones before it left.
 
-A step's pages are gathered up to a token budget, sorted by length and forwarded in a few chunks, so that little is
-padding and every step sees every kind of page. The learning rate rises over the warm-up and falls linearly to 0 at
-the last step. Pre-training starts anew when it is interrupted: it takes minutes, and nothing of it can be changed
-while it runs.
+    run ──► the newest whole checkpoint says which stage is under way
+        ──► for each stage from there on
+              its sources resolved     `stage:NAME` becomes the checkpoint or the set that NAME left
+              its chapter read         rl, reject: `trainer.loop`      all else: `trainer.supervised` with a lesson
+        ──► RunEnded
 
-Deliberately left out: reinforcement learning (`trainer.loop`), and every corpus that is not generated.
+Steps are counted through the whole run. The last checkpoint of every stage is kept, since later stages stand on it.
+Deliberately left out: what happens inside a stage.
 """
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Iterator
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+import msgspec
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ponder import metrics
-from ponder.errors import RecipeError
-from ponder.events import CheckpointSaved, Evaluated, RunEnded, RunStarted, StepDone
+from ponder.errors import PonderError
+from ponder.events import CommandApplied, RunBroke, RunEnded
+from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
-from trainer import builtin
-from trainer.boundary import Boundary
-from trainer.checkpoint import save_checkpoint
-from trainer.evaluate import evaluate
-from trainer.learn import make_optimizer
+from ponder.stage import StageKind, stage_in
+from trainer.checkpoint import Restored, load_newest
+from trainer.corpus import make_corpus
+from trainer.equip import equip
+from trainer.imitation import Imitation
 from trainer.link import Link
-from trainer.policy import make_policy, pick_device
-from trainer.sampler import LocalSampler
-from trainer.tasks import find_task
-from trainer.tasks.countdown_corpus import pages
+from trainer.loop import Chapter
+from trainer.place import Place, Span, spans
+from trainer.policy import Policy, load_policy
+from trainer.reject import Keeper, set_path
+from trainer.supervised import SupervisedChapter
 
-CHUNKS = 3
-"""A step's pages are forwarded in so many parts of similar length."""
-IGNORED = -100
-"""A target that is no target: padding."""
+log = logging.getLogger(__name__)
 
 
-def pretrain(recipe: Recipe, checkpoints: Path, link: Link) -> str:
-    """Train a built-in model from nothing; `finished` or `stopped`.
+class Stage(Protocol):
+    """A chapter that can be read."""
 
-    The last checkpoint is a model folder like any other. Raises RecipeError when the recipe asks for another model.
-    """
-    if recipe.model.path != "new:countdown-base" or recipe.task.name != "countdown":
-        raise RecipeError(
-            f"the stage `pretrain` cannot make `{recipe.model.path}` for the task `{recipe.task.name}`",
-            "it makes `new:countdown-base` for the task `countdown`",
-        )
-    return Pretraining(recipe, checkpoints, link).read()
-
-
-class Pretraining:
-    """One pre-training stage."""
-
-    def __init__(self, recipe: Recipe, checkpoints: Path, link: Link) -> None:
-        torch.manual_seed(recipe.run.seed)
-        self.recipe, self.checkpoints, self.link = recipe, checkpoints, link
-        self.policy = make_policy(
-            builtin.countdown_model(), builtin.countdown_tokenizer(), pick_device(recipe.compute.device)
-        )
-        self.optimizer = make_optimizer(self.policy.model, recipe.knobs)
-        self.boundary = Boundary(link, recipe.knobs, steps=recipe.stage.steps)
-        self.step = 0
+    @property
+    def step(self) -> int:
+        """The last step that was made."""
 
     def read(self) -> str:
-        """From the first step to the last."""
-        steps, policy = self.recipe.stage.steps, self.policy
-        threads = torch.get_num_threads()
-        self.link.emit(
-            RunStarted(0, steps, "pretrain", self.recipe.model.path, policy.parameters, str(policy.device), threads)
+        """`finished` or `stopped`."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of a run share."""
+
+    recipe: Recipe
+    checkpoints: Path
+    link: Link
+    place: Place
+    models_folder: Path
+    replay: Sequence[CommandApplied]
+
+    def stage(self, number: int, restored: Restored | None) -> Stage:
+        """The chapter of stage `number` (from 0), which goes on from `restored` when that is of this stage."""
+        recipe, span = self._resolved(number), self._span(number)
+        spare = [span.before for span in spans(self.recipe)[1:]]
+        kind = recipe.stage.kind
+        torch.manual_seed(recipe.run.seed)
+        if kind in (StageKind.RL, StageKind.REJECT):
+            keeper = None
+            if kind is StageKind.REJECT:
+                keeper = Keeper(set_path(self.checkpoints, recipe.stage.title), recipe.stage.keep)
+            return Chapter(
+                recipe, span, self.checkpoints, self.link, self.place, models_folder=self.models_folder,
+                restored=restored, spare=spare, replay=self.replay, keeper=keeper,
+            )  # fmt: skip
+        policy = equip(self._load(recipe), recipe)
+        lesson = Imitation(policy, make_corpus(recipe, policy))
+        return SupervisedChapter(
+            recipe, span, self.checkpoints, self.link, self.place, lesson, restored=restored, spare=spare,
+            replay=self.replay,
+        )  # fmt: skip
+
+    def _load(self, recipe: Recipe) -> Policy:
+        return load_policy(
+            recipe.model, device=recipe.compute.device, models_folder=self.models_folder, seed=recipe.run.seed
         )
-        for step, batch in enumerate(itertools.islice(batches(policy.tokenizer, self.recipe), steps), 1):
-            self.step = step
-            self._learn(batch)
-            every = self.boundary.knobs.evaluation.every_steps
-            if step == steps or (every and step % every == 0):
-                self._evaluate(is_final=step == steps)
-            self.boundary.take(step, self._save)
-            if self.boundary.wants_stop:
-                break
-        self._save()
-        outcome = "finished" if self.step == steps else "stopped"
-        self.link.emit(RunEnded(self.step, outcome))
-        return outcome
 
-    def _learn(self, batch: list[list[list[int]]]) -> None:
-        optim, started_s = self.boundary.knobs.optim, time.perf_counter()
-        lr = scheduled(optim.lr, self.step, self.recipe.stage.steps, optim.warmup_steps)
-        loss, norm = learn_pages(self.policy.model, self.optimizer, batch, lr, optim.grad_clip)
-        seconds = time.perf_counter() - started_s
-        speed = sum(len(page) for chunk in batch for page in chunk) / seconds
-        figures = {
-            metrics.LOSS: loss,
-            metrics.GRAD_NORM: norm,
-            metrics.LR: lr,
-            metrics.STEP_S: seconds,
-            metrics.TOKENS_PER_SECOND: speed,
-        }
-        self.link.emit(StepDone(self.step, self.step, figures))
-
-    def _evaluate(self, *, is_final: bool) -> None:
-        knobs, policy = self.boundary.knobs, self.policy
-        figures, _ = evaluate(
-            policy,
-            LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id),
-            find_task(self.recipe.task.name, self.recipe.task.options),
-            knobs,
-            problems=knobs.evaluation.final_problems if is_final else knobs.evaluation.problems,
-            seed=self.recipe.run.seed,
-            step=self.step,
+    def _span(self, number: int) -> Span:
+        """The stage's steps; its policy is measured when the stage that left it measured it, on the same task."""
+        stages, span = self.recipe.stages, spans(self.recipe)[number]
+        left_by = stage_in(stages[number].model.path)
+        giver = next((part for part in stages[:number] if part.stage.title == left_by), None)
+        is_measured = (
+            giver is not None and giver.stage.kind is not StageKind.REWARD_MODEL and giver.task == stages[number].task
         )
-        self.link.emit(Evaluated(self.step, figures, is_final))
+        return replace(span, is_measured=is_measured)
 
-    def _save(self) -> None:
-        saved = save_checkpoint(
-            self.checkpoints,
-            self.step,
-            model=self.policy.model,
-            tokenizer=self.policy.tokenizer,
-            tensors={},
-            state={},
-            keep=self.boundary.knobs.saving.keep,
-        )
-        self.link.emit(CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256))
+    def _resolved(self, number: int) -> Recipe:
+        """The stage's recipe with files and folders in place of `stage:NAME`."""
+        recipe = self.recipe.stages[number]
+        model, data = recipe.model, recipe.stage.data
+        if name := stage_in(model.path):
+            model = msgspec.structs.replace(model, path=str(self._policy_of(name)), gguf="")
+        if name := stage_in(data.path):
+            data = msgspec.structs.replace(data, path=str(set_path(self.checkpoints, name)))
+        stage = msgspec.structs.replace(recipe.stage, data=data)
+        return msgspec.structs.replace(recipe, model=model, stage=stage)
+
+    def _policy_of(self, name: str) -> Path:
+        """The folder of the policy that a stage left, or handed on."""
+        place = next(place for place, part in enumerate(self.recipe.stages) if part.stage.title == name)
+        return self.checkpoints / checkpoint_name(spans(self.recipe)[place].last)
 
 
-def scheduled(lr: float, step: int, steps: int, warmup_steps: int) -> float:
-    """Linear up over the warm-up, linear down to 0 after the last step.
+def run(
+    recipe: Recipe, checkpoints: Path, link: Link, *, models_folder: Path, replay: Sequence[CommandApplied] = ()
+) -> str:
+    """Run the recipe's stages to their end; `finished` or `stopped`.
 
-    >>> [round(scheduled(1.0, step, 10, 2), 2) for step in (1, 2, 10)]
-    [0.5, 0.9, 0.1]
+    Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
+    earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
+    checkpoint are told again, with the same content on a CPU. What cannot go on by trying again is told as RunBroke,
+    and raised.
     """
-    up = min(1.0, step / warmup_steps) if warmup_steps else 1.0
-    return lr * up * (1 - (step - 1) / steps)
+    torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
+    place = Place(link, recipe.steps)
+    place.enter("load", 0)
+    whole = Run(recipe, checkpoints, link, place, models_folder, replay)
+    try:
+        return _read(whole)
+    except PonderError as error:
+        link.emit(RunBroke(place.step, place.phase, error.message, error.hint))
+        raise
 
 
-def batches(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Iterator[list[list[list[int]]]]:
-    """Steps of chunks of pages of token ids, without end; the same for the same seed."""
-    ids = tokenizer.get_vocab()
-    budget = recipe.knobs.optim.micro_batch_tokens
-    stream = ([ids[word] for word in f"{prompt} {page}".split()] for prompt, page in pages(recipe.run.seed))
-    while True:
-        gathered, tokens = [], 0
-        while tokens < budget:
-            gathered.append(next(stream))
-            tokens += len(gathered[-1])
-        gathered.sort(key=len)
-        yield into_chunks(gathered)
+def _read(whole: Run) -> str:
+    restored, complaints = load_newest(whole.checkpoints)
+    for complaint in complaints:
+        log.warning("passed over a checkpoint: %s", complaint)
+    outcome, step = "finished", 0
+    for number, own in _left(whole.recipe, restored):
+        chapter = whole.stage(number, own)
+        outcome, step = chapter.read(), chapter.step
+        if outcome != "finished":
+            break
+    whole.link.emit(RunEnded(step, outcome))
+    return outcome
 
 
-def into_chunks(gathered: list[list[int]]) -> list[list[list[int]]]:
-    """Pages in the order of length, cut into parts of about equal tokens."""
-    part = sum(map(len, gathered)) / CHUNKS
-    chunks: list[list[list[int]]] = [[]]
-    tokens = 0
-    for page in gathered:
-        if tokens >= part * len(chunks):
-            chunks.append([])
-        chunks[-1].append(page)
-        tokens += len(page)
-    return chunks
-
-
-def learn_pages(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: list[list[list[int]]], lr: float, grad_clip: float
-) -> tuple[float, float]:
-    """One update on the mean next-token loss of all pages; (loss, gradient norm)."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
-    targets = sum(len(page) - 1 for chunk in batch for page in chunk)
-    total = 0.0
-    for chunk in batch:
-        longest = max(map(len, chunk))
-        input_BT = torch.tensor([page + [0] * (longest - len(page)) for page in chunk], device=model.device)
-        target_BT = torch.tensor(
-            [page[1:] + [IGNORED] * (longest - len(page) + 1) for page in chunk], device=model.device
-        )
-        logits_BTV = model(input_ids=input_BT, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits_BTV.flatten(0, 1), target_BT.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        torch.autograd.backward(loss / targets)
-        total += loss.item() / targets
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip if grad_clip > 0 else float("inf"))
-    optimizer.step()
-    return total, float(norm)
+def _left(recipe: Recipe, restored: Restored | None) -> list[tuple[int, Restored | None]]:
+    """The stages that are not over, by number, with the checkpoint that the first of them goes on from."""
+    found = spans(recipe)
+    if restored is None:
+        return [(number, None) for number in range(len(found))]
+    step = restored.step
+    first = next((number for number, span in enumerate(found) if step < span.last), len(found) - 1)
+    belongs = step > found[first].before or first == 0
+    return [(first, restored if belongs else None), *((number, None) for number in range(first + 1, len(found)))]

@@ -72,12 +72,25 @@ def run(
         str | None, typer.Option("--name", help="What the run is called; a number is added when it is taken")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps in all; sets `stage.steps`")] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="STAGE", help="Run this stage of the recipe alone")
+    ] = None,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="With `--only`: the run that left what the stage begins with; else the newest that has it",
+        ),
+    ] = None,
     watch_it: Annotated[bool, typer.Option("--watch", help="Open the console on the run")] = False,
     plain: PlainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a recipe into the queue; the run starts as soon as its device is free."""
-    accepted = _submit(recipe, _all_overrides(overrides, seed, name, steps))
+    if begin_from and not only:
+        raise UsageError("`--from` says where one stage begins", "name the stage with `--only`")
+    accepted = _submit(recipe, _all_overrides(overrides, seed, name, steps), only or "", begin_from or "")
     run_name = accepted.run
     if as_json and not plain:
         write_json("accepted", accepted)
@@ -101,7 +114,7 @@ def recipes(as_json: JsonOption = False) -> None:
     write_table(
         [Column("recipe"), Column("title"), Column("minutes", True), Column("stage"), Column("model")],
         [
-            [name, part.run.title, f"{part.run.minutes:g}", part.stage.kind, part.model.path]
+            [name, part.run.title, f"{part.run.minutes:g}", _stages(part), part.model.path]
             for name, part in known.items()
         ],
         empty="no recipes are installed",
@@ -180,15 +193,27 @@ def _all_overrides(
     return overrides | {key: value for key, value in named.items() if value is not None}
 
 
-def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
+def _read(word: str, overrides: dict[str, str | KnobValue], only: str, begin_from: str) -> tuple[Recipe, Path]:
+    """The recipe as it is to be run, or one stage of it, and its file."""
+    from ponder import chain
+    from ponder.alone import stage_alone
+    from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
+
+    path = find_recipe(word)
+    if only:
+        overrides = chain.aim_at(overrides, only)
+    recipe = parse_recipe(read_recipe_text(path), str(path), overrides)
+    return (stage_alone(recipe, only, find_paths(), begin_from) if only else recipe), path
+
+
+def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "") -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
     from ponder.client import Client, ensure_daemon, is_listening
     from ponder.preflight import check_recipe
-    from ponder.recipe import dump_recipe, find_recipe, parse_recipe, read_recipe_text
+    from ponder.recipe import dump_recipe
     from ponder.wire import SubmitRun
 
-    path = find_recipe(word)
-    recipe = parse_recipe(read_recipe_text(path), str(path), overrides)
+    recipe, path = _read(word, overrides, only, begin_from)
     paths = find_paths()
     text = dump_recipe(check_recipe(with_model_found(recipe, paths), path))
     if not is_listening(paths.socket("ctl")):
@@ -202,14 +227,21 @@ def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
 
 
 def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
-    """The recipe with a local model folder made absolute; NotFound when its model is missing on this machine.
+    """The recipe with local model folders made absolute; NotFound when a model is missing on this machine.
 
-    `builtin:` and `new:` models come with the trainer, and hub ids are the trainer's to find.
+    `builtin:` and `new:` models come with the trainer, those of a stage from another one, and hub ids are the
+    trainer's to find.
     """
+    return recipe.with_stages(_with_model_found(part, paths) for part in recipe.stages)
+
+
+def _with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
     import msgspec
 
+    from ponder.stage import STAGE_SOURCE
+
     where = recipe.model.path
-    if where.startswith(("builtin:", "new:")):
+    if where.startswith(("builtin:", "new:", STAGE_SOURCE)):
         return recipe
     if where.startswith("models:"):
         name = where.removeprefix("models:")
@@ -264,13 +296,17 @@ def _sum_up(detail: RunDetail, as_json: bool) -> None:
         write_summary(summary, terminal_width())
 
 
+def _stages(recipe: Recipe) -> str:
+    return " > ".join(part.stage.kind for part in recipe.stages)
+
+
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:
     return {
         "name": recipe.run.name,
         "title": recipe.run.title,
         "minutes": recipe.run.minutes,
-        "stage": recipe.stage.kind,
-        "steps": recipe.stage.steps,
+        "stage": _stages(recipe),
+        "steps": recipe.steps,
         "model": recipe.model.path,
         "task": recipe.task.name,
     }

@@ -8,7 +8,15 @@ import pytest
 
 from ponder import wire
 from ponder.errors import NotFound, RecipeError, Refused
-from ponder.events import CommandAccepted, CommandApplied, CommandRefused, RunState, RunSubmitted, StateChanged
+from ponder.events import (
+    CommandAccepted,
+    CommandApplied,
+    CommandRefused,
+    RunState,
+    RunSubmitted,
+    StageStarted,
+    StateChanged,
+)
 from ponder.knobs import KnobValue
 from ponder.wire import CommandState
 from store.reader import Reader
@@ -187,3 +195,24 @@ def test_the_last_sign_of_life_is_kept(writer: Writer, reader: Reader, run: str)
     writer.heard(run, 3, "sample", 1_700_000_000_000_000)
     row = reader.run(run).row
     assert (row.step, row.phase, row.seen_us) == (3, "sample", 1_700_000_000_000_000)
+
+
+def test_a_stage_begins_with_its_own_knobs_and_keeps_what_was_set_in_it(
+    writer: Writer, reader: Reader, run: str
+) -> None:
+    stage = StageStarted(4, "finish", "rl", 2, 2, 6, "stage:sft", 99, {"optim.lr": 0.5, "kl.coef": 0.25})
+    early = CommandApplied("early", 2, "set", "optim.lr", 1e-4, 0.1)
+    late = CommandApplied("late", 4, "set", "optim.lr", 0.5, 0.3)
+
+    def values() -> dict[str, KnobValue]:
+        return {knob.name: knob.value for knob in reader.knobs(run).knobs}
+
+    writer.commit_records(run, as_records([started(0, 10), early, stage]))
+    assert (values()["optim.lr"], values()["kl.coef"]) == (0.5, 0.25)
+    assert reader.run(run).row.stage == "finish" and reader.run(run).parameters == 99
+    writer.commit_records(run, as_records([late], first_seq=4))
+    assert values()["optim.lr"] == 0.3
+    writer.commit_records(
+        run, as_records([started(4, 10, 4), stage], attempt=2, first_seq=5)
+    )  # begun again after a death
+    assert values()["optim.lr"] == 0.3

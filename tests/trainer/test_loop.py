@@ -35,7 +35,7 @@ from ponder.wire import Action, KnobOrder, Order, PauseOrder, ResumeOrder, SaveO
 from tests.trainer.conftest import RECIPE
 from trainer.checkpoint import list_checkpoints
 from trainer.link import ListLink
-from trainer.loop import run
+from trainer.stages import run
 
 NO_MODELS = Path("no-models")
 T = TypeVar("T")

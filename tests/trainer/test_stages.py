@@ -9,17 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from ponder import metrics
-from ponder.errors import RecipeError
+from ponder.errors import NotFound
 from ponder.events import Evaluated, RunEnded, StepDone
 from ponder.recipe import ModelPart, Recipe, builtin_recipes, parse_recipe, read_recipe_text
 from ponder.wire import Order, StopOrder
 from trainer import builtin
 from trainer.evaluate import evaluate, wilson_interval
 from trainer.link import ListLink
-from trainer.loop import run
 from trainer.policy import load_policy
 from trainer.sampler import LocalSampler
-from trainer.stages import into_chunks
+from trainer.stages import run
 from trainer.tasks.countdown import Countdown
 
 NO_MODELS = Path("no-models")
@@ -27,7 +26,7 @@ NO_MODELS = Path("no-models")
 
 def base_recipe(**overrides: str) -> Recipe:
     path = builtin_recipes()["countdown-base"]
-    few = {"stage.steps": "6", "optim.micro_batch_tokens": "600", "evaluation.final_problems": "8"}
+    few = {"stage.steps": "6", "supervised.batch_tokens": "600", "evaluation.final_problems": "8"}
     return parse_recipe(read_recipe_text(path), str(path), {**few, **overrides})
 
 
@@ -52,17 +51,13 @@ def test_pretraining_can_be_stopped(tmp_path: Path) -> None:
     link = ListLink()
     link.waiting.append(Order("1", StopOrder()))
     assert run(base_recipe(), tmp_path, link, models_folder=NO_MODELS) == "stopped"
-    assert (tmp_path / "step-000001" / "model.safetensors").is_file()
+    assert (tmp_path / "step-000000" / "model.safetensors").is_file()
 
 
-def test_only_the_built_in_model_can_be_made(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot make"):
-        run(base_recipe(**{"model.path": "elsewhere"}), tmp_path, ListLink(), models_folder=NO_MODELS)
-
-
-def test_chunks_lose_no_page() -> None:
-    gathered = [[1] * length for length in (3, 3, 4, 9, 20, 21)]
-    assert [page for chunk in into_chunks(gathered) for page in chunk] == gathered
+def test_a_model_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="cannot be made") as caught:
+        run(base_recipe(**{"model.path": "new:elsewhere"}), tmp_path, ListLink(), models_folder=NO_MODELS)
+    assert "new:countdown-base" in caught.value.hint
 
 
 def test_the_shipped_base_is_small_and_reflects_rarely_and_idly() -> None:

@@ -22,6 +22,7 @@ from functools import cache
 
 from trainer.reflection import Markers
 from trainer.tasks import Candidate, Problem
+from trainer.tasks.order import epoch_order
 
 OPERATORS = ("+", "-", "*")
 LARGEST = 99
@@ -136,7 +137,7 @@ class Countdown:
     def training_problem(self, seed: int, index: int) -> Problem:
         keys, _ = split_keys()
         epoch, place = divmod(index, len(keys))
-        numbers, target = keys[_order(seed, epoch, len(keys))[place]]
+        numbers, target = keys[epoch_order(seed, epoch, len(keys))[place]]
         shuffled = random.Random(f"order {seed} {index}").sample(numbers, len(numbers))
         return pose(tuple(shuffled), target)
 
@@ -174,8 +175,3 @@ class Countdown:
             true += calculate(int(middle), second, int(z)) == int(value)
             written += 2
         return true, written
-
-
-@cache
-def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
-    return tuple(random.Random(f"epoch {seed} {epoch}").sample(range(count), count))

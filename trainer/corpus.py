@@ -1,0 +1,246 @@
+"""Where a supervised stage's examples come from: token ids that are read, and token ids that are learnt.
+
+    the task's pages         `pretrain` without data: generated without end (Countdown alone has them)
+    texts                    `pretrain`: rows with a text, or a `.txt` file; cut to the model's context
+    prompts and responses    `sft`, `distil`: rows of two columns or of chat messages, or a `reject` stage's set
+
+Held out is who the hash of the prompt (or of the text) says, for ever; the others come in an order of the seed's, epoch
+after epoch. Deliberately left out: reading files (`trainer.tasks.rows`), the loss (`trainer.imitation`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ponder.errors import RecipeError
+from ponder.recipe import Recipe
+from ponder.stage import MESSAGES_COLUMN, DataPart, StageKind, pick_columns
+from trainer.policy import Policy
+from trainer.tasks.countdown_corpus import pages
+from trainer.tasks.dataset import PLAIN, TEMPLATES
+from trainer.tasks.order import epoch_order, place_of
+from trainer.tasks.rows import Row, cell, read_rows
+
+PATH_KEY = "data.path"
+
+
+@dataclass(frozen=True)
+class Example:
+    """What is read, and what is learnt after it."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+
+    @property
+    def length(self) -> int:
+        """Learnt tokens."""
+        return len(self.answer_ids)
+
+    @property
+    def total(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+class Corpus(Protocol):
+    """Examples without end."""
+
+    @property
+    def held_out(self) -> Sequence[Example]:
+        """Those that are never learnt."""
+
+    @property
+    def summary(self) -> str:
+        """How many there are, in words."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same examples in the same order."""
+
+    def examples(self, cursor: int) -> Iterator[Example]:
+        """From that place on, without end; the same for the same seed."""
+
+
+def make_corpus(recipe: Recipe, policy: Policy) -> Corpus:
+    """The examples that the recipe's stage learns from; RecipeError names file, row and column."""
+    stage = recipe.stage
+    if stage.data.path:
+        reads = _texts if stage.kind is StageKind.PRETRAIN else _pairs
+        return _split(reads(stage.data, policy), stage.data, recipe.run.seed)
+    if recipe.task.name != "countdown":
+        raise RecipeError(
+            f"the stage `{stage.kind}` has no data, and the task `{recipe.task.name}` has no pages of its own",
+            "write `path` below `[stage.data]`",
+        )
+    return CountdownPages(policy, recipe.run.seed)
+
+
+@dataclass(frozen=True)
+class CountdownPages:
+    """The pages of `trainer.tasks.countdown_corpus`; held-out problems never occur in them."""
+
+    policy: Policy
+    seed: int
+
+    held_out = ()
+    summary = ""
+    fingerprint = ""
+
+    def examples(self, cursor: int) -> Iterator[Example]:
+        for prompt, page in itertools.islice(pages(self.seed), cursor, None):
+            ids = list(self.policy.tokenizer(f"{prompt} {page}")["input_ids"])
+            yield Example(ids[:1], ids[1:])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples that lie in memory."""
+
+    training: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+    seed: int
+
+    @property
+    def summary(self) -> str:
+        return f"{len(self.training)} examples, {len(self.held_out)} held out"
+
+    @property
+    def fingerprint(self) -> str:
+        whole = hashlib.sha256()
+        for example in (*self.training, *self.held_out):
+            whole.update(f"{example.prompt_ids}{example.answer_ids}".encode())
+        return whole.hexdigest()
+
+    def examples(self, cursor: int) -> Iterator[Example]:
+        count = len(self.training)
+        for place in itertools.count(cursor):
+            epoch, index = divmod(place, count)
+            yield self.training[epoch_order(self.seed, epoch, count)[index]]
+
+
+def _split(found: Sequence[tuple[str, Example]], data: DataPart, seed: int) -> Rows:
+    """(what is hashed, example) of every row into those that are learnt and those that are held out."""
+    kept = tuple(example for text, example in found if place_of(text) < data.holdout)
+    training = tuple(example for text, example in found if place_of(text) >= data.holdout)
+    if not training:
+        raise RecipeError(
+            f"`{data.path}`: nothing is left to learn from, all {len(kept)} rows are held out",
+            "set `holdout` to 0, or give it more rows",
+        )
+    return Rows(training, kept, seed)
+
+
+def _end(policy: Policy) -> int:
+    """The token that ends a text."""
+    ends: int | None = policy.tokenizer.eos_token_id
+    return policy.end_ids[0] if ends is None else ends
+
+
+# ---- texts
+
+
+def _texts(data: DataPart, policy: Policy) -> list[tuple[str, Example]]:
+    """Every text with its end, cut into pieces of the model's context."""
+    found: list[tuple[str, Example]] = []
+    for text, place in _read_texts(data):
+        ids = [*policy.tokenizer(text, add_special_tokens=False)["input_ids"], _end(policy)]
+        room = policy.context_tokens or len(ids)
+        cuts = [ids[start : start + room] for start in range(0, len(ids), room)]
+        if not text.strip() or max(map(len, cuts)) < 2:
+            raise RecipeError(f"{place}: there is no text to learn", "fill it in, or leave the row out")
+        found += [(f"{text[:200]} {number}", Example(cut[:1], cut[1:])) for number, cut in enumerate(cuts) if cut[1:]]
+    return found
+
+
+def _read_texts(data: DataPart) -> Iterator[tuple[str, str]]:
+    """(text, where it stands)."""
+    file = Path(data.path).expanduser()
+    if file.suffix.lower() == ".txt":
+        try:
+            yield file.read_text(encoding="utf-8-sig"), f"`{data.path}`"
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                f"`{data.path}` cannot be read: {error}", f"check `{PATH_KEY}`; it must be UTF-8"
+            ) from None
+        return
+    rows = _read(data)
+    (column,) = pick_columns(list(rows[0]), StageKind.PRETRAIN, data, data.path)
+    for number, row in enumerate(rows, 1):
+        place = f"`{data.path}`, row {number}"
+        yield cell(row, column, place), place
+
+
+def _read(data: DataPart) -> list[Row]:
+    return read_rows(data.path, split=data.split, config=data.config, limit=data.limit, key=PATH_KEY)
+
+
+# ---- prompts and responses
+
+
+def _pairs(data: DataPart, policy: Policy) -> list[tuple[str, Example]]:
+    rows = _read(data)
+    columns = pick_columns(list(rows[0]), StageKind.SFT, data, data.path)
+    found = []
+    for number, row in enumerate(rows, 1):
+        place = f"`{data.path}`, row {number}"
+        if columns == (MESSAGES_COLUMN,):
+            text, prompt_ids, response = _read_chat(row, policy, place)
+        else:
+            text, response = (cell(row, column, place) for column in columns)
+            prompt_ids = _prompt_ids(text, row, data, policy)
+        example = Example(prompt_ids, _response_ids(response, policy))
+        _check_room(example, policy, place)
+        found.append((text, example))
+    return found
+
+
+def _prompt_ids(text: str, row: Row, data: DataPart, policy: Policy) -> list[int]:
+    """As the task `dataset` would ask it; a row that says itself how a model without a chat template is asked wins."""
+    prompt = TEMPLATES.get(data.template, data.template).replace("{prompt}", text)
+    plain = row.get("plain")
+    if not isinstance(plain, str):
+        plain = PLAIN.replace("{prompt}", text) if data.template == "auto" else ""
+    return policy.prompt_ids(prompt, plain)
+
+
+def _response_ids(response: str, policy: Policy) -> list[int]:
+    """The response and its end; behind a prompt without a chat template it begins with a space, as sampled ones do."""
+    lead = "" if policy.tokenizer.chat_template else " "
+    ids = list(policy.tokenizer(lead + response.strip(), add_special_tokens=False)["input_ids"])
+    end = _end(policy)
+    return ids if ids[-1:] == [end] else [*ids, end]
+
+
+def _read_chat(row: Row, policy: Policy, place: str) -> tuple[str, list[int], str]:
+    """(what is hashed, prompt ids, response) of a row of messages, the last of which is the response."""
+    if not policy.tokenizer.chat_template:
+        raise RecipeError(
+            f"{place}: `{MESSAGES_COLUMN}` needs a model with a chat template",
+            "use a chat model, or two columns of text",
+        )
+    messages = row.get(MESSAGES_COLUMN)
+    if (
+        not isinstance(messages, list)
+        or len(messages) < 2
+        or not all(isinstance(one, dict) and isinstance(one.get("content"), str) for one in messages)
+        or messages[-1].get("role") != "assistant"
+    ):
+        raise RecipeError(
+            f"{place}: `{MESSAGES_COLUMN}` must be a list of messages whose last one is the assistant's",
+            'such as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]',
+        )
+    text = policy.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+    return str(text), list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]), messages[-1]["content"]
+
+
+def _check_room(example: Example, policy: Policy, place: str) -> None:
+    context = policy.context_tokens
+    if context is not None and example.total > context:
+        raise RecipeError(
+            f"{place}: prompt and response have {example.total} tokens, and the model's context {context}",
+            "leave the row out, or choose a model with a longer context",
+        )

@@ -1,0 +1,114 @@
+"""The lesson of `pretrain`, `sft` and `distil`: write what the example writes.
+
+Legend: N learnt tokens of a piece on one flat axis.
+
+    loss = - 1/M sum log pi(token | everything before it),  over all M learnt tokens of the batch
+
+In `pretrain` every token of a text is learnt but its first; in `sft` and `distil` those of the response and its end,
+never the prompt's. A batch weighs its tokens alike, however it is cut into pieces. Deliberately left out: where
+examples come from (`trainer.corpus`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ponder import metrics
+from ponder.knobs import Knobs
+from trainer.corpus import Corpus, Example
+from trainer.learn import forward_of
+from trainer.pieces import pieces
+from trainer.policy import Policy, token_logps
+from trainer.rows import count_positions
+
+
+class Imitation:
+    """A policy and the examples that it learns to continue."""
+
+    speaks = True
+
+    def __init__(self, policy: Policy, corpus: Corpus) -> None:
+        self.policy, self.corpus = policy, corpus
+        self._cursor = 0
+        self._stream: Iterator[Example] | None = None
+
+    @property
+    def cursor(self) -> int:
+        return self._cursor
+
+    @cursor.setter
+    def cursor(self, place: int) -> None:
+        self._cursor, self._stream = place, None
+
+    @property
+    def summary(self) -> str:
+        return self.corpus.summary
+
+    @property
+    def fingerprint(self) -> str:
+        return self.corpus.fingerprint
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        return {name: weight for name, weight in self.policy.model.named_parameters() if weight.requires_grad}
+
+    def extra_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        return {}
+
+    def learn(self, knobs: Knobs) -> dict[str, float]:
+        batch = self._draw(knobs.supervised.batch_tokens)
+        self.policy.forward = forward_of(knobs)
+        learnt = sum(example.length for example in batch)
+        loss, positions = 0.0, 0
+        for piece in pieces(batch, knobs.optim.micro_batch_tokens, packs=self.policy.packs):
+            part = self._loss(piece) / learnt
+            torch.autograd.backward(part)
+            loss += part.item()
+            positions += count_positions([example.total for example in piece], packs=self.policy.packs)
+        tokens = sum(example.total for example in batch)
+        return {
+            metrics.LOSS: loss,
+            metrics.EXAMPLES: float(len(batch)),
+            metrics.PAD_SHARE: 1 - tokens / positions,
+            metrics.TOKENS_PER_SECOND: float(tokens),
+        }
+
+    @torch.no_grad()
+    def measure(self, knobs: Knobs) -> dict[str, float]:
+        held_out = self.corpus.held_out
+        if not held_out:
+            return {}
+        self.policy.forward = forward_of(knobs)
+        parts = pieces(held_out, knobs.optim.micro_batch_tokens, packs=self.policy.packs)
+        total = sum(self._loss(piece).item() for piece in parts)
+        return {metrics.EVAL_LOSS: total / sum(example.length for example in held_out)}
+
+    def _loss(self, piece: Sequence[Example]) -> Tensor:
+        """The sum over its learnt tokens."""
+        prompts, answers = [example.prompt_ids for example in piece], [example.answer_ids for example in piece]
+        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, answers, 1.0)
+        return -logp_N.sum()
+
+    def _draw(self, budget_tokens: int) -> list[Example]:
+        """The next examples, until they have the tokens."""
+        if self._stream is None:
+            self._stream = self.corpus.examples(self._cursor)
+        batch = list(take_until(self._stream, budget_tokens))
+        self._cursor += len(batch)
+        return batch
+
+
+def take_until(stream: Iterator[Example], budget_tokens: int) -> Iterator[Example]:
+    """Examples from the stream, up to the one with which they have the tokens.
+
+    >>> stream = iter([Example([1], [2, 3])] * 9)
+    >>> len(list(take_until(stream, 7)))
+    3
+    """
+    for example in stream:
+        yield example
+        budget_tokens -= example.total
+        if budget_tokens <= 0:
+            return

@@ -1,0 +1,49 @@
+"""What a supervised stage teaches, as its chapter (`trainer.supervised`) sees it.
+
+A lesson owns a policy, examples and their place in the stream, and the loss on them; the chapter owns the optimizer,
+the schedule, evaluations on the task, checkpoints and orders. A lesson's next batch is a function of its seed and its
+cursor, so that a stage goes on exactly where it was. Deliberately left out: the lessons themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from ponder.knobs import Knobs
+from trainer.policy import Policy
+
+
+class Lesson(Protocol):
+    """What is learnt, and from what."""
+
+    policy: Policy
+    """Its model and tokenizer are what a checkpoint holds."""
+    cursor: int
+    """Examples drawn so far."""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the policy answers prompts, so that it can be measured on the task."""
+
+    @property
+    def summary(self) -> str:
+        """What its data came to, in words; empty where there is nothing to say."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same data: a cursor counts in nothing else."""
+
+    def parameters(self) -> Mapping[str, Tensor]:
+        """What learns, by name."""
+
+    def extra_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """What a checkpoint holds beside the model, a file each; restored in place."""
+
+    def learn(self, knobs: Knobs) -> dict[str, float]:
+        """Draw the next batch and leave the gradient of its loss; the step's figures."""
+
+    def measure(self, knobs: Knobs) -> dict[str, float]:
+        """Figures on held-out examples; none where nothing is held out."""

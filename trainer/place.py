@@ -1,0 +1,108 @@
+"""Where a run is: the steps that belong to a stage, and what it does right now.
+
+Steps are counted through a run, over all its stages. Deliberately left out: which stages there are (`ponder.chain`).
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import transformers
+
+from ponder import knobs as knob_words
+from ponder.chain import last_steps
+from ponder.events import Progress, RunStarted, StageStarted
+from ponder.recipe import Recipe
+from trainer.link import Link
+from trainer.policy import Policy
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage's steps within its run: those after `before`, up to `last`."""
+
+    before: int
+    last: int
+    total: int
+    """Steps of the whole run."""
+    number: int = 1
+    """The stage's place among the stages, from 1."""
+    count: int = 1
+    is_measured: bool = False
+    """Whether the policy that it starts with was measured by the stage before, on the same task."""
+
+    @property
+    def is_last(self) -> bool:
+        return self.number == self.count
+
+
+def spans(recipe: Recipe) -> list[Span]:
+    """The span of each stage of the recipe.
+
+    >>> from ponder.recipe import builtin_recipes, read_recipe
+    >>> spans(read_recipe(builtin_recipes()["countdown-zero"]))
+    [Span(before=0, last=140, total=140, number=1, count=1, is_measured=False)]
+    """
+    stages = recipe.stages
+    ends = list(last_steps(stages).values())
+    return [
+        Span(before, last, ends[-1], number, len(stages))
+        for number, (before, last) in enumerate(pairwise([0, *ends]), 1)
+    ]
+
+
+class Place:
+    """Where the run is, told as passing progress; what breaks, breaks here."""
+
+    def __init__(self, link: Link, steps: int) -> None:
+        self.step, self.phase = 0, "load"
+        self._link, self._steps = link, steps
+        self._has_started = False
+
+    def enter(self, phase: str, step: int) -> None:
+        self.phase, self.step = phase, step
+        self._link.preview(Progress(step, phase, step, self._steps))
+
+    def tell_start(
+        self, recipe: Recipe, span: Span, policy: Policy, *, resumed_from: int | None, data: str = ""
+    ) -> None:
+        """That the attempt has begun, once; and that the stage has, in a recipe of several."""
+        stage = recipe.stage
+        step = resumed_from if resumed_from is not None else span.before
+        if not self._has_started:
+            self._link.emit(
+                RunStarted(
+                    step=step,
+                    steps=span.total,
+                    stage=stage.title,
+                    model=recipe.model.path,
+                    parameters=policy.parameters,
+                    device=str(policy.device),
+                    threads=torch.get_num_threads(),
+                    resumed_from=step if step else resumed_from,
+                    data=data,
+                    versions={
+                        "python": platform.python_version(),
+                        "torch": str(torch.__version__),
+                        "transformers": transformers.__version__,
+                    },
+                )
+            )
+            self._has_started = True
+        if span.count > 1 and resumed_from is None:
+            self._link.emit(
+                StageStarted(
+                    step=span.before,
+                    name=stage.title,
+                    kind=str(stage.kind),
+                    number=span.number,
+                    count=span.count,
+                    steps=stage.steps,
+                    model=recipe.model.path,
+                    parameters=policy.parameters,
+                    knobs=knob_words.flatten(recipe.knobs),
+                )
+            )
