@@ -83,12 +83,12 @@ class Keeper:
 
 def _row(answer: Answer, step: int) -> dict[str, object]:
     problem = answer.problem
-    row: dict[str, object] = {
+    return {
         "prompt": problem.prompt,
+        "plain": problem.plain or problem.prompt,
         "response": answer.text,
         "answer": problem.answer,
         "reward": answer.scored.reward,
         "step": step,
         "key": problem.key,
     }
-    return row | ({"plain": problem.plain} if problem.plain else {})
