@@ -32,6 +32,10 @@ class Ranked:
         """Tokens of each answer with its prompt."""
         return [len(self.prompt_ids) + len(answer) for answer in self.answers]
 
+    @property
+    def total(self) -> int:
+        return sum(self.lengths)
+
 
 def to_ids(policy: Policy, ranking: Ranking) -> Ranked:
     """The ranking as the policy reads it."""
