@@ -20,8 +20,8 @@ import msgspec
 
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
-from ponder.recipe import OwnReward, Recipe, TaskPart
-from ponder.stage import StageKind, StagePart, stage_in
+from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
+from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import DatasetOptions, check_task, pick_columns
 
@@ -43,6 +43,7 @@ def _check_stage(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
         recipe,
         task=_check_task(recipe.task, folders),
         stage=_check_data(recipe.stage, folders),
+        reward_model=_check_reward_model(recipe.reward_model, folders),
         rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
     )
 
@@ -55,7 +56,20 @@ def _check_data(stage: StagePart, folders: Sequence[Path]) -> StagePart:
     reads_rows = stage.kind in (StageKind.PRETRAIN, StageKind.SFT, StageKind.DISTIL)
     if reads_rows and (columns := _columns(Path(path))):
         pick_stage_columns(columns, stage.kind, stage.data, stage.data.path)
+    if stage.kind.reads_rankings and (columns := _columns(Path(path))):
+        check_ranking_columns(columns, f"`{stage.data.path}`")
     return msgspec.structs.replace(stage, data=msgspec.structs.replace(stage.data, path=path))
+
+
+def _check_reward_model(part: RewardModelPart, folders: Sequence[Path]) -> RewardModelPart:
+    """The reward model with its folder made absolute."""
+    if not part.path or stage_in(part.path):
+        return part
+    path = _existing(part.path, folders)
+    if path is None or not (path / REWARD_MODEL_CARD).is_file():
+        what = "there is no folder" if path is None else "no reward model lies in"
+        raise RecipeError(f"`reward_model.path`: {what} `{part.path}`", "a stage of kind `reward_model` leaves one")
+    return RewardModelPart(str(path))
 
 
 def _check_task(task: TaskPart, folders: Sequence[Path]) -> TaskPart:

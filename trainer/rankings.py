@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from ponder.errors import RecipeError
+from ponder.stage import PAIR_COLUMNS, DataPart, check_ranking_columns
 from trainer.preferences import MOST_ANSWERS, decided_pairs
 from trainer.tasks.dataset import PLAIN, TEMPLATES
 from trainer.tasks.order import digest, epoch_order, place_of
@@ -32,11 +33,8 @@ Turn = tuple[str, str]
 """(role, content) of one chat message."""
 Prompt = str | tuple[Turn, ...]
 
-RANKING_COLUMNS = ("prompt", "answers", "ranks")
-PAIR_COLUMNS = ("chosen", "rejected")
 HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 HH_ROLES = {"Human": "user", "Assistant": "assistant"}
-SHAPES = "rows have `prompt`, `answers` and `ranks`, or `prompt`, `chosen` and `rejected`"
 
 
 @dataclass(frozen=True)
@@ -103,20 +101,13 @@ class Rankings:
         return f"{len(self.training)} rankings, {len(self.kept)} held out by prompt{dropped}"
 
 
-def read_rankings(
-    path: str,
-    *,
-    template: str = "auto",
-    split: str = "train",
-    config: str = "",
-    limit: int = 0,
-    holdout: float,
-    key: str,
-) -> Rankings:
-    """Read, check and split; RecipeError names file, row and column. `key` is the recipe's key of `path`."""
-    rows = read_rows(path, split=split, config=config, limit=limit, key=key)
-    rankings = [_ranking(row, template, f"`{path}`, row {number}", number) for number, row in enumerate(rows, 1)]
-    return split_rankings(path, rankings, holdout)
+def read_rankings(data: DataPart) -> Rankings:
+    """Read, check and split; RecipeError names file, row and column."""
+    rows = read_rows(data.path, split=data.split, config=data.config, limit=data.limit, key="data.path")
+    rankings = [
+        _ranking(row, data.template, f"`{data.path}`, row {number}", number) for number, row in enumerate(rows, 1)
+    ]
+    return split_rankings(data.path, rankings, data.holdout)
 
 
 def split_rankings(source: str, rankings: Sequence[Ranking], share: float) -> Rankings:
@@ -157,15 +148,10 @@ def to_row(ranking: Ranking) -> dict[str, object]:
 
 
 def _ranking(row: Row, template: str, place: str, number: int) -> Ranking:
-    if all(column in row for column in RANKING_COLUMNS):
-        return _dress(_from_ranking(row, place, number), row.get("plain"), template)
-    if all(column in row for column in PAIR_COLUMNS):
-        return _dress(_from_pair(row, place, number), row.get("plain"), template)
-    there = ", ".join(f"`{name}`" for name in row) or "none"
-    missing = next(column for column in RANKING_COLUMNS if column not in row)
-    if any(column in row for column in PAIR_COLUMNS):
-        missing = next(column for column in PAIR_COLUMNS if column not in row)
-    raise RecipeError(f"{place} has no column `{missing}`; its columns are {there}", SHAPES)
+    check_ranking_columns(list(row), place)
+    is_pair = all(column in row for column in PAIR_COLUMNS)
+    read = _from_pair(row, place, number) if is_pair else _from_ranking(row, place, number)
+    return _dress(read, row.get("plain"), template)
 
 
 def _dress(ranking: Ranking, plain: object, template: str) -> Ranking:

@@ -9,17 +9,17 @@ alike, a model also knows mean and deviation of its scores on the answers that i
 (score - mean) / deviation. On disk it is a model folder like any other, with two files more:
 
     model.safetensors, config.json, tokenizer...     the backbone, as part of a causal language model
-    reward_head.safetensors                          w, as `weight` (1, D)
-    reward_model.json                                what this is, mean and deviation
+    reward_head.safetensors                          w as `weight` (1, D); `scale` (2,), mean and deviation
+    reward_model.json                                what this is
 
-Deliberately left out: how it learns (`trainer.lessons`), and the losses (`trainer.preferences`).
+Deliberately left out: how it learns (`trainer.ranking_lesson`), and the losses (`trainer.preferences`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -27,26 +27,24 @@ import msgspec
 import torch
 from msgspec import Struct
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ponder.errors import NotFound, RecipeError
 from ponder.recipe import ModelPart
+from ponder.stage import REWARD_MODEL_CARD
 from trainer.pieces import cut_groups
 from trainer.policy import Policy, last_hidden, load_policy
 from trainer.rows import lay_out
+from trainer.tensors import copy_into
 
 FORMAT = 1
-HEAD, CARD = "reward_head.safetensors", "reward_model.json"
-HEAD_NAME = "reward_head.weight"
+HEAD = "reward_head"
 
 
 class Card(Struct, frozen=True):
     """What a reward model's folder says about itself."""
 
-    mean: float = 0.0
-    """Of its scores on the answers that it was measured on, as is the next."""
-    deviation: float = 1.0
     format: int = FORMAT
     is_a: str = "reward model: a linear head on the last hidden state at the answer's last token"
 
@@ -57,12 +55,23 @@ class RewardModel:
 
     policy: Policy
     head: torch.nn.Linear
-    card: Card
+    scale: Tensor = field(default_factory=lambda: torch.tensor([0.0, 1.0], dtype=torch.float64))
+    """(2,): mean and deviation of the scores that it was measured by."""
 
-    def named_parameters(self) -> dict[str, Tensor]:
+    def parameters(self) -> dict[str, Tensor]:
         """What learns, by name: the backbone's weights and the head's."""
         own: dict[str, Tensor] = dict(self.policy.model.named_parameters())
-        return {name: weight for name, weight in own.items() if weight.requires_grad} | {HEAD_NAME: self.head.weight}
+        learning = {name: weight for name, weight in own.items() if weight.requires_grad}
+        return {**learning, f"{HEAD}.weight": self.head.weight}
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """What is saved beside the backbone, a file each."""
+        return {HEAD: {"weight": self.head.weight, "scale": self.scale}}
+
+    @staticmethod
+    def files() -> dict[str, bytes]:
+        """What is saved besides."""
+        return {REWARD_MODEL_CARD: msgspec.json.format(msgspec.json.encode(Card()))}
 
     def scores(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
         """Raw scores (B,), float32, with gradients; every answer has a token and fits into the context."""
@@ -95,15 +104,17 @@ class RewardModel:
     def judge(
         self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], budget_tokens: int
     ) -> list[float | None]:
-        """Each answer's reward: its score on the scale of the card; None as in `raw`."""
+        """Each answer's reward: how many deviations its score lies above the mean; None as in `raw`."""
+        mean, deviation = self.scale.tolist()
         raw = self.raw(prompts, answers, budget_tokens)
-        return [None if score is None else (score - self.card.mean) / self.card.deviation for score in raw]
+        return [None if score is None else (score - mean) / deviation for score in raw]
 
-    def measured(self, scores: Sequence[float]) -> Card:
-        """The card after these scores, of the population (ddof 0); scores that are all equal have the deviation 1."""
-        mean = math.fsum(scores) / len(scores)
-        deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores) / len(scores))
-        return Card(mean, deviation if deviation > 0 else 1.0)
+    def measure(self, scores: Sequence[float]) -> None:
+        """Take the scale from these scores, ddof 0; scores that are all equal have the deviation 1."""
+        found = torch.tensor(scores, dtype=torch.float64)
+        mean = found.mean()
+        deviation = (found - mean).square().mean().sqrt()
+        self.scale.copy_(torch.stack([mean, deviation if deviation > 0 else torch.ones_like(mean)]))
 
 
 def make_reward_model(policy: Policy, seed: int) -> RewardModel:
@@ -122,42 +133,31 @@ def make_reward_model(policy: Policy, seed: int) -> RewardModel:
     head = torch.nn.Linear(width, 1, bias=False, device="meta").to_empty(device=policy.device)
     with torch.no_grad():
         head.weight.copy_(torch.randn(1, width, generator=generator) / math.sqrt(width + 1))
-    return RewardModel(policy, head, Card())
+    return RewardModel(policy, head)
 
 
-def save_reward_model(reward_model: RewardModel, folder: Path) -> None:
-    """Write it into `folder`."""
-    reward_model.policy.model.save_pretrained(folder)
-    reward_model.policy.tokenizer.save_pretrained(folder)
-    save_file({"weight": reward_model.head.weight.detach().contiguous()}, folder / HEAD)
-    (folder / CARD).write_bytes(msgspec.json.format(msgspec.json.encode(reward_model.card)))
-
-
-def check_reward_model(folder: Path) -> Card:
-    """The card of the reward model in `folder`; NotFound when there is none, before anything heavy is loaded."""
-    missing = next((name for name in (CARD, HEAD, "config.json") if not (folder / name).is_file()), None)
+def check_reward_model(folder: Path) -> None:
+    """NotFound when no reward model lies in `folder`; nothing heavy is loaded."""
+    names = (REWARD_MODEL_CARD, f"{HEAD}.safetensors", "config.json")
+    missing = next((name for name in names if not (folder / name).is_file()), None)
     if missing:
         what = f"it lacks `{missing}`" if folder.is_dir() else "there is no such folder"
-        raise NotFound(f"`{folder}` is no reward model: {what}", "a stage of kind `reward_model` makes one")
+        raise NotFound(f"`{folder}` is no reward model: {what}", "a stage of kind `reward_model` leaves one")
     try:
-        card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
+        card = msgspec.json.decode((folder / REWARD_MODEL_CARD).read_bytes(), type=Card)
     except msgspec.MsgspecError as error:
-        raise NotFound(f"`{folder / CARD}` cannot be read: {error}", "make the reward model anew") from None
+        raise NotFound(f"`{folder / REWARD_MODEL_CARD}` cannot be read: {error}", "make it anew") from None
     if card.format != FORMAT:
         raise NotFound(f"`{folder}` is a reward model of format {card.format}", f"this ponder reads format {FORMAT}")
-    return card
 
 
 def load_reward_model(folder: Path, *, device: str, models_folder: Path) -> RewardModel:
     """The reward model in `folder`; NotFound when it is not there or not whole."""
-    card = check_reward_model(folder)
+    check_reward_model(folder)
     policy = load_policy(ModelPart(str(folder)), device=device, models_folder=models_folder)
     reward_model = make_reward_model(policy, seed=0)
     try:
-        weight = load_file(folder / HEAD)["weight"]
-        with torch.no_grad():
-            reward_model.head.weight.copy_(weight)
+        copy_into(reward_model.tensors()[HEAD], load_file(folder / f"{HEAD}.safetensors"))
     except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-        raise NotFound(f"`{folder / HEAD}` cannot be read: {error}", "make the reward model anew") from error
-    reward_model.card = card
+        raise NotFound(f"the head of the reward model `{folder}` cannot be read: {error}", "make it anew") from error
     return reward_model

@@ -1,65 +1,62 @@
 """Rankings that no person made: a policy's own answers, ordered by what a task's verifier says.
 
-    problems ──► a group of answers each ──► scored ──► right above wrong, equal rewards tied ──► Ranking
+    a group of answers ──► scored ──► right above wrong, equal rewards tied ──► Ranking
 
 Of equal texts one stays. What could not be scored is left out, and so is an answer whose text would not be read back as
 the tokens that were sampled: nothing is learnt from tokens that nobody drew. A group in which all are equal ranks
-nothing. Deliberately left out: files (`trainer.rankings.write_rankings`), and people.
+nothing. A stage of kind `rank` writes them for the stages `reward_model` and `dpo`, and for people:
+
+    runs/RUN/sets/STAGE.jsonl    {"prompt": ..., "answers": [...], "ranks": [1, 2, ...], "key": ..., "step": ...}
+
+Deliberately left out: sampling and judging (`trainer.loop`), and people.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 
-import torch
-
+from ponder import metrics
 from ponder.errors import RecipeError
 from ponder.knobs import Knobs
-from trainer.answers import Answer, read_answers
+from trainer.answers import Answer
 from trainer.policy import Policy
 from trainer.preferences import MOST_ANSWERS
 from trainer.ranking_tokens import answer_to_ids
-from trainer.rankings import Ranking
-from trainer.rewards.judge import Judge
-from trainer.sampler import Sampler
-from trainer.tasks import Task
+from trainer.rankings import Ranking, to_row
+from trainer.row_file import RowFile
 
 
-def rank_by_verifier(
-    policy: Policy, sampler: Sampler, task: Task, judge: Judge, knobs: Knobs, *, prompts: int, seed: int
-) -> list[Ranking]:
-    """Rankings of the policy's answers to the first `prompts` training problems of `seed`; fewer, where all are equal.
+class Ranker:
+    """The set of a stage, as it grows: `trainer.row_file.Collector`."""
 
-    Group size, temperature and token limit are those of `knobs.sampling`, a reward's parts weigh what `knobs.reward`
-    says. All randomness grows from `seed`. Raises RecipeError when a group is larger than a ranking may be.
-    """
-    sampling = knobs.sampling
-    if sampling.group_size > MOST_ANSWERS:
-        raise RecipeError(
-            f"`sampling.group_size` cannot be `{sampling.group_size}` for rankings", f"it takes 2 .. {MOST_ANSWERS}"
-        )
-    generator = torch.Generator(device=policy.device)
-    generator.manual_seed(zlib.crc32(f"rank {seed}".encode()))
-    rankings: list[Ranking] = []
-    for start in range(0, prompts, sampling.prompts_per_step):
-        places = range(start, min(start + sampling.prompts_per_step, prompts))
-        problems = [task.training_problem(seed, place) for place in places]
-        ids = [policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
-        sampled = sampler.sample(
-            ids, group_size=sampling.group_size, max_new_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature, generator=generator,
-        )  # fmt: skip
-        answers = read_answers(
-            policy, task, problems, ids, sampled,
-            max_new_tokens=sampling.max_new_tokens, weights=knobs.reward, judge=judge,
-        )  # fmt: skip
-        for place in range(len(problems)):
-            group = answers[place * sampling.group_size : (place + 1) * sampling.group_size]
-            ranking = rank_group(policy, group)
-            if ranking is not None:
-                rankings.append(ranking)
-    return rankings
+    def __init__(self, path: Path, policy: Policy) -> None:
+        self._file, self._policy = RowFile(path), policy
+        self._count = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._file.size_bytes
+
+    def check(self, knobs: Knobs) -> None:
+        if knobs.sampling.group_size > MOST_ANSWERS:
+            raise RecipeError(
+                f"`sampling.group_size` cannot be `{knobs.sampling.group_size}` where answers are ranked",
+                f"it takes 2 .. {MOST_ANSWERS}",
+            )
+
+    def open_at(self, size_bytes: int) -> None:
+        self._count = len(self._file.open_at(size_bytes))
+
+    def take(self, answers: Sequence[Answer], step: int) -> dict[str, float]:
+        """Every group that ranks something goes into the set."""
+        groups = [list(group) for _, group in groupby(answers, key=lambda answer: answer.group)]
+        found = [(group[0].problem.key, rank_group(self._policy, group)) for group in groups]
+        rows = [{**to_row(ranking), "key": key, "step": step} for key, ranking in found if ranking is not None]
+        self._file.append(rows)
+        self._count += len(rows)
+        return {metrics.RANKED: len(rows) / len(groups), metrics.RANKINGS: float(self._count)}
 
 
 def rank_group(policy: Policy, group: Sequence[Answer]) -> Ranking | None:

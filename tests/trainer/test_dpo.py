@@ -10,12 +10,18 @@ from torch import Tensor
 
 from tests.trainer.models import MAKERS, policy_of
 from tests.trainer.test_preferences import differences, gradient
-from trainer.dpo import dpo_loss, implicit_rewards, sums_by_answer
+from trainer.dpo import implicit_rewards, sums_by_answer
 from trainer.policy import token_logps
+from trainer.preferences import Ranks, pairwise
 from trainer.reference import freeze
 
 PROMPT = [3, 9, 11]
 ANSWERS = [[30, 31, 2], [40, 2], [33, 12, 50, 51, 2]]
+
+
+def dpo_loss(logp_K: Tensor, reference_K: Tensor, ranks: Ranks, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """What a ranking costs the policy."""
+    return pairwise(implicit_rewards(logp_K, reference_K, beta), ranks, label_smoothing=label_smoothing)
 
 
 def of(values: list[float]) -> Tensor:

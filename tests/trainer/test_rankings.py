@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.errors import RecipeError
+from ponder.stage import DataPart
 from trainer.preferences import MOST_ANSWERS
 from trainer.rankings import Prompt, Ranking, Rankings, read_rankings, split_rankings, to_row
-
-KEY = "data.path"
 
 
 def write(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
@@ -27,7 +26,7 @@ def write(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
 def read(path: Path, rows: Sequence[Mapping[str, object]]) -> list[Ranking]:
     """All rankings of the rows, in their order; a filler lets one row be a file."""
     filler = {"prompt": "filler", "answers": ["a", "b"], "ranks": [1, 2]}
-    found = read_rankings(write(path / "r.jsonl", [*rows, filler]), template="none", holdout=0.0, key=KEY)
+    found = read_rankings(DataPart(write(path / "r.jsonl", [*rows, filler]), template="none", holdout=0.0))
     return list(found.training[: len(rows)])
 
 
@@ -114,14 +113,14 @@ def test_a_bad_row_is_refused_with_its_file_number_and_column(
     good = {"prompt": "q", "chosen": "a", "rejected": "b"}
     path = write(tmp_path / "r.jsonl", [good, good, row])
     with pytest.raises(RecipeError) as refused:
-        read_rankings(path, holdout=0.1, key=KEY)
+        read_rankings(DataPart(path))
     assert refused.value.message.startswith(f"`{path}`, row 3") and said in refused.value.message
     assert refused.value.hint
 
 
 def test_a_missing_file_is_refused_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="there is no file") as refused:
-        read_rankings(str(tmp_path / "none.jsonl"), holdout=0.1, key=KEY)
+        read_rankings(DataPart(str(tmp_path / "none.jsonl")))
     assert refused.value.hint == "check `data.path`"
 
 
@@ -132,11 +131,11 @@ def test_what_decides_nothing_is_dropped_and_counted(tmp_path: Path) -> None:
         {"prompt": "c", "chosen": "same", "rejected": "same"},
     ]
     fine = [{"prompt": f"p{n}", "chosen": "x", "rejected": "y"} for n in range(9)]
-    found = read_rankings(write(tmp_path / "r.jsonl", [*rows, *fine]), holdout=0.1, key=KEY)
+    found = read_rankings(DataPart(write(tmp_path / "r.jsonl", [*rows, *fine])))
     assert len(found.training) + len(found.kept) == 9
     assert found.summary.endswith("held out by prompt, 3 dropped that decide nothing")
     with pytest.raises(RecipeError, match="no row says which of two answers is better"):
-        read_rankings(write(tmp_path / "r.jsonl", rows), holdout=0.1, key=KEY)
+        read_rankings(DataPart(write(tmp_path / "r.jsonl", rows)))
 
 
 def pairs(count: int, prompts: int) -> list[Ranking]:
@@ -185,7 +184,7 @@ def test_a_text_is_dressed_as_the_task_would_ask_it_unless_its_row_says_how(tmp_
     ]
     path = write(tmp_path / "r.jsonl", rows)
     dressed = {
-        template: [(r.prompt, r.plain) for r in read_rankings(path, template=template, holdout=0.0, key=KEY).training]
+        template: [(r.prompt, r.plain) for r in read_rankings(DataPart(path, template=template, holdout=0.0)).training]
         for template in ("auto", "none", "<{prompt}>")
     }
     assert dressed == {
@@ -219,7 +218,7 @@ def test_what_is_written_is_read_back_the_same(
     write(path, [to_row(ranking) for ranking in made])
     decided = [ranking for ranking in made if ranking.is_decided]
     if decided:
-        assert list(read_rankings(str(path), holdout=0.0, key=KEY).training) == decided
+        assert list(read_rankings(DataPart(str(path), holdout=0.0)).training) == decided
 
 
 def test_the_fingerprint_tells_another_order_of_answers() -> None:

@@ -11,18 +11,11 @@ import torch
 from torch import Tensor
 
 from ponder.errors import NotFound, RecipeError
+from ponder.stage import REWARD_MODEL_CARD
 from tests.trainer.models import MAKERS, policy_of
+from trainer.checkpoint import save_checkpoint
 from trainer.policy import Forward, Policy
-from trainer.reward_model import (
-    CARD,
-    HEAD,
-    Card,
-    RewardModel,
-    check_reward_model,
-    load_reward_model,
-    make_reward_model,
-    save_reward_model,
-)  # fmt: skip
+from trainer.reward_model import HEAD, RewardModel, check_reward_model, load_reward_model, make_reward_model
 
 EVERY = pytest.mark.parametrize("name", list(MAKERS))
 PROMPTS = [[3, 9, 11], [5, 4], [7, 7, 8, 20, 21], [6]]
@@ -32,6 +25,16 @@ NO_MODELS = Path("no-models")
 
 def reward_model_of(name: str) -> RewardModel:
     return make_reward_model(policy_of(name), seed=5)
+
+
+def save(reward_model: RewardModel, folder: Path) -> Path:
+    """As the last checkpoint of its stage does; the folder."""
+    policy = reward_model.policy
+    saved = save_checkpoint(
+        folder, 1, model=policy.model, tokenizer=policy.tokenizer, tensors=reward_model.tensors(),
+        files=reward_model.files(), state={}, keep=1,
+    )  # fmt: skip
+    return folder / saved.folder
 
 
 def alone(reward_model: RewardModel, prompt: list[int], answer: list[int], pad_left: int = 0) -> float:
@@ -79,8 +82,8 @@ def test_what_does_not_fit_or_is_not_finite_has_no_score() -> None:
 def test_gradients_reach_the_head_and_the_backbone_but_no_output_head() -> None:
     reward_model = reward_model_of("qwen2")
     torch.autograd.backward(reward_model.scores(PROMPTS, ANSWERS).sum())
-    learnt = {name for name, weight in reward_model.named_parameters().items() if weight.grad is not None}
-    assert set(reward_model.named_parameters()) - learnt == {"lm_head.weight"}
+    learnt = {name for name, weight in reward_model.parameters().items() if weight.grad is not None}
+    assert set(reward_model.parameters()) - learnt == {"lm_head.weight"}
 
 
 def test_the_head_is_drawn_from_its_seed_and_no_random_number_is_lost() -> None:
@@ -97,42 +100,42 @@ def test_the_head_is_drawn_from_its_seed_and_no_random_number_is_lost() -> None:
 def test_a_saved_reward_model_is_the_same_again(name: str, tmp_path: Path) -> None:
     reward_model = reward_model_of(name)
     scores = [score for score in reward_model.raw(PROMPTS, ANSWERS, 1000) if score is not None]
-    reward_model.card = reward_model.measured(scores)
-    save_reward_model(reward_model, tmp_path)
-    loaded = load_reward_model(tmp_path, device="cpu", models_folder=NO_MODELS)
+    reward_model.measure(scores)
+    loaded = load_reward_model(save(reward_model, tmp_path), device="cpu", models_folder=NO_MODELS)
     assert loaded.raw(PROMPTS, ANSWERS, 1000) == scores
-    assert loaded.card == reward_model.card == check_reward_model(tmp_path)
     judged = [score or 0.0 for score in loaded.judge(PROMPTS, ANSWERS, 1000)]
+    assert judged == reward_model.judge(PROMPTS, ANSWERS, 1000)
     assert sum(judged) == pytest.approx(0.0, abs=1e-5)
     assert sum(score**2 for score in judged) / 4 == pytest.approx(1.0, abs=1e-5)
-    assert "reward model" in json.loads((tmp_path / CARD).read_text())["is_a"]
 
 
 def test_equal_scores_have_a_scale_all_the_same() -> None:
-    assert reward_model_of("llama").measured([2.0, 2.0]) == Card(2.0, 1.0)
+    reward_model = reward_model_of("llama")
+    reward_model.measure([2.0, 2.0])
+    assert reward_model.scale.tolist() == [2.0, 1.0]
 
 
 def test_a_folder_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no such folder"):
         check_reward_model(tmp_path / "none")
-    save_reward_model(reward_model_of("llama"), tmp_path)
-    (tmp_path / CARD).write_text('{"format": 2}')
-    with pytest.raises(NotFound, match="format 2"):
-        check_reward_model(tmp_path)
-    (tmp_path / CARD).write_text("{")
-    with pytest.raises(NotFound, match="cannot be read"):
-        check_reward_model(tmp_path)
-    (tmp_path / HEAD).unlink()
-    with pytest.raises(NotFound, match=f"it lacks `{HEAD}`"):
-        check_reward_model(tmp_path)
+    folder = save(reward_model_of("llama"), tmp_path)
+    check_reward_model(folder)
+    card = folder / REWARD_MODEL_CARD
+    assert "reward model" in json.loads(card.read_text())["is_a"]
+    for content, said in (('{"format": 2}', "format 2"), ("{", "cannot be read")):
+        card.write_text(content)
+        with pytest.raises(NotFound, match=said):
+            check_reward_model(folder)
+    (folder / f"{HEAD}.safetensors").unlink()
+    with pytest.raises(NotFound, match=f"it lacks `{HEAD}.safetensors`"):
+        check_reward_model(folder)
 
 
 def test_another_models_head_is_refused(tmp_path: Path) -> None:
-    save_reward_model(reward_model_of("llama"), tmp_path / "llama")
-    save_reward_model(reward_model_of("qwen2"), tmp_path / "qwen2")
-    (tmp_path / "llama" / HEAD).write_bytes((tmp_path / "qwen2" / HEAD).read_bytes())
+    one, other = (save(reward_model_of(name), tmp_path / name) for name in ("llama", "qwen2"))
+    (one / f"{HEAD}.safetensors").write_bytes((other / f"{HEAD}.safetensors").read_bytes())
     with pytest.raises(NotFound, match="cannot be read"):
-        load_reward_model(tmp_path / "llama", device="cpu", models_folder=NO_MODELS)
+        load_reward_model(one, device="cpu", models_folder=NO_MODELS)
 
 
 def test_a_model_without_a_backbone_of_its_own_is_refused(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
