@@ -335,7 +335,8 @@ def ensure_daemon(paths: Paths, timeout_s: float = 30.0) -> None:
                     break
                 time.sleep(wait_s)
                 wait_s = min(0.1, wait_s * 1.5)
-    raise NoDaemon(f"the daemon did not start: {_last_words(paths.daemon_log)}", f"see `{paths.daemon_log}`")
+    words, hint = _last_words(paths.daemon_log)
+    raise NoDaemon(f"the daemon did not start: {words}", hint or f"see `{paths.daemon_log}`")
 
 
 @contextmanager
@@ -386,9 +387,17 @@ def _start_daemon(paths: Paths) -> subprocess.Popen[bytes]:
     return started
 
 
-def _last_words(log: Path, lines: int = 3) -> str:
+def _last_words(log: Path, lines: int = 3) -> tuple[str, str]:
+    """What a daemon that is gone said last, without its dates, and the hint that it gave."""
+    import re  # only a failure needs it
+
     try:
         tail = log.read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
     except OSError:
-        return "it left no log"
-    return " / ".join(line.strip() for line in tail[-lines:] if line.strip()) or "it said nothing"
+        return "it left no log", ""
+    words = [re.sub(r"^[-\d]+ [:\d]+ \[\d+\] ", "", line).strip() for line in tail[-lines:] if line.strip()]
+    hints = [word.removeprefix("hint: ") for word in words if word.startswith("hint: ")]
+    said = [word for word in words if not word.startswith("hint: ")]
+    if hints:
+        said = said[-1:]
+    return " / ".join(said) or "it said nothing", hints[-1] if hints else ""

@@ -37,6 +37,7 @@ _PHASES = {
 
 _TOLD = (
     events.RunStarted,
+    events.StageStarted,
     events.Evaluated,
     events.CommandApplied,
     events.CommandRefused,

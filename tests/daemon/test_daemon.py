@@ -85,6 +85,15 @@ def test_a_daemon_that_cannot_start_says_why(paths: Paths) -> None:
         ensure_daemon(paths)
 
 
+def test_a_daemon_that_cannot_start_gives_its_own_hint_and_no_date(paths: Paths) -> None:
+    paths.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+    paths.runtime.chmod(0o755)
+    with pytest.raises(NoDaemon) as raised:
+        ensure_daemon(paths)
+    assert raised.value.message.startswith("the daemon did not start: others may enter")
+    assert raised.value.hint.startswith("run `chmod 700")
+
+
 def test_nobody_listening_is_told_at_once(paths: Paths) -> None:
     with Client(paths, timeout_s=60) as client, pytest.raises(NoDaemon) as raised:
         client.ask(wire.GetStatus(), wire.Status)

@@ -24,6 +24,7 @@ from textual.widget import Widget
 from ponder import metrics
 from ponder.event_text import format_duration
 from ponder.events import RunState
+from ponder.stage import StageKind
 from ponder.wire import RunRow
 from tui import actions
 from tui.screens.text_line import Part, TextLine
@@ -126,7 +127,7 @@ class ConsoleScreen(Screen[None]):
         left = [
             Part(f" {row.name}", "title"),
             Part(f"{word.sign} {row.state.upper()}", style),
-            Part(f"step {row.step:,}/{row.steps:,}"),
+            Part(_step_words(row)),
             Part(elapsed_words(row, now_us), "plain", 3),
             Part("" if is_lost else left_words(row, console.newest(metrics.STEP_S)), "plain", 4),
             Part(phase_words(console, row), "dim", 5),
@@ -218,3 +219,9 @@ def phase_words(console: Console, row: RunRow) -> str:
         return row.phase
     is_counted = progress.total > 0 and progress.total != row.steps  # the steps stand on the line already
     return f"{progress.phase} {progress.done:,}/{progress.total:,}" if is_counted else progress.phase
+
+
+def _step_words(row: RunRow) -> str:
+    """Where the run is; with its stage, unless that is the plain case."""
+    stage = "" if row.stage == StageKind.RL else f"{row.stage} "
+    return f"{stage}step {row.step:,}/{row.steps:,}"
