@@ -138,7 +138,7 @@ def make_reward_model(policy: Policy, seed: int) -> RewardModel:
 
 def check_reward_model(folder: Path) -> None:
     """NotFound when no reward model lies in `folder`; nothing heavy is loaded."""
-    names = (REWARD_MODEL_CARD, f"{HEAD}.safetensors", "config.json")
+    names = (REWARD_MODEL_CARD, f"{HEAD}.safetensors")
     missing = next((name for name in names if not (folder / name).is_file()), None)
     if missing:
         what = f"it lacks `{missing}`" if folder.is_dir() else "there is no such folder"
