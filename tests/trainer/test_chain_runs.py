@@ -24,7 +24,7 @@ from ponder.events import (
     StepDone,
     TrainerEvent,
 )  # fmt: skip
-from ponder.recipe import Recipe, parse_recipe
+from ponder.recipe import ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order
 from trainer.corpus import make_corpus
 from trainer.link import ListLink
@@ -217,3 +217,25 @@ def test_a_student_learns_from_its_teachers_set(tmp_path: Path) -> None:
     assert student.parameters < teacher.parameters and student.model == "new:countdown-small"
     losses = [figures[metrics.LOSS] for step, figures in learnt(link.events) if step > 3]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning:peft")
+def test_adapters_are_handed_on_as_part_of_the_policy(tmp_path: Path) -> None:
+    text = CHAIN.replace("[task]", "[model.lora]\nrank = 2\n[task]", 1)
+    few = {
+        "stages.reject.steps": "1",
+        "stages.sft.steps": "1",
+        "stages.rl.steps": "1",
+        "sampling.prompts_per_step": "16",
+    }
+    recipe = parse_recipe(text, "lora.toml", few)
+    link = ListLink()
+    assert run(recipe, tmp_path / "checkpoints", link, models_folder=NO_MODELS) == "finished"
+    sft = load_policy(ModelPart(str(tmp_path / "checkpoints/step-000002")), device="cpu", models_folder=NO_MODELS)
+    base = load_policy(ModelPart("builtin:countdown-base"), device="cpu", models_folder=NO_MODELS)
+    moved = [
+        not torch.equal(one, two) for one, two in zip(sft.model.parameters(), base.model.parameters(), strict=True)
+    ]
+    assert any(moved)
+    begun = [event for event in link.events if isinstance(event, StageStarted)][2]
+    assert begun.model.endswith("step-000002")
