@@ -334,6 +334,9 @@ EVAL_PAIR_HIGH = _metric(
 )
 EVAL_PAIR_MARGIN = _metric("eval/pair_margin", "held-out margin", "", WATCH, "preference/margin on held-out rankings")
 EVAL_PAIRS = _metric("eval/pairs", "held-out pairs", "pairs", WATCH, "Pairs that the held-out rankings decide")
+EVAL_MODEL = _metric(
+    "eval/model", "held-out learnt reward", "reward", WATCH, "Mean of the reward part `model` on held-out problems"
+)
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
 )

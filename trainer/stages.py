@@ -112,6 +112,8 @@ class Run:
             return Imitation(policy, make_corpus(recipe, policy))
         rankings = read_rankings(recipe.stage.data)
         refuse_too_long(rankings, policy)
+        if rankings.undecided:
+            log.warning("dropped %d rankings that decide nothing", rankings.undecided)
         if recipe.stage.kind is StageKind.REWARD_MODEL:
             return RankingLesson(RewardScorer(make_reward_model(policy, seed)), rankings, seed)
         reference = WithoutAdapter(policy.model) if has_adapter(policy.model) else freeze(self._load(recipe).model)
