@@ -70,6 +70,8 @@ batch_tokens = 100
 [[stages]]
 kind = "rl"
 steps = 2
+[stages.optim]
+lr = 1e-4
 """
 
 
