@@ -4,7 +4,7 @@
     key  ──► action_* ──► send ──► accepted ──► settle: applied at step N, or refused (asked at every pull)
 
 Leaving never stops a run: there is no request behind `q`. Deliberately left out: what a key is (`tui.actions`),
-what the screens show (`tui.screens`), when the terminal is there at all (`tui.__main__`).
+what the screens show (`tui.screens`), when the terminal is there at all (`tui.session`).
 """
 
 from __future__ import annotations

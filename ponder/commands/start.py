@@ -136,9 +136,10 @@ def open_console(run_name: str) -> NoReturn:
     """Become the console; does not return."""
     from ponder.client import child_environment
 
-    command = _console_command(run_name)
+    command, environment = _console_command(run_name), child_environment(find_paths())
     sys.stdout.flush()
-    os.execve(command[0], command, child_environment(find_paths()))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the console lets it through once it can answer
+    os.execve(command[0], command, environment)
 
 
 def _console_command(run_name: str) -> list[str]:
@@ -146,11 +147,17 @@ def _console_command(run_name: str) -> list[str]:
 
 
 def _visit_console(run_name: str) -> int:
-    """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open."""
+    """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open.
+
+    It begins with Ctrl-C held back, and lets it through once it can answer: Python's own answer is a traceback.
+    """
     from ponder.client import child_environment
 
-    with subprocess.Popen(_console_command(run_name), env=child_environment(find_paths())) as console:
+    command, environment = _console_command(run_name), child_environment(find_paths())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with subprocess.Popen(command, env=environment) as console:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
             return console.wait()
         finally:
@@ -194,11 +201,11 @@ def _submit(word: str, overrides: dict[str, str | KnobValue]) -> Accepted:
     if not is_listening(paths.socket("ctl")):
         say("starting the daemon")
     ensure_daemon(paths)
-    with Client(paths) as client:
-        try:
+    try:
+        with Client(paths) as client:
             return client.command(SubmitRun(text, str(path), BY))
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
 
 
 def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
@@ -233,8 +240,8 @@ def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: b
     from ponder.plain import follow_plainly
 
     to_stderr = to_stderr or as_json
-    say(f"following {run_name}; Ctrl-C leaves it running")
     try:
+        say(f"following {run_name}; Ctrl-C leaves it running")
         detail: RunDetail = follow_plainly(find_paths(), run_name, after=after, tell=say if to_stderr else write)
     except KeyboardInterrupt:
         raise Interrupted(

@@ -17,6 +17,7 @@ from ponder.commands import house
 from ponder.paths import Paths
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import ScriptedDaemon
+from tests.tui.terminal import ROOT, Terminal
 
 Serve = Callable[..., ScriptedDaemon]
 PONDER = [sys.executable, "-P", "-m", "ponder.cli"]
@@ -181,6 +182,17 @@ def test_ctrl_c_at_any_early_moment_leaves_no_traceback(paths: Paths) -> None:
         # Before ponder's own first line, Python alone answers, and not in our words.
         assert "cli.py" not in err, (delay_s, out, err)
     assert not paths.home.exists()
+
+
+def test_ctrl_c_while_the_console_is_being_started_is_one_line(serve: Serve, tmp_path: Path) -> None:
+    serve()
+    (tmp_path / "sitecustomize.py").write_text(  # Ctrl-C while Python itself begins, where it answers with a traceback
+        "import os, signal, sys\nif 'tui' in sys.orig_argv: os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    with Terminal("-P", "-m", "ponder.cli", "watch", environ={"PYTHONPATH": path}) as terminal:
+        assert terminal.wait_end(30.0) == errors.INTERRUPTED_EXIT_CODE
+        assert terminal.text.split() == ["interrupted;", "runs", "go", "on,", "`ponder", "ls`", "lists", "them"]
 
 
 def test_on_a_terminal_a_list_is_a_table_and_in_a_pipe_it_is_plain(serve: Serve, ponder: Command) -> None:
