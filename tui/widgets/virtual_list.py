@@ -235,8 +235,9 @@ class VirtualList(ScrollView, can_focus=True):
         self.reload()
 
     def on_resize(self, _: events.Resize) -> None:
-        """Keep the cursor in view."""
+        """Keep the cursor in view; paint again, for the event may come after the paint that the new size brought."""
         self._painted.clear()
+        self.refresh()
         self._resize_rows()
         self.move_to_index(self._cursor)
 
