@@ -50,13 +50,6 @@ FRAME = re.compile(r"\n*\x1b\[\d{1,5};\d{1,5}H")
 """How every frame begins; what begins otherwise and is no known mode is refused."""
 BEGIN_SYNC, END_SYNC = "\x1b[?2026h", "\x1b[?2026l"
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
-
-RESTORE_TERMINAL = (
-    "\x1b[?2026l\x1b[m\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l"
-    "\x1b[?2004l\x1b[?2048l\x1b[?1004l\x1b[?7h\x1b[<u\x1b[?1049l\x1b[?25h"
-)
-"""What a parent process writes to a terminal whose console was killed."""
-
 SYNC_FROM_BYTES = 600
 """Smaller frames arrive in one piece and need no synchronised output."""
 

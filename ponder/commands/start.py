@@ -28,7 +28,7 @@ from ponder.commands.options import (
     parse_overrides,
     terminal_width,
 )
-from ponder.errors import NotFound, UsageError
+from ponder.errors import NotFound, PonderError, UsageError
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
 
@@ -149,19 +149,28 @@ def _console_command(run_name: str) -> list[str]:
 def _visit_console(run_name: str) -> int:
     """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open.
 
-    It begins with Ctrl-C held back, and lets it through once it can answer: Python's own answer is a traceback.
+    It begins with Ctrl-C held back, and lets it through once it can answer: Python's own answer is a traceback. When it
+    was killed, the terminal is put back and PonderError raised.
     """
+    from ponder import terminal
     from ponder.client import child_environment
 
     command, environment = _console_command(run_name), child_environment(find_paths())
+    modes = terminal.read_modes()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     with subprocess.Popen(command, env=environment) as console:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
-            return console.wait()
+            code = console.wait()
         finally:
             signal.signal(signal.SIGINT, before)
+    if code < 0:
+        terminal.restore(modes)
+        raise PonderError(
+            f"the console was killed by signal {-code}", f"the run goes on; `ponder watch {run_name}` comes back"
+        )
+    return code
 
 
 def _sum_up_if_over(run_name: str) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ponder import errors
@@ -193,6 +194,19 @@ def test_ctrl_c_while_the_console_is_being_started_is_one_line(serve: Serve, tmp
     with Terminal("-P", "-m", "ponder.cli", "watch", environ={"PYTHONPATH": path}) as terminal:
         assert terminal.wait_end(30.0) == errors.INTERRUPTED_EXIT_CODE
         assert terminal.text.split() == ["interrupted;", "runs", "go", "on,", "`ponder", "ls`", "lists", "them"]
+
+
+def test_a_killed_console_leaves_the_run_going_and_the_terminal_as_it_was(serve: Serve) -> None:
+    serve()
+    with Terminal("-P", "-m", "ponder.cli", "demo") as terminal:
+        terminal.wait_for("[2 Live]")
+        (console,) = psutil.Process(terminal.process.pid).children()
+        console.kill()
+        assert terminal.wait_end() == 1
+        assert terminal.modes()[:4] == terminal.modes_before[:4]
+        assert terminal.received.rfind(b"\x1b[?1049l") > terminal.received.rfind(b"\x1b[?1049h")
+        assert terminal.received.rfind(b"\x1b[?25h") > terminal.received.rfind(b"\x1b[?25l")
+        assert b"killed by signal 9" in terminal.received and b"ponder watch" in terminal.received
 
 
 def test_on_a_terminal_a_list_is_a_table_and_in_a_pipe_it_is_plain(serve: Serve, ponder: Command) -> None:
