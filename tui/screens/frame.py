@@ -214,7 +214,7 @@ def phase_words(console: Console, row: RunRow) -> str:
     if row.state.is_over or row.state is RunState.QUEUED:
         return ""
     progress = console.progress
-    if progress is None or progress.step < row.step:
-        return row.phase
+    if progress is None or progress.step < row.step or row.state in (RunState.STARTING, RunState.RESTARTING):
+        return row.phase  # what was said last was said by a trainer that is gone
     is_counted = progress.total > 0 and progress.total != row.steps  # the steps stand on the line already
     return f"{progress.phase} {progress.done:,}/{progress.total:,}" if is_counted else progress.phase
