@@ -79,15 +79,19 @@ class Watched:
         phase = self.phase
         if self.state is not events.RunState.RUNNING or phase is None or phase.phase not in _PHASES:
             return str(self.state) if self.state is not events.RunState.RUNNING else f"step {self.step}/{self.steps}"
-        return f"{_PHASES[phase.phase]}" + (f" {phase.done}/{phase.total}" if phase.total > 1 else "")
+        return _PHASES[phase.phase] + (f" {phase.done}/{phase.total}" if self._is_counted(phase) else "")
 
     @property
     def shares(self) -> tuple[int, int]:
         """Done and total of the phase that is shown, else of the steps."""
         phase = self.phase
-        if phase is not None and phase.phase in _PHASES and phase.total > 1:
+        if phase is not None and phase.phase in _PHASES and self._is_counted(phase):
             return phase.done, phase.total
         return self.step, max(self.steps, 1)
+
+    def _is_counted(self, phase: events.Progress) -> bool:
+        """Whether the phase counts something of its own, and not the steps once more."""
+        return phase.total > 1 and phase.total != self.steps
 
     @property
     def newest(self) -> str:
