@@ -13,13 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ponder import events, metrics, wire
 from ponder.client import Client
-from ponder.errors import PonderError
+from ponder.errors import NoDaemon, PonderError
 from ponder.event_text import event_line, format_duration
 from ponder.output import say
 from ponder.paths import Paths
@@ -32,6 +32,7 @@ _PHASES = {
     "load": "loading the model",
     "evaluate": "measuring on held-out problems",
     "save": "saving a checkpoint",
+    events.WAIT_FOR_DISK: "the disk is full: free some space, and the run goes on",
 }
 """Phases that are shown with their own progress; all others are parts of a step."""
 
@@ -72,6 +73,11 @@ class Watched:
                 self.state = event.new
             case _:
                 pass
+
+    def look(self, row: wire.RunRow) -> None:
+        """Learn what only a beat tells: that the trainer waits for the disk, on which it can say nothing else."""
+        if row.phase == events.WAIT_FOR_DISK:
+            self.phase = events.Progress(row.step, row.phase, 0, 0)
 
     @property
     def doing(self) -> str:
@@ -183,7 +189,17 @@ def follow_plainly(paths: Paths, run: str, *, after: int, tell: Callable[[str], 
             tell(f"queued at place {detail.row.queue_place}; `ponder ls` shows what runs before it")
         with _listening(paths, watched):
             follower = EndingFollower(client, watched.run, after, detail.row.state.is_over)
-            for stored in follower.events(lambda: progress.show(watched)):
+            looked = time.monotonic()
+
+            def idle() -> None:
+                nonlocal looked
+                if time.monotonic() - looked > LINE_EVERY_S / 2:
+                    looked = time.monotonic()
+                    with suppress(NoDaemon):  # the follower's patience is the longer one
+                        watched.look(client.ask(wire.GetRun(watched.run), wire.RunDetail).row)
+                progress.show(watched)
+
+            for stored in follower.events(idle):
                 watched.take(stored.event)
                 if isinstance(stored.event, _TOLD):
                     tell(event_line(stored.event))

@@ -23,7 +23,7 @@ from textual.widget import Widget
 
 from ponder import metrics
 from ponder.event_text import format_duration
-from ponder.events import RunState
+from ponder.events import WAIT_FOR_DISK, RunState
 from ponder.wire import RunRow
 from tui import actions
 from tui.screens.text_line import Part, TextLine
@@ -141,6 +141,8 @@ class ConsoleScreen(Screen[None]):
         if console.lost_since_s is not None:
             age = format_duration(time.monotonic() - console.lost_since_s)
             return [Part(f"! daemon away {age}, reconnecting", "warning")]
+        if row is not None and row.phase == WAIT_FOR_DISK and not row.state.is_over:
+            return [Part("! disk full: free some space, and it goes on", "warning")]
         if row is None or row.seen_us is None or row.state.is_over or row.state is RunState.QUEUED:
             return []
         quiet_s = (console.now_us() - row.seen_us) / 1e6
