@@ -140,6 +140,7 @@ class PonderDriver(LinuxDriver):
         self._replies = ReplyFilter()
         self._answered = threading.Event()
         self._on_screen = False
+        self._is_starting = False
         self._knows_sync = False
         self._frames = 0
         self._writes = 0
@@ -163,6 +164,15 @@ class PonderDriver(LinuxDriver):
             self._grid.forget()
             self._pacer.restart()
             self._pump()
+
+    def start_application_mode(self) -> None:
+        """Take the terminal. No frame leaves before its input is raw: the terminal's reply to it would be echoed."""
+        self._is_starting = True
+        try:
+            super().start_application_mode()
+        finally:
+            self._is_starting = False
+        self.flush()
 
     # -- from the toolkit --
 
@@ -201,7 +211,7 @@ class PonderDriver(LinuxDriver):
     # -- pacing; everything here runs inside the lock --
 
     def _pump(self) -> None:
-        if not self._on_screen or self._writer_thread is None:
+        if not self._on_screen or self._is_starting or self._writer_thread is None:
             return
         wait_s = self._pacer.wait_s(time.monotonic())
         if not wait_s and not self._pacer.asks and self._metered.writes_done < self._writes:
