@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -86,9 +87,13 @@ def run(words: Sequence[str]) -> int:
         os.environ["PONDER_ASCII"] = "1"
     try:
         require_terminal()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on a terminal may have to be put back
         code, words_left = asyncio.run(
             show(find_paths(), arguments.run, is_readonly=arguments.readonly, is_ascii=arguments.ascii)
         )
+    except KeyboardInterrupt:
+        print("\ninterrupted; runs go on, `ponder ls` lists them", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
     except PonderError as error:
         print(f"error: {safe_line(error.message)}", file=sys.stderr)
         if error.hint:

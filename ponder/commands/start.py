@@ -138,7 +138,7 @@ def open_console(run_name: str) -> NoReturn:
 
     command, environment = _console_command(run_name), child_environment(find_paths())
     sys.stdout.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the console lets it through once it can answer
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the console's first line lets it through
     os.execve(command[0], command, environment)
 
 
@@ -149,8 +149,8 @@ def _console_command(run_name: str) -> list[str]:
 def _visit_console(run_name: str) -> int:
     """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open.
 
-    It begins with Ctrl-C held back, and lets it through once it can answer: Python's own answer is a traceback. When it
-    was killed, the terminal is put back and PonderError raised.
+    It begins with Ctrl-C held back, because Python's own answer is a traceback, and lets it through at its first line.
+    When it was killed, the terminal is put back and PonderError raised.
     """
     from ponder import terminal
     from ponder.client import child_environment
@@ -165,6 +165,8 @@ def _visit_console(run_name: str) -> int:
             code = console.wait()
         finally:
             signal.signal(signal.SIGINT, before)
+    if code == -signal.SIGINT:
+        raise Interrupted(_goes_on(run_name))
     if code < 0:
         terminal.restore(modes)
         raise PonderError(
@@ -253,15 +255,17 @@ def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: b
         say(f"following {run_name}; Ctrl-C leaves it running")
         detail: RunDetail = follow_plainly(find_paths(), run_name, after=after, tell=say if to_stderr else write)
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
-        ) from None
+        raise Interrupted(_goes_on(run_name)) from None
     except NoDaemon as error:
         raise NoDaemon(
             f"the daemon is gone: {error.message}",
             f"the run goes on without it; `ponder up`, then `ponder watch {run_name}`",
         ) from error
     _sum_up(detail, as_json)
+
+
+def _goes_on(run_name: str) -> str:
+    return f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
 
 
 def _sum_up(detail: RunDetail, as_json: bool) -> None:
