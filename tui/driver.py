@@ -169,7 +169,7 @@ class PonderDriver(LinuxDriver):
         """Take the terminal. No frame leaves before its input is raw: the terminal's reply to it would be echoed."""
         self._is_starting = True
         try:
-            super().start_application_mode()
+            super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual does not annotate it
         finally:
             self._is_starting = False
         self.flush()
