@@ -108,13 +108,19 @@ def recipes(as_json: JsonOption = False) -> None:
     )
 
 
-def watch(run: RunArgument = "", plain: PlainOption = False) -> None:
-    """Open the console on a run; leaving it never stops the run."""
+def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption = False) -> None:
+    """Open the console on a run; leaving it never stops the run. With `--json`, what it came to, once it is over."""
     from ponder.wire import Events, GetEvents, GetRun, RunDetail
 
     with connect() as client:
-        row = client.ask(GetRun(name_run(client, run)), RunDetail).row
-        head = client.ask(GetEvents(limit=1), Events).head
+        detail = client.ask(GetRun(name_run(client, run)), RunDetail)
+        row, head = detail.row, client.ask(GetEvents(limit=1), Events).head
+    if as_json:
+        if row.state.is_over:
+            _sum_up(detail, as_json=True)
+        else:
+            _follow_to_the_end(row.name, after=head, to_stderr=True, as_json=True)
+        return
     if not plain and _has_terminal():
         open_console(row.name)
     write(f"{row.name}: {row.state}, step {row.step}/{row.steps}")
