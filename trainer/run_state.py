@@ -65,6 +65,10 @@ class RunState:
     """The fingerprint of the data set that the cursor counts in."""
     watchdog: Watchdog = field(default_factory=Watchdog)
 
+    def __post_init__(self) -> None:
+        """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
+        random.seed(self.generator.initial_seed())
+
     def save(self, root: Path) -> CheckpointSaved:
         """Write all of it below `root`."""
         if self.watchdog.is_calm:
