@@ -43,7 +43,7 @@ KILLS = int(os.environ.get("PONDER_LEARNING_KILLS", "3"))
 SEED = int(os.environ.get("PONDER_KILLS_SEED", "1"))
 STEPS = 12
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 40 * KILLS)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * KILLS)]
 
 SETTINGS = {
     "policy.preset": "ppo", "policy.updates_per_batch": "2", "policy.minibatches": "2", "critic.lr": "0.01",
@@ -103,7 +103,7 @@ def run_to_its_end(paths: Paths, run: str, moments: list[float]) -> int:
                 wait_for_start(paths, run, attempt)
                 time.sleep(moments[killed])  # no condition is waited for: any moment will do
             else:
-                process.wait(90)
+                process.wait(240)
         finally:
             was_alive = process.poll() is None
             process.kill()

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ponder.events import Finish
-from ponder.knobs import Knobs, KnobValue, Normaliser, with_value
+from ponder.knobs import Knobs, KnobValue, Normaliser, Preset, with_value
 from ponder.presets import PRESETS
 from tests.trainer.conftest import make_tiny_model
 from tests.trainer.enumerated import KNOBS
@@ -55,16 +55,18 @@ def _still(settings: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
     return {**settings, "optim.lr": 0.0, "critic.lr": 0.0}
 
 
+def _preset(preset: Preset) -> dict[str, KnobValue]:
+    return {name: setting.value for name, setting in PRESETS[preset].settings.items()}
+
+
 CASES = {
-    **{
-        str(preset): Case(_still({name: setting.value for name, setting in algorithm.settings.items()}))
-        for preset, algorithm in PRESETS.items()
-    },
+    **{str(preset): Case(_still(_preset(preset))) for preset in PRESETS},
     **{f"normaliser-{word}": Case(_still({"policy.normaliser": str(word)})) for word in Normaliser},
     "batch-deviation": Case(_still({"policy.advantage_scale": "batch"})),
     "k2-and-entropy": Case(_still({"kl.estimator": "k2", "kl.coef": 0.3, "policy.entropy_bonus": 0.1})),
     "all-on-one-rank": Case(_still({"kl.coef": 0.1}), owner=(0, 0, 0)),
     "all-on-the-other": Case(_still({"kl.coef": 0.1}), owner=(1, 1, 1)),
+    "values-on-one-rank": Case(_still({**_preset(Preset.PPO), "critic.model": "separate"}), owner=(0, 0, 0)),
     "moving": Case({"optim.lr": 0.003, "policy.updates_per_batch": 3, "policy.minibatches": 2, "kl.coef": 0.1}),
 }  # fmt: skip
 
