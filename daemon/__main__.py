@@ -43,7 +43,7 @@ from daemon.server import Server
 from daemon.supervisor import BACKOFF_S, WORKER, Supervisor
 from ponder import wire
 from ponder.errors import PonderError, Refused, StoreError
-from ponder.paths import Paths, find_paths, make_private_folder
+from ponder.paths import Paths, explain_file_error, find_paths, make_private_folder, open_private_file
 from store.reader import Reader
 from store.writer import Writer
 
@@ -73,7 +73,7 @@ def hold_lock(paths: Paths) -> Iterator[Callable[[], bool]]:
 
     Gives a function that says whether the home, with the lock in it, is still where it was.
     """
-    lock = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_private_file(paths.lock, os.O_RDWR)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,8 +81,11 @@ def hold_lock(paths: Paths) -> Iterator[Callable[[], bool]]:
             holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "?"
             message = f"another daemon (pid {holder}) serves `{paths.home}`"
             raise Refused("conflict", message, "`ponder down` ends it; runs go on") from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise explain_file_error(error, paths.lock) from error
         yield lambda: paths.lock.exists() and os.path.samestat(paths.lock.stat(), os.fstat(lock))
     finally:
         os.close(lock)

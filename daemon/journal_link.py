@@ -25,6 +25,7 @@ import msgspec
 from daemon.log import say
 from ponder.errors import StoreError
 from ponder.events import (
+    WAIT_FOR_DISK,
     CheckpointSaved,
     CommandApplied,
     CommandRefused,
@@ -207,7 +208,7 @@ class JournalLink:
             except StoreError as error:
                 if not has_complained:
                     say(f"waiting for room on the disk: {error.message}")
-                    self._enter("wait for disk")
+                    self._enter(WAIT_FOR_DISK)
                 has_complained = True
                 time.sleep(ROOM_WAIT_S)
             else:

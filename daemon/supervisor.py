@@ -42,7 +42,7 @@ from ponder.client import child_environment
 from ponder.errors import StoreError
 from ponder.events import Record, RunState, decode_record
 from ponder.journal import read_records
-from ponder.paths import Paths, make_private_folder
+from ponder.paths import Paths, make_private_folder, open_private_file
 from store.reader import Reader
 from store.writer import Writer
 
@@ -260,12 +260,13 @@ class Supervisor:
     # ---- a trainer's life
 
     def _start(self, run: Run) -> None:
-        folder = make_private_folder(self._paths.run(run.name))
-        recipe = self._paths.run_recipe(run.name)
-        if not recipe.exists():
-            draft = recipe.with_suffix(".draft")
-            draft.write_text(self._reader.run(run.name).recipe, encoding="utf-8")
-            draft.rename(recipe)
+        try:
+            folder = self._prepare_folder(run)
+        except StoreError as error:
+            if error.code == "disk_full":
+                raise  # which passes: tried again
+            self._set_state(run, RunState.FAILED, f"{error.message} ({error.hint})")
+            return
         run.attempt += 1
         python = [sys.executable, "-P", "-m"]
         shim = [*python, "daemon.shim", str(folder), str(run.attempt)]
@@ -282,6 +283,16 @@ class Supervisor:
         run.has_attempt, run.is_gone, run.papers = True, False, None
         run.facts, run.hold = Facts(step=run.facts.step), ""
         run.beat, run.kill_at, run.drained = None, None, 0
+
+    def _prepare_folder(self, run: Run) -> Path:
+        """The run's folder with its recipe in it; StoreError when it cannot be written."""
+        folder, recipe = make_private_folder(self._paths.run(run.name)), self._paths.run_recipe(run.name)
+        if not recipe.exists():
+            draft = recipe.with_suffix(".draft")
+            with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_TRUNC), "w", encoding="utf-8") as file:
+                file.write(self._reader.run(run.name).recipe)
+            draft.rename(recipe)
+        return folder
 
     def _read_papers(self, run: Run) -> None:
         """Learn the trainer's pid from its shim, once; another attempt's papers with a held lock are an orphan's."""

@@ -9,8 +9,12 @@ Deliberately left out: colours and highlights, which the console has.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from ponder.events import Rollout
+from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.safe_text import safe_text
 from ponder.wire import StoredRollout
 
@@ -33,6 +37,26 @@ def _with_marks(rollout: Rollout, start: int, end: int) -> str:
             parts += [rollout.text[at : mark.end], " ", f"[{mark.word} -> {mark.outcome}]".replace(" ", _HOLD)]
             at = mark.end
     return "".join([*parts, rollout.text[at:end]]).strip()
+
+
+def with_counted_parts(stored: StoredRollout, knobs: Mapping[str, KnobValue]) -> StoredRollout:
+    """The rollout with those parts of its reward that weigh something by these knobs of its run.
+
+    What a part says is measured whatever it weighs; beside a reward it would look like a share of it.
+
+    >>> from ponder.events import Finish
+    >>> rollout = Rollout(0, "8", 2, Finish.END, 1.0, parts={"correct": 1.0, "length": 0.1, "mine/steps": 3.0})
+    >>> stored = StoredRollout(1, "run", 2, 3, 4, "a prompt", "", 5, rollout)
+    >>> with_counted_parts(stored, {"reward.correct": 1.0, "reward.length": 0.0, "reward.own": 0.5}).rollout.parts
+    {'correct': 1.0, 'mine/steps': 3.0}
+    """
+
+    def weight(part: str) -> KnobValue:
+        name = f"reward.{part}" if f"reward.{part}" in DECLARATIONS else "reward.own"
+        return knobs.get(name, 1.0)
+
+    parts = {part: value for part, value in stored.rollout.parts.items() if weight(part)}
+    return replace(stored, rollout=replace(stored.rollout, parts=parts))
 
 
 def answer_lines(stored: StoredRollout, width: int, *, with_prompt: bool = True) -> list[str]:

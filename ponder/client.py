@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -32,7 +33,7 @@ from msgspec import Struct
 from ponder import wire
 from ponder.errors import KnobError, NoDaemon, NotFound, PonderError, Refused, StoreError, TimedOut, UsageError
 from ponder.events import StoredEvent
-from ponder.paths import Paths, make_private_folder
+from ponder.paths import Paths, make_private_folder, open_private_file
 
 if TYPE_CHECKING:
     from ponder.async_client import AsyncClient as AsyncClient
@@ -316,7 +317,7 @@ def child_environment(paths: Paths) -> dict[str, str]:
 
 
 def ensure_daemon(paths: Paths, timeout_s: float = 30.0) -> None:
-    """Return when a daemon answers, starting one when nobody does; raises NoDaemon with its last words otherwise."""
+    """Return when a daemon answers, starting one when nobody does; raises what kept it from starting otherwise."""
     with Client(paths) as client:
         if _answers(client):
             return
@@ -335,8 +336,7 @@ def ensure_daemon(paths: Paths, timeout_s: float = 30.0) -> None:
                     break
                 time.sleep(wait_s)
                 wait_s = min(0.1, wait_s * 1.5)
-    words, hint = _last_words(paths.daemon_log)
-    raise NoDaemon(f"the daemon did not start: {words}", hint or f"see `{paths.daemon_log}`")
+    raise _explain_end(None if started is None else started.poll(), paths)
 
 
 @contextmanager
@@ -345,7 +345,7 @@ def _starting_lock(paths: Paths) -> Iterator[Callable[[], bool]]:
 
     Who waits: the others, for the daemon's answer or for the starter's end. Who wakes them: nobody, they look again.
     """
-    lock = os.open(paths.home / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = open_private_file(paths.home / "start.lock", os.O_RDWR)
 
     def take() -> bool:
         try:
@@ -369,7 +369,7 @@ def _answers(client: Client) -> bool:
 
 
 def _start_daemon(paths: Paths) -> subprocess.Popen[bytes]:
-    log = os.open(paths.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = open_private_file(paths.daemon_log, os.O_WRONLY | os.O_APPEND)
     try:
         started = subprocess.Popen(
             [sys.executable, "-P", "-m", "daemon"],
@@ -387,17 +387,22 @@ def _start_daemon(paths: Paths) -> subprocess.Popen[bytes]:
     return started
 
 
-def _last_words(log: Path, lines: int = 3) -> tuple[str, str]:
-    """What a daemon that is gone said last, without its dates, and the hint that it gave."""
-    import re  # only a failure needs it
-
+def _explain_end(exit_code: int | None, paths: Paths) -> PonderError:
+    """Why the daemon did not start, in its own last words; StoreError when that is how it ended."""
+    log = paths.daemon_log
     try:
-        tail = log.read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
+        lines = [line.strip() for line in log.read_bytes()[-4096:].decode("utf-8", "replace").splitlines()]
     except OSError:
-        return "it left no log", ""
-    words = [re.sub(r"^[-\d]+ [:\d]+ \[\d+\] ", "", line).strip() for line in tail[-lines:] if line.strip()]
-    hints = [word.removeprefix("hint: ") for word in words if word.startswith("hint: ")]
-    said = [word for word in words if not word.startswith("hint: ")]
-    if hints:
-        said = said[-1:]
-    return " / ".join(said) or "it said nothing", hints[-1] if hints else ""
+        lines = []
+    if os.statvfs(paths.home).f_bavail == 0:  # then its last words found no room either
+        return StoreError(
+            f"the daemon did not start: the disk of `{paths.home}` is full",
+            "free some disk space, or set PONDER_HOME to a larger disk",
+            "disk_full",
+        )
+    *_, before, last = ["", "", *filter(None, lines)]
+    is_hint = last.startswith("hint: ")
+    words = re.sub(r"^[-\d]{10} [:\d]{8} \[\d+\] ", "", before if is_hint else last) or "it said nothing"
+    hint = last.removeprefix("hint: ") if is_hint else f"see `{log}`"
+    kind = StoreError if exit_code == StoreError.exit_code else NoDaemon
+    return kind(f"the daemon did not start: {words}", hint)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ponder import metrics, wire
-from ponder.answer_text import answer_lines, turn_line
+from ponder.answer_text import answer_lines, turn_line, with_counted_parts
 from ponder.client import Client
 from ponder.errors import RunFailed
 from ponder.event_text import format_accuracy, format_duration
@@ -49,6 +49,7 @@ class Summary:
     accuracy_ratio: float | None
     curves: dict[str, list[tuple[int, float]]]
     best_aha: wire.StoredRollout | None
+    """Of its reward's parts, those that weigh something."""
     home: str
     run_folder: str
     store: str
@@ -61,6 +62,7 @@ def summarise(client: Client, run: str) -> Summary:
     names = [*_CURVES, metrics.REWARD_MEAN, metrics.CORRECT]
     curves = client.ask(wire.GetMetrics(row.name, names), wire.Curves).curves
     best = client.ask(wire.GetAha(row.name, Outcome.RESCUED, "best", 1), wire.Aha).traces
+    knobs = client.ask(wire.GetKnobs(row.name), wire.KnobTable).values
     before = detail.evaluations[0][1] if detail.evaluations else {}
     after = detail.evaluations[-1][1] if detail.evaluations else {}
     base = before.get(metrics.EVAL_ACCURACY, 0.0)
@@ -76,7 +78,7 @@ def summarise(client: Client, run: str) -> Summary:
         after=after if len(detail.evaluations) > 1 else {},
         accuracy_ratio=ratio,
         curves=curves,
-        best_aha=best[0] if best else None,
+        best_aha=with_counted_parts(best[0], knobs) if best else None,
         home=str(client.paths.home),
         run_folder=str(client.paths.run(row.name)),
         store=str(client.paths.store),

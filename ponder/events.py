@@ -374,12 +374,16 @@ class Preview(Struct, frozen=True, tag="preview"):
     answers: list[PreviewAnswer]
 
 
+WAIT_FOR_DISK = "wait for disk"
+"""The phase of a trainer that cannot journal: nothing is lost, and it goes on once there is room."""
+
+
 class Progress(Struct, frozen=True, tag="progress"):
     """Passing: what the trainer is doing now."""
 
     step: int
     phase: str
-    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`."""
+    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`; of a beat also WAIT_FOR_DISK."""
     done: int
     total: int
 

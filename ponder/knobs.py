@@ -58,7 +58,7 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
     """How answers are drawn."""
 
     prompts_per_step: Annotated[
-        int, Meta(ge=1, le=4096, description="Prompts in a step's batch"), Knob("prompts", LIVE, "pilot")
+        int, Meta(ge=1, le=4096, description="Prompts in a step's batch"), Knob("prompts", LIVE, "ponder's own demo")
     ] = 32
     group_size: Annotated[
         int,

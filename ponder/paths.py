@@ -10,11 +10,13 @@
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 
-Socket paths stay short because the kernel allows 107 bytes. Deliberately left out: creating anything but folders.
+Socket paths stay short because the kernel allows 107 bytes. Deliberately left out:
+what is in them.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -123,9 +125,9 @@ def make_private_folder(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = folder.lstat()
     except OSError as error:
-        raise StoreError(
-            f"cannot create the folder `{folder}`: {error.strerror or error}",
-            "set PONDER_HOME (or PONDER_RUNTIME_DIR) to a folder that you may write to",
+        what = f"cannot create the folder `{folder}`: {error.strerror or error}"
+        raise _explain(
+            error, what, "set PONDER_HOME (or PONDER_RUNTIME_DIR) to a folder that you may write to"
         ) from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
         raise StoreError(
@@ -136,3 +138,23 @@ def make_private_folder(folder: Path) -> Path:
             f"the folder `{folder}` cannot be written to", f"run `chmod u+rwx {folder}`, or set PONDER_HOME"
         )
     return folder
+
+
+def open_private_file(path: Path, flags: int) -> int:
+    """A descriptor of a file that only its owner may use, made where there is none; StoreError when that cannot be."""
+    try:
+        return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise explain_file_error(error, path) from error
+
+
+def explain_file_error(error: OSError, path: Path) -> StoreError:
+    """What the system said when this file was to be written, with a hint."""
+    what = f"`{path}` cannot be written: {error.strerror or error}"
+    return _explain(error, what, "make it a file of yours or move it away, or set PONDER_HOME")
+
+
+def _explain(error: OSError, what: str, hint: str) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(what, "free some disk space, or set PONDER_HOME to a larger disk", "disk_full")
+    return StoreError(what, hint)

@@ -13,13 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ponder import events, metrics, wire
 from ponder.client import Client
-from ponder.errors import PonderError
+from ponder.errors import NoDaemon, PonderError
 from ponder.event_text import event_line, format_duration
 from ponder.output import say
 from ponder.paths import Paths
@@ -32,6 +32,7 @@ _PHASES = {
     "load": "loading the model",
     "evaluate": "measuring on held-out problems",
     "save": "saving a checkpoint",
+    events.WAIT_FOR_DISK: "the disk is full: free some space, and the run goes on",
 }
 """Phases that are shown with their own progress; all others are parts of a step."""
 
@@ -74,21 +75,30 @@ class Watched:
             case _:
                 pass
 
+    def look(self, row: wire.RunRow) -> None:
+        """Learn what only a beat tells: that the trainer waits for the disk, on which it can say nothing else."""
+        if row.phase == events.WAIT_FOR_DISK:
+            self.phase = events.Progress(row.step, row.phase, 0, 0)
+
     @property
     def doing(self) -> str:
         """What it is doing now, in words."""
         phase = self.phase
         if self.state is not events.RunState.RUNNING or phase is None or phase.phase not in _PHASES:
             return str(self.state) if self.state is not events.RunState.RUNNING else f"step {self.step}/{self.steps}"
-        return f"{_PHASES[phase.phase]}" + (f" {phase.done}/{phase.total}" if phase.total > 1 else "")
+        return _PHASES[phase.phase] + (f" {phase.done}/{phase.total}" if self._is_counted(phase) else "")
 
     @property
     def shares(self) -> tuple[int, int]:
         """Done and total of the phase that is shown, else of the steps."""
         phase = self.phase
-        if phase is not None and phase.phase in _PHASES and phase.total > 1:
+        if phase is not None and phase.phase in _PHASES and self._is_counted(phase):
             return phase.done, phase.total
         return self.step, max(self.steps, 1)
+
+    def _is_counted(self, phase: events.Progress) -> bool:
+        """Whether the phase counts something of its own, and not the steps once more."""
+        return phase.total > 1 and phase.total != self.steps
 
     @property
     def newest(self) -> str:
@@ -180,7 +190,17 @@ def follow_plainly(paths: Paths, run: str, *, after: int, tell: Callable[[str], 
             tell(f"queued at place {detail.row.queue_place}; `ponder ls` shows what runs before it")
         with _listening(paths, watched):
             follower = EndingFollower(client, watched.run, after, detail.row.state.is_over)
-            for stored in follower.events(lambda: progress.show(watched)):
+            looked = time.monotonic()
+
+            def idle() -> None:
+                nonlocal looked
+                if time.monotonic() - looked > LINE_EVERY_S / 2:
+                    looked = time.monotonic()
+                    with suppress(NoDaemon):  # the follower's patience is the longer one
+                        watched.look(client.ask(wire.GetRun(watched.run), wire.RunDetail).row)
+                progress.show(watched)
+
+            for stored in follower.events(idle):
                 watched.take(stored.event)
                 if isinstance(stored.event, _TOLD):
                     tell(event_line(stored.event))

@@ -408,6 +408,11 @@ class KnobTable(Struct, frozen=True, tag="knob_table"):
     changes: list[KnobChange]
     """Newest first."""
 
+    @property
+    def values(self) -> dict[str, KnobValue]:
+        """Each knob's value as it is now, by name."""
+        return {knob.name: knob.value for knob in self.knobs}
+
 
 class CheckpointRow(Struct, frozen=True):
     step: int

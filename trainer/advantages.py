@@ -75,13 +75,16 @@ def generalised(rewards_T: Sequence[float], values_T1: Sequence[float], *, gamma
     return advantages
 
 
-def normalised(rows: Sequence[Sequence[float]], scale: AdvantageScale) -> list[list[float]]:
+def normalised(
+    rows: Sequence[Sequence[float]], scale: AdvantageScale, *, whole: Sequence[float] | None = None
+) -> list[list[float]]:
     """Token advantages minus their mean over all tokens of the batch, over their deviation with `batch`.
 
     A = (A - mean(A)) / std(A);  REINFORCE++, arXiv:2501.03262, section 3; the same for GAE is PPO's whitening. There is
-    no padding to enter mean or deviation. Values that do not differ give exactly 0.
+    no padding to enter mean or deviation. Values that do not differ give exactly 0. `whole` are the batch's values
+    where the rows are only a part of it.
     """
-    flat = [value for row in rows for value in row]
+    flat = [value for row in rows for value in row] if whole is None else whole
     if not flat or max(flat) == min(flat):
         return [[0.0] * len(row) for row in rows]
     mean = math.fsum(flat) / len(flat)

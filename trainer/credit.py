@@ -9,7 +9,8 @@ arXiv:2203.02155, eq. 2; where an answer has one advantage, the sum of its charg
 arXiv:2402.14740, section 2. The log-probs are those of sampling. Only k1 has the divergence's gradient there:
 E[k1 grad log pi] = grad KL, since E[grad log pi] = 0 (tests/trainer/test_credit.py enumerates it).
 
-Answers that could not be scored are in no baseline and get nothing. Deliberately left out: the formulas
+Answers that could not be scored are in no baseline and get nothing. What is compared with a batch is compared with that
+of all ranks; a group is on one of them. Deliberately left out: the formulas
 (`trainer.advantages`) and the critic's learning (`trainer.learn`).
 """
 
@@ -23,14 +24,16 @@ from ponder.knobs import AdvantageEstimator, AdvantageScale, KlPlace, Knobs
 from trainer.advantages import deviation, generalised, group_relative, leave_one_out, normalised
 from trainer.answers import Answer
 from trainer.critic import Critic, critic_figures
+from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
 from trainer.policy import Policy, token_logps
 from trainer.reference import Reference
 
 
 def give_credit(
-    answers: Sequence[Answer], knobs: Knobs, *, policy: Policy, reference: Reference, critic: Critic | None, kl: float
-) -> dict[str, float]:
+    answers: Sequence[Answer], knobs: Knobs, *, policy: Policy, reference: Reference, critic: Critic | None, kl: float,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:  # fmt: skip
     """Set each answer's advantage (and its tokens', its values and returns, where it has them); figures of the critic.
 
     `kl` is the present weight of the divergence.
@@ -40,7 +43,7 @@ def give_credit(
         _ask_reference(answers, knobs, policy, reference)
     penalties = {id(answer): _penalties(answer, kl if charges else 0.0) for answer in answers}
     if knobs.policy.advantage in (AdvantageEstimator.GROUP, AdvantageEstimator.LEAVE_ONE_OUT):
-        _compare_groups(answers, penalties, knobs)
+        _compare_groups(answers, penalties, knobs, ranks)
         return {}
     scored = [answer for answer in answers if answer.scored.reward is not None and answer.length]
     if knobs.policy.advantage is AdvantageEstimator.GAE:
@@ -49,14 +52,15 @@ def give_credit(
         critic.foretell(scored, knobs.optim.micro_batch_tokens)
     raw = [_token_advantages(answer, penalties[id(answer)], knobs) for answer in scored]
     is_raw = knobs.policy.advantage is AdvantageEstimator.GAE and knobs.policy.advantage_scale is AdvantageScale.NONE
-    rows = raw if is_raw else normalised(raw, knobs.policy.advantage_scale)
+    everyone = ranks.gather([value for row in raw for value in row])
+    rows = raw if is_raw else normalised(raw, knobs.policy.advantage_scale, whole=everyone)
     for answer, row in zip(scored, rows, strict=True):
         answer.token_advantages = row
         answer.advantage = sum(row) / len(row)
-    return dict(critic_figures(scored))
+    return dict(critic_figures(scored, ranks))
 
 
-def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]], knobs: Knobs) -> None:
+def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]], knobs: Knobs, ranks: Ranks) -> None:
     """Compare siblings, found by their group and not by their place."""
     groups: dict[int, list[Answer]] = {}
     for answer in answers:
@@ -65,7 +69,7 @@ def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]]
         id(answer): None if answer.scored.reward is None else answer.scored.reward - sum(penalties[id(answer)])
         for answer in answers
     }
-    scored = [reward for reward in rewards.values() if reward is not None]
+    scored = ranks.gather([reward for reward in rewards.values() if reward is not None])
     wants_batch = knobs.policy.advantage_scale is AdvantageScale.BATCH_STD and scored
     batch_std = deviation(scored) if wants_batch else None
     estimate = group_relative if knobs.policy.advantage is AdvantageEstimator.GROUP else leave_one_out

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from ponder import metrics
 from ponder.knobs import CriticModel, Knobs
 from trainer.answers import Answer
+from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
 from trainer.policy import Policy
 
@@ -102,14 +103,14 @@ def _own_weights(policy: Policy, backbone: PreTrainedModel, head: torch.nn.Linea
     return named
 
 
-def critic_figures(answers: Sequence[Answer]) -> Mapping[str, float]:
-    """How well the values foretold the returns, over the tokens of scored answers; nothing when there is none.
+def critic_figures(answers: Sequence[Answer], ranks: Ranks = ALONE) -> Mapping[str, float]:
+    """How well the values foretold the returns, over the tokens of all ranks' scored answers; nothing without any.
 
     1 - Var(R - V) / Var(R), both of the population.
     """
     known = [(answer.values, answer.returns) for answer in answers if answer.values and answer.returns]
-    values = [value for values, returns in known for value in values[: len(returns)]]
-    returns = [value for _, returns in known for value in returns]
+    values = ranks.gather([value for values, returns in known for value in values[: len(returns)]])
+    returns = ranks.gather([value for _, returns in known for value in returns])
     if not returns:
         return {}
     figures = {metrics.VALUE_MEAN: statistics.fmean(values)}

@@ -8,6 +8,9 @@ its ratio is 1, and its own log-probs serve the later ones as old ones, so that 
 Only `policy.minibatches`, which cuts a batch into parts with an update each, needs such a pass: when the second part's
 turn comes, the policy has moved already.
 
+With several processes the batch is what all of them bring, in rank order (`trainer.parallel`); the answers of a group
+are on one rank.
+
 Deliberately left out: where advantages come from, and when to stop.
 """
 
@@ -29,10 +32,18 @@ from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
 from trainer.kl_control import KlControl
 from trainer.losses import clipped_share, kl_penalty, kl_values, policy_loss, ratios, token_weights, value_loss
+from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, token_logps
 from trainer.reference import Reference
 from trainer.rows import count_positions
+
+SUMMED = (
+    "loss", "ratio", "low", "high", "tokens", "mismatch", "mismatch_k3", "k1", "k3", "value_loss", "value_clipped",
+    "positions", "filled",
+)  # fmt: skip
+LARGEST = ("ratio_max", "mismatch_max")
+"""What is counted while learning, and how it comes together over the ranks."""
 
 
 @dataclass
@@ -61,6 +72,7 @@ class Learner:
     critic: Critic | None = None
     """There while `policy.advantage` asks for it."""
     kl: KlControl = field(default_factory=KlControl)
+    ranks: Ranks = ALONE
     _sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def prepare(self, knobs: Knobs, load_start: Callable[[], PreTrainedModel]) -> None:
@@ -74,7 +86,8 @@ class Learner:
         """Update the policy from one batch; the metrics of the updates. Without a token to learn from, nothing
         happens."""
         trained = choose_trained(answers, knobs)
-        if not trained:
+        rows, tokens = self.ranks.sum([len(trained), sum(len(a.prompt_ids) + a.length for a in trained)])
+        if not rows:
             self.trained_tokens = 0
             return {metrics.LR: self._set_lr(knobs), metrics.SKIPPED: 1.0}
         self._sums = defaultdict(float)
@@ -87,27 +100,32 @@ class Learner:
                 norm = self._update(batches, knobs, reference)
                 if math.isfinite(norm):
                     norms.append(norm)
-        figures = self._figures(
-            [batch for batches in parts for batch in batches], knobs.policy.updates_per_batch, tries
-        )
-        self.trained_tokens = sum(len(a.prompt_ids) + a.length for a in trained) * knobs.policy.updates_per_batch
+        self._count_positions([batch for batches in parts for batch in batches])
+        self._bring_together()
+        figures = self._figures(rows, knobs.policy.updates_per_batch, tries, has_reference=reference.model is not None)
+        self.trained_tokens = int(tokens) * knobs.policy.updates_per_batch
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
             figures[metrics.UPDATE_RATIO] = update_ratio(self.optimizer)
         if reference.model is not None:
             figures[metrics.KL_COEF] = self.kl.weight(knobs.kl)
-            self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], len(trained))
+            self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], int(rows))
         share = (tries - len(norms)) / tries
         return {**figures, metrics.LR: lr, metrics.SKIPPED: share, metrics.NONFINITE_GRADIENTS: share}
 
     def _parts(self, trained: list[Answer], knobs: Knobs) -> list[list[MicroBatch]]:
         """The micro-batches of each update of a pass over the batch."""
-        count = min(knobs.policy.minibatches, len(trained))
+        counts = [int(count) for count in self.ranks.gather([len(trained)])]
+        count = min(knobs.policy.minibatches, sum(counts))
         if count == 1:
-            return [cut(trained, knobs, packs=self.policy.packs)]
-        order = torch.randperm(len(trained)).tolist()
-        chosen = ([trained[place] for place in sorted(order[part::count])] for part in range(count))
-        parts = [cut(some, knobs, packs=self.policy.packs) for some in chosen]
+            return [cut(trained, knobs, packs=self.policy.packs, ranks=self.ranks)]
+        order = torch.randperm(sum(counts)).tolist()
+        first = sum(counts[: self.ranks.rank])
+        own = range(first, first + len(trained))
+        chosen = (
+            [trained[place - first] for place in sorted(order[part::count]) if place in own] for part in range(count)
+        )
+        parts = [cut(some, knobs, packs=self.policy.packs, ranks=self.ranks) for some in chosen]
         with torch.no_grad():
             for batch in (batch for batches in parts for batch in batches):
                 prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
@@ -123,9 +141,11 @@ class Learner:
             self.critic.set_lr(knobs)
         for batch in batches:
             self._accumulate(batch, knobs, reference)
+        self.ranks.add_gradients(self.policy.model.parameters())
         norm = clip_gradient(self.policy.model.parameters(), knobs.optim.grad_clip)
         critic_norm = 0.0
         if self.critic:
+            self.ranks.add_gradients(self.critic.named_parameters().values())
             critic_norm = clip_gradient(self.critic.named_parameters().values(), knobs.optim.grad_clip)
         if math.isfinite(norm) and math.isfinite(critic_norm):
             self.optimizer.step()
@@ -228,11 +248,18 @@ class Learner:
         self._sums["k1"] += kl_values(logp_N, reference_N, KlEstimator.K1).sum().item()
         self._sums["k3"] += kl_values(logp_N, reference_N, KlEstimator.K3).sum().item()
 
-    def _figures(self, batches: Sequence[MicroBatch], passes: int, updates: int) -> dict[str, float]:
-        sums, tokens = self._sums, self._sums["tokens"]
+    def _count_positions(self, batches: Sequence[MicroBatch]) -> None:
         lengths = [[len(answer.prompt_ids) + answer.length for answer in batch.answers] for batch in batches]
-        forwarded = sum(count_positions(part, packs=self.policy.packs) for part in lengths)
-        filled = sum(map(sum, lengths))
+        self._sums["positions"] = sum(count_positions(part, packs=self.policy.packs) for part in lengths)
+        self._sums["filled"] = sum(map(sum, lengths))
+
+    def _bring_together(self) -> None:
+        """Make the sums those of all ranks."""
+        for names, reduce in ((SUMMED, self.ranks.sum), (LARGEST, self.ranks.largest)):
+            self._sums.update(zip(names, reduce([self._sums[name] for name in names]), strict=True))
+
+    def _figures(self, rows: float, passes: int, updates: int, *, has_reference: bool) -> dict[str, float]:
+        sums, tokens = self._sums, self._sums["tokens"]
         figures = {
             metrics.POLICY_LOSS: sums["loss"] / updates,
             metrics.RATIO_MEAN: sums["ratio"] / tokens,
@@ -242,12 +269,12 @@ class Learner:
             metrics.MISMATCH: sums["mismatch"] / (tokens / passes),
             metrics.MISMATCH_K3: sums["mismatch_k3"] / (tokens / passes),
             metrics.MISMATCH_MAX: sums["mismatch_max"],
-            metrics.PAD_SHARE: 1 - filled / forwarded,
+            metrics.PAD_SHARE: 1 - sums["filled"] / sums["positions"],
         }
-        if "k1" in sums:
+        if has_reference:
             figures[metrics.KL_K1] = sums["k1"] / tokens
             figures[metrics.KL_K3] = sums["k3"] / tokens
-            figures[metrics.KL_ANSWER] = sums["k1"] / (passes * sum(len(batch.answers) for batch in batches))
+            figures[metrics.KL_ANSWER] = sums["k1"] / (passes * rows)
         if self.critic:
             figures[metrics.VALUE_LOSS] = sums["value_loss"] / updates
             figures[metrics.VALUE_CLIPPED] = sums["value_clipped"] / tokens
@@ -259,9 +286,9 @@ def forward_of(knobs: Knobs) -> Forward:
     return Forward(knobs.optim.packing, knobs.optim.head_chunk_tokens)
 
 
-def make_learner(policy: Policy, knobs: Knobs) -> Learner:
+def make_learner(policy: Policy, knobs: Knobs, ranks: Ranks = ALONE) -> Learner:
     """A learner with a fresh optimizer."""
-    return Learner(policy, make_optimizer(policy.model.parameters(), knobs))
+    return Learner(policy, make_optimizer(policy.model.parameters(), knobs), ranks=ranks)
 
 
 def make_optimizer(parameters: Iterable[Tensor], knobs: Knobs) -> torch.optim.AdamW:
@@ -311,14 +338,19 @@ def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
     ]
 
 
-def cut(answers: Sequence[Answer], knobs: Knobs, *, packs: bool = False) -> list[MicroBatch]:
-    """Micro-batches of rows of similar length, each of at most `optim.micro_batch_tokens` positions (or of one row)."""
+def cut(answers: Sequence[Answer], knobs: Knobs, *, packs: bool = False, ranks: Ranks = ALONE) -> list[MicroBatch]:
+    """Micro-batches of rows of similar length, each of at most `optim.micro_batch_tokens` positions (or of one row).
+
+    A token's weight is its share of the batch of all ranks.
+    """
     batches = [MicroBatch(piece, []) for piece in pieces(answers, knobs.optim.micro_batch_tokens, packs=packs)]
     lengths = [answer.length for batch in batches for answer in batch.answers]
-    weights = iter(token_weights(lengths, knobs.policy.normaliser, max_new_tokens=knobs.sampling.max_new_tokens))
+    rows, tokens = ranks.sum([len(lengths), sum(lengths)])
+    limit = knobs.sampling.max_new_tokens
+    weights = iter(token_weights(lengths, knobs.policy.normaliser, max_new_tokens=limit, whole=(rows, tokens)))
     for batch in batches:
         batch.weights = [next(weights) for _ in batch.answers]
-        batch.value_weight = 1.0 / sum(lengths)
+        batch.value_weight = 1.0 / tokens
     return batches
 
 

@@ -23,26 +23,34 @@ from ponder.knobs import Clip, KlEstimator, Normaliser, Ratio
 from ponder.knobs import Policy as PolicyKnobs
 
 
-def token_weights(lengths_B: Sequence[int], normaliser: Normaliser, *, max_new_tokens: int) -> list[float]:
+def token_weights(
+    lengths_B: Sequence[int],
+    normaliser: Normaliser,
+    *,
+    max_new_tokens: int,
+    whole: tuple[float, float] | None = None,
+) -> list[float]:
     """For each answer, the weight of each of its tokens in the batch's loss.
 
     token     1 / sum of |o|         DAPO, arXiv:2503.14476, eq. 8
     sequence  1 / (B |o_i|)          GRPO, arXiv:2402.03300, eq. 3
     constant  1 / (B L_max)          Dr. GRPO, arXiv:2503.20783, section 3
 
+    `whole` is (answers, tokens) of the batch that these answers are a part of, where they are not all of it.
+
     Raises ValueError if there is no token: the mean of nothing is not zero.
 
     >>> token_weights([1, 3], Normaliser.TOKEN, max_new_tokens=10)
     [0.25, 0.25]
     """
-    rows, tokens = len(lengths_B), sum(lengths_B)
+    rows, tokens = whole or (len(lengths_B), sum(lengths_B))
     if tokens == 0:
         raise ValueError("no token was sampled")
     if normaliser is Normaliser.TOKEN:
-        return [1.0 / tokens] * rows
+        return [1.0 / tokens] * len(lengths_B)
     if normaliser is Normaliser.SEQUENCE:
         return [1.0 / (rows * length) if length else 0.0 for length in lengths_B]
-    return [1.0 / (rows * max_new_tokens)] * rows
+    return [1.0 / (rows * max_new_tokens)] * len(lengths_B)
 
 
 def ratios(new_logp_N: Tensor, old_logp_N: Tensor, lengths_B: Tensor, level: Ratio) -> Tensor:

@@ -73,6 +73,10 @@ class RunState:
     set_bytes: int = 0
     watchdog: Watchdog = field(default_factory=Watchdog)
 
+    def __post_init__(self) -> None:
+        """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
+        random.seed(self.generator.initial_seed())
+
     def save(self, root: Path) -> CheckpointSaved:
         """Write all of it below `root`."""
         if self.watchdog.is_calm:

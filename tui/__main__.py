@@ -1,103 +1,25 @@
-"""`python -P -m tui [RUN] [--readonly] [--ascii]`: the console on this terminal.
+"""`python -P -m tui [RUN] [--readonly] [--ascii]`: the first and last lines, so that Ctrl-C is never a traceback.
 
-    0    left with q                  130  Ctrl-C          143, 129  SIGTERM, SIGHUP
-    2    there is no terminal, or `keys.toml` makes no sense
-    3    no daemon answers            4    there is no such run
+    ponder ── holds SIGINT back, starts us ──► here: let it through, deadly as for any program ──► tui.session, which
+    takes it over when the console opens ──► the end: ignored, for Python itself would answer it with a traceback
 
-Whatever ends it, the terminal gets its modes back and the run goes on. Deliberately left out: starting a daemon,
-which is the `ponder` command's work.
+Nothing is imported up here but `sys`, which is there already. Deliberately left out: everything else (`tui.session`).
 """
 
-from __future__ import annotations
-
-import argparse
-import asyncio
-import os
 import sys
-from collections.abc import Sequence
-
-from ponder import wire
-from ponder.async_client import AsyncClient
-from ponder.client import NO_DAEMON_HINT, is_listening
-from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
-from ponder.paths import Paths, find_paths
-from ponder.safe_text import safe_line, safe_text
-from tui.actions import Keys, read_keys
-from tui.app import Console
-from tui.feed import Asks
-
-NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
-FIRST_ANSWER_S = 5.0
 
 
-def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
-    """The command line; ends the program with 2 where it makes no sense."""
-    parser = argparse.ArgumentParser(prog="python -P -m tui", description="The console of ponder.")
-    parser.add_argument("run", nargs="?", default="", help="a run's name, number or beginning; else the newest active")
-    parser.add_argument("--readonly", action="store_true", help="show everything, change nothing")
-    parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
-    return parser.parse_args(words)
+def main() -> int:
+    """Show the console on this terminal; the exit code."""
+    import signal
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
-def require_terminal() -> None:
-    """Raise UsageError unless a person sits at both ends."""
-    if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
-        raise UsageError("the console needs a terminal", NO_TERMINAL_HINT)
-    if os.environ.get("TERM", "dumb") == "dumb" and not os.environ.get("COLORTERM"):
-        raise UsageError("this terminal is `dumb`: it cannot move a cursor", NO_TERMINAL_HINT)
+    from tui.session import run
 
-
-async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> tuple[int, str]:
-    """Run the console; the exit code, and what to say once the terminal is the shell's again."""
-    keys = read_keys(paths.home / "keys.toml")
-    if not is_listening(paths.socket("ctl")):
-        raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
-    async with AsyncClient(paths) as client:
-        await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
-        if run:
-            await client.ask(wire.GetRun(run), wire.RunDetail)
-        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys)
-
-
-async def present(
-    client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, keys: Keys | None = None
-) -> tuple[int, str]:
-    """The console over a client, until it is left: the exit code, and what to say then."""
-    console = Console(client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, keys=keys)
-    code = await console.run_async()
-    return (console.return_code or 0) if code is None else code, farewell(console)
-
-
-def farewell(console: Console) -> str:
-    """That the run goes on, and how to come back; empty where there is nothing to say."""
-    row = console.row
-    if row is None or row.state.is_over:
-        return ""
-    return (
-        f"run {row.name} is {row.state} at step {row.step:,} of {row.steps:,}; leaving the console changes nothing\n"
-        f"come back with `ponder watch {row.name}`"
-    )
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Parse, run, say goodbye; the exit code."""
-    arguments = parse_arguments(sys.argv[1:] if words is None else words)
-    if arguments.ascii:
-        os.environ["PONDER_ASCII"] = "1"
-    try:
-        require_terminal()
-        code, words_left = asyncio.run(
-            show(find_paths(), arguments.run, is_readonly=arguments.readonly, is_ascii=arguments.ascii)
-        )
-    except PonderError as error:
-        print(f"error: {safe_line(error.message)}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {safe_text(error.hint)}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED_EXIT_CODE
-    if words_left and code in (0, INTERRUPTED_EXIT_CODE):
-        print("\n".join(safe_line(line) for line in words_left.split("\n")), file=sys.stderr)
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     return code
 
 

@@ -61,7 +61,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "screen.live", "2", "live", "One run as it learns: curves, and answers while they are written", _OUTSIDE, rank=9
     ),
-    Action("screen.group", "3", "group", "The answers to one prompt side by side", "ponder samples {run}", rank=9),
+    Action("screen.group", "3", "group", "The answers to one prompt side by side", "ponder group --run {run}", rank=9),
     Action(
         "screen.aha", "4", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
     ),
@@ -83,7 +83,15 @@ ACTIONS: tuple[Action, ...] = (
         changes=True,
         rank=3,
     ),
-    Action("run.save", "c", "checkpoint", "Write a checkpoint at the next step boundary", changes=True, rank=7),
+    Action(
+        "run.save",
+        "c",
+        "checkpoint",
+        "Write a checkpoint at the next step boundary",
+        "ponder save {run}",
+        changes=True,
+        rank=7,
+    ),
     Action(
         "run.stop",
         "S",

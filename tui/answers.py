@@ -115,9 +115,9 @@ def reward_words(rollout: Rollout) -> str:
     return "-" if rollout.reward is None else f"{rollout.reward:.2f}"
 
 
-def parts_words(rollout: Rollout) -> str:
-    """The reward's parts, each by its name."""
-    return " ".join(f"{name} {value:.2g}" for name, value in rollout.parts.items())
+def parts_words(rollout: Rollout) -> list[str]:
+    """The reward's parts, each by its name, the first ones most worth their room."""
+    return [f"{name} {value:.2g}" for name, value in rollout.parts.items()]
 
 
 def finish_words(rollout: Rollout) -> str:
@@ -133,6 +133,6 @@ def score_words(rollout: Rollout) -> str:
         f"reward {reward_words(rollout)}",
         f"advantage {rollout.advantage:+.2f}",
         finish_words(rollout),
-        parts_words(rollout),
+        " ".join(parts_words(rollout)),
     ]
     return "  ".join(piece for piece in pieces if piece)

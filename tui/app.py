@@ -4,7 +4,7 @@
     key  ──► action_* ──► send ──► accepted ──► settle: applied at step N, or refused (asked at every pull)
 
 Leaving never stops a run: there is no request behind `q`. Deliberately left out: what a key is (`tui.actions`),
-what the screens show (`tui.screens`), when the terminal is there at all (`tui.__main__`).
+what the screens show (`tui.screens`), when the terminal is there at all (`tui.session`).
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from textual.binding import BindingType
 from textual.driver import Driver
 
 from ponder import wire
+from ponder.answer_text import with_counted_parts
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
 from ponder.event_text import applied_line
 from ponder.events import Progress, RunState
+from ponder.knobs import KnobValue
 from ponder.plot_text import wants_ascii
 from ponder.safe_text import safe_line
 from tui import actions
@@ -90,6 +92,9 @@ class Console(App[int]):
         self.feed = Feed(client, self.pull, self.paint)
         self.row: wire.RunRow | None = None
         self.detail: wire.RunDetail | None = None
+        self.knobs: dict[str, KnobValue] = {}
+        """The watched run's knobs, as they were at its newest step."""
+        self._knobs_of: tuple[str, int] = ("", -1)
         self.notice: tuple[str, str] | None = None
         self.no_run_words = "asking the daemon"
         self._notice_s = 0.0
@@ -153,6 +158,7 @@ class Console(App[int]):
             if self.reference:
                 self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
                 self.row = self.detail.row
+                await self._pull_knobs(self.row)
             await self._settle()
             if (screen := self.shown) is not None and screen.is_ready:
                 await screen.pull()
@@ -160,6 +166,16 @@ class Console(App[int]):
             raise
         except PonderError as error:
             self.say(f"! {error.message}", "bad")
+
+    async def _pull_knobs(self, row: wire.RunRow) -> None:
+        """Knobs are turned at the boundaries of steps, so that they are asked for once a step."""
+        if (row.name, row.step) != self._knobs_of:
+            self.knobs = (await self.ask(wire.GetKnobs(row.name), wire.KnobTable)).values
+            self._knobs_of = (row.name, row.step)
+
+    def counted(self, stored: wire.StoredRollout) -> wire.StoredRollout:
+        """An answer of the watched run with those parts of its reward that weigh something."""
+        return with_counted_parts(stored, self.knobs)
 
     def paint(self) -> None:
         """Show what is known; costs nothing where nothing changed."""

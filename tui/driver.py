@@ -50,13 +50,6 @@ FRAME = re.compile(r"\n*\x1b\[\d{1,5};\d{1,5}H")
 """How every frame begins; what begins otherwise and is no known mode is refused."""
 BEGIN_SYNC, END_SYNC = "\x1b[?2026h", "\x1b[?2026l"
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
-
-RESTORE_TERMINAL = (
-    "\x1b[?2026l\x1b[m\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l"
-    "\x1b[?2004l\x1b[?2048l\x1b[?1004l\x1b[?7h\x1b[<u\x1b[?1049l\x1b[?25h"
-)
-"""What a parent process writes to a terminal whose console was killed."""
-
 SYNC_FROM_BYTES = 600
 """Smaller frames arrive in one piece and need no synchronised output."""
 
@@ -147,6 +140,7 @@ class PonderDriver(LinuxDriver):
         self._replies = ReplyFilter()
         self._answered = threading.Event()
         self._on_screen = False
+        self._is_starting = False
         self._knows_sync = False
         self._frames = 0
         self._writes = 0
@@ -170,6 +164,15 @@ class PonderDriver(LinuxDriver):
             self._grid.forget()
             self._pacer.restart()
             self._pump()
+
+    def start_application_mode(self) -> None:
+        """Take the terminal. No frame leaves before its input is raw: the terminal's reply to it would be echoed."""
+        self._is_starting = True
+        try:
+            super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual does not annotate it
+        finally:
+            self._is_starting = False
+        self.flush()
 
     # -- from the toolkit --
 
@@ -208,7 +211,7 @@ class PonderDriver(LinuxDriver):
     # -- pacing; everything here runs inside the lock --
 
     def _pump(self) -> None:
-        if not self._on_screen or self._writer_thread is None:
+        if not self._on_screen or self._is_starting or self._writer_thread is None:
             return
         wait_s = self._pacer.wait_s(time.monotonic())
         if not wait_s and not self._pacer.asks and self._metered.writes_done < self._writes:

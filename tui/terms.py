@@ -68,6 +68,19 @@ def outcome_style(marks: list[Mark]) -> str:
     return OUTCOMES[marks[-1].outcome].style if marks else "plain"
 
 
+CURVE_SIGNS = {"k": "a knob was turned", "r": "the run went back to a checkpoint", "w": "the watchdog fired"}
+"""The letters above the vertical marks of a curve."""
+
+
+def curve_sign(what: str) -> str:
+    """The letter for one of `ponder.wire.Curves.marks`.
+
+    >>> [curve_sign(what) for what in ("optim.lr 0.1 -> 0.2", "resumed from step 5", "watchdog: kl (warn)")]
+    ['k', 'r', 'w']
+    """
+    return {"resumed": "r", "watchdog:": "w"}.get(what.split(" ")[0], "k")
+
+
 def glossary() -> list[tuple[str, str]]:
     """Every term of the screens with its explanation, for the help page."""
     scale = DECLARATIONS["policy.advantage_scale"]
@@ -95,7 +108,7 @@ def glossary() -> list[tuple[str, str]]:
         metrics.MISMATCH,
     ):
         metric = metrics.METRICS[name]
-        unit = f", in {metric.unit}" if metric.unit and not metric.is_share else ""
+        unit = f", in {metric.unit}" if metric.unit not in ("", "share", "reward") else ""
         source = f" ({metric.source})" if metric.source else ""
         terms.append((metric.label, f"{metric.doc}{unit}{source}"))
     return terms

@@ -213,7 +213,7 @@ def samples(
         if as_json:
             write_json("samples", found)
             return
-        _write_answers(found.samples)
+        _write_answers(_counted(client, found.samples))
         if not found.samples:
             say(f"none of {found.total:,} answers fits" if found.total else "there are no answers yet")
 
@@ -242,7 +242,7 @@ def group(
             if detail.reference:
                 write(f"reference  {detail.reference}")
             write("")
-            _write_answers(detail.rollouts, with_prompt=False)
+            _write_answers(_counted(client, detail.rollouts), with_prompt=False)
             return
         groups = client.ask(GetGroups(name_run(client, run), step=step, limit=limit), Groups)
         if as_json:
@@ -295,13 +295,12 @@ def aha(
             write_json("aha", found)
             return
         _write_aha_rates(client, name, found.counts, found.rollouts)
-        width = terminal_width()
         if found.first_rescue is not None:
             write("\nthe first rescue")
-            _write_answer(found.first_rescue, width)
+            _write_answers(_counted(client, [found.first_rescue]))
         if found.traces:
             write(f"\nthe {order} of `{outcome or Outcome.RESCUED}`")
-            _write_answers(found.traces)
+            _write_answers(_counted(client, found.traces))
         else:
             say(f"no answer has the outcome `{outcome or Outcome.RESCUED}` yet")
 
@@ -391,16 +390,23 @@ def _write_log(page: LogPage, text: str, as_json: bool) -> None:
     sys.stdout.flush()
 
 
+def _counted(client: Client, answers: list[StoredRollout]) -> list[StoredRollout]:
+    """Answers of one run, with those parts of their rewards that weigh something now."""
+    from ponder.answer_text import with_counted_parts
+    from ponder.wire import GetKnobs, KnobTable
+
+    if not answers:
+        return []
+    knobs = client.ask(GetKnobs(answers[0].run), KnobTable).values
+    return [with_counted_parts(stored, knobs) for stored in answers]
+
+
 def _write_answers(answers: list[StoredRollout], *, with_prompt: bool = True) -> None:
+    from ponder.answer_text import answer_lines
+
     width = terminal_width()
     for number, stored in enumerate(answers):
         if number:
             write("")
-        _write_answer(stored, width, with_prompt=with_prompt)
-
-
-def _write_answer(stored: StoredRollout, width: int, *, with_prompt: bool = True) -> None:
-    from ponder.answer_text import answer_lines
-
-    for line in answer_lines(stored, width, with_prompt=with_prompt):
-        write(line)
+        for line in answer_lines(stored, width, with_prompt=with_prompt):
+            write(line)

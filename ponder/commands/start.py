@@ -28,7 +28,7 @@ from ponder.commands.options import (
     parse_overrides,
     terminal_width,
 )
-from ponder.errors import NotFound, UsageError
+from ponder.errors import NotFound, PonderError, UsageError
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
 
@@ -121,13 +121,19 @@ def recipes(as_json: JsonOption = False) -> None:
     )
 
 
-def watch(run: RunArgument = "", plain: PlainOption = False) -> None:
-    """Open the console on a run; leaving it never stops the run."""
+def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption = False) -> None:
+    """Open the console on a run; leaving it never stops the run. With `--json`, what it came to, once it is over."""
     from ponder.wire import Events, GetEvents, GetRun, RunDetail
 
     with connect() as client:
-        row = client.ask(GetRun(name_run(client, run)), RunDetail).row
-        head = client.ask(GetEvents(limit=1), Events).head
+        detail = client.ask(GetRun(name_run(client, run)), RunDetail)
+        row, head = detail.row, client.ask(GetEvents(limit=1), Events).head
+    if as_json:
+        if row.state.is_over:
+            _sum_up(detail, as_json=True)
+        else:
+            _follow_to_the_end(row.name, after=head, to_stderr=True, as_json=True)
+        return
     if not plain and _has_terminal():
         open_console(row.name)
     write(f"{row.name}: {row.state}, step {row.step}/{row.steps}")
@@ -149,9 +155,10 @@ def open_console(run_name: str) -> NoReturn:
     """Become the console; does not return."""
     from ponder.client import child_environment
 
-    command = _console_command(run_name)
+    command, environment = _console_command(run_name), child_environment(find_paths())
     sys.stdout.flush()
-    os.execve(command[0], command, child_environment(find_paths()))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the console's first line lets it through
+    os.execve(command[0], command, environment)
 
 
 def _console_command(run_name: str) -> list[str]:
@@ -159,15 +166,32 @@ def _console_command(run_name: str) -> list[str]:
 
 
 def _visit_console(run_name: str) -> int:
-    """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open."""
+    """Run the console and come back with its exit code. Ctrl-C belongs to the console as long as it is open.
+
+    It begins with Ctrl-C held back, because Python's own answer is a traceback, and lets it through at its first line.
+    When it was killed, the terminal is put back and PonderError raised.
+    """
+    from ponder import terminal
     from ponder.client import child_environment
 
-    with subprocess.Popen(_console_command(run_name), env=child_environment(find_paths())) as console:
+    command, environment = _console_command(run_name), child_environment(find_paths())
+    modes = terminal.read_modes()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with subprocess.Popen(command, env=environment) as console:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         try:
-            return console.wait()
+            code = console.wait()
         finally:
             signal.signal(signal.SIGINT, before)
+    if code == -signal.SIGINT:
+        raise Interrupted(_goes_on(run_name))
+    if code < 0:
+        terminal.restore(modes)
+        raise PonderError(
+            f"the console was killed by signal {-code}", f"the run goes on; `ponder watch {run_name}` comes back"
+        )
+    return code
 
 
 def _sum_up_if_over(run_name: str) -> None:
@@ -219,11 +243,11 @@ def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", be
     if not is_listening(paths.socket("ctl")):
         say("starting the daemon")
     ensure_daemon(paths)
-    with Client(paths) as client:
-        try:
+    try:
+        with Client(paths) as client:
             return client.command(SubmitRun(text, str(path), BY))
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
 
 
 def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
@@ -265,19 +289,21 @@ def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: b
     from ponder.plain import follow_plainly
 
     to_stderr = to_stderr or as_json
-    say(f"following {run_name}; Ctrl-C leaves it running")
     try:
+        say(f"following {run_name}; Ctrl-C leaves it running")
         detail: RunDetail = follow_plainly(find_paths(), run_name, after=after, tell=say if to_stderr else write)
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
-        ) from None
+        raise Interrupted(_goes_on(run_name)) from None
     except NoDaemon as error:
         raise NoDaemon(
             f"the daemon is gone: {error.message}",
             f"the run goes on without it; `ponder up`, then `ponder watch {run_name}`",
         ) from error
     _sum_up(detail, as_json)
+
+
+def _goes_on(run_name: str) -> str:
+    return f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
 
 
 def _sum_up(detail: RunDetail, as_json: bool) -> None:

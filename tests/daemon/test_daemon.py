@@ -81,8 +81,19 @@ def test_a_daemon_whose_home_is_gone_ends_and_leaves_the_sockets_to_the_next(hom
 def test_a_daemon_that_cannot_start_says_why(paths: Paths) -> None:
     paths.home.mkdir(mode=0o700)
     paths.store.write_bytes(b"this is no database" * 100)
-    with pytest.raises(NoDaemon, match=r"did not start: .*ponder\.db"):
+    with pytest.raises(StoreError, match=r"did not start: `[^ ]*ponder\.db`") as raised:
         ensure_daemon(paths)
+    assert raised.value.hint and "\n" not in str(raised.value.message)
+
+
+@pytest.mark.parametrize("name", ["start.lock", "daemon.log", "store.lock", "ponder.db"])
+def test_a_file_that_cannot_be_written_is_named_with_a_hint(paths: Paths, name: str) -> None:
+    paths.home.mkdir(mode=0o700)
+    (paths.home / name).mkdir()  # not even root may write to it
+    with pytest.raises(StoreError, match=name) as raised:
+        ensure_daemon(paths)
+    assert "PONDER_HOME" in raised.value.hint
+    assert "Error" not in raised.value.message and "Traceback" not in raised.value.message
 
 
 def test_a_daemon_that_cannot_start_gives_its_own_hint_and_no_date(paths: Paths) -> None:

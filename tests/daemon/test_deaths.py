@@ -107,6 +107,15 @@ def test_a_bug_is_not_tried_again_and_its_last_line_is_the_reason(served: Home) 
     assert "Traceback" in served.client.ask(wire.GetLog(run), wire.LogPage).text
 
 
+def test_a_run_whose_folder_cannot_be_made_fails_with_its_reason_and_can_be_resumed(served: Home) -> None:
+    served.paths.runs.write_text("in the way")
+    run = served.submit(steps=2)
+    assert str(served.paths.run(run)) in served.wait_state(run, RunState.FAILED).reason
+    served.paths.runs.unlink()
+    served.client.command(wire.ResumeRun(run))
+    served.wait_state(run, RunState.FINISHED)
+
+
 def test_a_run_that_broke_says_why_and_is_not_tried_again(served: Home) -> None:
     run = served.submit(break_at=2)
     row = served.wait_state(run, RunState.FAILED)

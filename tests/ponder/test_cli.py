@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ponder import errors
@@ -17,6 +18,7 @@ from ponder.commands import house
 from ponder.paths import Paths
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import ScriptedDaemon
+from tests.tui.terminal import ROOT, Terminal
 
 Serve = Callable[..., ScriptedDaemon]
 PONDER = [sys.executable, "-P", "-m", "ponder.cli"]
@@ -181,6 +183,34 @@ def test_ctrl_c_at_any_early_moment_leaves_no_traceback(paths: Paths) -> None:
         # Before ponder's own first line, Python alone answers, and not in our words.
         assert "cli.py" not in err, (delay_s, out, err)
     assert not paths.home.exists()
+
+
+def test_ctrl_c_while_the_console_is_being_started_is_one_line(serve: Serve, tmp_path: Path) -> None:
+    serve()
+    (tmp_path / "sitecustomize.py").write_text(  # Ctrl-C while Python itself begins, where it answers with a traceback
+        "import os, signal, sys\nif 'tui' in sys.orig_argv: os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    with Terminal("-P", "-m", "ponder.cli", "demo", environ={"PYTHONPATH": path}) as terminal:
+        assert terminal.wait_end(30.0) == errors.INTERRUPTED_EXIT_CODE
+        said = " ".join(terminal.text.split())
+        assert "the run goes on: `ponder watch countdown-zero-3` comes back" in said and "Traceback" not in said
+    with Terminal("-P", "-m", "ponder.cli", "watch", environ={"PYTHONPATH": path}) as terminal:
+        assert terminal.wait_end(30.0) == -signal.SIGINT
+        assert terminal.text.strip() == ""
+
+
+def test_a_killed_console_leaves_the_run_going_and_the_terminal_as_it_was(serve: Serve) -> None:
+    serve()
+    with Terminal("-P", "-m", "ponder.cli", "demo") as terminal:
+        terminal.wait_for("[2 Live]")
+        (console,) = psutil.Process(terminal.process.pid).children()
+        console.kill()
+        assert terminal.wait_end() == 1
+        assert terminal.modes()[:4] == terminal.modes_before[:4]
+        assert terminal.received.rfind(b"\x1b[?1049l") > terminal.received.rfind(b"\x1b[?1049h")
+        assert terminal.received.rfind(b"\x1b[?25h") > terminal.received.rfind(b"\x1b[?25l")
+        assert b"killed by signal 9" in terminal.received and b"ponder watch" in terminal.received
 
 
 def test_on_a_terminal_a_list_is_a_table_and_in_a_pipe_it_is_plain(serve: Serve, ponder: Command) -> None:

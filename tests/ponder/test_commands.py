@@ -25,6 +25,7 @@ LOOKING = (
     ["knobs"],
     ["logs"],
     ["follow"],
+    ["watch"],
 )
 
 

@@ -213,20 +213,23 @@ def test_float32_is_no_context_at_all(policy: Policy) -> None:
 
 
 def test_no_cache_of_any_model_survives_an_update(any_policy: Policy) -> None:
-    def draw(policy: Policy) -> list[Sampled]:
-        sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+    def sampler_of(policy: Policy) -> LocalSampler:
+        return LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+
+    def draw(sampler: LocalSampler) -> list[Sampled]:
         return sampler.sample(
             PROMPTS, group_size=2, max_new_tokens=8, temperature=1.0, generator=torch.Generator().manual_seed(4)
         )
 
-    before = draw(any_policy)
+    kept = sampler_of(any_policy)
+    before = draw(kept)
     with torch.no_grad():
         for parameter in any_policy.model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     model = type(any_policy.model)(any_policy.model.config)
     model.load_state_dict(any_policy.model.state_dict())
-    after = draw(any_policy)
-    assert after == draw(make_policy(model, any_policy.tokenizer, any_policy.device))
+    after = draw(kept)
+    assert after == draw(sampler_of(make_policy(model, any_policy.tokenizer, any_policy.device)))
     assert after != before
 
 

@@ -36,16 +36,28 @@ def answer_of(
     )  # fmt: skip
 
 
+LENGTHS = (20, 3, 17, 8, 1, 20, 12, 5)
+
+
+def shortened(one: Sampled, length: int) -> Sampled:
+    """The first tokens of an answer: the tiny policy alone would write as far as it may, nearly always."""
+    return Sampled(one.ids[:length], one.logps[:length], one.entropies[:length], one.finish)
+
+
 def batch(policy: Policy) -> list[Answer]:
+    """Two groups of four answers of very uneven lengths."""
     sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
     prompts = [[20, 21, 22], [30, 31, 32, 33, 34]]
     drawn = sampler.sample(
         prompts, group_size=4, max_new_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0)
     )
     return [
-        answer_of(one, prompt=prompts[place // 4], group=place // 4, advantage=(-1.0) ** place * (1 + place / 4))
+        answer_of(
+            shortened(one, LENGTHS[place]), prompt=prompts[place // 4], group=place // 4,
+            advantage=(-1.0) ** place * (1 + place / 4),
+        )
         for place, one in enumerate(drawn)
-    ]
+    ]  # fmt: skip
 
 
 def knobs_with(recipe: Recipe, **changes: object) -> Knobs:
@@ -242,13 +254,14 @@ def test_one_part_is_the_whole_batch_to_the_bit_and_parts_lose_nobody(policy: Po
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_no_preset_depends_on_how_the_batch_is_cut(policy: Policy, recipe: Recipe, preset: Preset) -> None:
-    """Gradient to 1e-5, with the preset's own loss; one part, for parts are drawn."""
+    """Gradient and figures to 1e-5, with the preset's own loss; one part, for parts are drawn."""
     knobs, answers, found = recipe.knobs, batch(policy), []
     for place, answer in enumerate(answers):
         answer.scored = Scored(float(place % 3), {}, "")
     for name, setting in sorted(PRESETS[preset].settings.items(), reverse=True):
         knobs = with_value(knobs, name, setting.value)
     knobs = with_value(with_value(with_value(knobs, "policy.minibatches", 1), "optim.grad_clip", 0.0), "optim.lr", 0.0)
+    figures = []
     for tokens in (100_000, 16, 60):
         cut_so = with_value(knobs, "optim.micro_batch_tokens", tokens)
         reference, learner = Reference(make_tiny_reference), make_learner(policy, cut_so)
@@ -257,11 +270,14 @@ def test_no_preset_depends_on_how_the_batch_is_cut(policy: Policy, recipe: Recip
         give_credit(
             answers, cut_so, policy=policy, reference=reference, critic=learner.critic, kl=learner.kl.weight(cut_so.kl)
         )
-        learner.learn(answers, cut_so, reference)
+        figures.append(learner.learn(answers, cut_so, reference))
         found.append(torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None]))
     assert found[0].abs().max() > 1e-4
     for other in found[1:]:
         assert (found[0] - other).abs().max() < 1e-5
+    for told in figures:
+        del told[metrics.PAD_SHARE]  # which is of the cut
+        assert told == pytest.approx(figures[0], rel=1e-5, abs=1e-5)
 
 
 def make_tiny_reference() -> PreTrainedModel:

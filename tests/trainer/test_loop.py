@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import struct
 from pathlib import Path
 from typing import TypeVar
@@ -135,6 +136,14 @@ def test_a_resumed_run_is_bit_identical_to_one_never_interrupted(recipe: Recipe,
     assert state_of(tmp_path / "whole", 4) == state_of(tmp_path / "halved", 4)
 
 
+def test_a_run_that_begins_anew_has_every_generator_where_it_was(recipe: Recipe, tmp_path: Path) -> None:
+    """Killed before its first checkpoint, it has nothing but its seed; Python itself seeds from the clock."""
+    for name in ("one", "other"):
+        random.seed(name)
+        go(recipe, tmp_path / name)
+    assert state_of(tmp_path / "one", 4) == state_of(tmp_path / "other", 4)
+
+
 def test_a_run_killed_between_checkpoints_tells_the_lost_steps_again_the_same(recipe: Recipe, tmp_path: Path) -> None:
     class KilledError(BaseException):
         pass
@@ -159,6 +168,32 @@ def test_a_changed_knob_is_applied_at_the_boundary_and_survives_a_crash(recipe: 
     resumed = go(recipe, tmp_path / "crashed", replay=(*of(whole, CommandApplied),))
     assert not of(resumed, CommandApplied)
     assert what_was_learnt(resumed) == what_was_learnt(whole, after=2)
+
+
+@pytest.mark.parametrize("knob", [("optim.lr", 0.002), ("sampling.temperature", 0.5), ("policy.clip_high", 0.01)])
+def test_an_order_in_the_middle_of_a_step_waits_for_its_end(
+    recipe: Recipe, tmp_path: Path, knob: tuple[str, float]
+) -> None:
+    """Trap 26: it comes between sampling and learning, before the first of several updates."""
+    policy = msgspec.structs.replace(recipe.policy, updates_per_batch=2, minibatches=2)
+    busy = msgspec.structs.replace(recipe, policy=policy)
+    link = ListLink()
+
+    def put(event: TrainerEvent) -> None:
+        if isinstance(event, GroupScored) and (event.step, event.group) == (2, 1):
+            link.waiting.append(Order("early", KnobOrder(*knob)))
+
+    link.on_event = put
+    go(busy, tmp_path / "turned", link)
+    (applied,) = of(link, CommandApplied)
+    assert (applied.step, applied.new) == (2, knob[1])
+    done = next(place for place, event in enumerate(link.events) if isinstance(event, StepDone) and event.step == 2)
+    assert link.events.index(applied) > done
+    untouched = what_was_learnt(go(busy, tmp_path / "untouched"))
+    turned = what_was_learnt(link)
+    both = len([event for event in link.events[:done] if isinstance(event, GroupScored | Evaluated | StepDone)]) + 1
+    assert turned[:both] == untouched[:both]
+    assert turned[both:] != untouched[both:]
 
 
 @pytest.mark.parametrize(

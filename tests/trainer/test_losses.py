@@ -109,6 +109,17 @@ def test_without_the_correction_k1_pulls_nowhere_and_k3_elsewhere() -> None:
     assert not torch.allclose(expected_gradient(KlEstimator.K3, corrected=False), gradient, atol=1e-2)
 
 
+def test_k2_needs_no_correction_and_a_differentiated_ratio_would_spoil_it() -> None:
+    _, gradient = true_kl()
+    assert torch.allclose(expected_gradient(KlEstimator.K2, corrected=False), gradient, atol=1e-12)
+    logits = LOGITS.clone().requires_grad_()
+    logp = torch.log_softmax(logits, -1)
+    values = kl_values(logp, REFERENCE, KlEstimator.K2)
+    torch.autograd.backward((logp.exp() * values).sum())
+    assert logits.grad is not None
+    assert not torch.allclose(logits.grad, gradient, atol=1e-2)
+
+
 def test_k1_and_k3_have_the_value_of_the_kl() -> None:
     value, _ = true_kl()
     logp = torch.log_softmax(LOGITS, -1)

@@ -189,10 +189,10 @@ def test_advantages_go_by_group_and_not_by_place(recipe: Recipe, tmp_path: Path)
     """Trap 17: however answers are shuffled, each is compared with those to its own prompt."""
     original = credit._compare_groups
 
-    def shuffled(answers, penalties, knobs):  # type: ignore[no-untyped-def]  # a spy on a private function
+    def shuffled(answers, *rest):  # type: ignore[no-untyped-def]  # a spy on a private function
         mixed = list(answers)
         random.Random(3).shuffle(mixed)
-        original(mixed, penalties, knobs)
+        original(mixed, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(credit, "_compare_groups", shuffled)

@@ -31,10 +31,11 @@ def gpt2_policy() -> Policy:
 
 
 def sample(
-    policy: Policy, prompts: list[list[int]], *, seed: int = 0, temperature: float = 1.0, tokens: int = 20
-) -> list[Sampled]:
+    policy: Policy, prompts: list[list[int]], *, seed: int = 0, temperature: float = 1.0, tokens: int = 20,
+    sampler: LocalSampler | None = None,
+) -> list[Sampled]:  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
-    sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+    sampler = sampler or LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
     return sampler.sample(prompts, group_size=3, max_new_tokens=tokens, temperature=temperature, generator=generator)
 
 
@@ -91,13 +92,17 @@ def test_the_same_generator_state_gives_the_same_answers(policy: Policy) -> None
 
 
 def test_no_cache_survives_an_update(policy: Policy) -> None:
-    sample(policy, RAGGED)
+    """Trap 4: the sampler of a run stays the same while its policy changes."""
+    kept = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+    before = sample(policy, RAGGED, seed=9, sampler=kept)
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     fresh = make_policy(make_tiny_model(), policy.tokenizer, policy.device)
     fresh.model.load_state_dict(policy.model.state_dict())
-    assert sample(policy, RAGGED, seed=9) == sample(fresh, RAGGED, seed=9)
+    after = sample(policy, RAGGED, seed=9, sampler=kept)
+    assert after == sample(fresh, RAGGED, seed=9)
+    assert after != before
 
 
 def test_sampling_leaves_the_training_mode_as_it_was(policy: Policy) -> None:
@@ -114,6 +119,15 @@ def test_draws_follow_the_distribution() -> None:
     assert torch.allclose(shares, p, atol=0.01)
     assert logp[0].item() == pytest.approx(math.log(p[tokens[0]].item()), abs=1e-6)
     assert entropy[0].item() == pytest.approx(-(p * p.log()).sum().item(), abs=1e-6)
+
+
+def test_nothing_is_cut_off_whatever_the_models_own_settings_ask_for(either_policy: Policy) -> None:
+    """Trap 3: a model brings its `generation_config`; what learns would know nothing of a top-k in it."""
+    plain = sample(either_policy, RAGGED)
+    wishes = either_policy.model.generation_config
+    wishes.do_sample, wishes.top_k, wishes.top_p = True, 1, 0.1
+    wishes.temperature, wishes.repetition_penalty = 0.1, 5.0
+    assert sample(either_policy, RAGGED) == plain
 
 
 def test_a_listener_hears_the_watched_answers_token_by_token(policy: Policy) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from ponder import metrics
@@ -25,3 +27,15 @@ def test_lengths_and_advantages_of_ten_answers() -> None:
     assert figures[metrics.LENGTH_TERMINATED] == pytest.approx(5.0)
     assert figures[metrics.LENGTH_PROMPT] == 4.0
     assert (figures[metrics.ADVANTAGE_MIN], figures[metrics.ADVANTAGE_MAX]) == (-4.5, 4.5)
+
+
+def test_the_entropy_is_of_each_sampled_token_once_in_whatever_order_the_answers_come() -> None:
+    """Trap 23: the mean over tokens, of the answers' own entropies; a long answer counts as often as it is long."""
+    entropies = [[1.0], [0.2, 0.4, 0.6], [2.0, 0.0]]
+    answers = [
+        answer_of(Sampled([5] * len(own), [-1.0] * len(own), own, Finish.END), prompt=[1] * 9, group=0, advantage=0.0)
+        for own in entropies
+    ]
+    for seed in range(4):
+        random.Random(seed).shuffle(answers)
+        assert step_figures(answers, 3)[metrics.ENTROPY] == pytest.approx(4.2 / 6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import LOG
-from tui.__main__ import present
+from tui.session import present
 
 
 def main() -> int:

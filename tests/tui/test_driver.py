@@ -279,6 +279,15 @@ def test_leaving_puts_every_mode_back_and_asks_nothing_more() -> None:
         assert b"\x1b[<u" in after
 
 
+def test_no_reply_is_asked_for_before_the_terminal_is_ready_to_keep_it_to_itself() -> None:
+    with Terminal(*CONSOLE) as terminal:
+        terminal.wait_for("The answer is 42.")
+        begun = bytes(terminal.received)
+        assert begun.index(b"\x1b[?25l") < begun.index(QUESTION)  # the cursor is hidden once no input is echoed
+        terminal.type("\x11")
+        assert terminal.wait_end() == 0
+
+
 def test_a_terminal_that_never_replies_still_gets_its_frames() -> None:
     with Terminal(*CONSOLE, replies="never") as terminal:
         terminal.wait_for("The answer is 42.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -13,11 +14,14 @@ from ponder import wire
 from ponder.errors import NoDaemon
 from ponder.events import Finish, Mark, Outcome, Preview, PreviewAnswer, Progress, Rollout
 from ponder.knobs import DECLARATIONS, check_value
+from store.reader import Reader
+from tests.store.records import fill_store
 from tui.answers import text_paragraphs
 from tui.feed import STEPS_KEPT, Feed, Streams
 from tui.knob_steps import stepped
 from tui.reading import READ_S, Reading
 from tui.screens.palette import closeness, fixed_targets
+from tui.terms import curve_sign
 
 R = TypeVar("R", bound=Struct)
 
@@ -212,6 +216,13 @@ def test_thinking_turns_and_answer_are_told_apart_by_signs() -> None:
         ("R", "wait [rescued]"),
         ("A", "1 + 2 = 3 ok"),
     ]
+
+
+def test_a_curve_tells_a_turned_knob_from_a_run_that_went_back(tmp_path: Path) -> None:
+    fill_store(tmp_path / "ponder.db")
+    reader = Reader(tmp_path / "ponder.db")
+    assert [curve_sign(what) for _, what in reader.metrics("countdown-zero-1").marks] == ["k", "r"]
+    reader.close()
 
 
 def test_marks_that_lie_outside_the_text_are_ignored() -> None:

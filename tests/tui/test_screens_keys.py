@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from ponder import wire
 from ponder.errors import UsageError
-from ponder.events import Preview, PreviewAnswer, RunState
+from ponder.events import WAIT_FOR_DISK, Preview, PreviewAnswer, RunState
 from ponder.wire import CommandState, Live
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import NOW_US, RUN, go_to, key_line, make_store, play, screen_text, until
@@ -353,6 +353,15 @@ def test_a_silent_trainer_is_said_to_be_silent(store: Path) -> None:
         client.overrides[RUN] = replace(client.overrides[RUN], seen_us=NOW_US - 20_000_000)
         client.ring()
         await until(pilot, lambda: "trainer silent 20 s" in screen_text(console))
+
+    play(store, script)
+
+
+def test_a_trainer_that_waits_for_the_disk_is_said_to_and_what_helps(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        client.overrides[RUN] = replace(client.overrides[RUN], phase=WAIT_FOR_DISK)
+        client.ring()
+        await until(pilot, lambda: "disk full: free some space" in screen_text(console).split("\n")[0])
 
     play(store, script)
 

@@ -101,8 +101,24 @@ def test_without_a_terminal_it_says_so(tmp_path: Path) -> None:
 
 def test_the_console_loads_neither_torch_nor_the_store() -> None:
     code = (
-        "import sys, tui.__main__; print([n for n in ('torch', 'transformers', 'store', 'trainer', 'daemon',"
+        "import sys, tui.session; print([n for n in ('torch', 'transformers', 'store', 'trainer', 'daemon',"
         " 'sqlite_utils') if n in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_ctrl_c_before_there_is_a_console_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "textual.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "tui"],
+        env=os.environ | home(tmp_path) | {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGINT  # which shells call 130
+    assert ended.stderr == ""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len, split_graphemes
+from textual import events
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widget import Widget
@@ -336,6 +337,21 @@ def test_reloading_unchanged_rows_paints_nothing_and_a_changed_row_paints_itself
         changed[2] = ListRow("k98", ("98", "0.00", "other"))
         view.set_source(ListSource(changed))
         assert len(asked) == 1
+        await pilot.pause()
+        assert "other" in shown(app)[3]
+
+    on_screen(view, steps)
+
+
+def test_a_list_that_is_told_its_size_after_it_was_painted_still_paints_what_changes() -> None:
+    view = VirtualList(COLUMNS, ListSource(rows(100, 50)))
+
+    async def steps(app: Bench, pilot: Pilot[None]) -> None:
+        view.post_message(events.Resize(view.size, view.virtual_size))  # on a busy machine it comes after the paint
+        await pilot.pause()
+        changed = rows(100, 50)
+        changed[2] = ListRow("k98", ("98", "0.00", "other"))
+        view.set_source(ListSource(changed))
         await pilot.pause()
         assert "other" in shown(app)[3]
 

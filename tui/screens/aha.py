@@ -159,7 +159,8 @@ class AhaScreen(ConsoleScreen):
             [Part(f"step {stored.step:,} answer {stored.group}.{stored.rollout.index}", "title")],
             [Part("Esc back to the list" if self._is_reading else "", "dim", 1)],
         )
-        document = [prompt_paragraph(stored.prompt), *answer_paragraphs(stored.rollout), Paragraph.of("")]
+        answer = answer_paragraphs(self.console.counted(stored).rollout)
+        document = [prompt_paragraph(stored.prompt), *answer, Paragraph.of("")]
         view.set_document([*document, *turn_paragraphs(stored.rollout.marks)])
 
 

@@ -23,7 +23,7 @@ from textual.widget import Widget
 
 from ponder import metrics
 from ponder.event_text import format_duration
-from ponder.events import RunState
+from ponder.events import WAIT_FOR_DISK, RunState
 from ponder.stage import StageKind
 from ponder.wire import RunRow
 from tui import actions
@@ -142,6 +142,8 @@ class ConsoleScreen(Screen[None]):
         if console.lost_since_s is not None:
             age = format_duration(time.monotonic() - console.lost_since_s)
             return [Part(f"! daemon away {age}, reconnecting", "warning")]
+        if row is not None and row.phase == WAIT_FOR_DISK and not row.state.is_over:
+            return [Part("! disk full: free some space, and it goes on", "warning")]
         if row is None or row.seen_us is None or row.state.is_over or row.state is RunState.QUEUED:
             return []
         quiet_s = (console.now_us() - row.seen_us) / 1e6
@@ -215,8 +217,8 @@ def phase_words(console: Console, row: RunRow) -> str:
     if row.state.is_over or row.state is RunState.QUEUED:
         return ""
     progress = console.progress
-    if progress is None or progress.step < row.step:
-        return row.phase
+    if progress is None or progress.step < row.step or row.state in (RunState.STARTING, RunState.RESTARTING):
+        return row.phase  # what was said last was said by a trainer that is gone
     is_counted = progress.total > 0 and progress.total != row.steps  # the steps stand on the line already
     return f"{progress.phase} {progress.done:,}/{progress.total:,}" if is_counted else progress.phase
 

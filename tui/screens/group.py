@@ -82,7 +82,7 @@ class AnswerCell(Vertical):
             [
                 Part(f"  {finish_words(rollout)}", "plain"),
                 Part(marks_cell(rollout.marks), "title", 1),
-                Part(parts_words(rollout), "dim", 2),
+                *(Part(words, "dim", 2) for words in parts_words(rollout)),
                 Part(rollout.error, "warning", 3),
             ]
         )
@@ -257,7 +257,7 @@ class GroupScreen(ConsoleScreen):
         for number, cell in enumerate(self.query(AnswerCell)):
             cell.display = number < len(shown)
             if number < len(shown):
-                cell.show(shown[number], len(answers), first + number == self._chosen)
+                cell.show(self.console.counted(shown[number]), len(answers), first + number == self._chosen)
 
     def _paint_groups(self) -> None:
         """Below the answers, where there is room: the newest groups, to go to."""

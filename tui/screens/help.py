@@ -18,7 +18,7 @@ from textual.widget import Widget
 from tui.actions import WIDGET_KEYS, Action, Keys, actions_of, key_name
 from tui.answers import LEGEND
 from tui.screens.text_line import Part, TextLine
-from tui.terms import STATES, glossary
+from tui.terms import CURVE_SIGNS, STATES, glossary
 from tui.widgets import LineView, Paragraph, Span
 
 if TYPE_CHECKING:
@@ -77,11 +77,12 @@ def help_page(screen_name: str, keys: Keys, run: str, pane: str = "", width: int
     page.append(
         _entry(
             "signs of a text",
-            f"{LEGEND}  ? prompt  + right  - wrong  k on a curve: a knob was turned",
+            f"{LEGEND}  + right  - wrong",
             TERM_CELLS,
             width,
         )
     )
+    page += [_entry(f"{sign} on a curve", meaning, TERM_CELLS, width) for sign, meaning in CURVE_SIGNS.items()]
     page += [_title("what a run is doing")]
     page += [_entry(f"{word.sign} {state}", word.meaning, TERM_CELLS, width) for state, word in STATES.items()]
     page.append(_title("keys can be changed in `keys.toml` beside the store, by the names in brackets"))

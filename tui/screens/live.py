@@ -35,7 +35,7 @@ from tui.feed import STEPS_KEPT, Stream, StreamKey
 from tui.reading import Reading
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
-from tui.terms import marks_cell, outcome_style
+from tui.terms import curve_sign, marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
 
 BEST_SHOWN = 20
@@ -142,7 +142,7 @@ class LiveScreen(ConsoleScreen):
         for place in sorted({(key[0], key[1]) for key in wanted} & set(self._groups)):
             detail = await self.console.ask(wire.GetGroup(self._groups[place]), wire.GroupDetail)
             for stored in detail.rollouts:
-                self._scored[(stored.step, stored.group, stored.rollout.index)] = stored
+                self._scored[(stored.step, stored.group, stored.rollout.index)] = self.console.counted(stored)
         oldest = (self.console.streams.newest_step or 0) - STEPS_KEPT
         keep = self._reading.watched[0] if self._reading.watched else oldest
         self._scored = {key: value for key, value in self._scored.items() if key[0] >= oldest or key[0] == keep}
@@ -211,7 +211,7 @@ class LiveScreen(ConsoleScreen):
     def _paint_charts(self) -> None:
         row = self.console.row
         last = max([1, *(max(curve) for curve in self._curves.values() if curve)])
-        marks = {float(step): "k" for step, _ in self._interventions}
+        marks = {float(step): curve_sign(what) for step, what in self._interventions}
         for name in metrics.HEADLINES:
             metric = METRICS[name]
             points = sorted(self._curves.get(name, {}).items())
@@ -310,7 +310,7 @@ class LiveScreen(ConsoleScreen):
         for stored in self._best or self._samples:
             asked = [prompt_paragraph(stored.prompt)] if stored.prompt != prompt else []
             prompt = stored.prompt
-            more = [*asked, *answer_paragraphs(stored.rollout), Paragraph.of("")]
+            more = [*asked, *answer_paragraphs(self.console.counted(stored).rollout), Paragraph.of("")]
             if document and not self._best and row_count([*document, *more], width) - 1 > room:
                 break
             document += more

@@ -49,7 +49,7 @@ class LineView(ScrollView, can_focus=True):
         Binding("G,end", "scroll_end", "End", id="text.end", show=False),
     ]
     HELP = (
-        "Text. `j`/`k` move by a row, `space` by a page, `g` to the top, `G` to the end, where it follows what is new."
+        "Text. `j`/`k` move by a row, `PgDn` by a page, `g` to the top, `G` to the end, where it follows what is new."
     )
     DEFAULT_CSS = """
     LineView {

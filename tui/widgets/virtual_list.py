@@ -50,7 +50,7 @@ class VirtualList(ScrollView, can_focus=True):
         Binding("G,end", "last", "Last", id="list.last", show=False),
         Binding("enter", "select", "Open", id="list.select", show=False),
     ]
-    HELP = "A list. `j`/`k` move by a row, `space` by a page, `g`/`G` to the first and last row, `Enter` opens."
+    HELP = "A list. `j`/`k` move by a row, `PgDn` by a page, `g`/`G` to the first and last row, `Enter` opens."
     DEFAULT_CSS = """
     VirtualList {
         scrollbar-size-vertical: 1;
@@ -235,8 +235,9 @@ class VirtualList(ScrollView, can_focus=True):
         self.reload()
 
     def on_resize(self, _: events.Resize) -> None:
-        """Keep the cursor in view."""
+        """Keep the cursor in view; paint again, for the event may come after the paint that the new size brought."""
         self._painted.clear()
+        self.refresh()
         self._resize_rows()
         self.move_to_index(self._cursor)
 
