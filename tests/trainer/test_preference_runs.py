@@ -104,60 +104,72 @@ def same(one: Path, other: Path) -> bool:
     return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.fixture(scope="module", params=list(TEXTS))
-def whole(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path, list[TrainerEvent]]:
-    """A chain that was never interrupted, with every checkpoint kept beside it."""
-    folder = tmp_path_factory.mktemp(str(request.param))
+Told = tuple[Path, list[TrainerEvent]]
+
+
+def read_whole(kind: str, folder: Path) -> Told:
+    """A chain that was never interrupted: its folder, with every checkpoint kept beside it, and its events."""
 
     def keep(event: TrainerEvent) -> None:
         if isinstance(event, CheckpointSaved):
             shutil.copytree(folder / "checkpoints" / event.folder, folder / "kept" / event.folder)
             shutil.copytree(folder / "sets", folder / "kept" / f"sets-{event.step}")
 
-    return str(request.param), folder, go(parse_recipe(TEXTS[request.param], "taste.toml"), folder, ListLink(keep))
+    return folder, go(parse_recipe(TEXTS[kind], "taste.toml"), folder, ListLink(keep))
 
 
-def test_a_run_that_died_after_any_checkpoint_goes_on_as_if_it_had_not(
-    whole: tuple[str, Path, list[TrainerEvent]], tmp_path: Path
-) -> None:
-    kind, folder, events = whole
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return read_whole("judged", tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return read_whole("direct", tmp_path_factory.mktemp("direct"))
+
+
+def check_resumed(kind: str, whole: Told, step: int, again: Path) -> None:
+    """A run that has nothing but what lay on disk after `step` ends as the whole one did."""
+    folder, events = whole
     recipe = parse_recipe(TEXTS[kind], "taste.toml")
-    ends = (3, 6) if kind == "judged" else (3,)
-    for step in (2, 3, 4, 5, 6, 7)[: recipe.steps - 2]:
-        again = tmp_path / str(step)
-        for kept in {step} | {end for end in ends if end < step}:
-            shutil.copytree(folder / f"kept/step-{kept:06d}", again / f"checkpoints/step-{kept:06d}")
-        shutil.copytree(folder / f"kept/sets-{step}", again / "sets")
-        resumed = go(recipe, again)
-        learnt = [(at, told) for at, told in figures_of(resumed) if at > step]
-        assert learnt == [(at, told) for at, told in figures_of(events) if at > step]
-        last = f"checkpoints/step-{recipe.steps:06d}"
-        assert same(again / last, folder / last)
-        (started,) = of(resumed, RunStarted)
-        assert isinstance(started, RunStarted) and started.resumed_from == step
+    for kept in {step} | {end for end in (3, 6) if end < step}:
+        shutil.copytree(folder / f"kept/step-{kept:06d}", again / f"checkpoints/step-{kept:06d}")
+    shutil.copytree(folder / f"kept/sets-{step}", again / "sets")
+    resumed = go(recipe, again)
+    learnt = [(at, told) for at, told in figures_of(resumed) if at > step]
+    assert learnt == [(at, told) for at, told in figures_of(events) if at > step]
+    last = f"checkpoints/step-{recipe.steps:06d}"
+    assert same(again / last, folder / last)
+    (started,) = of(resumed, RunStarted)
+    assert isinstance(started, RunStarted) and started.resumed_from == step
 
 
-def test_only_declared_figures_are_told_and_a_stage_says_what_it_reads(
-    whole: tuple[str, Path, list[TrainerEvent]],
+@pytest.mark.parametrize("step", range(2, 8))
+def test_a_chain_with_a_reward_model_that_died_goes_on_as_if_it_had_not(
+    judged: Told, step: int, tmp_path: Path
 ) -> None:
-    kind, _, events = whole
-    assert all(set(told) <= set(metrics.METRICS) for _, told in figures_of(events))
-    assert [event.kind for event in events if isinstance(event, StageStarted)] == (
-        ["rank", "reward_model", "rl"] if kind == "judged" else ["rank", "dpo"]
-    )
-    taught = [told for step, told in figures_of(events) if 3 < step <= 6 and metrics.RANKING_LOSS in told]
-    assert len(taught) == 3
-    assert [
-        event.step for event in events if isinstance(event, Evaluated) and metrics.EVAL_PAIR_LOW in event.metrics
-    ] == ([3, 6] if kind == "judged" else [7])
+    check_resumed("judged", judged, step, tmp_path)
 
 
-def test_the_score_of_the_reward_model_is_the_reward(whole: tuple[str, Path, list[TrainerEvent]]) -> None:
-    kind, folder, events = whole
-    if kind != "judged":
-        return
+@pytest.mark.parametrize("step", range(2, 7))
+def test_a_chain_with_dpo_that_died_goes_on_as_if_it_had_not(direct: Told, step: int, tmp_path: Path) -> None:
+    check_resumed("direct", direct, step, tmp_path)
+
+
+def test_only_declared_figures_are_told_and_rankings_are_measured(judged: Told, direct: Told) -> None:
+    for kinds, measured_at, (_, events) in (
+        (["rank", "reward_model", "rl"], [3, 6], judged),
+        (["rank", "dpo"], [7], direct),
+    ):
+        assert all(set(told) <= set(metrics.METRICS) for _, told in figures_of(events))
+        assert [event.kind for event in events if isinstance(event, StageStarted)] == kinds
+        assert len([told for step, told in figures_of(events) if step <= 6 and metrics.RANKING_LOSS in told]) == 3
+        evaluations = [event for event in events if isinstance(event, Evaluated)]
+        assert [event.step for event in evaluations if metrics.EVAL_PAIR_LOW in event.metrics] == measured_at
+
+
+def test_the_score_of_the_reward_model_is_the_reward(judged: Told) -> None:
+    folder, events = judged
     judge = load_reward_model(folder / "checkpoints/step-000006", device="cpu", models_folder=NO_MODELS)
     groups = [event for event in events if isinstance(event, GroupScored) and event.step > 6]
     assert len(groups) == 16
@@ -173,13 +185,9 @@ def test_the_score_of_the_reward_model_is_the_reward(whole: tuple[str, Path, lis
     assert [metrics.PART_MODEL in one or metrics.EVAL_MODEL in one for one in told] == [True] * 3
 
 
-def test_an_answer_without_a_score_has_no_reward_and_is_not_zero(
-    whole: tuple[str, Path, list[TrainerEvent]], tmp_path: Path
-) -> None:
+def test_an_answer_without_a_score_has_no_reward_and_is_not_zero(judged: Told, tmp_path: Path) -> None:
     """A reward model whose context ends before the policy's answers do."""
-    kind, folder, _ = whole
-    if kind != "judged":
-        return
+    folder, _ = judged
     short = tmp_path / "short"
     shutil.copytree(folder / "checkpoints/step-000006", short)
     config = json.loads((short / "config.json").read_text())
