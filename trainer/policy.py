@@ -220,6 +220,11 @@ def _load_model(part: ModelPart, where: str, options: dict[str, str]) -> PreTrai
         raise NotFound(
             f"the model `{part.path}` cannot be loaded: {_first_line(error)}", "check `model.path` in the recipe"
         ) from error
+    except RuntimeError as error:  # transformers' word for tensors of other shapes than the config makes
+        raise NotFound(
+            f"the weights of the model `{part.path}` do not fit its `config.json`",
+            "the run's log names them (`ponder logs`); one of the two belongs to another model",
+        ) from error
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     if info["missing_keys"]:
