@@ -132,6 +132,7 @@ def test_an_epoch_asks_every_question_once_in_an_order_of_its_seed(tmp_path: Pat
         ("a.jsonl", '{"prompt": "p", "answer": "1"}\n[1]\n', "row 2: this is no object but list"),
         ("a.jsonl", '{"prompt": "p", "answer": "1"}\n{"prompt": " ", "answer": "1"}', "row 2: `prompt` is empty"),
         ("a.jsonl", '{"prompt": "p", "answer": null}', "row 1: `answer` is NoneType, and not a text"),
+        ("a.jsonl", '{"prompt": "p", "answer": NaN}', "row 1: `answer` is nan, and no number"),
         ("a.jsonl", '{"prompt": "p\\ud800", "answer": "1"}', "row 1: `prompt` holds half a character"),
         ("a.jsonl", '{"text": "p", "label": "1"}', "a usual name for the prompt; its columns are `text`, `label`"),
         ("a.jsonl", '{"prompt": "p", "gold": "1"}', "a usual name for the answer; its columns are `gold`"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -246,6 +247,8 @@ def _cell(row: Row, column: str, place: str) -> str:
     value = row[column]
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise RecipeError(f"{place}: `{column}` is {type(value).__name__}, and not a text", "one text or number a cell")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{place}: `{column}` is {value}, and no number", "fill it in, or leave the row out")
     text = str(value)
     if not text.strip():
         raise RecipeError(f"{place}: `{column}` is empty", "fill it in, or leave the row out")

@@ -63,7 +63,8 @@ def _from_jsonl(file: Path) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise RecipeError(f"`{file}`, row {number}: this is no JSON: {error}", "one JSON object a line") from None
+            where = f"{error.msg}, at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+            raise RecipeError(f"`{file}`, row {number}: this is no JSON: {where}", "one JSON object a line") from None
         yield _as_row(row, str(file), number)
 
 
