@@ -29,6 +29,7 @@ from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
 from trainer.kl_control import KlControl
 from trainer.losses import clipped_share, kl_penalty, kl_values, policy_loss, ratios, token_weights, value_loss
+from trainer.mismatch import Mismatch
 from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, token_logps
 from trainer.reference import Reference
@@ -62,6 +63,7 @@ class Learner:
     """There while `policy.advantage` asks for it."""
     kl: KlControl = field(default_factory=KlControl)
     _sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _mismatch: Mismatch = field(default_factory=Mismatch)
 
     def prepare(self, knobs: Knobs, load_start: Callable[[], PreTrainedModel]) -> None:
         """Make a critic where the knobs ask for one and there is none."""
@@ -77,7 +79,7 @@ class Learner:
         if not trained:
             self.trained_tokens = 0
             return {metrics.LR: self._set_lr(knobs), metrics.SKIPPED: 1.0}
-        self._sums = defaultdict(float)
+        self._sums, self._mismatch = defaultdict(float), Mismatch()
         self.policy.forward = forward_of(knobs)
         parts = self._parts(trained, knobs)
         norms, tries = [], len(parts) * knobs.policy.updates_per_batch
@@ -93,7 +95,10 @@ class Learner:
         self.trained_tokens = sum(len(a.prompt_ids) + a.length for a in trained) * knobs.policy.updates_per_batch
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
+            figures[metrics.GRAD_CLIPPED] = sum(0.0 < knobs.optim.grad_clip < norm for norm in norms) / len(norms)
             figures[metrics.UPDATE_RATIO] = update_ratio(self.optimizer)
+        if knobs.evaluation.after_update:
+            figures[metrics.KL_AFTER] = self._moved([batch for batches in parts for batch in batches], knobs)
         if reference.model is not None:
             figures[metrics.KL_COEF] = self.kl.weight(knobs.kl)
             self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], len(trained))
@@ -108,12 +113,26 @@ class Learner:
         order = torch.randperm(len(trained)).tolist()
         chosen = ([trained[place] for place in sorted(order[part::count])] for part in range(count))
         parts = [cut(some, knobs, packs=self.policy.packs) for some in chosen]
-        with torch.no_grad():
-            for batch in (batch for batches in parts for batch in batches):
-                prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-                logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature)
-                self._remember(batch, logp_N)
+        for batch in (batch for batches in parts for batch in batches):
+            self._remember(batch, self._present_logps(batch, knobs))
         return parts
+
+    @torch.no_grad()
+    def _present_logps(self, batch: MicroBatch, knobs: Knobs) -> Tensor:
+        """The tokens' log-probs under the policy as it now is, (N,)."""
+        prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
+        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature)
+        return logp_N
+
+    def _moved(self, batches: Sequence[MicroBatch], knobs: Knobs) -> float:
+        """How far the updates moved the policy: k3 from before the first to now, the mean over the batch's tokens."""
+        total, tokens = 0.0, 0
+        for batch in batches:
+            if batch.old_logp_N is None:
+                raise AssertionError("every batch was learnt from")
+            values_N = kl_values(batch.old_logp_N, self._present_logps(batch, knobs), KlEstimator.K3)
+            total, tokens = total + values_N.sum().item(), tokens + len(values_N)
+        return total / tokens
 
     def _update(self, batches: Sequence[MicroBatch], knobs: Knobs, reference: Reference) -> float:
         """One step of the optimizers; the gradient's norm. When that is not finite, no step is made."""
@@ -177,7 +196,7 @@ class Learner:
         sampled_N = torch.tensor(
             [logp for answer in batch.answers for logp in answer.sampled.logps], device=old_logp_N.device
         )
-        self._count_mismatch(old_logp_N, sampled_N)
+        self._mismatch.count(old_logp_N, sampled_N)
 
     def _ask_reference(self, batch: MicroBatch, model: PreTrainedModel | WithoutAdapter, temperature: float) -> Tensor:
         """The reference's log-probs, asked for once a batch."""
@@ -213,16 +232,12 @@ class Learner:
         low_N, high_N = clipped_share(ratio_N, advantage_N, knobs.policy)
         self._sums["loss"] += loss.item()
         self._sums["ratio"] += ratio_N.sum().item()
+        self._sums["ratio_squared"] += (ratio_N**2).sum().item()
+        self._sums["old_to_new"] += (old_N - logp_N).sum().item()
         self._sums["ratio_max"] = max(self._sums["ratio_max"], ratio_N.max().item())
         self._sums["low"] += low_N.sum().item()
         self._sums["high"] += high_N.sum().item()
         self._sums["tokens"] += len(logp_N)
-
-    def _count_mismatch(self, logp_N: Tensor, sampled_N: Tensor) -> None:
-        away_N = logp_N - sampled_N
-        self._sums["mismatch"] += away_N.abs().sum().item()
-        self._sums["mismatch_k3"] += kl_values(sampled_N, logp_N, KlEstimator.K3).sum().item()
-        self._sums["mismatch_max"] = max(self._sums["mismatch_max"], away_N.abs().max().item())
 
     def _count_kl(self, logp_N: Tensor, reference_N: Tensor) -> None:
         self._sums["k1"] += kl_values(logp_N, reference_N, KlEstimator.K1).sum().item()
@@ -236,13 +251,14 @@ class Learner:
         figures = {
             metrics.POLICY_LOSS: sums["loss"] / updates,
             metrics.RATIO_MEAN: sums["ratio"] / tokens,
+            metrics.RATIO_STD: math.sqrt(max(0.0, sums["ratio_squared"] / tokens - (sums["ratio"] / tokens) ** 2)),
             metrics.RATIO_MAX: sums["ratio_max"],
+            metrics.RATIO_K1: sums["old_to_new"] / tokens,
             metrics.CLIP_LOW: sums["low"] / tokens,
             metrics.CLIP_HIGH: sums["high"] / tokens,
-            metrics.MISMATCH: sums["mismatch"] / (tokens / passes),
-            metrics.MISMATCH_K3: sums["mismatch_k3"] / (tokens / passes),
-            metrics.MISMATCH_MAX: sums["mismatch_max"],
+            metrics.CLIP_REGION: (sums["low"] + sums["high"]) / tokens,
             metrics.PAD_SHARE: 1 - filled / forwarded,
+            **self._mismatch.figures(),
         }
         if "k1" in sums:
             figures[metrics.KL_K1] = sums["k1"] / tokens
