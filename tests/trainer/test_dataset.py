@@ -100,6 +100,15 @@ def test_held_out_questions_are_the_same_whatever_else_the_file_holds(tmp_path: 
     assert 8 <= len(kept) <= 28
 
 
+def test_held_out_questions_are_the_same_under_every_template(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", GSM8K)
+    kept = [
+        {question.problem.key for question in dataset_of(path, template=template, holdout=0.3).kept}
+        for template in ("auto", "none", "plain", "r1", "Please: {prompt}")
+    ]
+    assert len(kept[0]) > 5 and all(keys == kept[0] for keys in kept)
+
+
 def test_a_question_that_comes_twice_stays_on_one_side(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"prompt": f"p{n % 5}", "answer": "1"} for n in range(40)]
     task = dataset_of(write_rows(tmp_path / "a.jsonl", rows), holdout=0.001)

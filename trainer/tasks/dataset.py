@@ -57,6 +57,8 @@ class Question:
     row: int
     """From 1, in the order of the file."""
     source: str
+    text: str
+    """As it stands in the row, without a template."""
     problem: Problem
 
 
@@ -190,8 +192,8 @@ def make_dataset(options: DatasetOptions) -> Dataset:
         known = {question.problem.key for question in kept}
         training = [question for question in questions if question.problem.key not in known]
     else:
-        by_hash = sorted(questions, key=lambda question: _place(question.problem.prompt))
-        count = sum(_place(question.problem.prompt) < options.holdout for question in questions)
+        by_hash = sorted(questions, key=lambda question: _place(question.text))
+        count = sum(_place(question.text) < options.holdout for question in questions)
         edge = by_hash[max(count, 1) - 1].problem.key  # a question that comes twice stays on one side
         while count < len(by_hash) and by_hash[count].problem.key == edge:
             count += 1
@@ -209,13 +211,11 @@ def make_dataset(options: DatasetOptions) -> Dataset:
 def _questions(options: DatasetOptions, path: str, split: str) -> list[Question]:
     rows = read_rows(path, split=split, config=options.config, limit=options.limit)
     prompt_column, answer_column = pick_columns(list(rows[0]), options, path)
-    return [
-        Question(number, path, _problem(row, prompt_column, answer_column, options, f"`{path}`, row {number}"))
-        for number, row in enumerate(rows, 1)
-    ]
+    return [_question(row, number, path, (prompt_column, answer_column), options) for number, row in enumerate(rows, 1)]
 
 
-def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetOptions, place: str) -> Problem:
+def _question(row: Row, number: int, path: str, columns: tuple[str, str], options: DatasetOptions) -> Question:
+    place, (prompt_column, answer_column) = f"`{path}`, row {number}", columns
     prompt = _cell(row, prompt_column, place)
     answer = _cell(row, answer_column, place) if answer_column else ""
     if GSM8K_MARK in answer:
@@ -234,7 +234,7 @@ def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetO
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no number", 'try `verifier = "math"` or `"exact"`')
     if options.verifier is Verifier.CHOICE and not to_choice(answer):
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no letter A to J", 'try `verifier = "exact"`')
-    return problem
+    return Question(number, path, prompt, problem)
 
 
 def _cell(row: Row, column: str, place: str) -> str:
