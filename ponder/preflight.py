@@ -89,8 +89,10 @@ def _existing(word: str, folders: Sequence[Path]) -> Path | None:
 
 
 def _check_reader(key: str, where: str) -> None:
-    """RecipeError when the package that reads such data is not installed."""
+    """RecipeError when nothing reads such data, or the package that does is not installed."""
     path = Path(where)
+    if path.is_file() and path.suffix.lower() not in DATA_SUFFIXES:
+        raise RecipeError(f"`{key}`: `{where}` is of no kind that can be read", f"it may be {', '.join(DATA_SUFFIXES)}")
     is_of_hub = path.is_dir() or (not path.exists() and ".py:" not in where)
     for package, extra, is_needed in (
         ("pyarrow", "data", path.suffix.lower() == ".parquet"),

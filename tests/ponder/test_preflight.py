@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data.jsonl").write_text(ROWS)
     (tmp_path / "data.csv").write_text("question,gold\nq,a\n")
     (tmp_path / "empty.csv").touch()
+    (tmp_path / "data.tsv").write_text("question\tanswer\nq\ta\n")
     (tmp_path / "header.csv").write_text("question,answer\n\n")
     (tmp_path / "data.json").write_text('[{"q": 1}]')
     (tmp_path / "mine.py").write_text("import math\n\nasync def score(text):\n    return 1.0\n\nalso = math.sqrt\n")
@@ -71,6 +72,7 @@ def with_reward(function: str) -> str:
         (with_data('path = "data.jsonl"\nprompt = "qestion"\n'), "no column `qestion`; its columns are", "`question`"),
         (with_data('path = "data.csv"\n'), "the answer; its columns are `gold`", "`task.options.answer`"),
         (with_data('path = "empty.csv"\n'), "empty.csv` is empty", "rows"),
+        (with_data('path = "data.tsv"\n'), "data.tsv` is of no kind that can be read", ".csv"),
         (with_data('path = "header.csv"\n'), "header.csv` has no rows but its header", "rows"),
         (with_data('path = "data.json"\n'), "the prompt; its columns are `q`", "`task.options.prompt`"),
         (with_data('path = "data.jsonl"\nverifier = "function"\n'), "`task.options.function` is missing", "file.py"),

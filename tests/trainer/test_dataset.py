@@ -100,6 +100,17 @@ def test_held_out_questions_are_the_same_whatever_else_the_file_holds(tmp_path: 
     assert 8 <= len(kept) <= 28
 
 
+def test_one_answer_that_is_no_number_is_named_where_it_decides_how_all_are_compared(tmp_path: Path) -> None:
+    rows = [*GSM8K[:5], {"question": "Who?", "answer": "#### Tom"}]
+    assert (
+        "compared as `exact`, since row 6's answer is no number"
+        in dataset_of(write_rows(tmp_path / "a.jsonl", rows)).summary
+    )
+    words = [{"question": str(n), "answer": "Tom"} for n in range(5)]
+    assert dataset_of(write_rows(tmp_path / "b.jsonl", words)).summary.endswith("compared as `exact`")
+    assert dataset_of(tmp_path / "a.jsonl", verifier="exact").summary.endswith("compared as `exact`")
+
+
 def test_held_out_questions_are_the_same_under_every_template(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", GSM8K)
     kept = [
@@ -150,6 +161,7 @@ def test_an_epoch_asks_every_question_once_in_an_order_of_its_seed(tmp_path: Pat
         ("a.jsonl", "[" * 100_000, "row 1: this is no JSON"),
         ("a.json", '{"prompt": "p"}', "holds no list"),
         ("a.csv", "prompt,answer\np,1\nq,1,2\n", "row 2 (line 3) has 3 fields, not 2"),
+        ("a.csv", "prompt,answer,answer\np,1,2\n", "has the column `answer` twice"),
         ("a.csv", 'prompt,answer\np,"1\n', "row 1 (line 2)"),
         ("a.parquet", "no parquet", "cannot be read"),
         ("a.txt", "p", "there is no data at"),

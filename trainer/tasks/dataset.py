@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -74,6 +74,8 @@ class Dataset:
     """Held out."""
     dropped: int = 0
     """Questions that were too long."""
+    odd: Question | None = None
+    """The first whose answer is no number, where others' are and the verifier was left to the data."""
 
     name = "dataset"
     parts = ("correct", "format")
@@ -160,7 +162,8 @@ class Dataset:
     def summary(self) -> str:
         """How many questions there are, in words."""
         dropped = f", {self.dropped} dropped as too long" if self.dropped else ""
-        return f"{len(self.training)} questions, {len(self.kept)} held out, compared as `{self.kind}`{dropped}"
+        odd = f", since row {self.odd.row}'s answer is no number" if self.odd else ""
+        return f"{len(self.training)} questions, {len(self.kept)} held out, compared as `{self.kind}`{odd}{dropped}"
 
     # ---- inside
 
@@ -205,7 +208,8 @@ def make_dataset(options: DatasetOptions) -> Dataset:
             f"`{options.path}`: nothing is left to train on, all {len(kept)} rows are held out",
             "give it at least two different questions",
         )
-    return Dataset(options, _kind([*questions, *kept], options), tuple(training), tuple(kept))
+    kind, odd = _kind([*questions, *kept], options)
+    return Dataset(options, kind, tuple(training), tuple(kept), odd=odd)
 
 
 def _questions(options: DatasetOptions, path: str, split: str) -> list[Question]:
@@ -278,11 +282,14 @@ def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | f
     return meta
 
 
-def _kind(questions: Iterable[Question], options: DatasetOptions) -> Verifier:
+def _kind(questions: Sequence[Question], options: DatasetOptions) -> tuple[Verifier, Question | None]:
+    """The verifier, and the question by which a data set of numbers is compared as text, if there is one."""
     if options.verifier is not Verifier.AUTO:
-        return options.verifier
-    are_numbers = all(to_number(question.problem.answer) is not None for question in questions)
-    return Verifier.NUMBER if are_numbers else Verifier.EXACT
+        return options.verifier, None
+    odd = [question for question in questions if to_number(question.problem.answer) is None]
+    if not odd:
+        return Verifier.NUMBER, None
+    return Verifier.EXACT, odd[0] if len(odd) < len(questions) else None
 
 
 def _digest(text: str) -> bytes:

@@ -84,6 +84,8 @@ def _from_csv(file: Path) -> Iterator[Row]:
     number = 0
     try:
         header = next(reader, [])
+        if twice := next((name for place, name in enumerate(header) if name in header[:place]), None):
+            raise RecipeError(f"`{file}` has the column `{twice}` twice", "name each column once")
         for number, fields in enumerate((fields for fields in reader if fields), 1):
             if len(fields) != len(header):
                 raise RecipeError(
