@@ -352,6 +352,12 @@ TRAINED_PER_SECOND = _metric(
 SAMPLE_S = _metric("time/sample", "sample", "s", DOWN, "Seconds spent sampling")
 SCORE_S = _metric("time/score", "score", "s", DOWN, "Seconds spent scoring and marking")
 LEARN_S = _metric("time/learn", "learn", "s", DOWN, "Seconds spent learning")
+REFERENCE_S = _metric(
+    "time/reference", "reference", "s", DOWN, "Seconds of `learn` for log-probs of the reference and the old policy"
+)
+OPTIMIZER_S = _metric(
+    "time/optimizer", "optimizer", "s", DOWN, "Seconds of `learn` for cutting gradients and the optimizers' steps"
+)
 TELL_S = _metric("time/tell", "tell", "s", DOWN, "Seconds spent comparing answers and handing them to the journal")
 EVALUATE_S = _metric("time/evaluate", "evaluate", "s", DOWN, "Seconds of the evaluation between the last step and this")
 SAVE_S = _metric("time/save", "save", "s", DOWN, "Seconds of the saving between the last step and this one")

@@ -14,6 +14,7 @@ Deliberately left out: where advantages come from, and when to stop.
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from transformers import PreTrainedModel
 
 from ponder import metrics
 from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
-from trainer.adapter import WithoutAdapter
 from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
 from trainer.kl_control import KlControl
@@ -102,6 +102,8 @@ class Learner:
         if reference.model is not None:
             figures[metrics.KL_COEF] = self.kl.weight(knobs.kl)
             self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], len(trained))
+        figures[metrics.OPTIMIZER_S] = self._sums["optimizer_s"]
+        figures[metrics.REFERENCE_S] = self._sums["old_s"] + reference.seconds
         share = (tries - len(norms)) / tries
         return {**figures, metrics.LR: lr, metrics.SKIPPED: share, metrics.NONFINITE_GRADIENTS: share}
 
@@ -113,8 +115,10 @@ class Learner:
         order = torch.randperm(len(trained)).tolist()
         chosen = ([trained[place] for place in sorted(order[part::count])] for part in range(count))
         parts = [cut(some, knobs, packs=self.policy.packs) for some in chosen]
+        began_s = time.perf_counter()
         for batch in (batch for batches in parts for batch in batches):
             self._remember(batch, self._present_logps(batch, knobs))
+        self._sums["old_s"] = time.perf_counter() - began_s
         return parts
 
     @torch.no_grad()
@@ -142,6 +146,7 @@ class Learner:
             self.critic.set_lr(knobs)
         for batch in batches:
             self._accumulate(batch, knobs, reference)
+        began_s = time.perf_counter()
         norm = _clip(self.policy.model.parameters(), knobs.optim.grad_clip)
         critic_norm = 0.0
         if self.critic:
@@ -151,8 +156,10 @@ class Learner:
             if self.critic:
                 self.critic.optimizer.step()
             self.version += 1
-            return norm
-        return math.nan
+        else:
+            norm = math.nan
+        self._sums["optimizer_s"] += time.perf_counter() - began_s
+        return norm
 
     def _set_lr(self, knobs: Knobs) -> float:
         warmup = knobs.optim.warmup_steps
@@ -179,7 +186,7 @@ class Learner:
         loss = policy_loss(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
         self._count(loss, logp_N.detach(), old_N, advantage_N, lengths, knobs)
         if reference.model is not None:
-            reference_N = self._ask_reference(batch, reference.model, temperature)
+            reference_N = self._ask_reference(batch, reference, temperature)
             coef = self.kl.weight(knobs.kl)
             if coef > 0 and knobs.kl.where is KlPlace.LOSS:
                 loss = loss + coef * kl_penalty(logp_N, reference_N, old_N, weight_N, knobs.kl.estimator)
@@ -198,7 +205,7 @@ class Learner:
         )
         self._mismatch.count(old_logp_N, sampled_N)
 
-    def _ask_reference(self, batch: MicroBatch, model: PreTrainedModel | WithoutAdapter, temperature: float) -> Tensor:
+    def _ask_reference(self, batch: MicroBatch, reference: Reference, temperature: float) -> Tensor:
         """The reference's log-probs, asked for once a batch."""
         if batch.reference_logp_N is None:
             known = [answer.reference_logps for answer in batch.answers]
@@ -207,8 +214,7 @@ class Learner:
                 batch.reference_logp_N = torch.tensor(flat, device=self.policy.device)
             else:
                 prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-                with torch.no_grad():
-                    batch.reference_logp_N, _ = token_logps(self.policy, model, prompts, ids, temperature)
+                batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature)
         return batch.reference_logp_N
 
     def _value_loss(self, critic: Critic, batch: MicroBatch, lengths: Tensor, knobs: Knobs) -> Tensor:

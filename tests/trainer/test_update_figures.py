@@ -12,7 +12,7 @@ import torch
 
 from ponder import metrics
 from ponder.events import StepDone
-from ponder.recipe import Recipe
+from ponder.recipe import Recipe, dump_recipe, parse_recipe
 from tests.trainer.conftest import make_tiny_model
 from tests.trainer.test_learning import batch, knobs_with
 from tests.trainer.test_loop import go, of, tensors_of
@@ -74,3 +74,16 @@ def test_ratios_and_cut_gradients_are_told_over_all_updates(recipe: Recipe) -> N
     assert figures[metrics.RATIO_STD] == pytest.approx(statistics.pstdev(ratio), rel=1e-3)
     assert figures[metrics.RATIO_K1] == pytest.approx((sum(before) - sum(after)) / len(ratio), rel=1e-3)
     assert figures[metrics.CLIP_REGION] == figures[metrics.CLIP_LOW] + figures[metrics.CLIP_HIGH] > 0.0
+
+
+def test_the_phases_of_learning_are_told_and_no_longer_than_the_whole(recipe: Recipe, tmp_path: Path) -> None:
+    free = parse_recipe(dump_recipe(recipe), "tiny.toml", {"kl.coef": "0"})
+    charged = parse_recipe(
+        dump_recipe(recipe), "tiny.toml", {"kl.where": "reward", "kl.estimator": "k1", "policy.minibatches": "2"}
+    )
+    for step in of(go(free, tmp_path / "free"), StepDone):
+        assert step.metrics[metrics.REFERENCE_S] == 0.0 < step.metrics[metrics.OPTIMIZER_S]
+    for step in of(go(charged, tmp_path / "charged"), StepDone):
+        reference_s, optimizer_s = step.metrics[metrics.REFERENCE_S], step.metrics[metrics.OPTIMIZER_S]
+        assert min(reference_s, optimizer_s) > 0.0
+        assert reference_s + optimizer_s < step.metrics[metrics.LEARN_S]
