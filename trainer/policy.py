@@ -218,7 +218,10 @@ def _load_model(part: ModelPart, where: str, options: dict[str, str]) -> PreTrai
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise NotFound(
-            f"the model `{part.path}` cannot be loaded: {_first_line(error)}", "check `model.path` in the recipe"
+            f"the model `{part.path}` cannot be loaded: {_first_line(error)}",
+            "check `model.path` in the recipe"
+            if Path(where).is_dir()
+            else "check the id in `model.path`, and the network; a folder on this machine needs none",
         ) from error
     except RuntimeError as error:  # transformers' word for tensors of other shapes than the config makes
         raise NotFound(
