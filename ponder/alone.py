@@ -31,7 +31,9 @@ def stage_alone(recipe: Recipe, name: str, paths: Paths, run: str = "") -> Recip
         hint = nearest(name, list(stages)) or f"its stages are {', '.join(f'`{known}`' for known in stages)}"
         raise NotFound(f"the recipe `{recipe.run.name}` has no stage `{name}`", hint)
     part = stages[name]
-    needs = [source for source in map(stage_in, (part.model.path, part.stage.data.path)) if source]
+    needs = [
+        source for source in map(stage_in, (part.model.path, part.stage.data.path, part.reward_model.path)) if source
+    ]
     if not needs:
         return part
     if run:
@@ -63,8 +65,11 @@ def _begun_from(part: Recipe, paths: Paths, run: str) -> Recipe:
     if source := stage_in(data.path):
         path = paths.sets(run) / f"{source}.jsonl"
         data = msgspec.structs.replace(data, path=str(_there(path, run, source)))
+    judge = part.reward_model
+    if source := stage_in(judge.path):
+        judge = msgspec.structs.replace(judge, path=str(_checkpoint(paths, run, source)))
     stage = msgspec.structs.replace(part.stage, data=data)
-    return msgspec.structs.replace(part, model=model, stage=stage)
+    return msgspec.structs.replace(part, model=model, stage=stage, reward_model=judge)
 
 
 def _checkpoint(paths: Paths, run: str, stage: str) -> Path:

@@ -164,8 +164,10 @@ def check(stages: Sequence[Recipe], source: str) -> None:
                 f"{label}: the stage `{stage.kind}` has no data", f"write `[{where}]` with a `path` below it"
             )
         _check_source(label, "model.path", recipe.model.path, [r for r in before if _gives_policy(r, before)])
-        if stage.data.path:
-            _check_source(label, "data.path", stage.data.path, [r for r in before if r.stage.kind.leaves_set])
+        gives = StageKind.RANK if stage.kind.reads_rankings else StageKind.REJECT
+        _check_source(label, "data.path", stage.data.path, [r for r in before if r.stage.kind is gives])
+        judges = [r for r in before if r.stage.kind is StageKind.REWARD_MODEL]
+        _check_source(label, "reward_model.path", recipe.reward_model.path, judges)
 
 
 def _gives_policy(recipe: Recipe, before: Sequence[Recipe]) -> bool:

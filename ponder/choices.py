@@ -103,6 +103,15 @@ class CriticModel(StrEnum):
     """A model of its own that begins as a copy of the start model."""
 
 
+class RankingLoss(StrEnum):
+    """What a ranking of several answers becomes."""
+
+    PLACKETT_LUCE = "plackett_luce"
+    """The probability of the whole order."""
+    PAIRS = "pairs"
+    """The mean over all pairs that it decides."""
+
+
 class Script(StrEnum):
     """Whose letters an answer should be written in."""
 

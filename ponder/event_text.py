@@ -11,7 +11,10 @@ from ponder import events, metrics
 from ponder.events import FeedEvent, StoredEvent
 from ponder.knobs import KnobValue, format_value
 
-_STEP_METRICS = (metrics.REWARD_MEAN, metrics.CORRECT, metrics.LENGTH_MEAN, metrics.REFLECT, metrics.STEP_S)
+_STEP_METRICS = (
+    metrics.REWARD_MEAN, metrics.CORRECT, metrics.LENGTH_MEAN, metrics.REFLECT, metrics.LOSS, metrics.RANKING_LOSS,
+    metrics.PAIR_ACCURACY, metrics.STEP_S,
+)  # fmt: skip
 _EVALUATION_METRICS = (metrics.EVAL_LENGTH, metrics.EVAL_REFLECT, metrics.EVAL_RESCUED)
 
 
@@ -78,18 +81,46 @@ def step_line(event: events.StepDone) -> str:
     return f"step {event.step}: {_figures(event.metrics, _STEP_METRICS)}"
 
 
+_MEASURED = (
+    (metrics.EVAL_ACCURACY, metrics.EVAL_LOW, metrics.EVAL_HIGH),
+    (metrics.EVAL_PAIR_ACCURACY, metrics.EVAL_PAIR_LOW, metrics.EVAL_PAIR_HIGH),
+)
+"""What an evaluation is about, with its interval: problems of the task, or pairs of rankings."""
+
+
+def measured(values: dict[str, float]) -> list[tuple[str, str]]:
+    """(what was measured, the share with its interval) of an evaluation, its main figure first.
+
+    >>> measured({"eval/pair_accuracy": 0.9, "eval/pair_accuracy_low": 0.84, "eval/pair_accuracy_high": 0.94})
+    [('held-out pair accuracy', '90.0% (95 %: 84.0 .. 94.0)')]
+    """
+    return [
+        (metrics.METRICS[name].label, _share(values[name], values.get(low), values.get(high)))
+        for name, low, high in _MEASURED
+        if name in values
+    ]
+
+
+def measured_line(step: int, values: dict[str, float], note: str = "") -> str:
+    """The main figure of the evaluation after a step."""
+    what, said = next(iter(measured(values)), (metrics.METRICS[metrics.EVAL_ACCURACY].label, "not measured"))
+    return f"{what} after step {step}{note}: {said}"
+
+
 def format_accuracy(values: dict[str, float]) -> str:
     """Held-out accuracy with its interval where it is known.
 
     >>> format_accuracy({"eval/accuracy": 0.105, "eval/accuracy_low": 0.08, "eval/accuracy_high": 0.134})
     '10.5% (95 %: 8.0 .. 13.4)'
     """
-    accuracy = values.get(metrics.EVAL_ACCURACY)
-    low, high = values.get(metrics.EVAL_LOW), values.get(metrics.EVAL_HIGH)
-    if accuracy is None:
+    if metrics.EVAL_ACCURACY not in values:
         return "not measured"
+    return _share(values[metrics.EVAL_ACCURACY], values.get(metrics.EVAL_LOW), values.get(metrics.EVAL_HIGH))
+
+
+def _share(value: float, low: float | None, high: float | None) -> str:
     interval = f" (95 %: {low * 100:.1f} .. {high * 100:.1f})" if low is not None and high is not None else ""
-    return f"{accuracy:.1%}{interval}"
+    return f"{value:.1%}{interval}"
 
 
 def format_bytes(size: int) -> str:
@@ -136,8 +167,9 @@ def _learning_line(event: events.StepDone | events.Evaluated | events.GroupStore
             return step_line(event)
         case events.Evaluated():
             final = " (final)" if event.is_final else ""
-            rest = _figures(event.metrics, _EVALUATION_METRICS)
-            return f"held-out accuracy after step {event.step}{final}: {format_accuracy(event.metrics)}, {rest}"
+            rest = [f"{what} {said}" for what, said in measured(event.metrics)[1:]]
+            rest += filter(None, [_figures(event.metrics, _EVALUATION_METRICS)])
+            return ", ".join([measured_line(event.step, event.metrics, final), *rest])
         case events.GroupStored():
             return _group_line(event.step, event.group, event.rewards) + f", id {event.group_id}"
         case events.GroupScored():

@@ -28,11 +28,13 @@ from ponder.choices import (
     KlPlace,
     Normaliser,
     Preset,
+    RankingLoss,
     Ratio,
     Script,
 )
 from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
+from ponder.preference import Preference
 from ponder.supervised import Schedule, Supervised
 from ponder.watchdog import Watchdog
 
@@ -45,6 +47,7 @@ __all__ = [
     "KlPlace",
     "Normaliser",
     "Preset",
+    "RankingLoss",
     "Ratio",
     "Schedule",
     "Script",
@@ -258,6 +261,11 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=-100.0, le=100.0, description="Weight of the share of letters that are of `reward.script`"),
         Knob("", LIVE, "DeepSeek-R1 arXiv:2501.12948 section 2.3.2"),
     ] = 0.0
+    model: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of the score that the reward model of `[reward_model]` gives"),
+        Knob("", LIVE, "InstructGPT arXiv:2203.02155 1"),
+    ] = 0.0
     script: Annotated[Script, Meta(description="The script that `reward.language` wants"), Knob()] = Script.LATIN
     own: Annotated[
         float,
@@ -356,6 +364,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     reward: Reward = Reward()
     critic: Critic = Critic()
     supervised: Supervised = Supervised()
+    preference: Preference = Preference()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

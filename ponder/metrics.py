@@ -82,6 +82,13 @@ PART_REPETITION = _metric(
 PART_LANGUAGE = _metric(
     "part/language", "language", "share", UP, "Mean share of an answer's letters that are of `reward.script`", "R1"
 )
+PART_MODEL = _metric(
+    "part/model",
+    "reward model",
+    "reward",
+    UP,
+    "Mean of the reward part `model`: deviations above the reward model's mean",
+)
 PART = _metric(
     "part/*",
     "*",
@@ -375,6 +382,30 @@ LOSS = _metric(
 EXAMPLES = _metric("batch/examples", "examples", "examples", WATCH, "Examples that a supervised step learnt from")
 KEPT = _metric("reject/kept", "kept", "share", WATCH, "Share of a rejection step's answers that went into the set")
 SET_SIZE = _metric("reject/set", "set", "examples", UP, "Answers in the set that rejection sampling writes, so far")
+RANKED = _metric("rank/decided", "ranked", "share", WATCH, "Share of a ranking step's groups that rank anything")
+RANKINGS = _metric("rank/set", "rankings", "examples", UP, "Rankings in the set that the stage writes, so far")
+RANKING_LOSS = _metric(
+    "preference/loss", "ranking loss", "nats", DOWN, "Mean loss of the step's rankings, without centring"
+)
+PAIR_ACCURACY = _metric(
+    "preference/accuracy",
+    "pair accuracy",
+    "share",
+    UP,
+    "Share of the pairs decided by the step's rankings that the scores order alike; equal scores do not",
+)
+PAIR_MARGIN = _metric(
+    "preference/margin",
+    "margin",
+    "",
+    WATCH,
+    "Mean score of the better minus that of the worse over those pairs; a DPO policy's scores are its implicit rewards",
+    "DPO arXiv:2305.18290 eq. 5",
+)
+SCORE_MEAN = _metric("preference/score", "score", "", WATCH, "Mean score of the step's answers; rankings leave it free")
+BEST_SCORE = _metric(
+    "preference/best", "score of the best", "", WATCH, "Mean score of the answers that their rankings put first"
+)
 EVAL_ACCURACY = _metric(
     "eval/accuracy",
     "held-out accuracy",
@@ -404,6 +435,31 @@ EVAL_STEP_TRUTH = _metric("eval/step_truth", "held-out true steps", "share", UP,
 EVAL_TRUNCATED = _metric("eval/truncated", "held-out truncated", "share", DOWN, "length/truncated on held-out problems")
 EVAL_LOSS = _metric(
     "eval/cross_entropy", "held-out cross-entropy", "nats", DOWN, "loss/cross_entropy on held-out examples"
+)
+EVAL_RANKING_LOSS = _metric(
+    "eval/ranking_loss", "held-out ranking loss", "nats", DOWN, "preference/loss on held-out rankings"
+)
+EVAL_PAIR_ACCURACY = _metric(
+    "eval/pair_accuracy",
+    "held-out pair accuracy",
+    "share",
+    UP,
+    "preference/accuracy on the rankings of prompts that are never learnt",
+)
+EVAL_PAIR_LOW = _metric(
+    "eval/pair_accuracy_low",
+    "pair accuracy, low",
+    "share",
+    UP,
+    "Lower end of the 95 % Wilson interval of eval/pair_accuracy, as if pairs of one ranking were independent",
+)
+EVAL_PAIR_HIGH = _metric(
+    "eval/pair_accuracy_high", "pair accuracy, high", "share", UP, "Upper end of the same interval"
+)
+EVAL_PAIR_MARGIN = _metric("eval/pair_margin", "held-out margin", "", WATCH, "preference/margin on held-out rankings")
+EVAL_PAIRS = _metric("eval/pairs", "held-out pairs", "pairs", WATCH, "Pairs that the held-out rankings decide")
+EVAL_MODEL = _metric(
+    "eval/model", "held-out learnt reward", "reward", WATCH, "Mean of the reward part `model` on held-out problems"
 )
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
@@ -439,6 +495,6 @@ def format_metric(name: str, value: float) -> str:
         return f"{value:.1%}"
     if metric.unit == "tokens/s":
         return f"{value:,.0f}"
-    if metric.unit in ("tokens", "problems", "examples"):
+    if metric.unit in ("tokens", "problems", "examples", "pairs"):
         return f"{value:.1f}".removesuffix(".0")
     return f"{value:.4g}"

@@ -22,8 +22,8 @@ import msgspec
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
 from ponder.model_files import find_model
-from ponder.recipe import OwnReward, Recipe, TaskPart
-from ponder.stage import StageKind, StagePart, stage_in
+from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
+from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import DatasetOptions, check_task, pick_columns
 
@@ -53,6 +53,7 @@ def _check_stage(recipe: Recipe, models: Path, folders: Sequence[Path]) -> Recip
         model=find_model(recipe.model, models=models, folders=folders),
         task=_check_task(recipe.task, folders),
         stage=_check_data(recipe.stage, folders),
+        reward_model=_check_reward_model(recipe.reward_model, folders),
         rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
     )
 
@@ -64,10 +65,23 @@ def _check_data(stage: StagePart, folders: Sequence[Path]) -> StagePart:
     path = _find_data("data.path", stage.data.path, folders)
     if not (stage.kind is StageKind.PRETRAIN and path.lower().endswith(TEXT_SUFFIX)):
         _check_reader("data.path", path)
-        reads_rows = stage.kind in (StageKind.PRETRAIN, StageKind.SFT, StageKind.DISTIL)
-        if (columns := _columns("data.path", Path(path))) and reads_rows:
+        columns = _columns("data.path", Path(path))
+        if columns and stage.kind.reads_rankings:
+            check_ranking_columns(columns, f"`{stage.data.path}`")
+        elif columns:
             pick_stage_columns(columns, stage.kind, stage.data, stage.data.path)
     return msgspec.structs.replace(stage, data=msgspec.structs.replace(stage.data, path=path))
+
+
+def _check_reward_model(part: RewardModelPart, folders: Sequence[Path]) -> RewardModelPart:
+    """The reward model with its folder made absolute."""
+    if not part.path or stage_in(part.path):
+        return part
+    path = _existing(part.path, folders)
+    if path is None or not (path / REWARD_MODEL_CARD).is_file():
+        what = "there is no folder" if path is None else "no reward model lies in"
+        raise RecipeError(f"`reward_model.path`: {what} `{part.path}`", "a stage of kind `reward_model` leaves one")
+    return RewardModelPart(str(path))
 
 
 def _check_task(task: TaskPart, folders: Sequence[Path]) -> TaskPart:

@@ -5,9 +5,10 @@
     [task]     what it is asked
     [stage]    what happens to it, for how many steps; or [[stages]], several in order (`ponder.chain`)
     [compute]  device, threads
+    [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
-    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [evaluation] [saving] [stream] [watchdog]
-               the knobs, see `ponder.knobs`
+    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [evaluation] [saving] [stream]
+    [watchdog]   the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
 """
@@ -27,6 +28,7 @@ from msgspec import Meta, Struct
 from ponder import chain, knobs
 from ponder.errors import KnobError, NotFound, RecipeError
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.stage import StagePart
 from ponder.supervised import Supervised
@@ -101,6 +103,14 @@ class OwnReward(Struct, frozen=True, forbid_unknown_fields=True):
     at_once: Annotated[int, Meta(ge=1, le=256, description="Worker processes, each with one answer at a time")] = 2
 
 
+class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """A learnt judge: its score is the reward part `model`, and `reward.model` is what that weighs."""
+
+    path: Annotated[
+        str, Meta(description="`stage:NAME`, a `reward_model` stage before this one, or a folder that one has left")
+    ] = ""
+
+
 class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
     """Where it runs."""
 
@@ -135,10 +145,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     reward: Reward = Reward()
     critic: Critic = Critic()
     supervised: Supervised = Supervised()
+    preference: Preference = Preference()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
     watchdog: Watchdog = Watchdog()
+    reward_model: RewardModelPart = RewardModelPart()
     rewards: list[OwnReward] = []
     then: list[Recipe] = []
     """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""
@@ -212,9 +224,20 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
         recipe = _override(recipe, key, value)
     try:
         check_together(recipe.knobs)
-    except KnobError as error:
+        if recipe.stage.kind.samples:
+            check_judge(recipe.reward, recipe.reward_model)
+    except (KnobError, RecipeError) as error:
         raise RecipeError(f"`{source}`: {error.message}", error.hint) from None
     return recipe
+
+
+def check_judge(reward: Reward, part: RewardModelPart) -> None:
+    """RecipeError when the part `model` has weight and there is no reward model."""
+    if reward.model and not part.path:
+        raise RecipeError(
+            f"`reward.model` is {knobs.format_value(reward.model)}, and there is no reward model",
+            'write `[reward_model]` with `path = "stage:NAME"` or a folder, or set `reward.model` to 0',
+        )
 
 
 def dump_recipe(recipe: Recipe) -> str:

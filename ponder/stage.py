@@ -4,6 +4,7 @@
     sft            learn responses to prompts                  data: prompts with responses
     rl             learn from rewards                          task
     reject         sample, keep what is verified, write a set  task; leaves a set of prompts with responses
+    rank           sample, order by the verifier, write a set  task; leaves rankings
     distil         a smaller policy learns a larger one's set  model (the student), data: the teacher's set
     reward_model   learn to score from rankings                data: rankings; leaves a reward model
     dpo            learn preferences without a reward model    data: rankings
@@ -20,6 +21,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ponder.errors import RecipeError
 from ponder.tasks import PROMPT_COLUMNS, pick_column
 
 STAGE_NAME = r"^([a-z][a-z0-9_-]{0,31})?$"
@@ -29,6 +31,12 @@ STAGE_SOURCE = "stage:"
 TEXT_COLUMNS = ("text", "content", "page", "document")
 RESPONSE_COLUMNS = ("response", "completion", "answer", "solution", "output", "target")
 """Names that are looked for, in this order, when the recipe names no column."""
+RANKING_COLUMNS = ("prompt", "answers", "ranks")
+"""The columns of a ranking."""
+PAIR_COLUMNS = ("chosen", "rejected")
+"""The columns of a pair; the prompt has one of its own, or is how the two begin."""
+REWARD_MODEL_CARD = "reward_model.json"
+"""The file by which a folder is a reward model."""
 MESSAGES_COLUMN = "messages"
 """A list of chat messages, the last of which is the response; taken where the recipe names no columns."""
 
@@ -44,6 +52,8 @@ class StageKind(StrEnum):
     """Reinforcement learning from rewards."""
     REJECT = "reject"
     """Rejection sampling: the policy answers, what is verified is kept; nothing is learnt."""
+    RANK = "rank"
+    """The policy answers, its answers are ordered by what the verifier says of them; nothing is learnt."""
     DISTIL = "distil"
     """A policy of its own learns what another one wrote."""
     REWARD_MODEL = "reward_model"
@@ -54,12 +64,22 @@ class StageKind(StrEnum):
     @property
     def leaves_policy(self) -> bool:
         """Whether later stages go on from what this one has learnt."""
-        return self not in (StageKind.REJECT, StageKind.REWARD_MODEL)
+        return self not in (StageKind.REJECT, StageKind.RANK, StageKind.REWARD_MODEL)
 
     @property
-    def leaves_set(self) -> bool:
-        """Whether it writes prompts with responses."""
-        return self is StageKind.REJECT
+    def samples(self) -> bool:
+        """Whether the policy answers the task's problems in it, for a reward."""
+        return self in (StageKind.RL, StageKind.REJECT, StageKind.RANK)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it only samples, and writes down what comes of it."""
+        return self in (StageKind.REJECT, StageKind.RANK)
+
+    @property
+    def reads_rankings(self) -> bool:
+        """Whether its data are rankings, and not prompts with responses."""
+        return self in (StageKind.REWARD_MODEL, StageKind.DPO)
 
     @property
     def needs_data(self) -> bool:
@@ -73,7 +93,7 @@ class DataPart(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="A `.jsonl`, `.json`, `.csv`, `.parquet` or `.txt` file, `file.py:function`, a saved or hub "
-            "data set, or `stage:NAME`: the set that a `reject` stage of this run writes"
+            "data set, or `stage:NAME`: what a `reject` or a `rank` stage of this run writes"
         ),
     ] = ""
     prompt: Annotated[str, Meta(description="The column of the prompt; empty looks for a usual name")] = ""
@@ -126,6 +146,18 @@ def pick_columns(columns: Sequence[str], kind: StageKind, data: DataPart, source
     prompt = pick_column(columns, data.prompt, PROMPT_COLUMNS, "data.prompt", source)
     rest = [name for name in columns if name != prompt]
     return prompt, pick_column(rest, data.response, RESPONSE_COLUMNS, "data.response", source)
+
+
+def check_ranking_columns(columns: Sequence[str], place: str) -> None:
+    """RecipeError when these are the columns neither of a ranking nor of a pair."""
+    wanted = PAIR_COLUMNS if any(name in columns for name in PAIR_COLUMNS) else RANKING_COLUMNS
+    missing = next((name for name in wanted if name not in columns), None)
+    if missing:
+        there = ", ".join(f"`{name}`" for name in columns) or "none"
+        raise RecipeError(
+            f"{place} has no column `{missing}`; its columns are {there}",
+            "rows have `prompt`, `answers` and `ranks`, or `prompt`, `chosen` and `rejected`",
+        )
 
 
 def stage_in(source: str) -> str:

@@ -111,7 +111,7 @@ def read_answers(
     group_size = len(sampled) // len(problems)
     texts = [policy.text(drawn.ids) for drawn in sampled]
     asked = [
-        Asked(problems[row // group_size], text, len(drawn.ids), max_new_tokens)
+        Asked(problems[row // group_size], text, len(drawn.ids), max_new_tokens, prompts[row // group_size], drawn.ids)
         for row, (drawn, (text, _)) in enumerate(zip(sampled, texts, strict=True))
     ]
     answers = []

@@ -6,6 +6,7 @@
         optimizer.safetensors  AdamW's moments, `parameter.exp_avg` and so on
         reference.safetensors  the KL reference, only when it is no longer the start model
         critic.safetensors     the value head (and value model), with critic_optimizer.safetensors, where there is one
+        reward_head.safetensors  the head of a reward model, with reward_model.json, which says that it is one
         state.json             step, cursor, knobs, and the state of every random generator, in hex
         manifest.json          size and SHA-256 of every file above, written last
 
@@ -37,6 +38,7 @@ from ponder.paths import checkpoint_name
 FORMAT = 1
 FOLDER = re.compile(r"step-(\d{6,})")
 MANIFEST = "manifest.json"
+TENSORS = ".safetensors"
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -63,7 +65,7 @@ class Restored:
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    """`model` or `adapter_model`, `optimizer`; `reference`, `critic`, `critic_optimizer` where they were saved."""
+    """By file: `model` or `adapter_model`, `optimizer`, and what else was saved beside them."""
     state: dict[str, object]
 
 
@@ -76,6 +78,7 @@ def save_checkpoint(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, object],
     keep: int,
+    files: Mapping[str, bytes] | None = None,
     spare: Collection[int] = (),
 ) -> Saved:
     """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep` and those of `spare`."""
@@ -88,9 +91,11 @@ def save_checkpoint(
         tokenizer.save_pretrained(draft)
         for name, group in tensors.items():
             save_file({key: value.detach().contiguous() for key, value in group.items()}, draft / f"{name}.safetensors")
+        for other, content in (files or {}).items():
+            (draft / other).write_bytes(content)
         (draft / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        files = {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
-        manifest = msgspec.json.encode(Manifest(FORMAT, step, files))
+        written = {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
+        manifest = msgspec.json.encode(Manifest(FORMAT, step, written))
         (draft / MANIFEST).write_bytes(manifest)
         for path in [*draft.iterdir(), draft]:
             _sync(path)
@@ -105,7 +110,7 @@ def save_checkpoint(
     for old_step, old in list_checkpoints(root)[keep:]:
         if old_step not in spare:
             shutil.rmtree(old, ignore_errors=True)
-    size = sum(size for size, _ in files.values()) + len(manifest)
+    size = sum(size for size, _ in written.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())
 
 
@@ -143,9 +148,7 @@ def load_checkpoint(folder: Path) -> Restored:
         raise CheckpointError(f"`{folder}` has the format {manifest.format}", f"this ponder reads format {FORMAT}")
     try:
         tensors = {
-            name: load_file(folder / f"{name}.safetensors")
-            for name in ("model", "adapter_model", "optimizer", "reference", "critic", "critic_optimizer")
-            if f"{name}.safetensors" in manifest.files
+            name.removesuffix(TENSORS): load_file(folder / name) for name in manifest.files if name.endswith(TENSORS)
         }
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:

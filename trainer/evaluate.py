@@ -90,6 +90,8 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
         low, high = wilson_interval(right, len(judged))
         accuracy = {metrics.EVAL_ACCURACY: right / len(judged), metrics.EVAL_LOW: low, metrics.EVAL_HIGH: high}
         figures = {**accuracy, **figures}
+    if learnt := [answer.scored.parts["model"] for answer in answers if "model" in answer.scored.parts]:
+        figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
     if metrics.STEP_TRUTH in reflection:
         figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
     return figures

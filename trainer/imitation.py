@@ -20,7 +20,7 @@ from ponder import metrics
 from ponder.knobs import Knobs
 from trainer.corpus import Corpus, Example
 from trainer.learn import forward_of
-from trainer.pieces import pieces
+from trainer.pieces import pieces, take_until
 from trainer.policy import Policy, token_logps
 from trainer.rows import count_positions
 
@@ -55,6 +55,9 @@ class Imitation:
         return {name: weight for name, weight in self.policy.model.named_parameters() if weight.requires_grad}
 
     def extra_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        return {}
+
+    def extra_files(self) -> Mapping[str, bytes]:
         return {}
 
     def learn(self, knobs: Knobs) -> dict[str, float]:
@@ -98,17 +101,3 @@ class Imitation:
         batch = list(take_until(self._stream, budget_tokens))
         self._cursor += len(batch)
         return batch
-
-
-def take_until(stream: Iterator[Example], budget_tokens: int) -> Iterator[Example]:
-    """Examples from the stream, up to the one with which they have the tokens.
-
-    >>> stream = iter([Example([1], [2, 3])] * 9)
-    >>> len(list(take_until(stream, 7)))
-    3
-    """
-    for example in stream:
-        yield example
-        budget_tokens -= example.total
-        if budget_tokens <= 0:
-            return

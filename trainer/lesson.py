@@ -42,6 +42,9 @@ class Lesson(Protocol):
     def extra_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
         """What a checkpoint holds beside the model, a file each; restored in place."""
 
+    def extra_files(self) -> Mapping[str, bytes]:
+        """What a checkpoint holds besides, and nobody restores."""
+
     def learn(self, knobs: Knobs) -> dict[str, float]:
         """Draw the next batch and leave the gradient of its loss; the step's figures."""
 

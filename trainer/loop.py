@@ -11,7 +11,8 @@
         save      everything, every so often                              CheckpointSaved
         boundary  orders are taken here and nowhere else                  CommandApplied | CommandRefused
 
-A stage of rejection sampling is the same chapter with a `Keeper`: it keeps answers where this one learns from them.
+A stage that only samples (`reject`, `rank`) is the same chapter with a `Collector`, which writes answers down where
+this one learns from them.
 GRPO, arXiv:2402.03300, algorithm 1, with an outcome reward; every other algorithm is a choice of knobs
 (`ponder.presets`). Nothing here knows a socket, a file format or a screen: all
 that leaves goes through the link. Deliberately left out: supervised stages (`trainer.supervised`), and the order of
@@ -23,7 +24,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from ponder.events import (
     StepDone,
 )  # fmt: skip
 from ponder.knobs import Knobs
-from ponder.recipe import Recipe
+from ponder.recipe import Recipe, check_judge
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.advantages import has_spread
@@ -54,8 +55,9 @@ from trainer.memory import peak_bytes
 from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
-from trainer.reject import Keeper
+from trainer.reward_model import RewardModel
 from trainer.rewards.judge import Judge
+from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.sampler import LocalSampler
 from trainer.stream import Stream
@@ -68,17 +70,16 @@ log = logging.getLogger(__name__)
 
 
 class Chapter:
-    """One reinforcement-learning stage, or one of rejection sampling."""
+    """One reinforcement-learning stage, or one that only samples."""
 
     def __init__(
         self, recipe: Recipe, span: Span, checkpoints: Path, link: Link, place: Place, *,
         models_folder: Path, restored: Restored | None, spare: Collection[int], replay: Sequence[CommandApplied],
-        keeper: Keeper | None = None,
+        make_collector: Callable[[Policy], Collector] | None = None, reward_model: RewardModel | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
-        self.keeper = keeper
         self.task: Task = find_task(recipe.task.name, recipe.task.options)
-        self.judge = Judge(self.task, recipe.rewards)
+        self.judge = Judge(self.task, recipe.rewards, reward_model)
         self.judge.start()
 
         def load() -> Policy:
@@ -103,18 +104,19 @@ class Chapter:
             self.state.reference.start = WithoutAdapter(policy.model)
         if restored:
             self.state.restore(restored)
-        if keeper:
-            keeper.open_at(self.state.set_bytes)
+        self.collector = make_collector(policy) if make_collector else None
+        if self.collector:
+            self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
         self.sampler = LocalSampler(
             policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id, dtype=policy.dtype,
             has_plain_head=policy.has_plain_head,
         )  # fmt: skip
         self.longest_prompt = self._measure_prompts()
-        self._check_room(self.state.knobs)
+        self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
             log.warning("%s", shortcoming)
-        self.boundary = Boundary(link, self.state.knobs, steps=span.total, replay=replay, check=self._check_room)
+        self.boundary = Boundary(link, self.state.knobs, steps=span.total, replay=replay, check=self._check)
         self.seconds: dict[str, float] = {}
         self.figures: dict[str, float] = {}
 
@@ -130,6 +132,13 @@ class Chapter:
 
     def _check_room(self, knobs: Knobs) -> None:
         check_room(self.state.policy, self.longest_prompt, knobs.sampling.max_new_tokens)
+
+    def _check(self, knobs: Knobs) -> None:
+        """RecipeError on knobs with which the stage could not go on."""
+        self._check_room(knobs)
+        check_judge(knobs.reward, self.recipe.reward_model)
+        if self.collector:
+            self.collector.check(knobs)
 
     @property
     def step(self) -> int:
@@ -151,7 +160,7 @@ class Chapter:
             wants_save = self._watch()
             is_last = state.step == span.last
             is_due = is_last or _is_due(state.step, state.knobs.evaluation.every_steps)
-            if is_due and not self.keeper:
+            if is_due and not self.collector:
                 self._evaluate(is_final=is_last)
             if wants_save or is_last or _is_due(state.step, state.knobs.saving.every_steps):
                 self._save()
@@ -168,7 +177,7 @@ class Chapter:
         state.step += 1
         started_s = time.perf_counter()
         state.policy.forward = forward_of(knobs)
-        learnt, answers = self._keep(self.keeper) if self.keeper else self._learn()
+        learnt, answers = self._collect(self.collector) if self.collector else self._learn()
         whole_s = time.perf_counter() - started_s
         tokens = sum(answer.length for answer in answers)
         figures = step_figures(answers, knobs.sampling.group_size)
@@ -181,7 +190,7 @@ class Chapter:
             metrics.SAMPLED_PER_SECOND: tokens / self.seconds[metrics.SAMPLE_S],
             metrics.PEAK_MEMORY: peak_bytes(state.policy.device) / 1e6,
         }
-        if state.learner.trained_tokens and not self.keeper:
+        if state.learner.trained_tokens and not self.collector:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
         self.seconds = {}
         self.figures = {**figures, **learnt, **speed}
@@ -206,19 +215,19 @@ class Chapter:
         state.reference.refresh(state.policy.model, state.step, knobs)
         return {**compared, **learnt}, answers
 
-    def _keep(self, keeper: Keeper) -> tuple[dict[str, float], list[Answer]]:
-        """Answers drawn, told, and the right ones kept; the policy stays as it is."""
+    def _collect(self, collector: Collector) -> tuple[dict[str, float], list[Answer]]:
+        """Answers drawn, told, and written down; the policy stays as it is."""
         answers = self._sample_and_score(0)
         with self._phase("tell", metrics.TELL_S):
             self._tell_groups(answers, self.state.learner.version)
-            kept = keeper.take(answers, self.state.step)
-        self.state.set_bytes = keeper.size_bytes
+            kept = collector.take(answers, self.state.step)
+        self.state.set_bytes = collector.size_bytes
         return kept, answers
 
     def _watch(self) -> bool:
         """Tell what the watchdog finds, and roll back where a rule asks for it; whether a checkpoint is wanted now."""
         state = self.state
-        if self.keeper:
+        if self.collector:
             return False
         fired = state.watchdog.watch(state.step, self.figures, state.knobs.watchdog)
         for firing in fired:

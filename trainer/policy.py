@@ -158,6 +158,13 @@ def token_logps(
     )  # fmt: skip
 
 
+def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
+    """What the model's last layer says at every position of the rows, (B, T, D), before any head."""
+    with _ready(policy, model) as forwarded, computing(policy.device, policy.dtype):
+        hidden_BTD: Tensor = forwarded.base_model(**_inputs(rows)).last_hidden_state
+    return hidden_BTD
+
+
 def _inputs(rows: Rows) -> dict[str, Any]:
     """No mask: only then does transformers keep packed sequences apart."""
     positions = {} if rows.position_BT is None else {"position_ids": rows.position_BT}

@@ -3,7 +3,7 @@
     run ──► the newest whole checkpoint says which stage is under way
         ──► for each stage from there on
               its sources resolved     `stage:NAME` becomes the checkpoint or the set that NAME left
-              its chapter read         rl, reject: `trainer.loop`      all else: `trainer.supervised` with a lesson
+              its chapter read         rl, reject, rank: `trainer.loop`     else: `trainer.supervised` with a lesson
         ──► RunEnded
 
 Steps are counted through the whole run. The last checkpoint of every stage is kept, since later stages stand on it.
@@ -13,7 +13,7 @@ Deliberately left out: what happens inside a stage.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,17 +25,28 @@ from ponder.errors import PonderError
 from ponder.events import CommandApplied, RunBroke, RunEnded
 from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
-from ponder.stage import StageKind, stage_in
+from ponder.stage import StageKind, StagePart, stage_in
+from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.checkpoint import Restored, load_newest
 from trainer.corpus import make_corpus
 from trainer.equip import equip
 from trainer.imitation import Imitation
+from trainer.lesson import Lesson
 from trainer.link import Link
 from trainer.loop import Chapter
 from trainer.place import Place, Span, spans
 from trainer.policy import Policy, load_policy
-from trainer.reject import Keeper, set_path
+from trainer.precision import pick_dtype
+from trainer.ranking_lesson import RankingLesson
+from trainer.ranking_tokens import refuse_too_long
+from trainer.rankings import read_rankings
+from trainer.reference import freeze
+from trainer.reject import Keeper
+from trainer.reward_model import RewardModel, load_reward_model, make_reward_model
+from trainer.row_file import Collector, set_path
+from trainer.scorers import ImplicitScorer, RewardScorer
 from trainer.supervised import SupervisedChapter
+from trainer.verified_rankings import Ranker
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +79,45 @@ class Run:
         spare = [span.before for span in spans(self.recipe)[1:]]
         kind = recipe.stage.kind
         torch.manual_seed(recipe.run.seed)
-        if kind in (StageKind.RL, StageKind.REJECT):
-            keeper = None
-            if kind is StageKind.REJECT:
-                keeper = Keeper(set_path(self.checkpoints, recipe.stage.title), recipe.stage.keep)
+        if kind.samples:
             return Chapter(
                 recipe, span, self.checkpoints, self.link, self.place, models_folder=self.models_folder,
-                restored=restored, spare=spare, replay=self.replay, keeper=keeper,
+                restored=restored, spare=spare, replay=self.replay, make_collector=self._collector(recipe.stage),
+                reward_model=self._reward_model(recipe),
             )  # fmt: skip
-        policy = equip(self._load(recipe), recipe)
-        lesson = Imitation(policy, make_corpus(recipe, policy))
+        lesson = self._lesson(recipe)
         return SupervisedChapter(
             recipe, span, self.checkpoints, self.link, self.place, lesson, restored=restored, spare=spare,
             replay=self.replay,
         )  # fmt: skip
+
+    def _collector(self, stage: StagePart) -> Callable[[Policy], Collector] | None:
+        """What makes the set of a stage that only samples."""
+        path = set_path(self.checkpoints, stage.title)
+        if stage.kind is StageKind.REJECT:
+            return lambda _: Keeper(path, stage.keep)
+        return (lambda policy: Ranker(path, policy)) if stage.kind is StageKind.RANK else None
+
+    def _reward_model(self, recipe: Recipe) -> RewardModel | None:
+        part = recipe.reward_model
+        if not part.path:
+            return None
+        found = load_reward_model(Path(part.path), device=recipe.compute.device, models_folder=self.models_folder)
+        found.policy.dtype = pick_dtype(recipe.compute.dtype, found.policy.device)
+        return found
+
+    def _lesson(self, recipe: Recipe) -> Lesson:
+        policy, seed = equip(self._load(recipe), recipe), recipe.run.seed
+        if not recipe.stage.kind.reads_rankings:
+            return Imitation(policy, make_corpus(recipe, policy))
+        rankings = read_rankings(recipe.stage.data)
+        refuse_too_long(rankings, policy)
+        if rankings.undecided:
+            log.warning("dropped %d rankings that decide nothing", rankings.undecided)
+        if recipe.stage.kind is StageKind.REWARD_MODEL:
+            return RankingLesson(RewardScorer(make_reward_model(policy, seed)), rankings, seed)
+        reference = WithoutAdapter(policy.model) if has_adapter(policy.model) else freeze(self._load(recipe).model)
+        return RankingLesson(ImplicitScorer(policy, reference), rankings, seed)
 
     def _load(self, recipe: Recipe) -> Policy:
         return load_policy(
@@ -103,14 +139,17 @@ class Run:
         recipe = self.recipe.stages[number]
         model, data = recipe.model, recipe.stage.data
         if name := stage_in(model.path):
-            model = msgspec.structs.replace(model, path=str(self._policy_of(name)), gguf="")
+            model = msgspec.structs.replace(model, path=str(self._left_by(name)), gguf="")
         if name := stage_in(data.path):
             data = msgspec.structs.replace(data, path=str(set_path(self.checkpoints, name)))
+        judge = recipe.reward_model
+        if name := stage_in(judge.path):
+            judge = msgspec.structs.replace(judge, path=str(self._left_by(name)))
         stage = msgspec.structs.replace(recipe.stage, data=data)
-        return msgspec.structs.replace(recipe, model=model, stage=stage)
+        return msgspec.structs.replace(recipe, model=model, stage=stage, reward_model=judge)
 
-    def _policy_of(self, name: str) -> Path:
-        """The folder of the policy that a stage left, or handed on."""
+    def _left_by(self, name: str) -> Path:
+        """The folder of the policy that a stage left, or handed on; of a reward model, where it made one."""
         place = next(place for place, part in enumerate(self.recipe.stages) if part.stage.title == name)
         return self.checkpoints / checkpoint_name(spans(self.recipe)[place].last)
 

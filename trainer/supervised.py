@@ -71,7 +71,7 @@ class SupervisedChapter:
         self.place.tell_start(
             self.recipe, span, self.lesson.policy, resumed_from=self.resumed_from, data=self.lesson.summary
         )
-        if self.step == span.before and not (span.is_measured or (span.before == 0 and self._is_new)):
+        if self.step == span.before and not (self._is_measured or (span.before == 0 and self._is_new)):
             self._evaluate(is_final=False)
         self._take_orders()
         while self.step < span.last and not self.boundary.wants_stop:
@@ -88,6 +88,11 @@ class SupervisedChapter:
             return "finished"
         self._save()
         return "stopped"
+
+    @property
+    def _is_measured(self) -> bool:
+        """Whether the stage before has measured all that this one's policy can be measured by."""
+        return self.span.is_measured and self.lesson.speaks
 
     @property
     def _is_new(self) -> bool:
@@ -169,6 +174,7 @@ class SupervisedChapter:
             },
             state=msgspec.to_builtins(facts),
             keep=self.knobs.saving.keep,
+            files=lesson.extra_files(),
             spare=self.spare,
         )
         self.seconds[metrics.SAVE_S] = time.perf_counter() - started_s

@@ -12,7 +12,7 @@ import typer
 
 from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run, terminal_width
 from ponder.errors import UsageError
-from ponder.event_text import format_accuracy, format_ago, format_bytes, format_duration
+from ponder.event_text import format_ago, format_bytes, format_duration, measured_line
 from ponder.events import Outcome, event_name
 from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
@@ -125,7 +125,7 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
             ]
         )
         for step, values in detail.evaluations:
-            write(f"held-out accuracy after step {step}: {format_accuracy(values)}")
+            write(measured_line(step, values))
         for step, message in detail.firings:
             write(f"watchdog at step {step}: {message}")
         if detail.newest:

@@ -86,3 +86,16 @@ def test_without_any_run_the_whole_recipe_is_the_way(recipe: Recipe, tmp_path: P
     with pytest.raises(NotFound, match="`stage:reject`") as caught:
         stage_alone(recipe, "sft", Paths(tmp_path, tmp_path))
     assert "ponder run chain" in caught.value.hint
+
+
+def test_a_stage_alone_is_judged_by_the_reward_model_of_an_earlier_run(tmp_path: Path) -> None:
+    text = CHAIN.replace('kind = "reject"', 'kind = "rank"').replace('kind = "sft"', 'kind = "reward_model"')
+    text = text.replace("stage:reject", "stage:rank") + '[stages.reward_model]\npath = "stage:reward_model"\n'
+    recipe, paths = parse_recipe(text, "chain.toml"), Paths(tmp_path, tmp_path)
+    paths.run("chain-1").mkdir(parents=True)
+    paths.run_recipe("chain-1").write_text(dump_recipe(recipe))
+    for step in (2, 6):
+        (paths.checkpoints("chain-1") / checkpoint_name(step)).mkdir(parents=True)
+    rl = stage_alone(recipe, "rl", paths)
+    assert rl.reward_model.path == str(paths.checkpoints("chain-1") / "step-000006")
+    assert rl.model.path == str(paths.checkpoints("chain-1") / "step-000002")

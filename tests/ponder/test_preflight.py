@@ -38,6 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data.json").write_text('[{"q": 1}]')
     (tmp_path / "mine.py").write_text("import math\n\nasync def score(text):\n    return 1.0\n\nalso = math.sqrt\n")
     (tmp_path / "torn.py").write_text("def score(:\n")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a"}\n')
     return tmp_path
 
 
@@ -55,6 +56,14 @@ def with_model(path: str, rest: str = "") -> str:
 
 def with_reward(function: str) -> str:
     return SMALL + f'[[rewards]]\nname = "mine"\nfunction = "{function}"\n'
+
+
+def with_rankings(path: str) -> str:
+    return SMALL.replace('"rl"', '"dpo"') + f'[stage.data]\npath = "{path}"\n'
+
+
+def with_judge(path: str) -> str:
+    return SMALL + f'[reward_model]\npath = "{path}"\n[reward]\nmodel = 1.0\n'
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,11 @@ def with_reward(function: str) -> str:
         (with_reward("no_module:score"), "there is no module `no_module`", "file.py"),
         (with_reward("mine.py:scroe"), "there is no `scroe` in `mine.py`", "`score`"),
         (with_reward("torn.py:score"), "`torn.py`, line 1 is no Python", "mend"),
+        (with_rankings("data.jsonl"), "`data.jsonl` has no column `prompt`; its columns are `question`", "`chosen`"),
+        (with_rankings("pairs.jsonl"), "`pairs.jsonl` has no column `rejected`", "`chosen`"),
+        (with_rankings("none.jsonl"), "`data.path`: there is no file `none.jsonl`", "looked for"),
+        (with_judge("none"), "`reward_model.path`: there is no folder `none`", "`reward_model`"),
+        (with_judge("here"), "`reward_model.path`: no reward model lies in `here`", "`reward_model`"),
     ],
 )  # fmt: skip
 def test_what_can_be_known_is_refused_with_file_key_and_hint(folder: Path, text: str, said: str, hint: str) -> None:

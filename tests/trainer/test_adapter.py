@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import msgspec
@@ -14,11 +15,14 @@ from ponder import metrics
 from ponder.errors import RecipeError
 from ponder.events import StepDone
 from ponder.recipe import LoraPart, ModelPart, Recipe
+from ponder.stage import DataPart, StageKind
 from tests.trainer.test_forward import ANSWERS, PROMPTS, scored
 from tests.trainer.test_loop import go, of, tensors_of, what_was_learnt
 from trainer import adapter
 from trainer.adapter import WithoutAdapter, add_adapter, dropouts, has_adapter
+from trainer.checkpoint import save_checkpoint
 from trainer.policy import Policy, load_policy, token_logps
+from trainer.reward_model import load_reward_model, make_reward_model
 
 pytest.importorskip("peft")
 # peft asks torch for what torch has renamed; nothing of ours
@@ -182,3 +186,33 @@ def test_a_run_in_bfloat16_learns_and_keeps_float32_weights(recipe: Recipe, tmp_
     assert len(steps) == 4
     assert all(0 < step.metrics[metrics.MISMATCH] < 0.02 for step in steps)
     assert {tensor.dtype for tensor in tensors_of(tmp_path, 4).values()} == {torch.float32}
+
+
+def test_a_reward_model_can_be_an_adapter_and_is_the_same_from_disk(adapted: Recipe, tmp_path: Path) -> None:
+    policy = load_policy(adapted.model, device="cpu", models_folder=tmp_path)
+    add_adapter(policy.model, LORA, seed=1)
+    wake(policy)
+    reward_model = make_reward_model(policy, seed=1)
+    assert all(".lora_" in name or name == "reward_head.weight" for name in reward_model.parameters())
+    saved = save_checkpoint(
+        tmp_path, 1, model=policy.model, tokenizer=policy.tokenizer, tensors=reward_model.tensors(),
+        files=reward_model.files(), state={}, keep=1,
+    )  # fmt: skip
+    loaded = load_reward_model(tmp_path / saved.folder, device="cpu", models_folder=tmp_path)
+    assert loaded.raw(PROMPTS, ANSWERS, 1000) == pytest.approx(reward_model.raw(PROMPTS, ANSWERS, 1000), abs=1e-5)
+
+
+def test_dpo_of_an_adapter_has_the_model_without_it_for_its_reference(adapted: Recipe, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    pairs = [{"prompt": f"solve {n} 2 3 -> 10 :", "chosen": "1 + 2", "rejected": "ok"} for n in range(1, 30)]
+    rows.write_text("\n".join(map(json.dumps, pairs)))
+    stage = msgspec.structs.replace(
+        adapted.stage, kind=StageKind.DPO, data=DataPart(str(rows), template="none"), steps=3
+    )  # fmt: skip
+    supervised = msgspec.structs.replace(adapted.supervised, batch_tokens=100)
+    link = go(msgspec.structs.replace(adapted, stage=stage, supervised=supervised), tmp_path / "run")
+    told = [event.metrics for event in of(link, StepDone)]
+    assert told[0][metrics.RANKING_LOSS] == pytest.approx(math.log(2.0), abs=1e-7)
+    assert told[0][metrics.PAIR_MARGIN] == 0.0 < told[-1][metrics.PAIR_MARGIN]
+    folder = next((tmp_path / "run").glob("step-000003"))
+    assert not (folder / "model.safetensors").exists() and (folder / "adapter_model.safetensors").is_file()

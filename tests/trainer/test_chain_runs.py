@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,6 +26,7 @@ from ponder.events import (
 )  # fmt: skip
 from ponder.recipe import ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order
+from trainer.corpus import make_corpus
 from trainer.link import ListLink
 from trainer.policy import load_policy
 from trainer.stages import run
@@ -67,6 +70,8 @@ batch_tokens = 100
 [[stages]]
 kind = "rl"
 steps = 2
+[stages.optim]
+lr = 1e-4
 """
 
 
@@ -144,6 +149,20 @@ def test_rejection_learns_nothing_and_keeps_only_what_is_right(whole: tuple[Path
         r.is_correct for r in g.rollouts)}  # fmt: skip
     lengths = {(g.prompt, r.text): r.length_tokens for g in groups for r in g.rollouts}
     assert all(lengths[row["prompt"], row["response"]] == shortest[row["prompt"]] for row in rows)
+
+
+def test_what_is_fine_tuned_was_asked_as_it_was_when_it_was_sampled(
+    recipe: Recipe, whole: tuple[Path, list[TrainerEvent]]
+) -> None:
+    """A set keeps the task's own prompt, which for a model without a chat template is not `auto`'s."""
+    folder, events = whole
+    policy = load_policy(recipe.model, device="cpu", models_folder=NO_MODELS)
+    sft = recipe.stages[1]
+    data = msgspec.structs.replace(sft.stage.data, path=str(folder / "sets/reject.jsonl"), holdout=0.0)
+    stage = msgspec.structs.replace(sft.stage, data=data)
+    examples = make_corpus(msgspec.structs.replace(sft, stage=stage), policy).examples(0)
+    asked = {tuple(policy.prompt_ids(event.prompt)) for event in events if isinstance(event, GroupScored)}
+    assert {tuple(example.prompt_ids) for example in itertools.islice(examples, 5)} <= asked
 
 
 def test_what_a_stage_left_is_kept_until_the_run_ends(whole: tuple[Path, list[TrainerEvent]]) -> None:

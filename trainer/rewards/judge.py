@@ -2,6 +2,7 @@
 
     the task       `correct`, `format`        here, or `correct` in workers where its verifier may hang
     any text       `length`, `overlong`, `repetition`, `language`      here: pure, and quick
+    [reward_model] `model`                    here: a learnt score of the answer's tokens
     [[rewards]]    by their own names; named parts of one as `name/part`      in workers
 
 A part that has weight and no value makes the answer unscored, and says at which stage and why. When a function fails on
@@ -14,6 +15,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
@@ -29,6 +31,9 @@ from trainer.rewards.repetition import repetition_share
 from trainer.tasks import Problem, Task
 
 CORRECT = "correct"
+MODEL = "model"
+MODEL_TOKENS = 16384
+"""So many tokens are given to a reward model at once."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,18 @@ class Asked:
     text: str
     length_tokens: int
     max_new_tokens: int
+    prompt_ids: Sequence[int] = ()
+    ids: Sequence[int] = ()
+    """The answer's tokens; a reward model reads these, and nothing else does."""
+
+
+class LearntJudge(Protocol):
+    """What a reward model is to the judge: `trainer.reward_model.RewardModel`."""
+
+    def judge(
+        self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], budget_tokens: int
+    ) -> list[float | None]:
+        """Each answer's score; None where it could not be scored."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +87,8 @@ class _Parts:
 class Judge:
     """Scores answers of one task. Use it as a context, or close it: it has processes."""
 
-    def __init__(self, task: Task, own: Sequence[OwnReward] = ()) -> None:
-        self.task = task
+    def __init__(self, task: Task, own: Sequence[OwnReward] = (), model: LearntJudge | None = None) -> None:
+        self.task, self.model = task, model
         self.fault: Fault | None = None
         """Of the newest batch; None when every function could score something."""
         parts = [*([task.verifier] if task.verifier else []), *own]
@@ -111,6 +128,8 @@ class Judge:
             **{part.name: part.weight * weights.own for part, _ in self._pools if part is not self.task.verifier},
         }
         parts = [_Parts(self._parts_here(one, weights), dict(weight_by_part)) for one in asked]
+        if self.model and asked:
+            self._ask_model(self.model, asked, parts)
         self.fault = None
         if self._pools and asked:
             calls = [self._call(one) for one in asked]
@@ -130,6 +149,13 @@ class Judge:
             "repetition": repetition_share(asked.text),
             "language": script_share(asked.text, weights.script),
         }
+
+    def _ask_model(self, model: LearntJudge, asked: Sequence[Asked], parts: Sequence[_Parts]) -> None:
+        scores = model.judge([one.prompt_ids for one in asked], [one.ids for one in asked], MODEL_TOKENS)
+        for one, score in zip(parts, scores, strict=True):
+            one.values[MODEL] = score
+            if score is None:
+                one.reasons[MODEL] = "reward model: longer than its context, or a score that is not finite"
 
     def _call(self, asked: Asked) -> Call:
         found = self.task.candidates(asked.problem, asked.text)

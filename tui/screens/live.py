@@ -16,7 +16,7 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.widget import Widget
 
 from ponder import metrics, wire
-from ponder.event_text import format_accuracy
+from ponder.event_text import format_accuracy, measured
 from ponder.events import Outcome
 from ponder.metrics import METRICS, format_metric
 from ponder.plot_text import Curve, Frame
@@ -232,8 +232,13 @@ class LiveScreen(ConsoleScreen):
         detail = self.console.detail
         evaluations = detail.evaluations if detail is not None else []
         line = self.query_one("#measured", TextLine)
-        if not evaluations or metrics.EVAL_ACCURACY not in evaluations[-1][1]:
+        found = measured(evaluations[-1][1]) if evaluations else []
+        if not found:
             line.show([Part(" held-out accuracy: not measured yet", "dim")])
+            return
+        if metrics.EVAL_ACCURACY not in evaluations[-1][1]:
+            what, said = found[0]
+            line.show([Part(f" {what} {said}", "title"), Part(f"after step {evaluations[-1][0]:,}", "dim", 1)])
             return
         first_step, first = evaluations[0]
         step, newest = evaluations[-1]

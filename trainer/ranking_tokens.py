@@ -1,0 +1,102 @@
+"""Rankings as a policy reads them: token ids, none longer than its context.
+
+A text after a plain prompt gets back the space that `Policy.text` leaves out; one that has ended gets the end token. So
+what was sampled, written down and read again has the ids it had, as far as the tokenizer allows. Deliberately left out:
+files (`trainer.rankings`), and rows of a forward pass (`trainer.rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ponder.errors import RecipeError
+from trainer.policy import Policy
+from trainer.rankings import Prompt, Ranking, Rankings, Turn
+
+HH_NAMES = {"user": "Human", "assistant": "Assistant"}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One ranking in token ids."""
+
+    prompt_ids: list[int]
+    answers: list[list[int]]
+    """At least one token each; the end token is one."""
+    ranks: tuple[int | None, ...]
+    margin: float
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each answer with its prompt."""
+        return [len(self.prompt_ids) + len(answer) for answer in self.answers]
+
+    @property
+    def total(self) -> int:
+        return sum(self.lengths)
+
+
+def to_ids(policy: Policy, ranking: Ranking) -> Ranked:
+    """The ranking as the policy reads it."""
+    answers = [
+        answer_to_ids(policy, text, has_ended=has_ended)
+        for text, has_ended in zip(ranking.answers, ranking.ended, strict=True)
+    ]
+    return Ranked(prompt_to_ids(policy, ranking.prompt, ranking.plain), answers, ranking.ranks, ranking.margin)
+
+
+def prompt_to_ids(policy: Policy, prompt: Prompt, plain: str = "") -> list[int]:
+    """The prompt through the chat template where there is one; else `plain` or itself, messages as HH-RLHF's are."""
+    if isinstance(prompt, str):
+        return policy.prompt_ids(prompt, plain)
+    if policy.tokenizer.chat_template:
+        messages = [{"role": role, "content": content} for role, content in prompt]
+        text = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(policy.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(policy.tokenizer(plain_dialogue(prompt))["input_ids"])
+
+
+def plain_dialogue(turns: Sequence[Turn]) -> str:
+    """Messages as plain text, up to the next answer; the form of HH-RLHF, arXiv:2204.05862.
+
+    >>> plain_dialogue([("user", "Hi"), ("assistant", "Hello"), ("user", "2 + 2?")])
+    '\\n\\nHuman: Hi\\n\\nAssistant: Hello\\n\\nHuman: 2 + 2?\\n\\nAssistant:'
+    """
+    said = "".join(f"\n\n{HH_NAMES[role]}: {text}" if role in HH_NAMES else text for role, text in turns)
+    return f"{said}\n\nAssistant:"
+
+
+def answer_to_ids(policy: Policy, text: str, *, has_ended: bool) -> list[int]:
+    """The answer after a prompt, with the end token where it has ended; at least one token."""
+    if text and not policy.tokenizer.chat_template and not text[0].isspace():
+        text = f" {text}"
+    ids = list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    own: int | None = policy.tokenizer.eos_token_id
+    end = policy.end_ids[0] if own is None else own
+    return [*ids, end] if has_ended or not ids else ids
+
+
+def refuse_too_long(rankings: Rankings, policy: Policy) -> None:
+    """RecipeError names the first row of which an answer, after its prompt, is longer than the model's context."""
+    context = policy.context_tokens
+    if context is None:
+        return
+    for ranking in sorted((*rankings.training, *rankings.kept), key=lambda ranking: ranking.row):
+        longest = _longest(policy, ranking, context)
+        if longest > context:
+            raise RecipeError(
+                f"`{rankings.source}`, row {ranking.row}: prompt and answer have {longest} tokens, and the model's "
+                f"context {context}",
+                "leave the answer out, or choose a model with a longer context",
+            )
+
+
+def _longest(policy: Policy, ranking: Ranking, context: int) -> int:
+    """Tokens of the longest answer with its prompt; for texts of few bytes, what they have at the most."""
+    if isinstance(ranking.prompt, str):
+        asked = max(len(ranking.prompt.encode()), len(ranking.plain.encode()))
+        most = len(policy.prompt_ids(" ", " ")) + asked + max(len(text.encode()) for text in ranking.answers) + 2
+        if most <= context:
+            return most
+    return max(to_ids(policy, ranking).lengths)
