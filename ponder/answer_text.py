@@ -62,13 +62,13 @@ def with_counted_parts(stored: StoredRollout, knobs: Mapping[str, KnobValue]) ->
 def answer_lines(stored: StoredRollout, width: int, *, with_prompt: bool = True) -> list[str]:
     """One rollout as lines: its place and figures, the prompt, the thinking, the answer."""
     thinking, answer = marked_text(stored.rollout)
-    lines = [headline(stored)]
+    lines = wrapped(headline(stored), width)
     if with_prompt:
-        lines += _labelled("prompt", stored.prompt, width)
+        lines += labelled("prompt", stored.prompt, width)
     if thinking:
-        lines += _labelled("thinking", thinking, width)
-    lines += _labelled("answer", answer or "none", width)
-    lines += _labelled("error", stored.rollout.error, width) if stored.rollout.error else []
+        lines += labelled("thinking", thinking, width)
+    lines += labelled("answer", answer or "none", width)
+    lines += labelled("error", stored.rollout.error, width) if stored.rollout.error else []
     return lines
 
 
@@ -97,11 +97,17 @@ def turn_line(rollout: Rollout) -> str:
     )
 
 
-def _labelled(label: str, text: str, width: int) -> list[str]:
-    wrapped = [
+def wrapped(line: str, width: int) -> list[str]:
+    """A line cut between its words, what goes on indented."""
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def labelled(label: str, text: str, width: int) -> list[str]:
+    """A text beside its label, wrapped in a column of its own."""
+    rows = [
         line
         for part in safe_text(text).splitlines() or [""]
         for line in textwrap.wrap(part, max(width - _LABEL_WIDTH, 20), replace_whitespace=False) or [""]
     ]
-    labels = [label, *[""] * (len(wrapped) - 1)]
-    return [f"  {name:<{_LABEL_WIDTH}}{line.replace(_HOLD, ' ')}" for name, line in zip(labels, wrapped, strict=True)]
+    labels = [label, *[""] * (len(rows) - 1)]
+    return [f"  {name:<{_LABEL_WIDTH}}{line.replace(_HOLD, ' ')}" for name, line in zip(labels, rows, strict=True)]

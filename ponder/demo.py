@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ponder import metrics, wire
-from ponder.answer_text import answer_lines, turn_line, with_counted_parts
+from ponder.answer_text import answer_lines, labelled, turn_line, with_counted_parts, wrapped
 from ponder.client import Client
 from ponder.errors import RunFailed
 from ponder.event_text import format_accuracy, format_duration
@@ -88,7 +88,7 @@ def summarise(client: Client, run: str) -> Summary:
 def write_summary(summary: Summary, width: int) -> None:
     """The page, on stdout."""
     title = f": {summary.title}" if summary.title else ""
-    write(f"{summary.run}{title}")
+    write("\n".join(wrapped(f"{summary.run}{title}", width)))
     write(f"{summary.state} after {summary.steps} steps in {format_duration(summary.wall_s)}\n")
     for line in (*_change_lines(summary), *_curve_lines(summary, width), *_aha_lines(summary, width)):
         write(line)
@@ -165,7 +165,12 @@ def _aha_lines(summary: Summary, width: int) -> Sequence[str]:
     if summary.best_aha is None:
         return ["no answer was rescued by reflection", ""]
     turn = turn_line(summary.best_aha.rollout)
-    return ["the best aha", *answer_lines(summary.best_aha, width), *([f"  {'turn':<10}{turn}"] if turn else []), ""]
+    return [
+        "the best aha",
+        *answer_lines(summary.best_aha, width),
+        *(labelled("turn", turn, width) if turn else []),
+        "",
+    ]
 
 
 def _place_lines(summary: Summary) -> list[str]:
@@ -174,7 +179,10 @@ def _place_lines(summary: Summary) -> list[str]:
         f"run folder  {summary.run_folder}",
         f"store       {summary.store}",
         "",
-        f"look further: `ponder watch {summary.run}`, `ponder aha {summary.run}`,",
-        f"  `ponder samples {summary.run} --outcome rescued`, `ponder show {summary.run}`,",
-        f"  `sqlite-utils tables {summary.store} --counts`",
+        "look further",
+        f"  ponder watch {summary.run}",
+        f"  ponder aha {summary.run}",
+        f"  ponder samples {summary.run} --outcome rescued",
+        f"  ponder show {summary.run}",
+        f"  sqlite-utils tables {summary.store} --counts",
     ]

@@ -323,6 +323,11 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
         ),
         Knob("problems"),
     ] = 512
+    after_update: Annotated[
+        bool,
+        Meta(description="Score a step's answers again after its updates, for `kl/after_update`; costs a forward pass"),
+        Knob(),
+    ] = False
 
 
 class Saving(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,13 @@
 """Every number that a run reports, declared once: unit, which way is better, formula, source, where it is drawn.
 
 The trainer reports only declared metrics; the store, the charts, the tables and docs/METRICS.md read the declaration.
-Deliberately left out: the arithmetic, which stands beside what it measures in `trainer`.
+`part/*` and `part_std/*` are families: one declaration for every reward part, those of a recipe's own too. Deliberately
+left out: the arithmetic, which stands beside what it measures in `trainer`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -37,6 +38,9 @@ class Metric:
         return self.unit == "share"
 
 
+MACHINE = ("time/", "speed/", "memory/")
+"""How the names of metrics begin that are the machine's, and differ from one run of the same seed to the next."""
+
 METRICS: dict[str, Metric] = {}
 """Every metric by its name, in the order of declaration."""
 
@@ -60,6 +64,8 @@ REWARD_MEAN = _metric("reward/mean", "reward", "reward", UP, "Mean reward of the
 REWARD_STD = _metric(
     "reward/std", "reward std", "reward", WATCH, "Standard deviation of all rewards of the step, ddof 0"
 )
+REWARD_MIN = _metric("reward/min", "least reward", "reward", WATCH, "Least reward of the step")
+REWARD_MAX = _metric("reward/max", "largest reward", "reward", WATCH, "Largest reward of the step")
 CORRECT = _metric(
     "reward/correct", "correct", "share", UP, "Share of the step's scored answers that are verified right"
 )
@@ -83,7 +89,17 @@ PART_MODEL = _metric(
     UP,
     "Mean of the reward part `model`: deviations above the reward model's mean",
 )
-PARTS = (PART_FORMAT, PART_OVERLONG, PART_REPETITION, PART_LANGUAGE, PART_MODEL)
+PART = _metric(
+    "part/*",
+    "*",
+    "",
+    WATCH,
+    "Mean of a reward part, before its weight, over the answers that have it; a recipe's own too",
+    "TRL",
+)
+PART_STD = _metric(
+    "part_std/*", "* std", "", WATCH, "Standard deviation of a reward part over the answers that have it, ddof 0", "TRL"
+)
 GROUPS_ALL_BAD = _metric(
     "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
 )
@@ -109,6 +125,22 @@ LENGTH_P90 = _metric(
 )
 LENGTH_TERMINATED = _metric(
     "length/terminated", "length, ended", "tokens", WATCH, "Mean tokens of the answers that ended by themselves", "TRL"
+)
+LENGTH_TERMINATED_MIN = _metric(
+    "length/terminated_min",
+    "shortest ended",
+    "tokens",
+    WATCH,
+    "Tokens of the shortest answer that ended by itself",
+    "TRL",
+)
+LENGTH_TERMINATED_MAX = _metric(
+    "length/terminated_max",
+    "longest ended",
+    "tokens",
+    WATCH,
+    "Tokens of the longest answer that ended by itself",
+    "TRL",
 )
 LENGTH_PROMPT = _metric("length/prompt", "prompt length", "tokens", WATCH, "Mean tokens of the step's prompts", "verl")
 TRUNCATED = _metric("length/truncated", "truncated", "share", DOWN, "Share of answers cut at the token limit")
@@ -152,6 +184,15 @@ KL_K3 = _metric(
 KL_ANSWER = _metric(
     "kl/answer", "KL, answer", "nats", WATCH, "Mean over trained answers of the sum of k1 over their tokens"
 )
+KL_AFTER = _metric(
+    "kl/after_update",
+    "KL of the step",
+    "nats",
+    WATCH,
+    "Mean of r - log r - 1, r = new / old probability once the step's updates are made: the true size of the step; "
+    "only with `evaluation.after_update`",
+    "tinker kl_pre_post; Schulman 2020",
+)
 KL_COEF = _metric("kl/coef", "KL weight", "", WATCH, "Weight of the divergence in this step, steered or not")
 VALUE_LOSS = _metric(
     "value/loss", "value loss", "", DOWN, "Half the mean squared error of the critic, clipped; the mean over updates"
@@ -168,6 +209,10 @@ VALUE_CLIPPED = _metric(
     "value/clip_fraction", "clipped values", "share", WATCH, "Share of trained tokens whose value was clipped"
 )
 VALUE_MEAN = _metric("value/mean", "value", "reward", WATCH, "Mean of the critic's values before learning")
+VALUE_MIN = _metric("value/min", "least value", "reward", WATCH, "Least of the critic's values before learning", "verl")
+VALUE_MAX = _metric(
+    "value/max", "largest value", "reward", WATCH, "Largest of the critic's values before learning", "verl"
+)
 RATIO_MEAN = _metric(
     "ratio/mean", "ratio", "", WATCH, "Mean of new/old probability over trained tokens; 1 at the first update"
 )
@@ -179,6 +224,23 @@ RATIO_MAX = _metric(
     "Largest new/old probability of a trained token in the step's updates",
     "TRL",
 )
+RATIO_STD = _metric("ratio/std", "ratio std", "", WATCH, "Standard deviation of that ratio over trained tokens, ddof 0")
+RATIO_K1 = _metric(
+    "ratio/k1",
+    "old to new k1",
+    "nats",
+    WATCH,
+    "Mean of log old - log new over trained tokens, when they are learnt from; 0 at the first update",
+    "verl ppo_kl",
+)
+ADVANTAGE_MEAN = _metric(
+    "advantage/mean",
+    "advantage",
+    "",
+    WATCH,
+    "Mean advantage of the step's answers; 0 where all are scored and centred",
+    "verl",
+)
 ADVANTAGE_MIN = _metric("advantage/min", "least advantage", "", WATCH, "Least advantage of the step's answers", "verl")
 ADVANTAGE_MAX = _metric(
     "advantage/max", "largest advantage", "", WATCH, "Largest advantage of the step's answers", "verl"
@@ -189,8 +251,14 @@ CLIP_LOW = _metric(
 CLIP_HIGH = _metric(
     "clip/high", "clipped high", "share", WATCH, "Share of trained tokens with ratio > 1 + clip_high and A > 0"
 )
+CLIP_REGION = _metric(
+    "clip/region", "clipped", "share", WATCH, "Share of trained tokens clipped on either side", "TRL region_mean"
+)
 GRAD_NORM = _metric(
     "optim/grad_norm", "grad norm", "", WATCH, "Norm of the gradient before clipping; the mean over updates"
+)
+GRAD_CLIPPED = _metric(
+    "optim/clipped", "cut gradients", "share", WATCH, "Share of the updates made whose gradient `optim.grad_clip` cut"
 )
 UPDATE_RATIO = _metric(
     "optim/update_ratio",
@@ -228,6 +296,48 @@ MISMATCH_K3 = _metric(
     "Mean of r - log r - 1 with r = learnt / sampled probability, before the first update",
     "prime-rl mismatch_kl; Schulman 2020",
 )
+MISMATCH_K3_STD = _metric(
+    "mismatch/k3_std", "mismatch k3 std", "nats", DOWN, "Standard deviation of that over tokens, ddof 0", "prime-rl"
+)
+MISMATCH_K3_MAX = _metric("mismatch/k3_max", "largest mismatch k3", "nats", DOWN, "Largest of a token", "prime-rl")
+MISMATCH_RATIO_MEAN = _metric(
+    "mismatch/ratio_mean",
+    "mismatch ratio",
+    "",
+    WATCH,
+    "Mean of learnt / sampled probability; 1 without mismatch",
+    "TRL",
+)
+MISMATCH_RATIO_MIN = _metric(
+    "mismatch/ratio_min", "least mismatch ratio", "", WATCH, "Least learnt / sampled probability of a token", "TRL"
+)
+MISMATCH_RATIO_MAX = _metric(
+    "mismatch/ratio_max", "largest mismatch ratio", "", WATCH, "Largest learnt / sampled probability of a token", "TRL"
+)
+MISMATCH_ESS = _metric(
+    "mismatch/ess",
+    "effective sample",
+    "share",
+    UP,
+    "(sum of r)^2 / (n sum of r^2) with r = learnt / sampled probability of n tokens; 1 without mismatch",
+    "verl rollout_is_eff_sample_size",
+)
+MISMATCH_CHI2 = _metric(
+    "mismatch/chi2",
+    "mismatch chi2",
+    "",
+    DOWN,
+    "Mean of r^2 over tokens, minus 1; 0 without mismatch",
+    "verl chi2_token",
+)
+MISMATCH_PPL = _metric(
+    "mismatch/ppl_ratio",
+    "perplexity ratio",
+    "",
+    WATCH,
+    "Perplexity when learnt over that when sampled: exp of the mean of log sampled - log learnt",
+    "verl ppl_ratio",
+)
 MISMATCH_SHARE = _metric(
     "mismatch/kl_ent_ratio",
     "mismatch / entropy",
@@ -238,6 +348,7 @@ MISMATCH_SHARE = _metric(
 )
 PAD_SHARE = _metric("batch/pad", "padding", "share", DOWN, "Share of forwarded learning positions that are padding")
 TOKENS_PER_SECOND = _metric("speed/tokens", "tokens/s", "tokens/s", UP, "Sampled tokens a second, over the whole step")
+SAMPLED_PER_SECOND = _metric("speed/sampled", "sampled tokens/s", "tokens/s", UP, "Sampled tokens a second of sampling")
 TRAINED_PER_SECOND = _metric(
     "speed/trained",
     "trained tokens/s",
@@ -248,10 +359,23 @@ TRAINED_PER_SECOND = _metric(
 SAMPLE_S = _metric("time/sample", "sample", "s", DOWN, "Seconds spent sampling")
 SCORE_S = _metric("time/score", "score", "s", DOWN, "Seconds spent scoring and marking")
 LEARN_S = _metric("time/learn", "learn", "s", DOWN, "Seconds spent learning")
+REFERENCE_S = _metric(
+    "time/reference", "reference", "s", DOWN, "Seconds of `learn` for log-probs of the reference and the old policy"
+)
+OPTIMIZER_S = _metric(
+    "time/optimizer", "optimizer", "s", DOWN, "Seconds of `learn` for cutting gradients and the optimizers' steps"
+)
 TELL_S = _metric("time/tell", "tell", "s", DOWN, "Seconds spent comparing answers and handing them to the journal")
 EVALUATE_S = _metric("time/evaluate", "evaluate", "s", DOWN, "Seconds of the evaluation between the last step and this")
 SAVE_S = _metric("time/save", "save", "s", DOWN, "Seconds of the saving between the last step and this one")
 STEP_S = _metric("time/step", "step", "s", DOWN, "Seconds of the whole step, without evaluation and saving")
+PEAK_MEMORY = _metric(
+    "memory/peak",
+    "peak memory",
+    "MB",
+    DOWN,
+    "Most memory so far: of the GPU's tensors where there is one, else of the process",
+)
 LOSS = _metric(
     "loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a supervised step's learnt tokens"
 )
@@ -345,13 +469,28 @@ HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 """The four curves that a person looks at first."""
 
 
+def find_metric(name: str) -> Metric | None:
+    """The declaration of `name`, its own or its family's; None where there is none.
+
+    >>> find_metric("part_std/brief").label, find_metric("no/such")
+    ('brief std', None)
+    """
+    group, _, member = name.partition("/")
+    family = METRICS.get(f"{group}/*")
+    if name in METRICS or family is None or not member:
+        return METRICS.get(name)
+    return replace(family, name=name, label=family.label.replace("*", member))
+
+
 def format_metric(name: str, value: float) -> str:
     """A metric's value as a person reads it.
 
     >>> format_metric("eval/accuracy", 0.123), format_metric("length/mean", 37.25)
     ('12.3%', '37.2')
     """
-    metric = METRICS[name]
+    metric = find_metric(name)
+    if metric is None:
+        return f"{value:.4g}"
     if metric.is_share:
         return f"{value:.1%}"
     if metric.unit == "tokens/s":

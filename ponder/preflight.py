@@ -1,9 +1,10 @@
 """What can be known to be wrong with a recipe before anything runs: said at once, with the key and a hint.
 
-The task exists and takes its options; data files are there and have the columns; reward functions are there by their
-names. Nothing of a user's code is run and nothing heavy imported; paths become absolute, for the trainer lives in
-another folder. What only the trainer can know (Parquet, hubs, whether a function can be imported, whether prompts
-fit) it says before its first step. Deliberately left out: models (`ponder.commands.start`).
+The model is there and whole; the task exists and takes its options; data files are there, have rows and the columns;
+reward functions are there by their names; what an optional package is needed for has it. Nothing of a user's code is
+run and nothing heavy imported; paths become absolute, for the trainer lives in another folder. What only the trainer
+can know (what Parquet and hubs hold, whether a function can be imported, whether prompts fit) it says before its first
+step. Deliberately left out: what makes a model folder whole (`ponder.model_files`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import ast
 import csv
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,27 +21,36 @@ import msgspec
 
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
+from ponder.model_files import find_model
 from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
 from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import DatasetOptions, check_task, pick_columns
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt")
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+TEXT_SUFFIX = ".txt"
+"""A text without rows, which `pretrain` alone reads."""
+SMALL_BYTES = 1 << 24
+"""A JSON list must be read whole to know its columns; a larger one is left to the trainer."""
 
 
-def check_recipe(recipe: Recipe, source: Path) -> Recipe:
-    """The recipe with absolute paths; raises the PonderError that names the file `source`, the key, and a way out."""
+def check_recipe(recipe: Recipe, source: Path, *, models: Path) -> Recipe:
+    """The recipe with absolute paths; raises the PonderError that names the file `source`, the key, and a way out.
+
+    `models` is the folder of models that were brought.
+    """
     folders = (Path.cwd(), source.absolute().parent)
     try:
-        return recipe.with_stages(_check_stage(part, folders) for part in recipe.stages)
+        return recipe.with_stages(_check_stage(part, models, folders) for part in recipe.stages)
     except PonderError as error:
         error.message = f"`{source}`: {error.message}"
         raise
 
 
-def _check_stage(recipe: Recipe, folders: Sequence[Path]) -> Recipe:
+def _check_stage(recipe: Recipe, models: Path, folders: Sequence[Path]) -> Recipe:
     return msgspec.structs.replace(
         recipe,
+        model=find_model(recipe.model, models=models, folders=folders),
         task=_check_task(recipe.task, folders),
         stage=_check_data(recipe.stage, folders),
         reward_model=_check_reward_model(recipe.reward_model, folders),
@@ -53,11 +63,13 @@ def _check_data(stage: StagePart, folders: Sequence[Path]) -> StagePart:
     if not stage.data.path or stage_in(stage.data.path):
         return stage
     path = _find_data("data.path", stage.data.path, folders)
-    reads_rows = stage.kind in (StageKind.PRETRAIN, StageKind.SFT, StageKind.DISTIL)
-    if reads_rows and (columns := _columns(Path(path))):
-        pick_stage_columns(columns, stage.kind, stage.data, stage.data.path)
-    if stage.kind.reads_rankings and (columns := _columns(Path(path))):
-        check_ranking_columns(columns, f"`{stage.data.path}`")
+    if not (stage.kind is StageKind.PRETRAIN and path.lower().endswith(TEXT_SUFFIX)):
+        _check_reader("data.path", path)
+        columns = _columns("data.path", Path(path))
+        if columns and stage.kind.reads_rankings:
+            check_ranking_columns(columns, f"`{stage.data.path}`")
+        elif columns:
+            pick_stage_columns(columns, stage.kind, stage.data, stage.data.path)
     return msgspec.structs.replace(stage, data=msgspec.structs.replace(stage.data, path=path))
 
 
@@ -81,7 +93,8 @@ def _check_task(task: TaskPart, folders: Sequence[Path]) -> TaskPart:
         word = str(task.options.get(key, ""))
         if word:
             found[key] = _find_data(f"task.options.{key}", word, folders)
-            if columns := _columns(Path(str(found[key]))):
+            _check_reader(f"task.options.{key}", str(found[key]))
+            if columns := _columns(f"task.options.{key}", Path(str(found[key]))):
                 pick_columns(columns, options, word)
     if options.function:
         found["function"] = _find_function("task.options.function", options.function, folders)
@@ -101,7 +114,11 @@ def _find_data(key: str, word: str, folders: Sequence[Path]) -> str:
     path = _existing(word, folders)
     if path is not None:
         return str(path)
-    if Path(word).suffix.lower() in DATA_SUFFIXES or word.startswith(("/", ".", "~")) or word.count("/") > 1:
+    if (
+        Path(word).suffix.lower() in (*DATA_SUFFIXES, TEXT_SUFFIX)
+        or word.startswith(("/", ".", "~"))
+        or word.count("/") > 1
+    ):
         raise RecipeError(f"`{key}`: there is no file `{word}`", f"it is looked for in `{folders[0]}`")
     return word
 
@@ -111,12 +128,31 @@ def _existing(word: str, folders: Sequence[Path]) -> Path | None:
     return next((place.absolute() for place in places if place.exists()), None)
 
 
-def _columns(path: Path) -> list[str]:
-    """The columns of a text file's first row; empty where only the trainer can tell."""
+def _check_reader(key: str, where: str) -> None:
+    """RecipeError when nothing reads such data, or the package that does is not installed."""
+    path = Path(where)
+    if path.is_file() and path.suffix.lower() not in DATA_SUFFIXES:
+        raise RecipeError(f"`{key}`: `{where}` is of no kind that can be read", f"it may be {', '.join(DATA_SUFFIXES)}")
+    is_of_hub = path.is_dir() or (not path.exists() and ".py:" not in where)
+    for package, extra, is_needed in (
+        ("pyarrow", "data", path.suffix.lower() == ".parquet"),
+        ("datasets", "hub", is_of_hub),
+    ):
+        if is_needed and importlib.util.find_spec(package) is None:
+            raise RecipeError(f"`{key}`: `{where}` needs the package `{package}`", f"pip install 'ponder[{extra}]'")
+
+
+def _columns(key: str, path: Path) -> list[str]:
+    """The columns of a text file's first row; empty where only the trainer can tell. RecipeError without any row."""
+    if path.suffix.lower() in DATA_SUFFIXES and path.is_file() and not path.stat().st_size:
+        raise RecipeError(f"`{key}`: `{path}` is empty", "name a file with rows")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
-                return next(csv.reader(file), [])
+                return _header(key, path, csv.reader(file))
+            if path.suffix.lower() == ".json" and path.stat().st_size <= SMALL_BYTES:
+                rows = json.load(file)
+                return list(rows[0]) if isinstance(rows, list) and rows and isinstance(rows[0], dict) else []
             if path.suffix.lower() in (".jsonl", ".ndjson"):
                 first = next((line for line in islice(file, 100) if line.strip()), "")
                 row = json.loads(first)
@@ -124,6 +160,14 @@ def _columns(path: Path) -> list[str]:
     except (OSError, ValueError, RecursionError, csv.Error):  # the trainer reads it whole, and says which row it is
         return []
     return []
+
+
+def _header(key: str, path: Path, rows: Iterator[list[str]]) -> list[str]:
+    """The first line's fields; RecipeError when nothing comes after it."""
+    header = next(rows, [])
+    if not any(rows):
+        raise RecipeError(f"`{key}`: `{path}` has no rows but its header", "name a file with rows")
+    return header
 
 
 def _find_function(key: str, word: str, folders: Sequence[Path]) -> str:

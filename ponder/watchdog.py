@@ -85,7 +85,12 @@ LENGTH = _rule(
     metrics.LENGTH_MEAN,
     source="verl guide: above 0.1 too much is cut",
 )
-KL = _rule("kl", "Divergence from the reference above `kl_budget`, `patience` steps in a row", metrics.KL_K3)
+KL = _rule(
+    "kl",
+    "Divergence from the reference above `kl_budget`, `patience` steps in a row; silent while nothing asks for a"
+    " reference (`kl.coef`, `kl.refresh_steps`)",
+    metrics.KL_K3,
+)
 DEAD = _rule("dead_groups", "No group with spread for `dead_steps` steps: nothing teaches", metrics.GROUPS_MIXED)
 STALL = _rule(
     "stall",

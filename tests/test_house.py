@@ -101,3 +101,9 @@ def test_every_package_is_packed() -> None:
         ".".join(path.parent.relative_to(ROOT).parts) for path in SOURCES if name(path).split("/")[0] in PACKAGES
     }
     assert folders == set(packed)
+
+
+def test_make_selects_tests_by_no_marker_that_is_not_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    chosen = re.findall(r"\$\(PYTEST\).* -m \"?(?:not )?(\w+)", (ROOT / "Makefile").read_text())
+    assert chosen and set(chosen) <= {marker.partition(":")[0] for marker in declared}

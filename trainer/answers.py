@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ponder import metrics
 from ponder.events import Finish, Mark, Rollout
 from ponder.knobs import Reward
-from trainer.advantages import has_spread
+from trainer.advantages import deviation, has_spread
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
 from trainer.rewards import Scored
@@ -158,13 +158,12 @@ def reflection_figures(answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
-    """The mean of each built-in part over the answers that have it."""
+    """Mean and deviation of each part, a recipe's own too, over the answers that have it."""
     figures = {}
-    for metric in metrics.PARTS:
-        name = metric.removeprefix("part/")
+    for name in sorted({name for answer in answers for name in answer.scored.parts}):
         values = [answer.scored.parts[name] for answer in answers if name in answer.scored.parts]
-        if values:
-            figures[metric] = statistics.fmean(values)
+        figures[metrics.PART.replace("*", name)] = statistics.fmean(values)
+        figures[metrics.PART_STD.replace("*", name)] = deviation(values)
     return figures
 
 
@@ -190,6 +189,7 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.LENGTH_P10: float(lengths[math.ceil(0.1 * len(lengths)) - 1]),
         metrics.LENGTH_P90: float(lengths[math.ceil(0.9 * len(lengths)) - 1]),
         metrics.LENGTH_PROMPT: statistics.fmean(len(answer.prompt_ids) for answer in answers),
+        metrics.ADVANTAGE_MEAN: statistics.fmean(answer.advantage for answer in answers),
         metrics.ADVANTAGE_MIN: min(answer.advantage for answer in answers),
         metrics.ADVANTAGE_MAX: max(answer.advantage for answer in answers),
         metrics.LENGTH_MAX: float(lengths[-1]),
@@ -201,9 +201,12 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
     if rewards:
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)
         figures[metrics.REWARD_STD] = statistics.pstdev(rewards)
+        figures[metrics.REWARD_MIN], figures[metrics.REWARD_MAX] = min(rewards), max(rewards)
         figures[metrics.CORRECT] = share(scored, lambda answer: answer.is_correct)
     if ended:
         figures[metrics.LENGTH_TERMINATED] = statistics.fmean(ended)
+        figures[metrics.LENGTH_TERMINATED_MIN] = float(min(ended))
+        figures[metrics.LENGTH_TERMINATED_MAX] = float(max(ended))
     if right:
         figures[metrics.LENGTH_RIGHT] = statistics.fmean(right)
     if wrong:

@@ -18,15 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from ponder.knobs import AdvantageEstimator, AdvantageScale, KlPlace, Knobs
 from trainer.advantages import deviation, generalised, group_relative, leave_one_out, normalised
 from trainer.answers import Answer
 from trainer.critic import Critic, critic_figures
 from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
-from trainer.policy import Policy, token_logps
+from trainer.policy import Policy
 from trainer.reference import Reference
 
 
@@ -104,15 +102,11 @@ def _penalties(answer: Answer, coef: float) -> list[float]:
     return [coef * (old - reference) for old, reference in pairs]
 
 
-@torch.no_grad()
 def _ask_reference(answers: Sequence[Answer], knobs: Knobs, policy: Policy, reference: Reference) -> None:
     """Write into each answer what its tokens' log-probs are under the reference."""
-    if reference.model is None:
-        return
     for piece in pieces([answer for answer in answers if answer.length], knobs.optim.micro_batch_tokens):
         prompts, ids = [answer.prompt_ids for answer in piece], [answer.sampled.ids for answer in piece]
-        logp_N, _ = token_logps(policy, reference.model, prompts, ids, knobs.sampling.temperature)
-        logps, at = logp_N.tolist(), 0
+        logps, at = reference.logps(policy, prompts, ids, knobs.sampling.temperature).tolist(), 0
         for answer in piece:
             answer.reference_logps = logps[at : at + answer.length]
             at += answer.length

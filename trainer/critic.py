@@ -113,7 +113,11 @@ def critic_figures(answers: Sequence[Answer], ranks: Ranks = ALONE) -> Mapping[s
     returns = ranks.gather([value for _, returns in known for value in returns])
     if not returns:
         return {}
-    figures = {metrics.VALUE_MEAN: statistics.fmean(values)}
+    figures = {
+        metrics.VALUE_MEAN: statistics.fmean(values),
+        metrics.VALUE_MIN: min(values),
+        metrics.VALUE_MAX: max(values),
+    }
     spread = statistics.pvariance(returns)
     if spread > 0:
         left = statistics.pvariance([got - foretold for got, foretold in zip(returns, values, strict=True)])

@@ -17,6 +17,7 @@ Deliberately left out: where advantages come from, and when to stop.
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,11 +28,11 @@ from transformers import PreTrainedModel
 
 from ponder import metrics
 from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
-from trainer.adapter import WithoutAdapter
 from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
 from trainer.kl_control import KlControl
 from trainer.losses import clipped_share, kl_penalty, kl_values, policy_loss, ratios, token_weights, value_loss
+from trainer.mismatch import Mismatch
 from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, token_logps
@@ -39,10 +40,10 @@ from trainer.reference import Reference
 from trainer.rows import count_positions
 
 SUMMED = (
-    "loss", "ratio", "low", "high", "tokens", "mismatch", "mismatch_k3", "k1", "k3", "value_loss", "value_clipped",
+    "loss", "ratio", "ratio_squared", "old_to_new", "low", "high", "tokens", "k1", "k3", "value_loss", "value_clipped",
     "positions", "filled",
 )  # fmt: skip
-LARGEST = ("ratio_max", "mismatch_max")
+LARGEST = ("ratio_max",)
 """What is counted while learning, and how it comes together over the ranks."""
 
 
@@ -74,6 +75,7 @@ class Learner:
     kl: KlControl = field(default_factory=KlControl)
     ranks: Ranks = ALONE
     _sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _mismatch: Mismatch = field(default_factory=Mismatch)
 
     def prepare(self, knobs: Knobs, load_start: Callable[[], PreTrainedModel]) -> None:
         """Make a critic where the knobs ask for one and there is none."""
@@ -90,7 +92,7 @@ class Learner:
         if not rows:
             self.trained_tokens = 0
             return {metrics.LR: self._set_lr(knobs), metrics.SKIPPED: 1.0}
-        self._sums = defaultdict(float)
+        self._sums, self._mismatch = defaultdict(float), Mismatch()
         self.policy.forward = forward_of(knobs)
         parts = self._parts(trained, knobs)
         norms, tries = [], len(parts) * knobs.policy.updates_per_batch
@@ -106,10 +108,15 @@ class Learner:
         self.trained_tokens = int(tokens) * knobs.policy.updates_per_batch
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
+            figures[metrics.GRAD_CLIPPED] = sum(0.0 < knobs.optim.grad_clip < norm for norm in norms) / len(norms)
             figures[metrics.UPDATE_RATIO] = update_ratio(self.optimizer)
+        if knobs.evaluation.after_update:
+            figures[metrics.KL_AFTER] = self._moved([batch for batches in parts for batch in batches], knobs)
         if reference.model is not None:
             figures[metrics.KL_COEF] = self.kl.weight(knobs.kl)
             self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], int(rows))
+        figures[metrics.OPTIMIZER_S] = self._sums["optimizer_s"]
+        figures[metrics.REFERENCE_S] = self._sums["old_s"] + reference.seconds
         share = (tries - len(norms)) / tries
         return {**figures, metrics.LR: lr, metrics.SKIPPED: share, metrics.NONFINITE_GRADIENTS: share}
 
@@ -126,12 +133,29 @@ class Learner:
             [trained[place - first] for place in sorted(order[part::count]) if place in own] for part in range(count)
         )
         parts = [cut(some, knobs, packs=self.policy.packs, ranks=self.ranks) for some in chosen]
-        with torch.no_grad():
-            for batch in (batch for batches in parts for batch in batches):
-                prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-                logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature)
-                self._remember(batch, logp_N)
+        began_s = time.perf_counter()
+        for batch in (batch for batches in parts for batch in batches):
+            self._remember(batch, self._present_logps(batch, knobs))
+        self._sums["old_s"] = time.perf_counter() - began_s
         return parts
+
+    @torch.no_grad()
+    def _present_logps(self, batch: MicroBatch, knobs: Knobs) -> Tensor:
+        """The tokens' log-probs under the policy as it now is, (N,)."""
+        prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
+        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature)
+        return logp_N
+
+    def _moved(self, batches: Sequence[MicroBatch], knobs: Knobs) -> float:
+        """How far the updates moved the policy: k3 from before the first to now, the mean over the batch's tokens."""
+        total, tokens = 0.0, 0
+        for batch in batches:
+            if batch.old_logp_N is None:
+                raise AssertionError("every batch was learnt from")
+            values_N = kl_values(batch.old_logp_N, self._present_logps(batch, knobs), KlEstimator.K3)
+            total, tokens = total + values_N.sum().item(), tokens + len(values_N)
+        total, all_tokens = self.ranks.sum([total, tokens])
+        return total / all_tokens
 
     def _update(self, batches: Sequence[MicroBatch], knobs: Knobs, reference: Reference) -> float:
         """One step of the optimizers; the gradient's norm. When that is not finite, no step is made."""
@@ -142,6 +166,7 @@ class Learner:
         for batch in batches:
             self._accumulate(batch, knobs, reference)
         self.ranks.add_gradients(self.policy.model.parameters())
+        began_s = time.perf_counter()
         norm = clip_gradient(self.policy.model.parameters(), knobs.optim.grad_clip)
         critic_norm = 0.0
         if self.critic:
@@ -152,8 +177,10 @@ class Learner:
             if self.critic:
                 self.critic.optimizer.step()
             self.version += 1
-            return norm
-        return math.nan
+        else:
+            norm = math.nan
+        self._sums["optimizer_s"] += time.perf_counter() - began_s
+        return norm
 
     def _set_lr(self, knobs: Knobs) -> float:
         warmup = knobs.optim.warmup_steps
@@ -180,7 +207,7 @@ class Learner:
         loss = policy_loss(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
         self._count(loss, logp_N.detach(), old_N, advantage_N, lengths, knobs)
         if reference.model is not None:
-            reference_N = self._ask_reference(batch, reference.model, temperature)
+            reference_N = self._ask_reference(batch, reference, temperature)
             coef = self.kl.weight(knobs.kl)
             if coef > 0 and knobs.kl.where is KlPlace.LOSS:
                 loss = loss + coef * kl_penalty(logp_N, reference_N, old_N, weight_N, knobs.kl.estimator)
@@ -197,9 +224,9 @@ class Learner:
         sampled_N = torch.tensor(
             [logp for answer in batch.answers for logp in answer.sampled.logps], device=old_logp_N.device
         )
-        self._count_mismatch(old_logp_N, sampled_N)
+        self._mismatch.count(old_logp_N, sampled_N)
 
-    def _ask_reference(self, batch: MicroBatch, model: PreTrainedModel | WithoutAdapter, temperature: float) -> Tensor:
+    def _ask_reference(self, batch: MicroBatch, reference: Reference, temperature: float) -> Tensor:
         """The reference's log-probs, asked for once a batch."""
         if batch.reference_logp_N is None:
             known = [answer.reference_logps for answer in batch.answers]
@@ -208,8 +235,7 @@ class Learner:
                 batch.reference_logp_N = torch.tensor(flat, device=self.policy.device)
             else:
                 prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-                with torch.no_grad():
-                    batch.reference_logp_N, _ = token_logps(self.policy, model, prompts, ids, temperature)
+                batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature)
         return batch.reference_logp_N
 
     def _value_loss(self, critic: Critic, batch: MicroBatch, lengths: Tensor, knobs: Knobs) -> Tensor:
@@ -233,16 +259,12 @@ class Learner:
         low_N, high_N = clipped_share(ratio_N, advantage_N, knobs.policy)
         self._sums["loss"] += loss.item()
         self._sums["ratio"] += ratio_N.sum().item()
+        self._sums["ratio_squared"] += (ratio_N**2).sum().item()
+        self._sums["old_to_new"] += (old_N - logp_N).sum().item()
         self._sums["ratio_max"] = max(self._sums["ratio_max"], ratio_N.max().item())
         self._sums["low"] += low_N.sum().item()
         self._sums["high"] += high_N.sum().item()
         self._sums["tokens"] += len(logp_N)
-
-    def _count_mismatch(self, logp_N: Tensor, sampled_N: Tensor) -> None:
-        away_N = logp_N - sampled_N
-        self._sums["mismatch"] += away_N.abs().sum().item()
-        self._sums["mismatch_k3"] += kl_values(sampled_N, logp_N, KlEstimator.K3).sum().item()
-        self._sums["mismatch_max"] = max(self._sums["mismatch_max"], away_N.abs().max().item())
 
     def _count_kl(self, logp_N: Tensor, reference_N: Tensor) -> None:
         self._sums["k1"] += kl_values(logp_N, reference_N, KlEstimator.K1).sum().item()
@@ -257,19 +279,21 @@ class Learner:
         """Make the sums those of all ranks."""
         for names, reduce in ((SUMMED, self.ranks.sum), (LARGEST, self.ranks.largest)):
             self._sums.update(zip(names, reduce([self._sums[name] for name in names]), strict=True))
+        self._mismatch.bring_together(self.ranks)
 
     def _figures(self, rows: float, passes: int, updates: int, *, has_reference: bool) -> dict[str, float]:
         sums, tokens = self._sums, self._sums["tokens"]
         figures = {
             metrics.POLICY_LOSS: sums["loss"] / updates,
             metrics.RATIO_MEAN: sums["ratio"] / tokens,
+            metrics.RATIO_STD: math.sqrt(max(0.0, sums["ratio_squared"] / tokens - (sums["ratio"] / tokens) ** 2)),
             metrics.RATIO_MAX: sums["ratio_max"],
+            metrics.RATIO_K1: sums["old_to_new"] / tokens,
             metrics.CLIP_LOW: sums["low"] / tokens,
             metrics.CLIP_HIGH: sums["high"] / tokens,
-            metrics.MISMATCH: sums["mismatch"] / (tokens / passes),
-            metrics.MISMATCH_K3: sums["mismatch_k3"] / (tokens / passes),
-            metrics.MISMATCH_MAX: sums["mismatch_max"],
+            metrics.CLIP_REGION: (sums["low"] + sums["high"]) / tokens,
             metrics.PAD_SHARE: 1 - sums["filled"] / sums["positions"],
+            **self._mismatch.figures(),
         }
         if has_reference:
             figures[metrics.KL_K1] = sums["k1"] / tokens

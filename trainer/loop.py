@@ -51,6 +51,7 @@ from trainer.equip import check_room, equip, shortcomings
 from trainer.evaluate import evaluate
 from trainer.learn import forward_of, make_learner
 from trainer.link import Link
+from trainer.memory import peak_bytes
 from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
@@ -182,7 +183,13 @@ class Chapter:
         figures = step_figures(answers, knobs.sampling.group_size)
         if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
             figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
-        speed = {**self.seconds, metrics.STEP_S: whole_s, metrics.TOKENS_PER_SECOND: tokens / whole_s}
+        speed = {
+            **self.seconds,
+            metrics.STEP_S: whole_s,
+            metrics.TOKENS_PER_SECOND: tokens / whole_s,
+            metrics.SAMPLED_PER_SECOND: tokens / self.seconds[metrics.SAMPLE_S],
+            metrics.PEAK_MEMORY: peak_bytes(state.policy.device) / 1e6,
+        }
         if state.learner.trained_tokens and not self.collector:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
         self.seconds = {}

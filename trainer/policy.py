@@ -228,7 +228,15 @@ def _load_model(part: ModelPart, where: str, options: dict[str, str]) -> PreTrai
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise NotFound(
-            f"the model `{part.path}` cannot be loaded: {_first_line(error)}", "check `model.path` in the recipe"
+            f"the model `{part.path}` cannot be loaded: {_first_line(error)}",
+            "check `model.path` in the recipe"
+            if Path(where).is_dir()
+            else "check the id in `model.path`, and the network; a folder on this machine needs none",
+        ) from error
+    except RuntimeError as error:  # transformers' word for tensors of other shapes than the config makes
+        raise NotFound(
+            f"the weights of the model `{part.path}` do not fit its `config.json`",
+            "the run's log names them (`ponder logs`); one of the two belongs to another model",
         ) from error
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]

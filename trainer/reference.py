@@ -9,13 +9,17 @@ policy of the ratio, which is another thing with another clock.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from ponder.knobs import Knobs
 from trainer.adapter import WithoutAdapter
+from trainer.policy import Policy, token_logps
 
 
 @dataclass
@@ -28,11 +32,29 @@ class Reference:
     step: int = 0
     start: WithoutAdapter | None = None
     """The start model, where the policy still contains it."""
+    seconds: float = 0.0
+    """Spent on log-probs since the step began."""
 
     def prepare(self, knobs: Knobs) -> None:
-        """Load the start model when the knobs ask for a reference and there is none."""
+        """Begin a step: load the start model when the knobs ask for a reference and there is none."""
+        self.seconds = 0.0
         if self.model is None and (knobs.kl.coef > 0 or knobs.kl.refresh_steps > 0):
             self.model = self.start or freeze(self.load_start())
+
+    @torch.no_grad()
+    def logps(
+        self, policy: Policy, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], temperature: float
+    ) -> Tensor:
+        """The log-prob of each answer token under the reference, (N,); `policy` says how rows are laid out.
+
+        Raises ValueError when there is no reference.
+        """
+        if self.model is None:
+            raise ValueError("nothing has asked for a reference")
+        began_s = time.perf_counter()
+        logp_N, _ = token_logps(policy, self.model, prompts, answers, temperature)
+        self.seconds += time.perf_counter() - began_s
+        return logp_N
 
     def refresh(self, policy: PreTrainedModel, step: int, knobs: Knobs) -> None:
         """Become the present policy when its time has come."""

@@ -35,7 +35,9 @@ class Memory(msgspec.Struct):
     """What is remembered from step to step; part of state.json."""
 
     streaks: dict[str, int] = {}
-    """Steps in a row in which a rule's condition held; only those that are not 0."""
+    """Steps in a row in which a rule's condition held; only those that are not 0, and of rules that are not off."""
+    told: list[str] = []
+    """The rules that fired in their present streak; they are told once."""
     entropy_sum: float = 0.0
     entropy_steps: int = 0
     length: float | None = None
@@ -64,6 +66,7 @@ class Watchdog:
     memory: Memory = field(default_factory=Memory)
     _speeds: deque[float] = field(default_factory=lambda: deque(maxlen=SPEEDS))
     _stalled: int = 0
+    _told_of_stall: bool = False
 
     @property
     def is_calm(self) -> bool:
@@ -72,15 +75,18 @@ class Watchdog:
 
     def watch(self, step: int, figures: Mapping[str, float], limits: Limits) -> list[WatchdogFired]:
         """Take a step's figures; the rules that fire after it."""
-        wrong = dict(self._judge(figures, limits))
+        judged = dict(self._judge(figures, limits))
+        wrong = {rule: found for rule, found in judged.items() if str(getattr(limits, rule)) != Action.OFF}
+        told = {rule for rule in self._told if rule in wrong}
         fired = []
         streaks = {rule: self.memory.streaks.get(rule, 0) + 1 for rule in wrong if rule != watchdog.STALL}
         self._stalled = self._stalled + 1 if watchdog.STALL in wrong else 0
         for rule, found in wrong.items():
             streak = self._stalled if rule == watchdog.STALL else streaks[rule]
             action = str(getattr(limits, rule))
-            if streak != found.needed or action == Action.OFF:
+            if streak < found.needed or rule in told:
                 continue
+            told.add(rule)
             lasted = f" for {streak} steps" if streak > 1 else ""
             message = f"{found.message}{lasted}"
             if action == Action.ROLLBACK and self.memory.rollbacks >= limits.rollbacks:
@@ -89,13 +95,18 @@ class Watchdog:
                     f"{message}; it was rolled back {self.memory.rollbacks} times already",
                 )
             fired.append(WatchdogFired(step, rule, action, found.figures, message))
-        self.memory.streaks = streaks
+        self.memory.streaks, self.memory.told = streaks, sorted(told - {watchdog.STALL})
+        self._told_of_stall = watchdog.STALL in told
         self._remember(figures)
         return fired
 
+    @property
+    def _told(self) -> set[str]:
+        return {*self.memory.told, *([watchdog.STALL] if self._told_of_stall else [])}
+
     def forget_trouble(self) -> None:
         """After a roll-back: the streaks belong to weights that are gone."""
-        self.memory.streaks = {}
+        self.memory.streaks, self.memory.told = {}, []
         self.memory.rollbacks += 1
 
     def _judge(self, figures: Mapping[str, float], limits: Limits) -> Iterator[tuple[str, Wrong]]:

@@ -130,12 +130,13 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
             write(f"watchdog at step {step}: {message}")
         if detail.newest:
             write("")
-            known = {name: value for name, value in detail.newest.items() if name in metrics.METRICS}
+            known = [(metrics.find_metric(name), value) for name, value in sorted(detail.newest.items())]
             write_table(
                 [Column("metric"), Column("newest", True), Column("meaning")],
                 [
-                    [name, metrics.format_metric(name, value), metrics.METRICS[name].doc]
-                    for name, value in sorted(known.items())
+                    [metric.name, metrics.format_metric(metric.name, value), metric.doc]
+                    for metric, value in known
+                    if metric is not None
                 ],
             )
         for attempt in detail.attempts:

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -28,11 +27,13 @@ from ponder.commands.options import (
     parse_overrides,
     terminal_width,
 )
-from ponder.errors import NotFound, PonderError, UsageError
+from ponder.errors import PonderError, UsageError
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
-from ponder.paths import Paths, find_paths
+from ponder.paths import find_paths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ponder.knobs import KnobValue
     from ponder.recipe import Recipe
     from ponder.wire import Accepted, RunDetail
@@ -239,7 +240,7 @@ def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", be
 
     recipe, path = _read(word, overrides, only, begin_from)
     paths = find_paths()
-    text = dump_recipe(check_recipe(with_model_found(recipe, paths), path))
+    text = dump_recipe(check_recipe(recipe, path, models=paths.models))
     if not is_listening(paths.socket("ctl")):
         say("starting the daemon")
     ensure_daemon(paths)
@@ -248,39 +249,6 @@ def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", be
             return client.command(SubmitRun(text, str(path), BY))
     except KeyboardInterrupt:
         raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
-
-
-def with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
-    """The recipe with local model folders made absolute; NotFound when a model is missing on this machine.
-
-    `builtin:` and `new:` models come with the trainer, those of a stage from another one, and hub ids are the
-    trainer's to find.
-    """
-    return recipe.with_stages(_with_model_found(part, paths) for part in recipe.stages)
-
-
-def _with_model_found(recipe: Recipe, paths: Paths) -> Recipe:
-    import msgspec
-
-    from ponder.stage import STAGE_SOURCE
-
-    where = recipe.model.path
-    if where.startswith(("builtin:", "new:", STAGE_SOURCE)):
-        return recipe
-    if where.startswith("models:"):
-        name = where.removeprefix("models:")
-        if not (paths.models / name).is_dir():
-            raise NotFound(f"the model `{name}` is not on this machine", f"`ponder models get {name}` brings it")
-        return recipe
-    folder = Path(where).expanduser()
-    if not folder.is_dir():
-        if where.startswith(("/", ".", "~")) or where.count("/") != 1:
-            raise NotFound(f"there is no model folder `{where}`", "set `model.path` to a folder that holds a model")
-        return recipe  # a hub id
-    model = msgspec.structs.replace(recipe.model, path=str(folder.absolute()))
-    if model.gguf and not (folder / model.gguf).is_file():
-        raise NotFound(f"there is no file `{model.gguf}` in `{folder}`", "set `model.gguf` to the name of the file")
-    return msgspec.structs.replace(recipe, model=model)
 
 
 def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any  # Any: parsed JSON output
 
 import pytest
 
+from ponder.metrics import MACHINE
 from tests.e2e.conftest import Ponder, is_alive, tiny, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -24,9 +25,7 @@ def step_metrics(events: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
     """Each step's metrics without those that measure time, and each step once."""
     done = [entry["event"] for entry in events if entry["event"]["type"] == "step_done"]
     return {
-        event["step"]: {
-            name: value for name, value in event["metrics"].items() if not name.startswith(("time/", "speed/"))
-        }
+        event["step"]: {name: value for name, value in event["metrics"].items() if not name.startswith(MACHINE)}
         for event in done
     }
 

@@ -52,7 +52,7 @@ class TurningLink:
 
 def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
     """As `daemon.worker.train`, through the turning link."""
-    from trainer.loop import run
+    from trainer.stages import run
 
     checkpoints = paths.checkpoints(recipe_run(link))
     run(recipe, checkpoints, TurningLink(link), models_folder=paths.models, replay=link.history.changes)

@@ -33,7 +33,7 @@ def test_no_mark_is_torn_by_the_end_of_a_line() -> None:
 
 
 def test_what_could_not_be_scored_says_so() -> None:
-    lines = answer_lines(stored("abc", []), 80)
+    lines = answer_lines(stored("abc", []), 100)
     assert "not judged, not scored" in lines[0] and "truncated" in lines[0]
     assert lines[-2].split() == ["answer", "none"] and lines[-1].split() == ["error", "no", "number"]
 

@@ -115,6 +115,9 @@ def test_a_local_model_folder_travels_as_an_absolute_path(
 ) -> None:
     daemon = serve()
     (tmp_path / "my-model").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "my-model" / name).write_text("{}")
+    (tmp_path / "my-model" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     monkeypatch.chdir(tmp_path)
     assert ponder("run", "countdown-zero", "--set", "model.path=./my-model").code == 0
     (recipe,) = [request.recipe for request in daemon.asked if hasattr(request, "recipe")]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from ponder import wire
+from ponder.client import Client
+from ponder.demo import summarise, write_summary
 from ponder.events import RunState
+from ponder.paths import Paths
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import HOSTILE, ScriptedDaemon
 
@@ -60,6 +64,17 @@ def test_samples_tell_thinking_from_answer_and_show_what_a_reflection_did(serve:
     assert any("thinking" in line and "48 * 2" in line for line in lines)
     assert any("wait [wait -> rescued]" in line for line in lines)
     assert lines[-1].split() == ["answer", "51", "*", "2"]
+
+
+def test_the_page_about_a_run_tears_no_word_on_a_narrow_terminal(
+    serve: Serve, paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(RunState.FINISHED)
+    with Client(paths) as client:
+        write_summary(replace(summarise(client, "countdown-zero-3"), title="learn to reason " * 9), 80)
+    lines = capsys.readouterr().out.splitlines()
+    assert "the best aha" in lines and "look further" in lines
+    assert [line for line in lines if len(line) > 80 and str(paths.home) not in line] == []
 
 
 def test_a_filter_reaches_the_daemon_as_it_was_meant(serve: Serve, ponder: Command) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ponder.errors import PonderError
+from ponder import model_files
+from ponder.errors import NotFound, PonderError
 from ponder.paths import Paths
 from ponder.preflight import check_recipe
 from ponder.recipe import Recipe, parse_recipe
@@ -29,6 +32,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "data.jsonl").write_text(ROWS)
     (tmp_path / "data.csv").write_text("question,gold\nq,a\n")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "data.tsv").write_text("question\tanswer\nq\ta\n")
+    (tmp_path / "header.csv").write_text("question,answer\n\n")
+    (tmp_path / "data.json").write_text('[{"q": 1}]')
     (tmp_path / "mine.py").write_text("import math\n\nasync def score(text):\n    return 1.0\n\nalso = math.sqrt\n")
     (tmp_path / "torn.py").write_text("def score(:\n")
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a"}\n')
@@ -36,11 +43,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def checked(folder: Path, text: str) -> Recipe:
-    return check_recipe(parse_recipe(text, "my.toml"), folder / "my.toml")
+    return check_recipe(parse_recipe(text, "my.toml"), folder / "my.toml", models=folder / "models")
 
 
 def with_data(options: str) -> str:
     return SMALL.replace('[task]\nname = "countdown"\n', DATA + options)
+
+
+def with_model(path: str, rest: str = "") -> str:
+    return SMALL.replace("builtin:countdown-base", path).replace("[task]", f"{rest}[task]")
 
 
 def with_reward(function: str) -> str:
@@ -69,6 +80,10 @@ def with_judge(path: str) -> str:
         (with_data('path = "data.jsonl"\nheld_out_path = "none.csv"\n'), "`task.options.held_out_path`", "looked for"),
         (with_data('path = "data.jsonl"\nprompt = "qestion"\n'), "no column `qestion`; its columns are", "`question`"),
         (with_data('path = "data.csv"\n'), "the answer; its columns are `gold`", "`task.options.answer`"),
+        (with_data('path = "empty.csv"\n'), "empty.csv` is empty", "rows"),
+        (with_data('path = "data.tsv"\n'), "data.tsv` is of no kind that can be read", ".csv"),
+        (with_data('path = "header.csv"\n'), "header.csv` has no rows but its header", "rows"),
+        (with_data('path = "data.json"\n'), "the prompt; its columns are `q`", "`task.options.prompt`"),
         (with_data('path = "data.jsonl"\nverifier = "function"\n'), "`task.options.function` is missing", "file.py"),
         (with_data('path = "data.jsonl"\nfunction = "mine.py:score"\n'), "the verifier is `auto`", "verifier"),
         (with_data('path = "data.jsonl"\ntemplate = "Do it"\n'), "holds no `{prompt}`", "`{prompt}`"),
@@ -95,6 +110,70 @@ def test_what_can_be_known_is_refused_with_file_key_and_hint(folder: Path, text:
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("how", "said", "hint"),
+    [
+        ("whole", "", ""),
+        ("no tokenizer", "has no tokenizer", "tokenizer.json"),
+        ("no weights", "has no weights", "model.safetensors"),
+        ("no config", "holds no model, for it has no `config.json`", ""),
+        ("torn", "`model.safetensors` is cut short: 100 bytes of", "anew"),
+        ("torn in its header", "is no safetensors file, or cut short", "anew"),
+        ("no weights but words", "is no safetensors file", "anew"),
+        ("a shard is missing", "lacks its weights `model-2.safetensors`", "anew"),
+        ("no folder", "there is no model folder", "folder"),
+    ],
+)
+def test_a_model_folder_that_is_not_whole_is_refused_with_what_is_missing(
+    folder: Path, how: str, said: str, hint: str
+) -> None:
+    model = folder / "model"
+    model.mkdir()
+    header = json.dumps({"w": {"dtype": "F32", "shape": [20], "data_offsets": [0, 80]}}).encode()
+    whole = len(header).to_bytes(8, "little") + header + bytes(80)
+    weights = {"torn": whole[:100], "torn in its header": whole[:30], "no weights but words": b"<!doctype html><html>"}
+    for name in ("config.json", "tokenizer.json"):
+        (model / name).write_text("{}")
+    (model / "model.safetensors").write_bytes(weights.get(how, whole))
+    match how:
+        case "no tokenizer":
+            (model / "tokenizer.json").unlink()
+        case "no weights":
+            (model / "model.safetensors").unlink()
+        case "no config":
+            (model / "config.json").unlink()
+        case "a shard is missing":
+            shards = {"a": "model.safetensors", "b": "model-2.safetensors"}
+            (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+        case "no folder":
+            model.rename(folder / "elsewhere")
+    text = with_model("../model" if how == "no folder" else "model")
+    if not said:
+        assert checked(folder, text).model.path == str(model)
+        return
+    with pytest.raises(NotFound) as caught:
+        checked(folder, text)
+    assert caught.value.message.startswith(f"`{folder / 'my.toml'}`: `model.path`: ")
+    assert said in caught.value.message.replace(f"{model}/", "") and hint in caught.value.hint
+
+
+def test_what_needs_a_package_that_is_not_installed_is_refused_with_how_to_get_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(model_files, "find_spec", lambda _: None)
+    (folder / "data.parquet").write_bytes(b"PAR1")
+    for text, package, extra in (
+        (with_model("some/model", "[model.lora]\nrank = 2\n"), "`peft`", "ponder[lora]"),
+        (with_data('path = "data.parquet"\n'), "`pyarrow`", "ponder[data]"),
+        (with_data('path = "openai/gsm8k"\n'), "`datasets`", "ponder[hub]"),
+    ):
+        with pytest.raises(PonderError) as caught:
+            checked(folder, text)
+        assert package in caught.value.message
+        assert f"pip install '{extra}'" in caught.value.hint
+
+
 def test_paths_become_absolute_and_are_found_beside_the_recipe_and_here(folder: Path) -> None:
     recipe = checked(folder, with_data('path = "data.jsonl"\n') + '[[rewards]]\nname = "a"\nfunction = "mine:score"\n')
     assert recipe.task.options["path"] == str(folder / "data.jsonl")
@@ -106,7 +185,9 @@ def test_paths_become_absolute_and_are_found_beside_the_recipe_and_here(folder: 
     assert checked(folder, with_reward("mine.py:also")).rewards[0].function.endswith("mine.py:also")
 
 
-def test_a_hub_id_and_an_installed_module_stay_as_they_are(folder: Path) -> None:
+def test_a_hub_id_and_an_installed_module_stay_as_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert checked(folder, with_model("some/model")).model.path == "some/model"
     assert checked(folder, with_data('path = "openai/gsm8k"\n')).task.options["path"] == "openai/gsm8k"
     assert checked(folder, with_reward("math:sqrt")).rewards[0].function == "math:sqrt"
 
@@ -131,7 +212,8 @@ def test_no_code_of_the_users_is_run_and_nothing_heavy_imported(folder: Path) ->
         "import sys, pathlib\n"
         "from ponder.preflight import check_recipe\n"
         "from ponder.recipe import read_recipe\n"
-        "check_recipe(read_recipe(pathlib.Path('../my.toml')), pathlib.Path('../my.toml'))\n"
+        "path = pathlib.Path('../my.toml')\n"
+        "check_recipe(read_recipe(path), path, models=pathlib.Path('models'))\n"
         "print(sorted({'torch', 'trainer', 'numpy', 'datasets', 'pyarrow'} & set(sys.modules)))\n"
     )
     ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

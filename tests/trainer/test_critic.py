@@ -129,6 +129,8 @@ def test_explained_variance_is_the_one_computed_by_hand(policy: Policy) -> None:
     by_hand = 1 - statistics.pvariance(left) / statistics.pvariance(returns)
     assert figures == {
         metrics.VALUE_MEAN: pytest.approx(0.8 / 3),
+        metrics.VALUE_MIN: 0.1,
+        metrics.VALUE_MAX: 0.4,
         metrics.VALUE_EXPLAINED: pytest.approx(by_hand),
     }
 

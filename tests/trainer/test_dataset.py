@@ -100,6 +100,26 @@ def test_held_out_questions_are_the_same_whatever_else_the_file_holds(tmp_path: 
     assert 8 <= len(kept) <= 28
 
 
+def test_one_answer_that_is_no_number_is_named_where_it_decides_how_all_are_compared(tmp_path: Path) -> None:
+    rows = [*GSM8K[:5], {"question": "Who?", "answer": "#### Tom"}]
+    assert (
+        "compared as `exact`, since row 6's answer is no number"
+        in dataset_of(write_rows(tmp_path / "a.jsonl", rows)).summary
+    )
+    words = [{"question": str(n), "answer": "Tom"} for n in range(5)]
+    assert dataset_of(write_rows(tmp_path / "b.jsonl", words)).summary.endswith("compared as `exact`")
+    assert dataset_of(tmp_path / "a.jsonl", verifier="exact").summary.endswith("compared as `exact`")
+
+
+def test_held_out_questions_are_the_same_under_every_template(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", GSM8K)
+    kept = [
+        {question.problem.key for question in dataset_of(path, template=template, holdout=0.3).kept}
+        for template in ("auto", "none", "plain", "r1", "Please: {prompt}")
+    ]
+    assert len(kept[0]) > 5 and all(keys == kept[0] for keys in kept)
+
+
 def test_a_question_that_comes_twice_stays_on_one_side(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"prompt": f"p{n % 5}", "answer": "1"} for n in range(40)]
     task = dataset_of(write_rows(tmp_path / "a.jsonl", rows), holdout=0.001)
@@ -132,6 +152,7 @@ def test_an_epoch_asks_every_question_once_in_an_order_of_its_seed(tmp_path: Pat
         ("a.jsonl", '{"prompt": "p", "answer": "1"}\n[1]\n', "row 2: this is no object but list"),
         ("a.jsonl", '{"prompt": "p", "answer": "1"}\n{"prompt": " ", "answer": "1"}', "row 2: `prompt` is empty"),
         ("a.jsonl", '{"prompt": "p", "answer": null}', "row 1: `answer` is NoneType, and not a text"),
+        ("a.jsonl", '{"prompt": "p", "answer": NaN}', "row 1: `answer` is nan, and no number"),
         ("a.jsonl", '{"prompt": "p\\ud800", "answer": "1"}', "row 1: `prompt` holds half a character"),
         ("a.jsonl", '{"text": "p", "label": "1"}', "a usual name for the prompt; its columns are `text`, `label`"),
         ("a.jsonl", '{"prompt": "p", "gold": "1"}', "a usual name for the answer; its columns are `gold`"),
@@ -140,6 +161,7 @@ def test_an_epoch_asks_every_question_once_in_an_order_of_its_seed(tmp_path: Pat
         ("a.jsonl", "[" * 100_000, "row 1: this is no JSON"),
         ("a.json", '{"prompt": "p"}', "holds no list"),
         ("a.csv", "prompt,answer\np,1\nq,1,2\n", "row 2 (line 3) has 3 fields, not 2"),
+        ("a.csv", "prompt,answer,answer\np,1,2\n", "has the column `answer` twice"),
         ("a.csv", 'prompt,answer\np,"1\n', "row 1 (line 2)"),
         ("a.parquet", "no parquet", "cannot be read"),
         ("a.txt", "p", "there is no data at"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def broken(folder: Path, how: str) -> None:
             tensors = load_file(weights)
             del tensors["model.layers.0.mlp.up_proj.weight"]
             save_file(tensors, weights, metadata={"format": "pt"})
+        case "another config":
+            config = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
         case "no config":
             (folder / "config.json").unlink()
 
@@ -46,6 +50,7 @@ def broken(folder: Path, how: str) -> None:
         ("no weights", "cannot be loaded", "model.path"),
         ("half of the weights", "cannot be loaded", "model.path"),
         ("a weight is missing", "lacks 1 of its weights: `model.layers.0.mlp.up_proj.weight`", "anew"),
+        ("another config", "do not fit its `config.json`", "ponder logs"),
         ("no config", "cannot be loaded", "model.path"),
     ],
 )

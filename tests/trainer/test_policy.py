@@ -27,6 +27,15 @@ def test_a_missing_model_is_told_with_a_hint(path: str, says: str, hint: str, tm
     assert hint in raised.value.hint
 
 
+def test_a_hub_model_that_cannot_be_reached_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(NotFound, match="`nobody/nothing` cannot be loaded") as raised:
+        load_policy(ModelPart("nobody/nothing"), device="cpu", models_folder=tmp_path)
+    assert "the network" in raised.value.hint and "\n" not in raised.value.message
+
+
 def test_a_folder_that_holds_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="cannot be loaded"):
         load_policy(ModelPart(str(tmp_path)), device="cpu", models_folder=tmp_path)

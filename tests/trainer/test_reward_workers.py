@@ -19,6 +19,7 @@ from trainer.rewards.frames import Call, Result, Value, to_bytes
 from trainer.rewards.pool import GIVE_UP_AFTER, Outcome, Pool, StartError
 
 DEADLINE_S = 20.0
+PARTS = "and may return 1 to 32 with names of at most 64 characters"
 
 
 def call(text: str, meta: dict[str, bool | int | float | str | None] | None = None) -> Call:
@@ -113,7 +114,12 @@ def test_results_keep_the_order_of_the_calls_however_long_each_takes(make_pool: 
         ("os.kill(os.getpid(), 9)", "its worker ended with signal 9 (SIGKILL)"),
         ("return 'much'", "TypeError: it returned str, and not a number, None or a dict of numbers"),
         ("raise ValueError('\\ud800 \\x00')", "ValueError: ? \x00 (my_rewards.py:6)"),
-        ("return float('nan')", "ValueError: it returned nan"),
+        ("return float('nan')", "ValueError: it returned nan, and a part lies between -1e+09 and 1e+09"),
+        ("return -1e300", "ValueError: it returned -1e+300, and a part lies between -1e+09 and 1e+09"),
+        ("return 10**400", "ValueError: it returned inf, and a part lies between -1e+09 and 1e+09"),
+        ("return {}", f"ValueError: it returned 0 parts, {PARTS}"),
+        ("return {str(n): n for n in range(33)}", f"ValueError: it returned 33 parts, {PARTS}"),
+        ("return {'n' * 65: 1}", f"ValueError: it returned 1 parts, {PARTS}"),
     ],
 )
 def test_a_failure_leaves_that_answer_unscored_and_the_others_scored(make_pool: MakePool, bad: str, why: str) -> None:
@@ -159,6 +165,12 @@ def test_a_hanging_function_takes_what_it_started_with_it(make_pool: MakePool, t
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_copy_that_a_function_forks_and_lets_come_back_answers_nothing(make_pool: MakePool) -> None:
+    """Its word would be taken for that of the next answer."""
+    pool = make_pool("import os\ndef score(text): return -1 if os.fork() == 0 else int(text)")
+    assert values(pool.score([call(str(n)) for n in range(20)])) == [float(n) for n in range(20)]
+
+
 def test_a_function_that_fails_on_all_is_not_tried_a_thousand_times(make_pool: MakePool) -> None:
     outcomes = make_pool("def score(text): 1 / 0").score([call("a")] * (GIVE_UP_AFTER + 5))
     assert all(outcome.is_fault for outcome in outcomes)
@@ -179,11 +191,14 @@ def test_a_function_that_fails_on_all_is_not_tried_a_thousand_times(make_pool: M
     ],
 )
 def test_a_function_that_cannot_be_used_is_refused_before_anything_is_scored(
-    make_pool: MakePool, source: str, function: str, said: str
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture, source: str, function: str, said: str
 ) -> None:
     with pytest.raises(RecipeError, match="the reward `mine` cannot use") as caught:
         make_pool(source, function).start()
     assert said in caught.value.message
+    has_trace = said in ("ModuleNotFoundError", "SyntaxError", "not today")
+    assert ("Traceback" in caplog.text or "SyntaxError" in caplog.text) is has_trace
+    assert ("mend the file" if has_trace else "name a function") in caught.value.hint
 
 
 def test_a_module_is_found_by_its_name_and_a_missing_one_refused() -> None:

@@ -88,6 +88,31 @@ def test_a_rule_that_is_off_never_fires(rule: str) -> None:
     assert feed(Watchdog(), [*[{}] * 30, *[TROUBLE[rule][0]] * 20], limits) == []
 
 
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != watchdog.NONFINITE])
+def test_patience_that_is_shortened_while_trouble_lasts_makes_its_rule_fire(rule: str) -> None:
+    trouble, needed = TROUBLE[rule]
+    patient = msgspec.structs.replace(Limits(), patience=100, dead_steps=100)
+    dog = Watchdog()
+    assert feed(dog, [*[{}] * 30, *[trouble] * (needed + 3)], patient) == []
+    (fired,) = feed(dog, [trouble] * 5, Limits(), 40)
+    assert (fired.rule, fired.step) == (rule, 40) and f"for {needed + 4} steps" in fired.message
+
+
+def test_a_figure_that_is_not_finite_fires_at_once_also_among_updates_that_were_not_made() -> None:
+    bad = {metrics.NONFINITE_GRADIENTS: 1.0}
+    (fired,) = feed(Watchdog(), [{}, bad, bad, {**bad, metrics.POLICY_LOSS: math.nan}, bad], Limits())
+    assert fired.step == 4 and "`loss/policy` was nan" in fired.message
+
+
+def test_a_rule_that_is_off_makes_no_checkpoint_bad() -> None:
+    """Else a rule switched off for crying wolf would let a roll-back go to the very start."""
+    off = msgspec.structs.replace(Limits(), dead_groups=Action.OFF)
+    for limits, is_calm in ((Limits(), False), (off, True)):
+        dog = Watchdog()
+        feed(dog, [{metrics.GROUPS_MIXED: 0.0}] * 3, limits)
+        assert dog.is_calm is is_calm
+
+
 def test_trouble_that_passes_before_patience_ends_is_no_trouble() -> None:
     for rule, (trouble, needed) in TROUBLE.items():
         if needed > 1:

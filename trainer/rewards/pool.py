@@ -13,6 +13,7 @@ pipes that never block. Workers import their function anew whenever they start, 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import signal
@@ -27,6 +28,8 @@ import msgspec
 
 from ponder.errors import RecipeError
 from trainer.rewards.frames import HEAD_BYTES, MAX_FRAME_BYTES, Call, Ready, Result, encode
+
+log = logging.getLogger(__name__)
 
 START_S = 120.0
 """A worker may take so long to import its function."""
@@ -94,9 +97,13 @@ class Pool:
             self._run([], [])
         except StartError as error:
             self.close()
+            if error.trace:
+                log.error("the reward `%s`: %s", self.name, error.trace)
             raise RecipeError(
                 f"the reward `{self.name}` cannot use `{self.function}`: {error.message}",
-                "name it `module:function` or `path/file.py:function`",
+                "mend the file; the traceback is in the run's log (`ponder logs`)"
+                if error.trace
+                else "name a function that takes some of `prompt`, `text`, `answer`, `reference` and `meta`",
             ) from error
 
     def score(self, calls: Sequence[Call]) -> list[Outcome]:

@@ -15,7 +15,6 @@ import ctypes
 import importlib
 import importlib.util
 import inspect
-import math
 import os
 import resource
 import signal
@@ -36,6 +35,11 @@ OFFERED = ("prompt", "text", "answer", "reference", "meta")
 PR_SET_PDEATHSIG = 1
 WATCH_S = 0.5
 TRACE_CHARACTERS = 4000
+LARGEST = 1e9
+"""A part is at most so large, either way: squares and sums of it, and float32, have room for that."""
+MOST_PARTS = 32
+"""Each named part has a curve of its own."""
+LONGEST_NAME = 64
 
 Function = Callable[..., object]
 
@@ -112,6 +116,11 @@ def checked(value: object) -> Value:
     if value is None:
         return None
     if isinstance(value, Mapping):
+        if not 1 <= len(value) <= MOST_PARTS or any(len(str(name)) > LONGEST_NAME for name in value):
+            raise ValueError(
+                f"it returned {len(value)} parts, and may return 1 to {MOST_PARTS} with names of at most"
+                f" {LONGEST_NAME} characters"
+            )
         return {str(name): None if part is None else _number(part) for name, part in value.items()}
     return _number(value)
 
@@ -119,10 +128,12 @@ def checked(value: object) -> Value:
 def _number(value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]  # numpy's and torch's scalars are numbers too
+    except OverflowError:  # an integer of hundreds of digits
+        number = float("inf")
     except (TypeError, ValueError):
         raise TypeError(f"it returned {type(value).__name__}, and not a number, None or a dict of numbers") from None
-    if not math.isfinite(number):
-        raise ValueError(f"it returned {number}")
+    if not abs(number) <= LARGEST:  # nor nan
+        raise ValueError(f"it returned {number:g}, and a part lies between {-LARGEST:g} and {LARGEST:g}")
     return number
 
 
@@ -190,6 +201,7 @@ def main(arguments: list[str]) -> int:
     """Be a worker until stdin ends."""
     word, memory_mb, parent = arguments[0], int(arguments[1]), int(arguments[2])
     die_with(parent)
+    own = os.getpid()
     calls, results = _take_streams()
 
     def say(message: Ready | Result) -> None:
@@ -210,7 +222,10 @@ def main(arguments: list[str]) -> int:
     say(Ready())
     decoder = msgspec.msgpack.Decoder(Call)
     while head := calls.read(HEAD_BYTES):
-        say(score(function, names, decoder.decode(calls.read(int.from_bytes(head, "little")))))
+        result = score(function, names, decoder.decode(calls.read(int.from_bytes(head, "little"))))
+        if os.getpid() != own:  # a copy that the function forked and let come back: it would answer, too
+            os._exit(0)
+        say(result)
     return 0
 
 

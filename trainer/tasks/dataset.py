@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ponder.errors import RecipeError
@@ -57,6 +57,8 @@ class Question:
     row: int
     """From 1, in the order of the file."""
     source: str
+    text: str
+    """As it stands in the row, without a template."""
     problem: Problem
 
 
@@ -72,6 +74,8 @@ class Dataset:
     """Held out."""
     dropped: int = 0
     """Questions that were too long."""
+    odd: Question | None = None
+    """The first whose answer is no number, where others' are and the verifier was left to the data."""
 
     name = "dataset"
     parts = ("correct", "format")
@@ -158,7 +162,8 @@ class Dataset:
     def summary(self) -> str:
         """How many questions there are, in words."""
         dropped = f", {self.dropped} dropped as too long" if self.dropped else ""
-        return f"{len(self.training)} questions, {len(self.kept)} held out, compared as `{self.kind}`{dropped}"
+        odd = f", since row {self.odd.row}'s answer is no number" if self.odd else ""
+        return f"{len(self.training)} questions, {len(self.kept)} held out, compared as `{self.kind}`{odd}{dropped}"
 
     # ---- inside
 
@@ -190,8 +195,8 @@ def make_dataset(options: DatasetOptions) -> Dataset:
         known = {question.problem.key for question in kept}
         training = [question for question in questions if question.problem.key not in known]
     else:
-        by_hash = sorted(questions, key=lambda question: place_of(question.problem.prompt))
-        count = sum(place_of(question.problem.prompt) < options.holdout for question in questions)
+        by_hash = sorted(questions, key=lambda question: place_of(question.text))
+        count = sum(place_of(question.text) < options.holdout for question in questions)
         edge = by_hash[max(count, 1) - 1].problem.key  # a question that comes twice stays on one side
         while count < len(by_hash) and by_hash[count].problem.key == edge:
             count += 1
@@ -203,19 +208,18 @@ def make_dataset(options: DatasetOptions) -> Dataset:
             f"`{options.path}`: nothing is left to train on, all {len(kept)} rows are held out",
             "give it at least two different questions",
         )
-    return Dataset(options, _kind([*questions, *kept], options), tuple(training), tuple(kept))
+    kind, odd = _kind([*questions, *kept], options)
+    return Dataset(options, kind, tuple(training), tuple(kept), odd=odd)
 
 
 def _questions(options: DatasetOptions, path: str, split: str) -> list[Question]:
     rows = read_rows(path, split=split, config=options.config, limit=options.limit)
     prompt_column, answer_column = pick_columns(list(rows[0]), options, path)
-    return [
-        Question(number, path, _problem(row, prompt_column, answer_column, options, f"`{path}`, row {number}"))
-        for number, row in enumerate(rows, 1)
-    ]
+    return [_question(row, number, path, (prompt_column, answer_column), options) for number, row in enumerate(rows, 1)]
 
 
-def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetOptions, place: str) -> Problem:
+def _question(row: Row, number: int, path: str, columns: tuple[str, str], options: DatasetOptions) -> Question:
+    place, (prompt_column, answer_column) = f"`{path}`, row {number}", columns
     prompt = cell(row, prompt_column, place)
     answer = cell(row, answer_column, place) if answer_column else ""
     if GSM8K_MARK in answer:
@@ -232,7 +236,7 @@ def _problem(row: Row, prompt_column: str, answer_column: str, options: DatasetO
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no number", 'try `verifier = "math"` or `"exact"`')
     if options.verifier is Verifier.CHOICE and not to_choice(answer):
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no letter A to J", 'try `verifier = "exact"`')
-    return problem
+    return Question(number, path, prompt, problem)
 
 
 def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | float | str | None]:
@@ -249,8 +253,11 @@ def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | f
     return meta
 
 
-def _kind(questions: Iterable[Question], options: DatasetOptions) -> Verifier:
+def _kind(questions: Sequence[Question], options: DatasetOptions) -> tuple[Verifier, Question | None]:
+    """The verifier, and the question by which a data set of numbers is compared as text, if there is one."""
     if options.verifier is not Verifier.AUTO:
-        return options.verifier
-    are_numbers = all(to_number(question.problem.answer) is not None for question in questions)
-    return Verifier.NUMBER if are_numbers else Verifier.EXACT
+        return options.verifier, None
+    odd = [question for question in questions if to_number(question.problem.answer) is None]
+    if not odd:
+        return Verifier.NUMBER, None
+    return Verifier.EXACT, odd[0] if len(odd) < len(questions) else None

@@ -10,6 +10,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -68,7 +69,8 @@ def _from_jsonl(file: Path) -> Iterator[Row]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise RecipeError(f"`{file}`, row {number}: this is no JSON: {error}", "one JSON object a line") from None
+            where = f"{error.msg}, at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+            raise RecipeError(f"`{file}`, row {number}: this is no JSON: {where}", "one JSON object a line") from None
         yield _as_row(row, str(file), number)
 
 
@@ -88,6 +90,8 @@ def _from_csv(file: Path) -> Iterator[Row]:
     number = 0
     try:
         header = next(reader, [])
+        if twice := next((name for place, name in enumerate(header) if name in header[:place]), None):
+            raise RecipeError(f"`{file}` has the column `{twice}` twice", "name each column once")
         for number, fields in enumerate((fields for fields in reader if fields), 1):
             if len(fields) != len(header):
                 raise RecipeError(
@@ -168,6 +172,8 @@ def cell(row: Row, column: str, place: str) -> str:
     value = row[column]
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise RecipeError(f"{place}: `{column}` is {type(value).__name__}, and not a text", "one text or number a cell")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{place}: `{column}` is {value}, and no number", "fill it in, or leave the row out")
     text = str(value)
     if not text.strip():
         raise RecipeError(f"{place}: `{column}` is empty", "fill it in, or leave the row out")

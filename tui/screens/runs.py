@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from ponder import metrics, wire
 from ponder.event_text import format_accuracy, format_ago
-from ponder.metrics import METRICS, format_metric
+from ponder.metrics import METRICS, find_metric, format_metric
 from ponder.plot_text import sparkline
 from tui import actions
 from tui.screens.frame import ConsoleScreen, elapsed_words
@@ -142,8 +142,10 @@ def _facts(detail: wire.RunDetail, now_us: int) -> list[Paragraph]:
 
 
 def _newest(detail: wire.RunDetail) -> list[Paragraph]:
-    """The newest value of every metric, in the order of their declaration."""
-    known = [(metric, detail.newest[name]) for name, metric in METRICS.items() if name in detail.newest]
+    """The newest value of every metric, in the order of their declaration; members of families come last."""
+    order = list(METRICS)
+    names = sorted(detail.newest, key=lambda name: (order.index(name) if name in METRICS else len(order), name))
+    known = [(metric, detail.newest[name]) for name in names if (metric := find_metric(name))]
     return [
         Paragraph.of(f" {metric.label:<22}{format_metric(metric.name, value):>10} {_unit(metric.name)}".rstrip())
         for metric, value in known
@@ -151,8 +153,8 @@ def _newest(detail: wire.RunDetail) -> list[Paragraph]:
 
 
 def _unit(name: str) -> str:
-    unit = METRICS[name].unit
-    return "" if unit in ("share", "reward") else unit
+    metric = find_metric(name)
+    return "" if metric is None or metric.unit in ("share", "reward") else metric.unit
 
 
 def _clock(time_us: int) -> str:
