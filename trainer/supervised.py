@@ -204,7 +204,7 @@ def scheduled(lr: float, step: int, steps: int, warmup_steps: int, schedule: Sch
     >>> [round(scheduled(1.0, step, 10, 2), 2) for step in (1, 2, 10)]
     [0.5, 0.9, 0.1]
     >>> [round(scheduled(1.0, step, 10, 2, Schedule.COSINE), 2) for step in (1, 2, 6, 10)]
-    [0.49, 0.98, 0.5, 0.02]
+    [0.5, 0.98, 0.5, 0.02]
     """
     up = min(1.0, step / warmup_steps) if warmup_steps else 1.0
     done = (step - 1) / steps

@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_written_is_named_with_a_hint(paths: Paths, name: 
 def test_a_daemon_that_cannot_start_gives_its_own_hint_and_no_date(paths: Paths) -> None:
     paths.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
     paths.runtime.chmod(0o755)
-    with pytest.raises(NoDaemon) as raised:
+    with pytest.raises(StoreError) as raised:
         ensure_daemon(paths)
     assert raised.value.message.startswith("the daemon did not start: others may enter")
     assert raised.value.hint.startswith("run `chmod 700")

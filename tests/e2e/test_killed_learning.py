@@ -125,7 +125,7 @@ def told(paths: Paths, run: str) -> dict[tuple[object, ...], list[object]]:
             case Evaluated() as event:
                 found.setdefault(("evaluation", event.step), []).append(event)
             case StepDone() as event:
-                figures = {n: v for n, v in event.metrics.items() if not n.startswith(("time/", "speed/"))}
+                figures = {n: v for n, v in event.metrics.items() if not n.startswith(("time/", "speed/", "memory/"))}
                 found.setdefault(("step", event.step), []).append((event.policy_version, figures))
             case CommandApplied() as event:
                 found.setdefault(("turn", event.command), []).append(event)

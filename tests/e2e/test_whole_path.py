@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 from typing import Any  # Any: parsed JSON output
@@ -11,8 +12,9 @@ from typing import Any  # Any: parsed JSON output
 import pytest
 
 from ponder.metrics import MACHINE
-from tests.e2e.conftest import Ponder, is_alive, tiny, wait_for
+from tests.e2e.conftest import ROOT, Ponder, is_alive, tiny, wait_for
 
+WEIGHTS = ROOT / "trainer" / "weights"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
@@ -139,9 +141,12 @@ def test_bad_input_is_one_clear_sentence_with_a_hint(ponder: Ponder, words: list
 
 
 def test_a_run_whose_model_cannot_be_loaded_fails_with_its_reason(ponder: Ponder) -> None:
-    empty = ponder.home.parent / "empty-model"
-    empty.mkdir()
-    run = submit(ponder, f"model.path={empty}")
+    """What its files do not tell before: the config asks for another width than the weights have."""
+    crossed = ponder.home.parent / "crossed-model"
+    shutil.copytree(WEIGHTS / "countdown-base", crossed)
+    config = json.loads((crossed / "config.json").read_text())
+    (crossed / "config.json").write_text(json.dumps(config | {"hidden_size": 2 * config["hidden_size"]}))
+    run = submit(ponder, f"model.path={crossed}")
     row = ponder.wait_until(run, lambda row: row["state"] == "failed", "the failure")
-    assert "empty-model" in row["reason"]
+    assert "crossed-model" in row["reason"]
     assert ponder("follow", run).code == 6

@@ -103,7 +103,14 @@ def of(events: list[TrainerEvent], *kinds: type) -> list[TrainerEvent]:
 def learnt(events: list[TrainerEvent]) -> list[tuple[int, dict[str, float]]]:
     """(step, figures) without the clock's."""
     return [
-        (event.step, {name: value for name, value in event.metrics.items() if not name.startswith(("time/", "speed/"))})
+        (
+            event.step,
+            {
+                name: value
+                for name, value in event.metrics.items()
+                if not name.startswith(("time/", "speed/", "memory/"))
+            },
+        )
         for event in events
         if isinstance(event, StepDone)
     ]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from ponder import metrics
 from ponder.errors import PonderError, RecipeError
 from ponder.events import CommandApplied, Evaluated, RunEnded, StepDone, TrainerEvent
+from ponder.knobs import KnobValue
 from ponder.recipe import ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order, StopOrder
 from trainer import builtin
@@ -260,3 +261,48 @@ def test_an_untrained_model_of_bytes_has_the_loss_of_chance() -> None:
     example = Example([1], list(range(2, 60)))
     logp_N, _ = token_logps(policy, policy.model, [example.prompt_ids], [example.answer_ids], 1.0)
     assert -logp_N.mean().item() == pytest.approx(math.log(257), abs=0.5)
+
+
+CHANGES: list[tuple[str, str, KnobValue]] = [
+    ("sft", "supervised.batch_tokens", 60),
+    ("sft", "supervised.schedule", "constant"),
+    ("reward_model", "preference.loss", "pairs"),
+    ("reward_model", "preference.centering", 5.0),
+    ("dpo", "preference.beta", 2.0),
+    ("dpo", "preference.label_smoothing", 0.4),
+]
+"""(the stage in which it acts, a live knob, another value)."""
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), CHANGES, ids=[name for _, name, _ in CHANGES])
+def test_a_live_knob_acts_from_the_next_step_on_and_not_before(
+    kind: str, name: str, value: KnobValue, tiny_folder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    data = pairs
+    if kind != "sft":
+        data = tmp_path / "rankings.jsonl"
+        rows = [
+            {"prompt": f"solve {n} 2 3 -> 10 :", "answers": ["1 + 2 = 3", "3 + 3 = 6", "9"], "ranks": [1, 2, 3]}
+            for n in range(1, 30)
+        ]
+        data.write_text("\n".join(map(json.dumps, rows)))
+    recipe = make(kind, tiny_folder, data, **{"stage.steps": "5", "optim.warmup_steps": "0"})
+    asked = KnobOrder(name, value)
+
+    def turn(event: TrainerEvent) -> None:
+        if isinstance(event, StepDone) and event.step == 2:
+            link.waiting.append(Order("c1", asked))
+
+    link = ListLink(turn)
+    before, after = steps_of(go(recipe, tmp_path / "still")), steps_of(go(recipe, tmp_path / "turned", link))
+    assert before[:2] == after[:2]
+    assert before[3:] != after[3:]
+
+
+def steps_of(events: list[TrainerEvent]) -> list[dict[str, float]]:
+    """The figures of each step without the clock's."""
+    return [
+        {name: figure for name, figure in event.metrics.items() if not name.startswith(("time/", "speed/"))}
+        for event in events
+        if isinstance(event, StepDone)
+    ]
