@@ -170,11 +170,11 @@ def test_ctrl_c_while_following_is_one_line_that_says_how_to_go_on(serve: Serve)
     serve()
     process = subprocess.Popen([*PONDER, "follow", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    for _ in range(6):  # the whole history: it waits for more now
-        process.stdout.readline()
+    lines = [process.stdout.readline() for _ in range(6)]  # the whole history: it waits for more now
+    assert all(lines), (lines, process.communicate(timeout=20))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
-    assert process.returncode == errors.INTERRUPTED_EXIT_CODE
+    assert process.returncode == errors.INTERRUPTED_EXIT_CODE, err
     assert err == "interrupted; `ponder follow countdown-zero-3 --after 15` goes on from here\n"
 
 
