@@ -11,7 +11,7 @@ examples come from (`trainer.corpus`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from torch import Tensor
 from ponder import metrics
 from ponder.knobs import Knobs
 from trainer.corpus import Corpus, Example
+from trainer.drawing import Draw
 from trainer.learn import forward_of
-from trainer.pieces import pieces, take_until
+from trainer.pieces import pieces
 from trainer.policy import Policy, token_logps
 from trainer.rows import count_positions
 
@@ -32,16 +33,7 @@ class Imitation:
 
     def __init__(self, policy: Policy, corpus: Corpus) -> None:
         self.policy, self.corpus = policy, corpus
-        self._cursor = 0
-        self._stream: Iterator[Example] | None = None
-
-    @property
-    def cursor(self) -> int:
-        return self._cursor
-
-    @cursor.setter
-    def cursor(self, place: int) -> None:
-        self._cursor, self._stream = place, None
+        self.draw: Draw[Example] = Draw(corpus.examples)
 
     @property
     def summary(self) -> str:
@@ -61,7 +53,7 @@ class Imitation:
         return {}
 
     def learn(self, knobs: Knobs) -> dict[str, float]:
-        batch = self._draw(knobs.supervised.batch_tokens)
+        batch = self.draw.take(knobs.supervised.batch_tokens)
         self.policy.forward = forward_of(knobs)
         learnt = sum(example.length for example in batch)
         loss, positions = 0.0, 0
@@ -93,11 +85,3 @@ class Imitation:
         prompts, answers = [example.prompt_ids for example in piece], [example.answer_ids for example in piece]
         logp_N, _ = token_logps(self.policy, self.policy.model, prompts, answers, 1.0)
         return -logp_N.sum()
-
-    def _draw(self, budget_tokens: int) -> list[Example]:
-        """The next examples, until they have the tokens."""
-        if self._stream is None:
-            self._stream = self.corpus.examples(self._cursor)
-        batch = list(take_until(self._stream, budget_tokens))
-        self._cursor += len(batch)
-        return batch

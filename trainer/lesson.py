@@ -2,17 +2,18 @@
 
 A lesson owns a policy, examples and their place in the stream, and the loss on them; the chapter owns the optimizer,
 the schedule, evaluations on the task, checkpoints and orders. A lesson's next batch is a function of its seed and its
-cursor, so that a stage goes on exactly where it was. Deliberately left out: the lessons themselves.
+place, so that a stage goes on exactly where it was. Deliberately left out: the lessons themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol  # Any: see below
 
 from torch import Tensor
 
 from ponder.knobs import Knobs
+from trainer.drawing import Draw
 from trainer.policy import Policy
 
 
@@ -21,8 +22,8 @@ class Lesson(Protocol):
 
     policy: Policy
     """Its model and tokenizer are what a checkpoint holds."""
-    cursor: int
-    """Examples drawn so far."""
+    draw: Draw[Any]  # Any: whatever it learns from
+    """The examples, and how many were drawn."""
 
     @property
     def speaks(self) -> bool:

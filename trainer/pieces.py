@@ -1,11 +1,11 @@
-"""Answers or examples taken up to a budget of tokens, and cut into pieces that are forwarded together.
+"""Answers or examples cut into pieces that are forwarded together: rows of similar length, within a budget of tokens.
 
 Deliberately left out: what a piece is forwarded through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from trainer.rows import count_positions
@@ -22,24 +22,7 @@ class Written(Protocol):
         """Tokens behind the prompt."""
 
 
-class Counted(Protocol):
-    """Something that has tokens."""
-
-    @property
-    def total(self) -> int: ...
-
-
 W = TypeVar("W", bound=Written)
-C = TypeVar("C", bound=Counted)
-
-
-def take_until(stream: Iterable[C], budget_tokens: int) -> Iterator[C]:
-    """What comes from the stream, up to the one with which they have the tokens."""
-    for one in stream:
-        yield one
-        budget_tokens -= one.total
-        if budget_tokens <= 0:
-            return
 
 
 def pieces(answers: Sequence[W], budget_tokens: int, *, packs: bool = False) -> list[list[W]]:

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from ponder import metrics
 from ponder.knobs import Knobs
+from trainer.drawing import Draw
 from trainer.evaluate import wilson_interval
 from trainer.learn import forward_of
-from trainer.pieces import cut_groups, take_until
+from trainer.pieces import cut_groups
 from trainer.preferences import count_agreement, tiers
 from trainer.ranking_tokens import Ranked, to_ids
-from trainer.rankings import Ranking, Rankings
+from trainer.rankings import Rankings
 from trainer.rows import count_positions
 from trainer.scorers import Scorer
 
@@ -57,18 +58,11 @@ class RankingLesson:
     """A scorer and the rankings that it learns from: `trainer.lesson.Lesson`."""
 
     def __init__(self, scorer: Scorer, rankings: Rankings, seed: int) -> None:
-        self.scorer, self.rankings, self._seed = scorer, rankings, seed
+        self.scorer, self.rankings = scorer, rankings
         self.policy, self.speaks = scorer.policy, scorer.speaks
-        self._cursor = 0
-        self._stream: Iterator[Ranking] | None = None
-
-    @property
-    def cursor(self) -> int:
-        return self._cursor
-
-    @cursor.setter
-    def cursor(self, place: int) -> None:
-        self._cursor, self._stream = place, None
+        self.draw: Draw[Ranked] = Draw(
+            lambda place: (to_ids(self.policy, ranking) for ranking in rankings.stream(seed, place))
+        )
 
     @property
     def summary(self) -> str:
@@ -88,7 +82,7 @@ class RankingLesson:
         return self.scorer.extra_files()
 
     def learn(self, knobs: Knobs) -> dict[str, float]:
-        batch = self._draw(knobs.supervised.batch_tokens)
+        batch = self.draw.take(knobs.supervised.batch_tokens)
         tally, positions = Tally(), 0
         for piece in self._pieces(batch, knobs):
             loss = self._loss(piece, knobs, tally)
@@ -149,11 +143,3 @@ class RankingLesson:
         lengths = [ranked.lengths for ranked in batch]
         for places in cut_groups(lengths, knobs.optim.micro_batch_tokens, packs=self.policy.packs):
             yield [batch[place] for place in places]
-
-    def _draw(self, budget_tokens: int) -> list[Ranked]:
-        """The next rankings, until they have the tokens."""
-        if self._stream is None:
-            self._stream = self.rankings.stream(self._seed, self._cursor)
-        batch = list(take_until((to_ids(self.policy, ranking) for ranking in self._stream), budget_tokens))
-        self._cursor += len(batch)
-        return batch

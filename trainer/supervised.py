@@ -161,7 +161,7 @@ class SupervisedChapter:
         started_s = time.perf_counter()
         lesson = self.lesson
         facts = Facts(
-            self.step, lesson.cursor, self.version, self.knobs, to_hex(torch.get_rng_state()), lesson.fingerprint
+            self.step, lesson.draw.place, self.version, self.knobs, to_hex(torch.get_rng_state()), lesson.fingerprint
         )
         saved = save_checkpoint(
             self.checkpoints,
@@ -193,7 +193,8 @@ class SupervisedChapter:
         for name, tensors in lesson.extra_tensors().items():
             copy_into(tensors, restored.tensors[name])
         restore_optimizer(self.optimizer, lesson.parameters(), restored.tensors["optimizer"])
-        self.step, self.version, lesson.cursor = facts.step, facts.version, facts.cursor
+        self.step, self.version = facts.step, facts.version
+        lesson.draw.move_to(facts.cursor)
         torch.set_rng_state(from_hex(facts.torch_rng))
         return facts.knobs
 

@@ -85,7 +85,7 @@ def test_the_figures_are_the_ones_computed_by_hand() -> None:
         if tokens >= knobs.supervised.batch_tokens:
             break
     told = lesson.learn(knobs)
-    assert told[metrics.EXAMPLES] == used == lesson.cursor
+    assert told[metrics.EXAMPLES] == used == lesson.draw.place
     assert told[metrics.PAIR_ACCURACY] == agreeing / pairs
     assert told[metrics.RANKING_LOSS] == pytest.approx(sum(losses) / used, abs=1e-5)
     assert set(told) | set(lesson.measure(knobs)) <= set(metrics.METRICS)
@@ -124,9 +124,9 @@ def test_dpo_begins_at_ln_2_with_no_margin() -> None:
 def test_a_lesson_goes_on_at_its_cursor(kind: str) -> None:
     one, two = lesson_of(kind), lesson_of(kind)
     told = [one.learn(knobs_with()) for _ in range(3)]
-    two.cursor = int(told[0][metrics.EXAMPLES] + told[1][metrics.EXAMPLES])
+    two.draw.move_to(int(told[0][metrics.EXAMPLES] + told[1][metrics.EXAMPLES]))
     assert two.learn(knobs_with()) == told[2]
-    assert one.cursor == two.cursor
+    assert one.draw.place == two.draw.place
 
 
 def test_measuring_gives_the_scale_of_the_scores_also_where_nothing_is_held_out() -> None:

@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_the_response_and_its_end_alone(policy: Policy, tmp_
     recipe = make("sft", "unused", path, **{"supervised.batch_tokens": "1"})
     recipe = parse_recipe(TEXT.format(kind="sft", model="unused", data=path).replace("0.2", "0.0"), "one.toml")
     lesson = Imitation(policy, make_corpus(recipe, policy))
-    (example,) = lesson._draw(1)
+    (example,) = lesson.draw.take(1)
     words = policy.tokenizer.convert_ids_to_tokens(example.answer_ids)
     assert words == ["1", "+", "2", "=", "3", policy.tokenizer.eos_token]
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_the_loss_is_that_of_the_response_and_its_end_alone(policy: Policy, tmp_
     logp_TV = torch.log_softmax(logits_BTV[0].double(), -1)
     first = len(example.prompt_ids) - 1
     by_hand = -sum(logp_TV[first + place, token].item() for place, token in enumerate(example.answer_ids)) / 6
-    lesson.cursor = 0
+    lesson.draw.move_to(0)
     assert lesson.learn(recipe.knobs)[metrics.LOSS] == pytest.approx(by_hand, abs=1e-5)
 
 
