@@ -56,7 +56,7 @@ def test_pretraining_can_be_stopped(tmp_path: Path) -> None:
 
 def test_a_model_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="cannot be made") as caught:
-        run(base_recipe(**{"model.path": "new:elsewhere"}), tmp_path, ListLink(), models_folder=NO_MODELS)
+        run(base_recipe(**{"model.path": "new:./elsewhere"}), tmp_path, ListLink(), models_folder=NO_MODELS)
     assert "new:countdown-base" in caught.value.hint
 
 
