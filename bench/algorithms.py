@@ -101,7 +101,7 @@ def table(results: Sequence[Result]) -> str:
         "cpu s",
     )  # fmt: skip
     lines = [f"| {' | '.join(columns)} |", f"| {' | '.join(['---'] * len(columns))} |"]
-    for preset in dict.fromkeys(result.preset for result in results):  # in the order of the first seed
+    for preset in dict.fromkeys(result.preset for result in results):
         own = [result for result in results if result.preset == preset]
         cells = [
             preset,

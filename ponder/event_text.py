@@ -197,14 +197,16 @@ def _command_line(event: events.CommandAccepted | events.CommandApplied | events
 def _started_line(event: events.RunStarted) -> str:
     resumed = "" if event.resumed_from is None else f", resumed from the checkpoint at step {event.resumed_from}"
     data = f", {event.data}" if event.data else ""
-    size = f"{event.parameters / 1e6:.2f} M parameters"
-    return f"{event.stage} of {event.model} ({size}) on {event.device}, {event.steps} steps{resumed}{data}"
+    return f"{event.stage} of {_model(event)} on {event.device}, {event.steps} steps{resumed}{data}"
 
 
 def _stage_line(event: events.StageStarted) -> str:
-    size = f"{event.parameters / 1e6:.2f} M parameters"
     name = event.name if event.name == event.kind else f"{event.name} ({event.kind})"
-    return f"stage {event.number} of {event.count}: {name} of {event.model} ({size}), {event.steps} steps"
+    return f"stage {event.number} of {event.count}: {name} of {_model(event)}, {event.steps} steps"
+
+
+def _model(event: events.RunStarted | events.StageStarted) -> str:
+    return f"{event.model} ({event.parameters / 1e6:.2f} M parameters)"
 
 
 def _figures(values: dict[str, float], names: tuple[str, ...]) -> str:

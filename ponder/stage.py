@@ -72,11 +72,6 @@ class StageKind(StrEnum):
         return self in (StageKind.RL, StageKind.REJECT, StageKind.RANK)
 
     @property
-    def gathers(self) -> bool:
-        """Whether it only samples, and writes down what comes of it."""
-        return self in (StageKind.REJECT, StageKind.RANK)
-
-    @property
     def reads_rankings(self) -> bool:
         """Whether its data are rankings, and not prompts with responses."""
         return self in (StageKind.REWARD_MODEL, StageKind.DPO)

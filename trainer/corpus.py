@@ -22,8 +22,8 @@ from ponder.recipe import Recipe
 from ponder.stage import MESSAGES_COLUMN, DataPart, StageKind, pick_columns
 from trainer.policy import Policy
 from trainer.tasks.countdown_corpus import pages
-from trainer.tasks.dataset import PLAIN, TEMPLATES
-from trainer.tasks.order import epoch_order, place_of
+from trainer.tasks.dataset import dress
+from trainer.tasks.order import epochs, place_of
 from trainer.tasks.rows import Row, cell, read_rows
 
 PATH_KEY = "data.path"
@@ -116,10 +116,7 @@ class Rows:
         return whole.hexdigest()
 
     def examples(self, cursor: int) -> Iterator[Example]:
-        count = len(self.training)
-        for place in itertools.count(cursor):
-            epoch, index = divmod(place, count)
-            yield self.training[epoch_order(self.seed, epoch, count)[index]]
+        return epochs(self.training, self.seed, cursor)
 
 
 def _split(found: Sequence[tuple[str, Example]], data: DataPart, seed: int) -> Rows:
@@ -134,12 +131,6 @@ def _split(found: Sequence[tuple[str, Example]], data: DataPart, seed: int) -> R
     return Rows(training, kept, seed)
 
 
-def _end(policy: Policy) -> int:
-    """The token that ends a text."""
-    ends: int | None = policy.tokenizer.eos_token_id
-    return policy.end_ids[0] if ends is None else ends
-
-
 # ---- texts
 
 
@@ -147,7 +138,7 @@ def _texts(data: DataPart, policy: Policy) -> list[tuple[str, Example]]:
     """Every text with its end, cut into pieces of the model's context."""
     found: list[tuple[str, Example]] = []
     for text, place in _read_texts(data):
-        ids = [*policy.tokenizer(text, add_special_tokens=False)["input_ids"], _end(policy)]
+        ids = [*policy.inner_ids(text), policy.end_id]
         room = policy.context_tokens or len(ids)
         cuts = [ids[start : start + room] for start in range(0, len(ids), room)]
         if not text.strip() or max(map(len, cuts)) < 2:
@@ -200,19 +191,15 @@ def _pairs(data: DataPart, policy: Policy) -> list[tuple[str, Example]]:
 
 def _prompt_ids(text: str, row: Row, data: DataPart, policy: Policy) -> list[int]:
     """As the task `dataset` would ask it; a row that says itself how a model without a chat template is asked wins."""
-    prompt = TEMPLATES.get(data.template, data.template).replace("{prompt}", text)
+    prompt, usual = dress(text, data.template)
     plain = row.get("plain")
-    if not isinstance(plain, str):
-        plain = PLAIN.replace("{prompt}", text) if data.template == "auto" else ""
-    return policy.prompt_ids(prompt, plain)
+    return policy.prompt_ids(prompt, plain if isinstance(plain, str) else usual)
 
 
 def _response_ids(response: str, policy: Policy) -> list[int]:
-    """The response and its end; behind a prompt without a chat template it begins with a space, as sampled ones do."""
-    lead = "" if policy.tokenizer.chat_template else " "
-    ids = list(policy.tokenizer(lead + response.strip(), add_special_tokens=False)["input_ids"])
-    end = _end(policy)
-    return ids if ids[-1:] == [end] else [*ids, end]
+    """The response and its end, also where its text says the end itself."""
+    ids = policy.answer_ids(response.strip(), has_ended=False)
+    return ids if ids[-1:] == [policy.end_id] else [*ids, policy.end_id]
 
 
 def _read_chat(row: Row, policy: Policy, place: str) -> tuple[str, list[int], str]:
@@ -233,8 +220,8 @@ def _read_chat(row: Row, policy: Policy, place: str) -> tuple[str, list[int], st
             f"{place}: `{MESSAGES_COLUMN}` must be a list of messages whose last one is the assistant's",
             'such as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]',
         )
-    text = policy.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-    return str(text), list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]), messages[-1]["content"]
+    text = policy.chat_text(messages[:-1])
+    return text, policy.inner_ids(text), messages[-1]["content"]
 
 
 def _check_room(example: Example, policy: Policy, place: str) -> None:

@@ -44,7 +44,7 @@ class Imitation:
         return self.corpus.fingerprint
 
     def parameters(self) -> Mapping[str, Tensor]:
-        return {name: weight for name, weight in self.policy.model.named_parameters() if weight.requires_grad}
+        return self.policy.learning
 
     def extra_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
         return {}

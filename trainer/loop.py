@@ -59,7 +59,7 @@ from trainer.reward_model import RewardModel
 from trainer.rewards.judge import Judge
 from trainer.row_file import Collector
 from trainer.run_state import RunState
-from trainer.sampler import LocalSampler
+from trainer.sampler import sampler_of
 from trainer.stream import Stream
 from trainer.tasks import Task, find_task
 from trainer.tasks.dataset import Dataset
@@ -108,10 +108,7 @@ class Chapter:
         if self.collector:
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
-        self.sampler = LocalSampler(
-            policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id, dtype=policy.dtype,
-            has_plain_head=policy.has_plain_head,
-        )  # fmt: skip
+        self.sampler = sampler_of(policy)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):

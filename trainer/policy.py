@@ -84,14 +84,40 @@ class Policy:
         size: int = self.model.config.get_text_config().vocab_size
         return size
 
+    @property
+    def end_id(self) -> int:
+        """The token that ends a text which nobody sampled."""
+        own: int | None = self.tokenizer.eos_token_id
+        return self.end_ids[0] if own is None else own
+
+    @property
+    def learning(self) -> dict[str, torch.nn.Parameter]:
+        """The weights that learn, by name."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+
     def prompt_ids(self, prompt: str, plain: str = "") -> list[int]:
         """The prompt as token ids: through the chat template where the tokenizer has one, else `plain`, if given."""
         if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-            )
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            return self.inner_ids(self.chat_text([{"role": "user", "content": prompt}]))
         return list(self.tokenizer(plain or prompt)["input_ids"])
+
+    def chat_text(self, messages: list[dict[str, str]]) -> str:
+        """Messages through the chat template, up to where the policy answers."""
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def inner_ids(self, text: str) -> list[int]:
+        """The text's token ids and no others: nothing is put around it."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def answer_ids(self, text: str, *, has_ended: bool) -> list[int]:
+        """A text as the answer to a prompt, with the end token where it has ended; at least one token.
+
+        After a plain prompt it gets back the space that `text` leaves out.
+        """
+        if text and not self.tokenizer.chat_template and not text[0].isspace():
+            text = f" {text}"
+        ids = self.inner_ids(text) if text else []
+        return [*ids, self.end_id] if has_ended or not ids else ids
 
     def text(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """The answer's text, and the offset in it where each token begins.

@@ -1,7 +1,6 @@
 """Rankings as a policy reads them: token ids, none longer than its context.
 
-A text after a plain prompt gets back the space that `Policy.text` leaves out; one that has ended gets the end token. So
-what was sampled, written down and read again has the ids it had, as far as the tokenizer allows. Deliberately left out:
+What was sampled, written down and read again has the ids it had, as far as the tokenizer allows. Deliberately left out:
 files (`trainer.rankings`), and rows of a forward pass (`trainer.rows`).
 """
 
@@ -40,7 +39,7 @@ class Ranked:
 def to_ids(policy: Policy, ranking: Ranking) -> Ranked:
     """The ranking as the policy reads it."""
     answers = [
-        answer_to_ids(policy, text, has_ended=has_ended)
+        policy.answer_ids(text, has_ended=has_ended)
         for text, has_ended in zip(ranking.answers, ranking.ended, strict=True)
     ]
     return Ranked(prompt_to_ids(policy, ranking.prompt, ranking.plain), answers, ranking.ranks, ranking.margin)
@@ -52,8 +51,7 @@ def prompt_to_ids(policy: Policy, prompt: Prompt, plain: str = "") -> list[int]:
         return policy.prompt_ids(prompt, plain)
     if policy.tokenizer.chat_template:
         messages = [{"role": role, "content": content} for role, content in prompt]
-        text = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(policy.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return policy.inner_ids(policy.chat_text(messages))
     return list(policy.tokenizer(plain_dialogue(prompt))["input_ids"])
 
 
@@ -65,16 +63,6 @@ def plain_dialogue(turns: Sequence[Turn]) -> str:
     """
     said = "".join(f"\n\n{HH_NAMES[role]}: {text}" if role in HH_NAMES else text for role, text in turns)
     return f"{said}\n\nAssistant:"
-
-
-def answer_to_ids(policy: Policy, text: str, *, has_ended: bool) -> list[int]:
-    """The answer after a prompt, with the end token where it has ended; at least one token."""
-    if text and not policy.tokenizer.chat_template and not text[0].isspace():
-        text = f" {text}"
-    ids = list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
-    own: int | None = policy.tokenizer.eos_token_id
-    end = policy.end_ids[0] if own is None else own
-    return [*ids, end] if has_ended or not ids else ids
 
 
 def refuse_too_long(rankings: Rankings, policy: Policy) -> None:

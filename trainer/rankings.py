@@ -20,13 +20,12 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
 
 from ponder.errors import RecipeError
 from ponder.stage import PAIR_COLUMNS, DataPart, check_ranking_columns
 from trainer.preferences import MOST_ANSWERS, decided_pairs
-from trainer.tasks.dataset import PLAIN, TEMPLATES
-from trainer.tasks.order import digest, epoch_order, place_of
+from trainer.tasks.dataset import dress
+from trainer.tasks.order import digest, epochs, place_of
 from trainer.tasks.rows import Row, read_rows, refuse_bad_text
 
 Turn = tuple[str, str]
@@ -81,10 +80,7 @@ class Rankings:
 
     def stream(self, seed: int, cursor: int) -> Iterator[Ranking]:
         """Training rankings from that place on, without end: each epoch shows every one, in an order of its own."""
-        size = len(self.training)
-        for place in count(cursor):
-            epoch, index = divmod(place, size)
-            yield self.training[epoch_order(seed, epoch, size)[index]]
+        return epochs(self.training, seed, cursor)
 
     @property
     def fingerprint(self) -> str:
@@ -158,9 +154,8 @@ def _dress(ranking: Ranking, plain: object, template: str) -> Ranking:
     """A text for a prompt in its template; a row that says how a model without a chat template is asked wins."""
     if not isinstance(ranking.prompt, str):
         return ranking
-    prompt = TEMPLATES.get(template, template).replace("{prompt}", ranking.prompt)
-    if not isinstance(plain, str):
-        plain = PLAIN.replace("{prompt}", ranking.prompt) if template == "auto" else ""
+    prompt, usual = dress(ranking.prompt, template)
+    plain = plain if isinstance(plain, str) else usual
     return replace(ranking, prompt=prompt, plain="" if plain == prompt else plain)
 
 

@@ -60,9 +60,7 @@ class RewardModel:
 
     def parameters(self) -> dict[str, Tensor]:
         """What learns, by name: the backbone's weights and the head's."""
-        own: dict[str, Tensor] = dict(self.policy.model.named_parameters())
-        learning = {name: weight for name, weight in own.items() if weight.requires_grad}
-        return {**learning, f"{HEAD}.weight": self.head.weight}
+        return {**self.policy.learning, f"{HEAD}.weight": self.head.weight}
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """What is saved beside the backbone, a file each."""

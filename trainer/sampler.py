@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from ponder.events import Finish
+from trainer.policy import Policy
 from trainer.precision import computing, computing_exactly
 
 COMPACT_BELOW = 0.85
@@ -280,3 +281,11 @@ def _tell(listener: TokenListener, watched: set[int], rows_A: Tensor, token_A: T
     if told:
         rows, tokens, ends = zip(*told, strict=True)
         listener(rows, tokens, ends)
+
+
+def sampler_of(policy: Policy) -> LocalSampler:
+    """What samples the policy as it is learnt: the same arithmetic, the same end tokens."""
+    return LocalSampler(
+        policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id, dtype=policy.dtype,
+        has_plain_head=policy.has_plain_head,
+    )  # fmt: skip

@@ -96,7 +96,7 @@ class ImplicitScorer:
     speaks = True
 
     def parameters(self) -> Mapping[str, Tensor]:
-        return {name: weight for name, weight in self.policy.model.named_parameters() if weight.requires_grad}
+        return self.policy.learning
 
     def extra_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
         return {}

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -33,8 +34,8 @@ from trainer.learn import clip_gradient, make_optimizer, update_ratio
 from trainer.lesson import Lesson
 from trainer.link import Link
 from trainer.place import Place, Span
-from trainer.sampler import LocalSampler
-from trainer.tasks import find_task
+from trainer.sampler import LocalSampler, sampler_of
+from trainer.tasks import Task, find_task
 from trainer.tensors import copy_into, from_hex, optimizer_tensors, restore_optimizer, restore_weights, to_hex
 
 
@@ -57,7 +58,7 @@ class SupervisedChapter:
         *, restored: Restored | None, spare: Collection[int], replay: Sequence[CommandApplied],
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
-        self.lesson, self.spare = lesson, spare
+        self.lesson, self.spare, self.data = lesson, spare, lesson.fingerprint
         self.step, self.version = span.before, 0
         self.optimizer = make_optimizer(lesson.parameters().values(), recipe.knobs)
         self.knobs = self._restore(restored) if restored else recipe.knobs
@@ -99,6 +100,15 @@ class SupervisedChapter:
         """A model that was drawn at random has nothing to be measured yet."""
         return self.recipe.model.path.startswith("new:")
 
+    @cached_property
+    def _task(self) -> Task:
+        """Read once: it may be a data set."""
+        return find_task(self.recipe.task.name, self.recipe.task.options)
+
+    @cached_property
+    def _sampler(self) -> LocalSampler:
+        return sampler_of(self.lesson.policy)
+
     def _learn(self) -> None:
         self.step += 1
         self.place.enter("learn", self.step)
@@ -131,22 +141,19 @@ class SupervisedChapter:
         """Held-out examples, and problems of the task where the policy speaks."""
         self.place.enter("evaluate", self.step)
         started_s = time.perf_counter()
-        knobs, policy = self.knobs, self.lesson.policy
+        knobs = self.knobs
         figures = self.lesson.measure(knobs)
         if self.lesson.speaks:
             wants_many = is_final or self.step == self.span.before
             task_figures, _ = evaluate(
-                policy,
-                LocalSampler(
-                    policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id, dtype=policy.dtype,
-                    has_plain_head=policy.has_plain_head,
-                ),
-                find_task(self.recipe.task.name, self.recipe.task.options),
+                self.lesson.policy,
+                self._sampler,
+                self._task,
                 knobs,
                 problems=knobs.evaluation.final_problems if wants_many else knobs.evaluation.problems,
                 seed=self.recipe.run.seed,
                 step=self.step,
-            )  # fmt: skip
+            )
             figures = {**task_figures, **figures}
         self.seconds[metrics.EVALUATE_S] = time.perf_counter() - started_s
         if figures:
@@ -160,9 +167,7 @@ class SupervisedChapter:
         self.place.enter("save", self.step)
         started_s = time.perf_counter()
         lesson = self.lesson
-        facts = Facts(
-            self.step, lesson.draw.place, self.version, self.knobs, to_hex(torch.get_rng_state()), lesson.fingerprint
-        )
+        facts = Facts(self.step, lesson.draw.place, self.version, self.knobs, to_hex(torch.get_rng_state()), self.data)
         saved = save_checkpoint(
             self.checkpoints,
             self.step,
@@ -184,7 +189,7 @@ class SupervisedChapter:
         """Become what was saved; the knobs of then."""
         facts = msgspec.convert(restored.state, Facts)
         lesson = self.lesson
-        if facts.data != lesson.fingerprint:
+        if facts.data != self.data:
             raise CheckpointError(
                 "the data is not that which the checkpoint was made with",
                 "put the old file back, or start a new run from the checkpoint's folder as `model.path`",

@@ -23,7 +23,6 @@ from ponder.knobs import Knobs
 from trainer.answers import Answer
 from trainer.policy import Policy
 from trainer.preferences import MOST_ANSWERS
-from trainer.ranking_tokens import answer_to_ids
 from trainer.rankings import Ranking, to_row
 from trainer.row_file import RowFile
 
@@ -65,7 +64,7 @@ def rank_group(policy: Policy, group: Sequence[Answer]) -> Ranking | None:
     rewards: dict[tuple[str, bool], float] = {}
     for answer in group:
         has_ended = not answer.is_truncated
-        is_read_back = answer_to_ids(policy, answer.text, has_ended=has_ended) == answer.sampled.ids
+        is_read_back = policy.answer_ids(answer.text, has_ended=has_ended) == answer.sampled.ids
         if answer.scored.reward is not None and is_read_back:
             rewards[answer.text, has_ended] = answer.scored.reward
     best_first = sorted(set(rewards.values()), reverse=True)

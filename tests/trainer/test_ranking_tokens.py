@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from ponder.errors import RecipeError
 from tests.trainer.models import policy_of
 from trainer.policy import Policy
-from trainer.ranking_tokens import answer_to_ids, prompt_to_ids, refuse_too_long, to_ids
+from trainer.ranking_tokens import prompt_to_ids, refuse_too_long, to_ids
 from trainer.rankings import Ranking, split_rankings
 from trainer.tasks import countdown
 
@@ -50,10 +50,10 @@ def test_a_plain_answer_gets_back_the_space_that_reading_took() -> None:
     sampled = [*policy.tokenizer(" 42 is it", add_special_tokens=False)["input_ids"], policy.tokenizer.eos_token_id]
     text, _ = policy.text(sampled)
     assert text == "42 is it"
-    assert answer_to_ids(policy, text, has_ended=True) == answer_to_ids(policy, f" {text}", has_ended=True) == sampled
-    assert answer_to_ids(policy, "\n42", has_ended=False)[0] == policy.tokenizer("\n")["input_ids"][0]
+    assert policy.answer_ids(text, has_ended=True) == policy.answer_ids(f" {text}", has_ended=True) == sampled
+    assert policy.answer_ids("\n42", has_ended=False)[0] == policy.tokenizer("\n")["input_ids"][0]
     policy.tokenizer.chat_template = CHAT
-    assert answer_to_ids(policy, text, has_ended=True)[0] == policy.tokenizer("4")["input_ids"][0]
+    assert policy.answer_ids(text, has_ended=True)[0] == policy.tokenizer("4")["input_ids"][0]
 
 
 def byte_level() -> PreTrainedTokenizerFast:
@@ -79,4 +79,4 @@ def test_an_answer_longer_than_the_context_is_refused_with_its_row(policy: Polic
 
 def test_every_word_of_the_small_language_is_read_back(policy: Policy) -> None:
     text = " ".join(countdown.VOCABULARY[3:])
-    assert policy.text(answer_to_ids(policy, text, has_ended=True))[0] == text
+    assert policy.text(policy.answer_ids(text, has_ended=True))[0] == text

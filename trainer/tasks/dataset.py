@@ -224,19 +224,25 @@ def _question(row: Row, number: int, path: str, columns: tuple[str, str], option
     answer = cell(row, answer_column, place) if answer_column else ""
     if GSM8K_MARK in answer:
         answer = answer.rpartition(GSM8K_MARK)[2].strip()
-    template = TEMPLATES.get(options.template, options.template)
+    asked, plain = dress(prompt, options.template)
     problem = Problem(
         key=f"dataset {digest(prompt)[:16].hex()}",
-        prompt=template.replace("{prompt}", prompt),
+        prompt=asked,
         answer=answer,
         meta=_meta(row, (prompt_column, answer_column), place),
-        plain=PLAIN.replace("{prompt}", prompt) if options.template == "auto" else "",
+        plain=plain,
     )
     if options.verifier is Verifier.NUMBER and to_number(answer) is None:
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no number", 'try `verifier = "math"` or `"exact"`')
     if options.verifier is Verifier.CHOICE and not to_choice(answer):
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no letter A to J", 'try `verifier = "exact"`')
     return Question(number, path, prompt, problem)
+
+
+def dress(text: str, template: str) -> tuple[str, str]:
+    """(what is asked, what a model without a chat template is asked where that is another text) in a template."""
+    asked = TEMPLATES.get(template, template).replace("{prompt}", text)
+    return asked, PLAIN.replace("{prompt}", text) if template == "auto" else ""
 
 
 def _meta(row: Row, used: Sequence[str], place: str) -> dict[str, bool | int | float | str | None]:
