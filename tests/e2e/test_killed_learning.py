@@ -31,6 +31,7 @@ from ponder.events import (
     decode_record,
 )  # fmt: skip
 from ponder.journal import read_records
+from ponder.metrics import MACHINE
 from ponder.paths import Paths
 from ponder.recipe import dump_recipe, parse_recipe
 from tests.e2e.conftest import wait_for
@@ -125,7 +126,7 @@ def told(paths: Paths, run: str) -> dict[tuple[object, ...], list[object]]:
             case Evaluated() as event:
                 found.setdefault(("evaluation", event.step), []).append(event)
             case StepDone() as event:
-                figures = {n: v for n, v in event.metrics.items() if not n.startswith(("time/", "speed/", "memory/"))}
+                figures = {n: v for n, v in event.metrics.items() if not n.startswith(MACHINE)}
                 found.setdefault(("step", event.step), []).append((event.policy_version, figures))
             case CommandApplied() as event:
                 found.setdefault(("turn", event.command), []).append(event)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from ponder import metrics
 from ponder.events import (
-    CheckpointSaved,
     CommandApplied,
     Evaluated,
     GroupScored,
@@ -26,12 +23,12 @@ from ponder.events import (
 )  # fmt: skip
 from ponder.recipe import ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order
+from tests.trainer.chains import NO_MODELS, figures_of, lay_out_kept, of, read_whole, same
 from trainer.corpus import make_corpus
 from trainer.link import ListLink
 from trainer.policy import load_policy
 from trainer.stages import run
 
-NO_MODELS = Path("no-models")
 CHAIN = """
 [run]
 name = "chain"
@@ -83,46 +80,11 @@ def recipe() -> Recipe:
 @pytest.fixture(scope="module")
 def whole(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainerEvent]]:
     """The run's folder and its events, never interrupted; every checkpoint kept beside it."""
-    folder = tmp_path_factory.mktemp("whole")
-
-    def keep(event: TrainerEvent) -> None:
-        if isinstance(event, CheckpointSaved):
-            shutil.copytree(folder / "checkpoints" / event.folder, folder / "kept" / event.folder)
-            if (folder / "sets").is_dir():
-                shutil.copytree(folder / "sets", folder / "kept" / f"sets-{event.step}")
-
-    link = ListLink(keep)
-    run(recipe, folder / "checkpoints", link, models_folder=NO_MODELS)
-    return folder, link.events
-
-
-def of(events: list[TrainerEvent], *kinds: type) -> list[TrainerEvent]:
-    return [event for event in events if isinstance(event, kinds)]
+    return read_whole(recipe, tmp_path_factory.mktemp("whole"))
 
 
 def learnt(events: list[TrainerEvent]) -> list[tuple[int, dict[str, float]]]:
-    """(step, figures) without the clock's."""
-    return [
-        (
-            event.step,
-            {
-                name: value
-                for name, value in event.metrics.items()
-                if not name.startswith(("time/", "speed/", "memory/"))
-            },
-        )
-        for event in events
-        if isinstance(event, StepDone)
-    ]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def same(one: Path, other: Path) -> bool:
-    first, second = weights(one), weights(other)
-    return all(torch.equal(first[name], second[name]) for name in first)
+    return figures_of(events, (StepDone,))
 
 
 def test_the_stages_follow_each_other_and_count_on(whole: tuple[Path, list[TrainerEvent]]) -> None:
@@ -184,10 +146,8 @@ def test_a_run_that_died_after_any_checkpoint_goes_on_as_if_it_had_not(
     recipe: Recipe, whole: tuple[Path, list[TrainerEvent]], step: int, tmp_path: Path
 ) -> None:
     folder, events = whole
+    lay_out_kept(folder, step, (3, 6), tmp_path)
     checkpoints = tmp_path / "checkpoints"
-    for kept in {step} | {end for end in (3, 6) if end < step}:
-        shutil.copytree(folder / f"kept/step-{kept:06d}", checkpoints / f"step-{kept:06d}")
-    shutil.copytree(folder / f"kept/sets-{step}", tmp_path / "sets")
     if step < 3:  # the trainer wrote on after its checkpoint
         with (tmp_path / "sets/reject.jsonl").open("a") as file:
             file.write('{"prompt": "half a li')

@@ -69,7 +69,7 @@ def test_two_processes_have_the_gradient_and_the_figures_of_one(two: Path, case:
             assert torch.allclose(shared[name], tensors[name], rtol=0, atol=TOLERANCE), name
         del told[metrics.PAD_SHARE]  # of the micro-batches, which differ
         assert set(figures) - set(told) == {metrics.PAD_SHARE}
-        told = {name: value for name, value in told.items() if not name.startswith("time/")}
+        told = {name: value for name, value in told.items() if not name.startswith(metrics.MACHINE)}
         assert told == pytest.approx({name: figures[name] for name in told}, rel=TOLERANCE, abs=TOLERANCE)
 
 

@@ -7,13 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from ponder import metrics
 from ponder.errors import PonderError, RecipeError
 from ponder.events import (
-    CheckpointSaved,
     CommandRefused,
     Evaluated,
     GroupScored,
@@ -24,11 +21,10 @@ from ponder.events import (
 )  # fmt: skip
 from ponder.recipe import Recipe, builtin_recipes, parse_recipe, read_recipe_text
 from ponder.wire import KnobOrder, Order
+from tests.trainer.chains import NO_MODELS, Told, figures_of, go, lay_out_kept, of, read_whole, same
 from trainer.link import ListLink
 from trainer.reward_model import load_reward_model
-from trainer.stages import run
 
-NO_MODELS = Path("no-models")
 SHARED = """
 [run]
 name = "taste"
@@ -72,76 +68,25 @@ DIRECT = SHARED + f'[[stages]]\nkind = "dpo"\nsteps = 4\n{DATA}'
 TEXTS = {"judged": JUDGED, "direct": DIRECT}
 
 
-def go(recipe: Recipe, folder: Path, link: ListLink | None = None) -> list[TrainerEvent]:
-    link = link or ListLink()
-    run(recipe, folder / "checkpoints", link, models_folder=NO_MODELS)
-    return link.events
-
-
-def of(events: list[TrainerEvent], *kinds: type) -> list[TrainerEvent]:
-    return [event for event in events if isinstance(event, kinds)]
-
-
-def figures_of(events: list[TrainerEvent]) -> list[tuple[int, dict[str, float]]]:
-    """(step, figures) of steps and evaluations, without the clock's."""
-    return [
-        (
-            event.step,
-            {
-                name: value
-                for name, value in event.metrics.items()
-                if not name.startswith(("time/", "speed/", "memory/"))
-            },
-        )
-        for event in events
-        if isinstance(event, StepDone | Evaluated)
-    ]
-
-
 def measured(events: list[TrainerEvent], name: str) -> list[float]:
     return [event.metrics[name] for event in events if isinstance(event, Evaluated) and name in event.metrics]
 
 
-def files(folder: Path) -> dict[str, torch.Tensor]:
-    return {f"{path.name} {name}": t for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
-
-
-def same(one: Path, other: Path) -> bool:
-    first, second = files(one), files(other)
-    return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
-
-
-Told = tuple[Path, list[TrainerEvent]]
-
-
-def read_whole(kind: str, folder: Path) -> Told:
-    """A chain that was never interrupted: its folder, with every checkpoint kept beside it, and its events."""
-
-    def keep(event: TrainerEvent) -> None:
-        if isinstance(event, CheckpointSaved):
-            shutil.copytree(folder / "checkpoints" / event.folder, folder / "kept" / event.folder)
-            shutil.copytree(folder / "sets", folder / "kept" / f"sets-{event.step}")
-
-    return folder, go(parse_recipe(TEXTS[kind], "taste.toml"), folder, ListLink(keep))
-
-
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return read_whole("judged", tmp_path_factory.mktemp("judged"))
+    return read_whole(parse_recipe(JUDGED, "taste.toml"), tmp_path_factory.mktemp("judged"))
 
 
 @pytest.fixture(scope="module")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return read_whole("direct", tmp_path_factory.mktemp("direct"))
+    return read_whole(parse_recipe(DIRECT, "taste.toml"), tmp_path_factory.mktemp("direct"))
 
 
 def check_resumed(kind: str, whole: Told, step: int, again: Path) -> None:
     """A run that has nothing but what lay on disk after `step` ends as the whole one did."""
     folder, events = whole
     recipe = parse_recipe(TEXTS[kind], "taste.toml")
-    for kept in {step} | {end for end in (3, 6) if end < step}:
-        shutil.copytree(folder / f"kept/step-{kept:06d}", again / f"checkpoints/step-{kept:06d}")
-    shutil.copytree(folder / f"kept/sets-{step}", again / "sets")
+    lay_out_kept(folder, step, (3, 6), again)
     resumed = go(recipe, again)
     learnt = [(at, told) for at, told in figures_of(resumed) if at > step]
     assert learnt == [(at, told) for at, told in figures_of(events) if at > step]

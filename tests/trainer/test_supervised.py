@@ -302,7 +302,7 @@ def test_a_live_knob_acts_from_the_next_step_on_and_not_before(
 def steps_of(events: list[TrainerEvent]) -> list[dict[str, float]]:
     """The figures of each step without the clock's."""
     return [
-        {name: figure for name, figure in event.metrics.items() if not name.startswith(("time/", "speed/"))}
+        {name: figure for name, figure in event.metrics.items() if not name.startswith(metrics.MACHINE)}
         for event in events
         if isinstance(event, StepDone)
     ]
