@@ -153,13 +153,13 @@ def last_steps(stages: Sequence[Recipe]) -> dict[str, int]:
     return ends
 
 
-def check(stages: Sequence[Recipe], source: str) -> None:
+def check(stages: Sequence[Recipe], links: Sequence[Link]) -> None:
     """Raise RecipeError when a stage lacks its input, or names another one that cannot give it."""
-    for place, recipe in enumerate(stages):
+    for place, (recipe, link) in enumerate(zip(stages, links, strict=True)):
         stage, before = recipe.stage, stages[:place]
-        label = f"`{source}, stage {stage.title}`" if len(stages) > 1 else f"`{source}`"
+        label = f"`{link.source}`"
         if stage.kind.needs_data and not stage.data.path:
-            where = "stages.data" if len(stages) > 1 else "stage.data"
+            where = "stages.data" if link.name else "stage.data"
             raise RecipeError(
                 f"{label}: the stage `{stage.kind}` has no data", f"write `[{where}]` with a `path` below it"
             )

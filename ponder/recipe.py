@@ -212,7 +212,7 @@ def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue
     links = chain.split(tree, source)
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
     first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
-    chain.check([first, *rest], source)
+    chain.check([first, *rest], links)
     return msgspec.structs.replace(first, then=rest)
 
 

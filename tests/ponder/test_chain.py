@@ -113,3 +113,10 @@ def test_a_single_stage_without_its_data_is_refused(kind: str) -> None:
     with pytest.raises(RecipeError, match="has no data") as caught:
         parse_recipe(text, "one.toml")
     assert "[stage.data]" in caught.value.hint
+
+
+def test_a_chain_of_one_stage_is_told_of_its_own_table() -> None:
+    text = CHAIN.partition("[[stages]]")[0] + '[[stages]]\nkind = "sft"\nsteps = 1\n'
+    with pytest.raises(RecipeError, match="stage sft") as caught:
+        parse_recipe(text, "one.toml")
+    assert "[stages.data]" in caught.value.hint
