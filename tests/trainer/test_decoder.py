@@ -85,7 +85,9 @@ KNOWN: dict[str, Callable[[], PreTrainedModel]] = {
 @pytest.fixture(params=KNOWN)
 def model(request: pytest.FixtureRequest) -> PreTrainedModel:
     torch.manual_seed(5)
-    return KNOWN[request.param]().eval()
+    model = KNOWN[request.param]()
+    model.eval()
+    return model
 
 
 @pytest.fixture(params=[True, False], ids=["packed", "plain"])
@@ -203,7 +205,8 @@ def test_a_model_that_is_not_known_is_read_by_itself(
     make: Callable[[], PreTrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(5)
-    model = make().eval()
+    model = make()
+    model.eval()
     assert sampler_of(model, monkeypatch)._weights() is None
     drawn = sample(sampler_of(model, monkeypatch), RAGGED)
     assert same(drawn, sample(sampler_of(model, monkeypatch, decodes=False), RAGGED))
