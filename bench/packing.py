@@ -1,9 +1,9 @@
-"""Learning on padded rows against packed ones: seconds and padding, for answers of like and of unlike length.
+"""Learning on padded rows, packed ones and behind shared prompts: seconds and padding, for answers of several lengths.
 
     python bench/packing.py [--repeats 5]
 
-The same answers, the same model (random, 4 layers, width 128), forward and backward; both ways take turns, and the
-median of each is told. Deliberately left out: sampling, and the optimizer's step, which are the same for both.
+The same answers, the same model (random, 4 layers, width 128), forward and backward; the ways take turns, and the
+median of each is told. Deliberately left out: sampling, and the optimizer's step, which are the same for all.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import time
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ponder.choices import Layout
 from trainer import builtin
+from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, make_policy, token_logps
-from trainer.rows import count_positions
+from trainer.rows import Text, count_positions
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BUDGET = 4096
@@ -33,21 +35,11 @@ def model() -> Policy:
     return make_policy(LlamaForCausalLM(config), builtin.countdown_tokenizer(), DEVICE)
 
 
-def cut(lengths: list[int], packs: bool) -> list[list[int]]:
-    """Micro-batches within the budget, as `trainer.learn.cut` makes them."""
-    batches: list[list[int]] = []
-    for length in sorted(lengths):
-        if not batches or count_positions([*batches[-1], length], packs=packs) > BUDGET:
-            batches.append([])
-        batches[-1].append(length)
-    return batches
-
-
-def learn(policy: Policy, batches: list[list[int]], packs: bool) -> float:
-    policy.forward = Forward(packs=packs)
+def learn(policy: Policy, batches: list[list[Text]], layout: Layout) -> float:
+    policy.forward = Forward(layout)
     started_s = time.perf_counter()
-    for lengths in batches:
-        prompts, answers = [[5] * 10 for _ in lengths], [[7] * (length - 10) for length in lengths]
+    for texts in batches:
+        prompts, answers = [text.prompt_ids for text in texts], [[7] * text.length for text in texts]
         logp_N, _ = token_logps(policy, policy.model, prompts, answers, 1.0)
         torch.autograd.backward(logp_N.sum())
     if DEVICE.type == "cuda":
@@ -67,15 +59,16 @@ def main() -> None:
         "8 answers of 20 to 1,000 tokens": [int(20 * 50 ** drawn.random()) for _ in range(8)],
     }
     for name, lengths in shapes.items():
-        batches = {packs: cut(lengths, packs) for packs in (False, True)}
-        taken: dict[bool, list[float]] = {False: [], True: []}
+        texts = [Text([5] * 10, length - 10) for length in lengths]
+        batches = {layout: pieces(texts, BUDGET, layout) for layout in Layout}
+        taken: dict[Layout, list[float]] = {layout: [] for layout in Layout}
         for _ in range(repeats):
-            for packs in (False, True):
-                taken[packs].append(learn(policy, batches[packs], packs))
-        for packs, word in ((False, "padded"), (True, "packed")):
-            positions = sum(count_positions(batch, packs=packs) for batch in batches[packs])
-            print(f"{name:>33} {word}: {statistics.median(taken[packs]):6.3f} s, {len(batches[packs])} micro-batches, "
-                  f"{1 - sum(lengths) / positions:4.0%} padding", flush=True)  # fmt: skip
+            for layout in Layout:
+                taken[layout].append(learn(policy, batches[layout], layout))
+        for layout in Layout:
+            positions = sum(count_positions(batch, layout)[0] for batch in batches[layout])
+            print(f"{name:>33} {layout}: {statistics.median(taken[layout]):6.3f} s, {len(batches[layout])} "
+                  f"micro-batches, {positions} positions for {sum(lengths)} tokens", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
