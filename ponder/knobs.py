@@ -213,8 +213,8 @@ class Optim(Struct, frozen=True, forbid_unknown_fields=True):
     micro_batch_tokens: Annotated[
         int,
         Meta(ge=16, le=10_000_000, description="Tokens forwarded at once while learning; less saves memory"),
-        Knob("tokens"),
-    ] = 16384
+        Knob("tokens", LIVE, "bench/RESULTS.md: more gains nothing on a CPU, and costs memory everywhere"),
+    ] = 4096
     layout: Annotated[
         Layout,
         Meta(description="How answers are laid out while learning: shared prompts, packed or padded; changes rounding"),
@@ -223,7 +223,7 @@ class Optim(Struct, frozen=True, forbid_unknown_fields=True):
     head_chunk_tokens: Annotated[
         int,
         Meta(ge=0, le=10_000_000, description="Positions whose logits exist at once while learning; 0 lets it choose"),
-        Knob("tokens", LIVE, "64 MiB of logits"),
+        Knob("tokens", LIVE, "256 MiB of logits"),
     ] = 0
 
 

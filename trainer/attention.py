@@ -47,6 +47,8 @@ class Block:
     own_M: Tensor  # noqa: N815
     """On the flattened R T axis, the tokens themselves without what fills the rectangle."""
     has_prefix: bool
+    is_full: bool
+    """Whether all sequences are equally long."""
     _bias: dict[tuple[torch.dtype, int | None], Tensor] = field(default_factory=dict)
 
     def bias_R1TS(self, dtype: torch.dtype, window: int | None) -> Tensor:  # noqa: N802
@@ -79,6 +81,7 @@ def make_block(first: int, start_R: Tensor, length_R: Tensor, prefix_start_R: Te
         torch.cat([before_RP, query_position_RT], dim=1),
         (tokens_T < length_R[:, None]).flatten().nonzero()[:, 0],
         has_prefix=len(prefix_P) > 0,
+        is_full=bool(length_R.min() == length_R.max()),
     )
 
 
@@ -111,7 +114,11 @@ def _attend_block(
     """What the block's own tokens read, in their order on the row."""
     rows, tokens = block.query_RT.shape
     own_NHK = query_NHK[block.first : block.first + len(block.own_M)]
-    query_RHTK = _gather(own_NHK, block.query_RT)
+    query_RHTK = (
+        own_NHK.view(rows, tokens, *own_NHK.shape[1:]).transpose(1, 2)
+        if block.is_full
+        else _gather(own_NHK, block.query_RT)
+    )
     key_RHSK, value_RHSK = _gather(key_NHK, block.key_RS), _gather(value_NHK, block.key_RS)
     is_plain = not block.has_prefix and window is None
     groups = query_RHTK.shape[1] // key_RHSK.shape[1]
@@ -123,7 +130,8 @@ def _attend_block(
         attn_mask=None if is_plain else block.bias_R1TS(query_RHTK.dtype, window),
         is_causal=is_plain, scale=scaling, enable_gqa=shares_keys,
     )  # fmt: skip
-    return read_RHTK.transpose(1, 2).reshape(rows * tokens, *query_NHK.shape[1:])[block.own_M]
+    read_MHK = read_RHTK.transpose(1, 2).reshape(rows * tokens, *query_NHK.shape[1:])
+    return read_MHK if block.is_full else read_MHK.index_select(0, block.own_M)
 
 
 def _gather(states_NHK: Tensor, place_RT: Tensor) -> Tensor:
