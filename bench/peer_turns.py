@@ -29,6 +29,8 @@ class Turn(msgspec.Struct):
 
     seconds: float = 0.0
     """From `go` until the step is over."""
+    cpu_s: float = 0.0
+    """Processor seconds of the side's process in that time: on a busy machine steadier than the clock."""
     phases: dict[str, float] = {}
     """Seconds of `sample`, `score` and `learn`."""
     prompts: list[int] = []
@@ -46,16 +48,17 @@ class Seat:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        self._started_s = 0.0
+        self._started_s = self._started_cpu_s = 0.0
 
     def tell(self, turn: Turn) -> None:
         """Hand in the turn, with its seconds, and wait for the next `go`; exits when there is none."""
         if self._started_s:
             turn.seconds = time.perf_counter() - self._started_s
+            turn.cpu_s = time.process_time() - self._started_cpu_s
         self._out.write(msgspec.json.encode(turn).decode() + "\n")
         if sys.stdin.readline() != "go\n":
             os._exit(0)
-        self._started_s = time.perf_counter()
+        self._started_s, self._started_cpu_s = time.perf_counter(), time.process_time()
 
 
 @contextmanager
