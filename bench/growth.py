@@ -5,7 +5,8 @@
 One thing at a time is doubled, everything else stays. Answers never end before the limit, so that lengths are exact.
 Times are processor seconds, the median of some rounds over all points; the exponent is the least-squares slope of log
 time over log of what grows. Beside it stands that of the floating-point operations which the work needs, counted by
-`bench.peer_work`: time may grow more slowly, since small work is mostly overhead, and never faster. Deliberately left out: memory.
+`bench.peer_work`: time may grow more slowly, since small work is mostly overhead, and never faster. Deliberately left
+out: memory.
 """
 
 from __future__ import annotations

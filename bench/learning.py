@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import random
 import resource
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from bench.figures import Figure
 from bench.peer_turns import Seat, Side, Turn, alone
 from bench.peer_work import tiny_model, tiny_tokenizer
 from bench.spread import middle, ratios
@@ -45,6 +47,8 @@ from trainer.tasks import Problem
 Lengths = list[tuple[int, list[int]]]
 """A group each: its prompt's tokens, and its answers'."""
 Knobwise = dict[str, str]
+TARGETS = {"flat": 0.6, "head": 0.5}
+"""The second way's share of the first's: of its seconds, of its memory."""
 LAYOUTS: dict[str, Knobwise] = {"padded": {"optim.packing": "false"}, "packed": {"optim.packing": "true"}}
 
 
@@ -164,6 +168,22 @@ def report(name: str, found: dict[str, list[Turn]]) -> None:
         peak_mb = max(turn.facts["peak_mb"] for turn in turns)
         print(f"| {name} | {way} | {middle([turn.seconds for turn in turns], ' s')} | {middle(speeds, digits=0)} "
               f"| {middle(times, 'x')} | {peak_mb:,.0f} MB |", flush=True)  # fmt: skip
+
+
+def quick() -> list[Figure]:
+    """Three turns of what has a target: flat groups cost nothing, and a chunked head holds little."""
+    figures = []
+    for name, what in (("flat", "learning, half of the groups flat: seconds against learning all"),
+                       ("head", "a chunked head: memory against all logits")):  # fmt: skip
+        found = measure(name, turns=3)
+        report(name, found)
+        first, other = (turns[1:] for turns in found.values())
+        if name == "flat":
+            share = statistics.median(ratios([turn.cpu_s for turn in first], [turn.cpu_s for turn in other]))
+        else:
+            share = max(turn.facts["peak_mb"] for turn in other) / max(turn.facts["peak_mb"] for turn in first)
+        figures.append(Figure(what, share, "", TARGETS[name], at_least=False))
+    return figures
 
 
 def main() -> None:

@@ -15,9 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -81,35 +80,33 @@ class Side:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self.ready = self._read()
 
     def __enter__(self) -> Side:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe(self._process.stdin).close()
+        with suppress(BrokenPipeError):
+            self._stdin.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._stdout.close()
         self._log.close()
 
     def step(self) -> Turn:
-        """Have the side do one step."""
-        stdin = self._pipe(self._process.stdin)
-        stdin.write("go\n")
-        stdin.flush()
+        """Have the side do one step; SystemExit with the end of its log when it is gone."""
+        self._stdin.write("go\n")
+        self._stdin.flush()
         return self._read()
 
     def _read(self) -> Turn:
-        line = self._pipe(self._process.stdout).readline()
+        line = self._stdout.readline()
         if not line:
-            self._log.flush()
+            self.__exit__()
             raise SystemExit(f"{self._process.args!r} ended:\n{Path(self._log.name).read_text()[-4000:]}")
         return msgspec.json.decode(line, type=Turn)
-
-    @staticmethod
-    def _pipe(pipe: IO[str] | None) -> IO[str]:
-        assert pipe is not None
-        return pipe

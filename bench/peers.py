@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.peer_turns import Side, Turn, alone
-from bench.peer_work import WORKS, Work, prepare
+from bench.peer_work import WORKS, Work, model_folder, prepare
 from bench.spread import describe_lengths, middle, ratios
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")
@@ -149,14 +149,20 @@ def curve(turns: Sequence[Turn]) -> str:
 
 
 def quick() -> list[Figure]:
-    """Both works in few pairs; without TRL there is nothing to measure."""
+    """Three pairs of the small work, one of the large."""
+    if not PEERS_PYTHON.exists():
+        raise SystemExit("TRL is not installed: `make .venv-peers/.installed` does that")
     figures = []
-    for work in WORKS.values():
-        match = play(work, PEERS_PYTHON, pairs=3, warmup=1)
+    for work, warmup, pairs in ((WORKS["tiny"], 1, 3), (WORKS["smollm2"], 0, 1)):
+        if not model_folder(work, Path()).exists() and work.name != "tiny":
+            raise SystemExit(f"the model is not on this machine: `ponder models get {work.name}` brings it")
+        match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup)
         report(match)
+        lengths = [statistics.fmean(n for turn in turns for n in turn.lengths) for turns in match.pairs]
         figures.append(
-            Figure(f"a whole step, {work.name}: times TRL's speed", statistics.median(match.ratios()), "x",
-                   TARGETS[work.name], at_least=True)
+            Figure(f"a whole GRPO step, {work.name}: times TRL's speed", statistics.median(match.ratios()), "x",
+                   TARGETS[work.name], at_least=True,
+                   note=f"{pairs} pairs, one thread; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}")
         )  # fmt: skip
     return figures
 
