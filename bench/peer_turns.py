@@ -15,9 +15,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -29,6 +28,8 @@ class Turn(msgspec.Struct):
 
     seconds: float = 0.0
     """From `go` until the step is over."""
+    cpu_s: float = 0.0
+    """Processor seconds of the side's process in that time: on a busy machine steadier than the clock."""
     phases: dict[str, float] = {}
     """Seconds of `sample`, `score` and `learn`."""
     prompts: list[int] = []
@@ -46,16 +47,17 @@ class Seat:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        self._started_s = 0.0
+        self._started_s = self._started_cpu_s = 0.0
 
     def tell(self, turn: Turn) -> None:
         """Hand in the turn, with its seconds, and wait for the next `go`; exits when there is none."""
         if self._started_s:
             turn.seconds = time.perf_counter() - self._started_s
+            turn.cpu_s = time.process_time() - self._started_cpu_s
         self._out.write(msgspec.json.encode(turn).decode() + "\n")
         if sys.stdin.readline() != "go\n":
             os._exit(0)
-        self._started_s = time.perf_counter()
+        self._started_s, self._started_cpu_s = time.perf_counter(), time.process_time()
 
 
 @contextmanager
@@ -78,35 +80,33 @@ class Side:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self.ready = self._read()
 
     def __enter__(self) -> Side:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe(self._process.stdin).close()
+        with suppress(BrokenPipeError):
+            self._stdin.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._stdout.close()
         self._log.close()
 
     def step(self) -> Turn:
-        """Have the side do one step."""
-        stdin = self._pipe(self._process.stdin)
-        stdin.write("go\n")
-        stdin.flush()
+        """Have the side do one step; SystemExit with the end of its log when it is gone."""
+        self._stdin.write("go\n")
+        self._stdin.flush()
         return self._read()
 
     def _read(self) -> Turn:
-        line = self._pipe(self._process.stdout).readline()
+        line = self._stdout.readline()
         if not line:
-            self._log.flush()
+            self.__exit__()
             raise SystemExit(f"{self._process.args!r} ended:\n{Path(self._log.name).read_text()[-4000:]}")
         return msgspec.json.decode(line, type=Turn)
-
-    @staticmethod
-    def _pipe(pipe: IO[str] | None) -> IO[str]:
-        assert pipe is not None
-        return pipe

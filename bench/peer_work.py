@@ -54,8 +54,8 @@ class Work:
 
 
 WORKS = {
-    "tiny": Work("tiny", 32, 8, 96, 1e-3, "vowels", 64, (256, 128, 64, 32)),
-    "smollm2": Work("smollm2", 4, 8, 64, 2e-6, "short_and_right", 8, (32, 16, 8, 4)),
+    "tiny": Work("tiny", 32, 8, 96, 1e-3, "vowels", 32, (256, 64, 32, 16)),
+    "smollm2": Work("smollm2", 4, 8, 64, 2e-6, "short_and_right", 8, (32, 8, 4)),
 }
 
 
@@ -68,12 +68,19 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_model(
-    *, width: int = 128, layers: int = 4, heads: int = 4, kv_heads: int = 2, inner: int = 344, seed: int = 0
+    *,
+    width: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    kv_heads: int = 2,
+    inner: int = 344,
+    vocabulary: int = len(WORDS),
+    seed: int = 0,
 ) -> LlamaForCausalLM:
     """A fresh Llama, its head not tied to its embeddings (tied, a word's most likely successor is itself)."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=512,
         tie_word_embeddings=False, bos_token_id=None, pad_token_id=WORDS.index(PAD), eos_token_id=WORDS.index(END),
     )  # fmt: skip
@@ -136,14 +143,24 @@ def useful_flops(model: PreTrainedModel, prompts: Sequence[int], answers: Sequen
     third of it. Every row counts its whole prompt, as plain trainers forward it: whoever reads a prompt once a group,
     or leaves a row out, shows a larger share of the peak.
     """
-    config = model.config.get_text_config()
-    matrices = sum(
-        module.weight.numel()
-        for name, module in model.base_model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name
-    )
-    heads = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
     rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    attention = 12 * config.num_hidden_layers * heads * sum(row * (row + 1) / 2 for row in rows)
-    head = 6 * config.hidden_size * config.vocab_size * sum(answers)
-    return float(6 * matrices * sum(rows) + head + attention)
+    backbone, head, attention = _costs(model)
+    looks = sum(row * (row + 1) / 2 for row in rows)
+    return 3 * (backbone * sum(rows) + head * sum(answers) + attention * looks)
+
+
+def sampling_flops(model: PreTrainedModel, prompt: int, answer: int, *, prompts: int, group: int) -> float:
+    """Floating-point operations that sampling needs where all lengths are equal: each prompt is read once a group."""
+    backbone, head, attention = _costs(model)
+    rows, end = prompts * group, prompt + answer
+    read, written = prompts * prompt, rows * answer
+    looks = prompts * prompt * (prompt + 1) / 2 + rows * (end * (end + 1) - prompt * (prompt + 1)) / 2
+    return backbone * (read + written) + head * written + attention * looks
+
+
+def _costs(model: PreTrainedModel) -> tuple[float, float, float]:
+    """Operations of a forward pass: a token in the layers' matrices, in the head, and for each position it looks at."""
+    config = model.config.get_text_config()
+    matrices = sum(part.weight.numel() for part in model.base_model.modules() if isinstance(part, torch.nn.Linear))
+    heads = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    return 2.0 * matrices, 2.0 * config.hidden_size * config.vocab_size, 4.0 * config.num_hidden_layers * heads

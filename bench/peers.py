@@ -23,11 +23,18 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.peer_turns import Side, Turn, alone
-from bench.peer_work import WORKS, Work, prepare
+from bench.peer_work import WORKS, Work, model_folder, prepare
 from bench.spread import describe_lengths, middle, ratios
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")
-PHASES = ("sample", "score", "learn")
+CPU = "processor"
+ROWS = {
+    "": "**whole step**",
+    CPU: "the same, processor seconds",
+    "sample": "sample",
+    "score": "score",
+    "learn": "learn",
+}
 TARGETS = {"tiny": 3.0, "smollm2": 2.0}
 """How many times as fast as TRL a whole step is to be."""
 
@@ -53,7 +60,7 @@ class Match:
 
 
 def seconds(turn: Turn, phase: str) -> float:
-    return turn.phases[phase] if phase else turn.seconds
+    return {"": turn.seconds, CPU: turn.cpu_s, **turn.phases}[phase]
 
 
 def our_command(work: Work, folder: Path, steps: int, overrides: Sequence[str]) -> list[str]:
@@ -93,14 +100,15 @@ def play(
     return match
 
 
-def find_rows(work: Work, python: Path, *, steps: int) -> int:
-    """The rows at once with which TRL is quickest; each number has steps of its own."""
+def find_rows(work: Work, python: Path, *, lock: Path | None = None) -> int:
+    """The rows at once with which TRL is quickest: a warming step and two timed ones for each number."""
     found: dict[int, float] = {}
-    with in_folder(work, steps + 1) as name:
+    with in_folder(work, 3) as name:
         folder = Path(name)
         for rows in work.trl_tries:
-            with Side(their_command(python, work, folder, steps + 1, rows), folder / "trl.log") as theirs:
-                turns = [theirs.step() for _ in range(steps + 1)][1:]
+            command = their_command(python, work, folder, 3, rows)
+            with Side(command, folder / "trl.log") as theirs, alone(lock):
+                turns = [theirs.step() for _ in range(3)][1:]
             found[rows] = statistics.median(turn.seconds for turn in turns)
             learn_s = statistics.median(turn.phases["learn"] for turn in turns)
             print(f"TRL, {rows:3} rows at once: {found[rows]:.2f} s a step, learning {learn_s:.2f} s", flush=True)
@@ -113,9 +121,9 @@ def report(match: Match) -> None:
     print(f"\n{work.name}: {work.prompts} prompts x {work.group} answers of at most {work.max_new_tokens} tokens, "
           f"{len(match.pairs[0])} pairs\n")  # fmt: skip
     print("| what | ponder | TRL | times |\n| --- | --- | --- | --- |")
-    for phase in ("", *PHASES):
+    for phase, words in ROWS.items():
         own, other = ([seconds(turn, phase) for turn in turns] for turns in match.pairs)
-        print(f"| {phase or '**whole step**'} | {middle(own, ' s')} | {middle(other, ' s')} "
+        print(f"| {words} | {middle(own, ' s')} | {middle(other, ' s')} "
               f"| {middle(match.ratios(phase), 'x')} |")  # fmt: skip
     tell: dict[str, Callable[[Turn], float]] = {
         "answer tokens a step": lambda turn: sum(turn.lengths),
@@ -141,14 +149,20 @@ def curve(turns: Sequence[Turn]) -> str:
 
 
 def quick() -> list[Figure]:
-    """Both works in few pairs; without TRL there is nothing to measure."""
+    """Three pairs of the small work, one of the large."""
+    if not PEERS_PYTHON.exists():
+        raise SystemExit("TRL is not installed: `make .venv-peers/.installed` does that")
     figures = []
-    for work in WORKS.values():
-        match = play(work, PEERS_PYTHON, pairs=3, warmup=1)
+    for work, warmup, pairs in ((WORKS["tiny"], 1, 3), (WORKS["smollm2"], 0, 1)):
+        if not model_folder(work, Path()).exists() and work.name != "tiny":
+            raise SystemExit(f"the model is not on this machine: `ponder models get {work.name}` brings it")
+        match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup)
         report(match)
+        lengths = [statistics.fmean(n for turn in turns for n in turn.lengths) for turns in match.pairs]
         figures.append(
-            Figure(f"a whole step, {work.name}: times TRL's speed", statistics.median(match.ratios()), "x",
-                   TARGETS[work.name], at_least=True)
+            Figure(f"a whole GRPO step, {work.name}: times TRL's speed", statistics.median(match.ratios()), "x",
+                   TARGETS[work.name], at_least=True,
+                   note=f"{pairs} pairs, one thread; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}")
         )  # fmt: skip
     return figures
 
@@ -167,7 +181,7 @@ def main() -> None:
     for name in options.works:
         work, rows = WORKS[name], options.rows
         if options.find_rows:
-            rows = find_rows(work, options.python, steps=2)
+            rows = find_rows(work, options.python, lock=options.lock)
         report(play(work, options.python, pairs=options.pairs, warmup=options.warmup, rows=rows, overrides=options.set))
 
 
