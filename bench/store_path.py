@@ -248,13 +248,14 @@ def main() -> None:
     options = parser.parse_args()
     print(f"answers of {options.characters} characters, {wire_bytes(options.characters):,.0f} bytes on the wire\n")
     print(
-        "| answers/s | raw/s | share | cpu daemon, trainer | MB daemon | MB trainer | backlog median, most | log MB |"
+        "| answers/s | raw/s | share | cpu us an answer: daemon, trainer | MB daemon: start / most / end | MB trainer "
+        "| not acknowledged, records: median, most | log MB | not indexed at the end |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for raw_per_s, passage in interleave(
         options.folder, options.seconds, options.characters, options.per_second, options.times, 4.0
     ):
-        cpu = [f"{passage.uses[name].cpu_s / passage.seconds:.0%}" for name in ("daemon", "trainer")]
+        cpu = [f"{1e6 * passage.uses[name].cpu_s / passage.rollouts:.0f}" for name in ("daemon", "trainer")]
         print(
             f"| {passage.per_s:,.0f} | {raw_per_s:,.0f} | {passage.per_s / raw_per_s:.0%} | {', '.join(cpu)} "
             f"| {passage.uses['daemon'].curve()} | {passage.uses['trainer'].curve()} "

@@ -6,7 +6,7 @@
     the log is long     it is cut, at most every FOLD_EVERY_S; a reader that does not end is waited for a moment only
 
 Called in every turn of the daemon's one thread. Deliberately left out: how texts are found (`store.search`), and the
-folding that SQLite does by itself after each 4 MB.
+folding that SQLite does by itself every now and then.
 """
 
 from __future__ import annotations

@@ -338,6 +338,8 @@ _TEXT_INDEX = (
         text, content = 'rollouts', content_rowid = 'id', tokenize = 'trigram', detail = 'none', columnsize = 0
     )
     """,
+    # many small transactions write it: merged in sixteens it costs a quarter less than in fours, and is as quick to ask
+    "INSERT INTO rollout_texts (rollout_texts, rank) VALUES ('automerge', 16), ('crisismerge', 64)",
     "CREATE TABLE text_index (indexed_to INTEGER NOT NULL) STRICT",  # one row: the newest rollout in rollout_texts
     "INSERT INTO text_index VALUES (0)",
     """

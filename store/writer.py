@@ -286,10 +286,15 @@ class Writer:
 
     def index_texts(self, most_characters: int) -> int:
         """Make a few more texts quick to search; returns how many, 0 when all are. For quiet moments."""
-        if not count_unindexed(self._connection):
-            return 0
-        with self._transaction() as connection:
-            return index_some(connection, most_characters)
+        with explained(self.path):
+            if not count_unindexed(self._connection):
+                return 0
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is indexed again
+            try:
+                with self._transaction() as connection:
+                    return index_some(connection, most_characters)
+            finally:
+                self._connection.execute("PRAGMA synchronous = FULL")
 
     def count_unindexed(self) -> int:
         """About how many texts are not yet quick to search."""
