@@ -65,8 +65,13 @@ def start_demo(home: Home, rows: int = 24, columns: int = 80) -> tuple[int, int,
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(sys.executable, home.command("demo"), home.environment)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    resize(terminal, rows, columns)
     return pid, terminal, time.perf_counter()
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Give a terminal its size."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def read_for(terminal: int, seconds: float) -> bytes:
