@@ -120,7 +120,8 @@ def _wait(is_so: Callable[[], bool], what: str) -> None:
 
 def wait_only(microseconds: float, emits: int) -> list[tuple[float, float]]:
     command = [sys.executable, "-m", "bench.emitter", "--null", str(microseconds), str(emits)]
-    taken: list[tuple[float, float]] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, check=True, cwd=Path(__file__).resolve().parent.parent)
+    taken: list[tuple[float, float]] = json.loads(done.stdout)
     return taken
 
 

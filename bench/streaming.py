@@ -40,6 +40,7 @@ from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
 from ponder.wire import Events, GetEvents, GetStatus, Status
 
 RECIPE = "countdown-zero"
+ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 300.0
 TURN_S = 0.2
 TARGET_RATIO = 1.02
@@ -181,7 +182,7 @@ def be_alone(steps: int) -> None:
 def alone(steps: int) -> Iterator[subprocess.Popen[str]]:
     """The trainer alone, which has begun to load."""
     command = [sys.executable, "-m", "bench.streaming", "--alone", "--steps", str(steps)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as trainer:
         try:
             yield trainer
         finally:
@@ -228,12 +229,11 @@ def watched(steps: int) -> Iterator[Watched]:
     """The run under a daemon, whose trainer has begun to load, and the console on it."""
     with tempfile.TemporaryDirectory(prefix="pndr-") as folder:
         home = Home(Path(folder))
-        paths = Paths(Path(home.environment["PONDER_HOME"]), Path(home.environment["PONDER_RUNTIME_DIR"]))
         words = [f"--set={key}={value}" for key, value in overrides(steps, EVERY_ANSWER).items()]
         run = home.ask("run", RECIPE, *words).strip()
         try:
             with console(home, run) as painted:
-                yield Watched(paths, run, painted)
+                yield Watched(home.paths, run, painted)
         finally:
             home.ask("stop", run, "--now")
             home.ask("down")
