@@ -357,7 +357,7 @@ class PreviewAnswer(Struct, frozen=True, omit_defaults=True):
     """New text of one answer that is being written.
 
     `at` is where `text` begins in the answer. A reader that does not hold exactly `at` characters waits for the next
-    message with `at` = 0, which comes about once a second.
+    message with `at` = 0, which comes about once a second; where many long answers are streamed, later.
     """
 
     group: int

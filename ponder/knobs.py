@@ -349,7 +349,9 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
     """What is shown while answers are being written; never changes what is learnt."""
 
     previews: Annotated[
-        int, Meta(ge=0, le=64, description="Answers of a step that are streamed token by token"), Knob("answers")
+        int,
+        Meta(ge=0, le=1_048_576, description="The first answers of a step that are streamed token by token"),
+        Knob("answers"),
     ] = 4
     previews_per_second: Annotated[
         int, Meta(ge=1, le=60, description="Preview messages a second, at the most"), Knob("1/s")

@@ -193,7 +193,7 @@ def test_how_often_previews_are_sent(recipe: Recipe) -> None:
         knobs = parse_recipe(
             RECIPE.format(model=recipe.model.path), "tiny.toml", {"stream.previews_per_second": per_second}
         ).knobs
-        stream = Stream(link, _OneWord(), knobs, step=1, prompt="p", now=lambda: next(clock))  # type: ignore[arg-type]
+        stream = Stream(link, _OneWord(), knobs, step=1, prompts=["p"], now=lambda: next(clock))  # type: ignore[arg-type]
         for _ in range(100):  # a second of tokens
             stream.listen([0], [1], [False])
         return len(link.passing)
