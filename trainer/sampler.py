@@ -40,9 +40,9 @@ class Sampled:
     finish: Finish
 
 
-TokenListener = Callable[[Sequence[int], Sequence[int], Sequence[bool]], None]
-"""(rows, tokens, whether each row is done) after a decode step, for the watched rows only; rows are prompt * G +
-index."""
+TokenListener = Callable[[Tensor, Tensor, Tensor], None]
+"""(rows, tokens, whether each row is done) after a decode step, of the rows that were being written; rows are prompt *
+G + index. The tensors are the listener's to keep: it looks at many steps at once, since each look takes time."""
 
 
 class Sampler(Protocol):
@@ -56,7 +56,6 @@ class Sampler(Protocol):
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-        watch: Sequence[int] = (),
         listener: TokenListener | None = None,
     ) -> list[Sampled]:
         """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`."""
@@ -127,7 +126,6 @@ class LocalSampler:
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-        watch: Sequence[int] = (),
         listener: TokenListener | None = None,
     ) -> list[Sampled]:
         was_training = self.model.training
@@ -135,11 +133,10 @@ class LocalSampler:
         try:
             with computing(self.model.device, self.dtype):  # around all, since it keeps the weights that it rounded
                 batch = _Batch(self, prompts, group_size, max_new_tokens, temperature, generator)
-                watched = set(watch) if listener else set()
                 while batch.is_writing:
-                    rows_A, token_A, ended_A = batch.step()
-                    if watched and listener:
-                        _tell(listener, watched, rows_A, token_A, ended_A)
+                    told = batch.step()
+                    if listener:
+                        listener(*told)
                 return batch.answers()
         finally:
             self.model.train(was_training)
@@ -270,17 +267,6 @@ def draw(logits_AV: Tensor, temperature: float, generator: torch.Generator) -> t
     logp_A = logp_AV.gather(1, token_A[:, None])[:, 0]
     entropy_A = -(p_AV * logp_AV.clamp(min=torch.finfo(logp_AV.dtype).min)).sum(-1)
     return token_A, logp_A, entropy_A
-
-
-def _tell(listener: TokenListener, watched: set[int], rows_A: Tensor, token_A: Tensor, ended_A: Tensor) -> None:
-    told = [
-        (row, token, ended)
-        for row, token, ended in zip(rows_A.tolist(), token_A.tolist(), ended_A.tolist(), strict=True)
-        if row in watched
-    ]
-    if told:
-        rows, tokens, ends = zip(*told, strict=True)
-        listener(rows, tokens, ends)
 
 
 def sampler_of(policy: Policy) -> LocalSampler:
