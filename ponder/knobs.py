@@ -354,8 +354,10 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
         Knob("answers"),
     ] = 4
     previews_per_second: Annotated[
-        int, Meta(ge=1, le=60, description="Preview messages a second, at the most"), Knob("1/s")
-    ] = 20
+        int,
+        Meta(ge=1, le=60, description="Preview messages a second, at the most; the console paints ten"),
+        Knob("1/s"),
+    ] = 10
 
 
 class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
