@@ -20,8 +20,8 @@ TOO_MANY = 4096
 LATEST_S = 3.0
 QUIET_CHARACTERS = 1 << 17
 """Of a slice in a quiet turn: 20 ms, in which a command waits."""
-BUSY_CHARACTERS = 3 << 17
-"""Of a slice in a busy turn: more than a transaction of answers brings, so that the index keeps up."""
+BUSY_CHARACTERS = 3 << 16
+"""Of a slice in a busy turn, 30 ms: more than a transaction of answers brings, so that the index keeps up."""
 FOLD_EVERY_S = 5.0
 REST_S = 10.0
 
