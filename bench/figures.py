@@ -1,6 +1,7 @@
-"""One measured figure beside its target.
+"""What a bench module hands to the table of `make bench`: a measured number beside the target that it is held to.
 
-Deliberately left out: measuring, and the table of all figures.
+Each module has `quick() -> list[Figure]`; the target stands in that module and nowhere else. Deliberately left out: how
+numbers are measured (the modules), and the table (`bench.__main__`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured, and what it should have been."""
+    """One measured number.
+
+    >>> Figure("a command", 0.21, "s", 0.3, at_least=False).is_met, Figure("a step", 1.9, "x", 2.0, True).is_met
+    (True, False)
+    """
 
     name: str
     measured: float
     unit: str
     target: float
     at_least: bool
-    """Whether more is better; else the target is what may not be exceeded."""
+    """Whether more is better: `measured >= target`, else `measured <= target`."""
     note: str = ""
 
     @property
