@@ -23,7 +23,7 @@ import torch
 from bench.figures import Figure
 from bench.learning import answer_of
 from bench.peer_turns import alone
-from bench.peer_work import sampling_flops, tiny_model, tiny_tokenizer, useful_flops
+from bench.peer_work import costs_of, tiny_model, tiny_tokenizer
 from ponder.knobs import Knobs, with_value
 from trainer.learn import Learner, make_learner
 from trainer.policy import Policy, make_policy
@@ -65,9 +65,11 @@ class Step:
         self.learner: Learner = make_learner(self.policy, self.knobs)
         self.sampler = LocalSampler(model, end_ids=(), pad_id=self.policy.pad_id)
         rows = PROMPTS * point.group
-        flops = useful_flops(model, [PROMPT_TOKENS] * rows, [point.answer_tokens] * rows)
-        sampling = sampling_flops(model, PROMPT_TOKENS, point.answer_tokens, prompts=PROMPTS, group=point.group)
-        self.flops = {SAMPLE: sampling, LEARN: flops}
+        costs, tokens = costs_of(model), point.answer_tokens
+        self.flops = {
+            SAMPLE: costs.sampling(PROMPT_TOKENS, tokens, prompts=PROMPTS, group=point.group),
+            LEARN: costs.learning([PROMPT_TOKENS] * rows, [tokens] * rows),
+        }
 
     def take(self) -> dict[str, float]:
         """Processor seconds of one step's sampling and learning."""

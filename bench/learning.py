@@ -1,6 +1,6 @@
 """Learning alone: what laying out, chunking and leaving out save, in seconds and in memory.
 
-    python -m bench.learning [CASE ...] [--turns 5]
+    python -m bench.learning [CASE ...] [--turns 5] [--device cpu]
 
     layout        32 x 8 answers of at most 96 tokens: padded rows, packed rows, prompts read once a group
     unlike        32 answers of 20 to 1,000 tokens: the same
@@ -10,14 +10,13 @@
 
 Each way is a process of its own with the same weights and answers, and all take turns; one thread. A turn is
 `Learner.learn`, optimizer and all. Memory is the largest that the process has held, above what it held when it was
-ready. Deliberately left out: sampling and rewards.
+ready (on a GPU: the largest that tensors have taken). Deliberately left out: sampling and rewards.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import resource
 import statistics
 import sys
 import tempfile
@@ -33,10 +32,12 @@ from bench.figures import Figure
 from bench.peer_turns import Seat, Side, Turn, alone
 from bench.peer_work import tiny_model, tiny_tokenizer
 from bench.spread import middle, ratios
+from ponder.choices import Layout
 from ponder.events import Finish
 from ponder.knobs import Knobs, with_value
 from trainer.answers import Answer
 from trainer.learn import make_learner
+from trainer.memory import peak_bytes
 from trainer.policy import make_policy
 from trainer.reference import Reference
 from trainer.reflection import Reflections
@@ -49,7 +50,7 @@ Lengths = list[tuple[int, list[int]]]
 Knobwise = dict[str, str]
 TARGETS = {"flat": 0.6, "head": 0.5}
 """The second way's share of the first's: of its seconds, of its memory."""
-LAYOUTS: dict[str, Knobwise] = {"padded": {"optim.packing": "false"}, "packed": {"optim.packing": "true"}}
+LAYOUTS: dict[str, Knobwise] = {str(layout): {"optim.layout": str(layout)} for layout in reversed(Layout)}
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def make_answers(case: Case) -> list[Answer]:
     return answers
 
 
-def play(name: str, way: str) -> None:
+def play(name: str, way: str, device: str) -> None:
     """One way's process."""
     torch.set_num_threads(1)
     case, seat = CASES[name], Seat()
@@ -132,22 +133,26 @@ def play(name: str, way: str) -> None:
         knobs = with_value(knobs, knob, value)
     inner = 344 * case.width // 128
     model = tiny_model(width=case.width, layers=case.layers, inner=inner, vocabulary=case.vocabulary)
-    learner = make_learner(make_policy(model, tiny_tokenizer(), torch.device("cpu")), knobs)
+    learner = make_learner(make_policy(model, tiny_tokenizer(), torch.device(device)), knobs)
     answers = make_answers(case)
-    held_bytes = psutil.Process().memory_info().rss
+    at = learner.policy.device
+    held_bytes = psutil.Process().memory_info().rss if at.type == "cpu" else 0
     seat.tell(Turn(lengths=[answer.length for answer in answers]))
     while True:
         learner.learn(answers, knobs, Reference(lambda: model))
-        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        seat.tell(Turn(facts={"peak_mb": (peak_bytes - held_bytes) / 1e6}))
+        if at.type == "cuda":
+            torch.cuda.synchronize()
+        seat.tell(Turn(facts={"peak_mb": (peak_bytes(at) - held_bytes) / 1e6}))
 
 
-def measure(name: str, *, turns: int, lock: Path | None = None) -> dict[str, list[Turn]]:
+def measure(name: str, *, turns: int, device: str = "cpu", lock: Path | None = None) -> dict[str, list[Turn]]:
     """All ways of the case in turns, each once before the clock runs; the first turn of each says what it learns."""
     with ExitStack() as stack:
         log = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         sides = {
-            way: stack.enter_context(Side([sys.executable, "-m", "bench.learning", "--play", name, way], log / way))
+            way: stack.enter_context(
+                Side([sys.executable, "-m", "bench.learning", "--play", name, way, device], log / way)
+            )
             for way in CASES[name].ways
         }
         found = {way: [side.ready] for way, side in sides.items()}
@@ -188,16 +193,17 @@ def quick() -> list[Figure]:
 
 def main() -> None:
     if sys.argv[1:2] == ["--play"]:
-        play(*sys.argv[2:4])
+        play(*sys.argv[2:5])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--lock", type=Path, help="hold this file while a turn is timed: others measure here too")
     options = parser.parse_args()
     print("| case | way | seconds | answer tokens a second | times the first, by processor seconds | peak memory |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in options.cases:
-        report(name, measure(name, turns=options.turns, lock=options.lock))
+        report(name, measure(name, turns=options.turns, device=options.device, lock=options.lock))
 
 
 if __name__ == "__main__":

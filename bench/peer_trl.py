@@ -106,9 +106,9 @@ def main() -> None:
         call: Callable[..., Any] = getattr(trainer, name)
 
         def run(*words: Any, **more: Any) -> Any:
-            began_s = time.perf_counter()
+            began_s = time.process_time()
             result = call(*words, **more)
-            turn.phases[name] = turn.phases.get(name, 0.0) + time.perf_counter() - began_s
+            turn.phases[name] = turn.phases.get(name, 0.0) + time.process_time() - began_s
             if name == "_generate":
                 turn.prompts = [len(ids) for ids in result[0]]
             return result

@@ -31,7 +31,7 @@ class Turn(msgspec.Struct):
     cpu_s: float = 0.0
     """Processor seconds of the side's process in that time: on a busy machine steadier than the clock."""
     phases: dict[str, float] = {}
-    """Seconds of `sample`, `score` and `learn`."""
+    """Processor seconds of `sample`, `score` and `learn`."""
     prompts: list[int] = []
     """Tokens of each answer's prompt."""
     lengths: list[int] = []

@@ -14,6 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
@@ -118,6 +119,11 @@ def prepare(work: Work, steps: int, folder: Path) -> None:
     (folder / "rows.jsonl").write_text("\n".join(lines[:-1]) + "\n")
 
 
+def read_prompts(folder: Path) -> list[str]:
+    """The prompts that `prepare` wrote."""
+    return [json.loads(line)["prompt"] for line in (folder / "rows.jsonl").read_text().splitlines()]
+
+
 def model_folder(work: Work, folder: Path) -> Path:
     """Where the work's model lies."""
     return folder / "model" if work.name == "tiny" else find_paths().models / work.name
@@ -134,33 +140,38 @@ def load_plain(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model, AutoTokenizer.from_pretrained(folder, **options)
 
 
-def useful_flops(model: PreTrainedModel, prompts: Sequence[int], answers: Sequence[int]) -> float:
-    """Floating-point operations that learning these rows needs: no padding, the head at answer tokens only.
+class Costs(NamedTuple):
+    """Floating-point operations of a model's forward pass."""
 
-        6 W tokens + 6 D V answer_tokens + 12 L A sum_rows T (T + 1) / 2
+    token: float
+    """Of a token in the matrices of the layers: 2 W."""
+    head: float
+    """Of a token whose logits are wanted: 2 D V."""
+    look: float
+    """Of a position that attends to one position: 4 L A, A the width of all heads."""
 
-    W weights of the layers' matrices, D width, V words, L layers, A width of all heads, T tokens of a row; forward is a
-    third of it. Every row counts its whole prompt, as plain trainers forward it: whoever reads a prompt once a group,
-    or leaves a row out, shows a larger share of the peak.
-    """
-    rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    backbone, head, attention = _costs(model)
-    looks = sum(row * (row + 1) / 2 for row in rows)
-    return 3 * (backbone * sum(rows) + head * sum(answers) + attention * looks)
+    def learning(self, prompts: Sequence[int], answers: Sequence[int]) -> float:
+        """What learning these rows needs, backward twice forward: no padding, the head at answer tokens only.
+
+        3 (2 W tokens + 2 D V answer_tokens + 4 L A sum_rows T (T + 1) / 2),  T tokens of a row
+
+        Every row counts its whole prompt, as plain trainers forward it: whoever reads a prompt once a group, or leaves
+        a row out, shows a larger share of the machine's peak.
+        """
+        rows = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        looks = sum(row * (row + 1) / 2 for row in rows)
+        return 3 * (self.token * sum(rows) + self.head * sum(answers) + self.look * looks)
+
+    def sampling(self, prompt: int, answer: int, *, prompts: int, group: int) -> float:
+        """What sampling needs where all lengths are equal: each prompt is read once a group."""
+        rows, end = prompts * group, prompt + answer
+        read, written = prompts * prompt, rows * answer
+        looks = prompts * prompt * (prompt + 1) / 2 + rows * (end * (end + 1) - prompt * (prompt + 1)) / 2
+        return self.token * (read + written) + self.head * written + self.look * looks
 
 
-def sampling_flops(model: PreTrainedModel, prompt: int, answer: int, *, prompts: int, group: int) -> float:
-    """Floating-point operations that sampling needs where all lengths are equal: each prompt is read once a group."""
-    backbone, head, attention = _costs(model)
-    rows, end = prompts * group, prompt + answer
-    read, written = prompts * prompt, rows * answer
-    looks = prompts * prompt * (prompt + 1) / 2 + rows * (end * (end + 1) - prompt * (prompt + 1)) / 2
-    return backbone * (read + written) + head * written + attention * looks
-
-
-def _costs(model: PreTrainedModel) -> tuple[float, float, float]:
-    """Operations of a forward pass: a token in the layers' matrices, in the head, and for each position it looks at."""
+def costs_of(model: PreTrainedModel) -> Costs:
     config = model.config.get_text_config()
     matrices = sum(part.weight.numel() for part in model.base_model.modules() if isinstance(part, torch.nn.Linear))
     heads = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
-    return 2.0 * matrices, 2.0 * config.hidden_size * config.vocab_size, 4.0 * config.num_hidden_layers * heads
+    return Costs(2.0 * matrices, 2.0 * config.hidden_size * config.vocab_size, 4.0 * config.num_hidden_layers * heads)

@@ -7,8 +7,9 @@ A step is all from one update to the next: prompts, sampling, rewards, loss, gra
 ponder: `make bench` installs it into an environment of its own, `.venv-peers`; `--python` names another. SmolLM2 comes
 by `ponder models get smollm2`.
 
-`peak` is the best of five 2048-cube products in ponder's process before it starts; ponder's learning part is told as a
-share of it by the operations that the step needs (`bench.peer_work.useful_flops`).
+Seconds of a step are the clock's; those of its parts, and of the second row, are processor seconds, which other work on
+the machine stretches less. The peak is the best of five products of 2048-square matrices in ponder's process before it
+starts; learning is told as a share of it by the operations that it needs (`bench.peer_work.Costs`).
 """
 
 from __future__ import annotations

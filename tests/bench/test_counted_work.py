@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import figures, growth, peer_reward, sampling, spread
-from bench.peer_work import _costs, sampling_flops, tiny_model, tiny_prompts, tiny_tokenizer, useful_flops
+from bench.peer_work import costs_of, tiny_model, tiny_prompts, tiny_tokenizer
 
 PROMPT, ANSWER = 5, 7
 
@@ -29,20 +29,20 @@ def unseen(rows: int) -> float:
     """Operations of attention on later positions: computed by eager attention, then masked, and so not useful."""
     model = tiny_model(width=32, layers=2, heads=4, kv_heads=2, inner=48)
     length = PROMPT + ANSWER
-    return 3 * _costs(model)[2] * rows * (length**2 - length * (length + 1) / 2)
+    return 3 * costs_of(model).look * rows * (length**2 - length * (length + 1) / 2)
 
 
 def test_learning_costs_what_pytorch_counts_without_what_is_masked() -> None:
     model = tiny_model(width=32, layers=2, heads=4, kv_heads=2, inner=48)
-    useful = useful_flops(model, [PROMPT] * 3, [ANSWER] * 3)
+    useful = costs_of(model).learning([PROMPT] * 3, [ANSWER] * 3)
     assert counted(3) - unseen(3) == pytest.approx(useful, rel=0.02)
 
 
 def test_sampling_one_answer_a_prompt_costs_a_third_of_learning_it() -> None:
-    model = tiny_model(width=32, layers=2)
-    learning = useful_flops(model, [PROMPT] * 4, [ANSWER] * 4)
-    assert sampling_flops(model, PROMPT, ANSWER, prompts=4, group=1) == pytest.approx(learning / 3)
-    assert sampling_flops(model, PROMPT, ANSWER, prompts=1, group=4) < learning / 3
+    costs = costs_of(tiny_model(width=32, layers=2))
+    learning = costs.learning([PROMPT] * 4, [ANSWER] * 4)
+    assert costs.sampling(PROMPT, ANSWER, prompts=4, group=1) == pytest.approx(learning / 3)
+    assert costs.sampling(PROMPT, ANSWER, prompts=1, group=4) < learning / 3
 
 
 def test_the_small_work_speaks_in_whole_words() -> None:
