@@ -214,7 +214,7 @@ class Optim(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=16, le=10_000_000, description="Tokens forwarded at once while learning; less saves memory"),
         Knob("tokens", LIVE, "bench/RESULTS.md: more gains nothing on a CPU, and costs memory everywhere"),
-    ] = 4096
+    ] = 2048
     layout: Annotated[
         Layout,
         Meta(description="How answers are laid out while learning: shared prompts, packed or padded; changes rounding"),
