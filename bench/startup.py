@@ -25,6 +25,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ponder.client import child_environment
+from ponder.paths import Paths
+
 PATIENCE_S = 60.0
 
 
@@ -35,9 +38,12 @@ class Home:
     folder: Path
 
     @property
+    def paths(self) -> Paths:
+        return Paths(self.folder / "home", self.folder / "run")
+
+    @property
     def environment(self) -> dict[str, str]:
-        own = {"PONDER_HOME": str(self.folder / "home"), "PONDER_RUNTIME_DIR": str(self.folder / "run")}
-        return {**os.environ, **own, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        return {**child_environment(self.paths), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-P", "-m", "ponder.cli", *words]
@@ -65,8 +71,13 @@ def start_demo(home: Home, rows: int = 24, columns: int = 80) -> tuple[int, int,
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(sys.executable, home.command("demo"), home.environment)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    resize(terminal, rows, columns)
     return pid, terminal, time.perf_counter()
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Give a terminal its size."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def read_for(terminal: int, seconds: float) -> bytes:

@@ -1,6 +1,7 @@
 """A trainer's link to the world: every durable event into the journal, then a nudge to the relay.
 
-    loop ── emit ──► journal.pj ──► relay thread ──► daemon       the trainer waits for its own disk and nothing else
+    loop ── emit ──► journal.pj ──► relay thread ──► daemon       the trainer waits for the kernel, and for nobody else
+                        └── sync thread ──► the disk itself       after each step; before `emit` returns where it must
     loop ── preview ──► a short queue ──► relay ──► daemon         full: the oldest is dropped
     loop ◄── commands ── a queue ◄── relay ◄── daemon              each command once, whatever is repeated
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import queue
 import sys
+import threading
 import time
 from bisect import bisect_right
 from collections import deque
@@ -47,11 +49,12 @@ from ponder.journal import MAX_RECORD_BYTES, JournalWriter, read_records
 from ponder.wire import Order, PauseOrder
 
 SYNCED = (
-    StepDone, CheckpointSaved, RunEnded, RunBroke, RunPaused, RunResumed, CommandApplied, CommandRefused,
-    WatchdogFired,
+    CheckpointSaved, RunEnded, RunBroke, RunPaused, RunResumed, CommandApplied, CommandRefused, WatchdogFired,
 )  # fmt: skip
-"""After these the journal is synced: what they say must outlive a power cut."""
+"""These are on the disk, with all before them, when `emit` returns: once the daemon has them, a power cut must not take
+them from the journal, by which a run goes on. A StepDone is synced too, while the trainer goes on."""
 
+SYNC_GAP_S = 1.0
 PASSING_QUEUE = 64
 INDEX_EVERY = 64
 ROOM_WAIT_S = 1.0
@@ -121,6 +124,40 @@ def read_history(path: Path) -> History:
     return history
 
 
+class Syncing(threading.Thread):
+    """Syncs a journal in the background, at most once a second: waits for the disk in the trainer's place.
+
+    Woken by `soon`. Not more often, because what is appended during a sync may have to wait for it.
+    """
+
+    def __init__(self, journal: JournalWriter) -> None:
+        super().__init__(name="sync", daemon=True)
+        self._journal = journal
+        self._is_wanted = threading.Event()
+        self._is_over = threading.Event()
+        self.start()
+
+    def soon(self) -> None:
+        """Sync what was appended so far; returns at once."""
+        self._is_wanted.set()
+
+    def close(self) -> None:
+        """End; what is not synced by then is left to the kernel."""
+        self._is_over.set()
+        self._is_wanted.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._is_over.is_set():
+            self._is_wanted.wait()
+            self._is_wanted.clear()
+            try:
+                self._journal.sync()
+            except OSError as error:  # the records are written; the next SYNCED event tries again and tells
+                say(f"the journal could not be synced: {error.strerror}")
+            self._is_over.wait(SYNC_GAP_S)
+
+
 class JournalLink:
     """The `trainer.link.Link` of a trainer under a daemon. `emit` and `commands` are the trainer's thread's only."""
 
@@ -140,6 +177,7 @@ class JournalLink:
         self.nudge: Callable[[], None] = lambda: None
         self.told_its_end = False
         self._journal = JournalWriter(path)
+        self._syncing = Syncing(self._journal)
         self._seq = max(self.history.last_seq, after_seq)
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._given = set(self.history.answered)
@@ -154,7 +192,7 @@ class JournalLink:
     # ---- the trainer's side
 
     def emit(self, event: TrainerEvent) -> None:
-        """Take a durable event; returns when the kernel has it, and for some events the disk."""
+        """Take a durable event; returns when the kernel has it, and for SYNCED events the disk."""
         payload = encode_record(Record(self._seq + 1, time.time_ns() // 1000, self.attempt, event))
         if len(payload) > MAX_RECORD_BYTES:
             raise StoreError(
@@ -165,6 +203,8 @@ class JournalLink:
         self._seq += 1
         if isinstance(event, SYNCED):
             self._journal.sync()
+        elif isinstance(event, StepDone):
+            self._syncing.soon()
         self._learn_step(event)
         self.told_its_end = isinstance(event, RunEnded | RunBroke)
         self.nudge()
@@ -197,6 +237,7 @@ class JournalLink:
                 self._orders.put(order)
 
     def close(self) -> None:
+        self._syncing.close()
         self._journal.close()
 
     def _append(self, payload: bytes) -> None:

@@ -3,7 +3,8 @@
     waits for     the daemon's frames, the trainer's nudge, the next second
     sends         Hello; Batches from the journal, at most a window unacknowledged; a Beat a second; Passing
     takes         Ack (the window moves), Resend (go back to there), Orders (to the trainer), SayHello, Reject
-    woken by      a byte in a pipe, which the trainer writes once until it is read
+    woken by      a byte in a pipe, which the trainer writes once until it is read; then it lets more gather for a
+                  moment, since whenever it runs it takes the interpreter from the trainer
 
 A daemon that is away costs nothing: frames that cannot be sent are not kept, for the journal has them. A daemon that
 was silent for three seconds gets a fresh socket and a Hello. Deliberately left out: what is journaled
@@ -26,7 +27,9 @@ from ponder.journal import read_records
 WINDOW_RECORDS = 256
 WINDOW_BYTES = 8 << 20
 BATCH_RECORDS = 64
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 1 << 18
+"""Packing a batch holds the interpreter: this much takes about a tenth of a millisecond."""
+GATHER_S = 0.01
 BEAT_S = 1.0
 SILENCE_S = 3.0
 STUCK_S = 10.0
@@ -50,6 +53,11 @@ class Relay(threading.Thread):
         """(last seq, bytes) of each batch that is not acknowledged."""
         self._heard = self._hello_due = self._beat_due = self._moved = 0.0
         link.nudge = self.nudge
+
+    @property
+    def acked_seq(self) -> int:
+        """The newest record that the daemon is known to hold; any thread."""
+        return self._acked
 
     def nudge(self) -> None:
         """Tell the thread that there is something to carry; any thread, returns at once."""
@@ -98,6 +106,7 @@ class Relay(threading.Thread):
         if self._nudge_out in ready:
             self._is_nudged = False  # before reading: a nudge from now on writes a new byte
             os.read(self._nudge_out, 4096)
+            time.sleep(GATHER_S)
 
     # ---- out
 

@@ -21,6 +21,9 @@ from ponder.events import RunBroke
 from ponder.paths import Paths, find_paths
 from ponder.recipe import Recipe, read_recipe
 
+SWITCH_S = 0.0002
+"""So long a thread may keep the interpreter from another that waits for it. The relay must not hold up the trainer for
+the five milliseconds that are usual."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Training = Callable[[Recipe, JournalLink, Paths], object]
@@ -43,6 +46,7 @@ def main(arguments: list[str], training: Training = train) -> int:
     """Be the trainer process; `training` is what it does between the first line and the last."""
     run, attempt, after_seq, held_by = arguments[0], int(arguments[1]), int(arguments[2]), "".join(arguments[3:])
     os.umask(0o077)
+    sys.setswitchinterval(SWITCH_S)
     paths = find_paths()
     try:
         link = JournalLink(paths.journal(run), attempt, after_seq=after_seq, held_by=held_by)

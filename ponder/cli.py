@@ -32,14 +32,14 @@ def _run(arguments: list[str]) -> int:
 
     import typer
 
-    from ponder.commands.app import app
+    from ponder.commands.app import make_command
     from ponder.errors import PonderError
     from ponder.output import Interrupted, say, show_crash, show_error
     from ponder.paths import find_paths
 
-    command = typer.main.get_command(app)
     if "_PONDER_COMPLETE" in os.environ:
-        command(prog_name="ponder")  # the shell asks for completions; this exits
+        make_command()(prog_name="ponder")  # the shell asks for completions; this exits
+    command = make_command(arguments)
     try:
         with command.make_context("ponder", arguments) as context:
             result = command.invoke(context)

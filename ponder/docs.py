@@ -235,11 +235,9 @@ def _string_after(node: ast.ClassDef, index: int) -> str:
 
 def cli_page() -> str:
     """Every verb with its arguments and options, from the very tree that parses them."""
-    import typer
+    from ponder.commands.app import make_command
 
-    from ponder.commands.app import app
-
-    root = typer.main.get_command(app)
+    root = make_command()
     lines = [
         "# The ponder command",
         NOTICE.format(source="ponder/commands/"),
@@ -253,7 +251,7 @@ def cli_page() -> str:
         *_exit_code_lines(),
     ]
     with root.make_context("ponder", [], resilient_parsing=True) as context:
-        verbs = getattr(root, "commands")  # noqa: B009  # a group's, not in the stub of `Command`
+        verbs = root.commands
         for panel, words in _panels().items():
             lines += [f"## {panel}", ""]
             for word in words:

@@ -271,7 +271,10 @@ class Chapter:
         prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
         self._check_room(state.knobs)
-        stream = Stream(self.link, state.policy, state.knobs, step=state.step, prompt=problems[0].prompt)
+        stream = Stream(
+            self.link, state.policy, state.knobs,
+            step=state.step, prompts=[problem.prompt for problem in problems], first_group=first_group,
+        )  # fmt: skip
         with self._phase("sample", metrics.SAMPLE_S):
             sampled = self.sampler.sample(
                 prompts,
@@ -279,8 +282,7 @@ class Chapter:
                 max_new_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 generator=state.generator,
-                watch=stream.rows if first_group == 0 else (),
-                listener=stream.listen,
+                listener=stream.listen if stream.rows else None,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):

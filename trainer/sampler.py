@@ -50,9 +50,9 @@ class Sampled:
     finish: Finish
 
 
-TokenListener = Callable[[Sequence[int], Sequence[int], Sequence[bool]], None]
-"""(rows, tokens, whether each row is done) after a decode step, for the watched rows only; rows are prompt * G +
-index."""
+TokenListener = Callable[[Tensor, Tensor, Tensor], None]
+"""(rows, tokens, whether each row is done) after a decode step, of the rows that were being written; rows are prompt *
+G + index. The tensors are the listener's to keep: it looks at many steps at once, since each look takes time."""
 
 
 class Sampler(Protocol):
@@ -66,7 +66,6 @@ class Sampler(Protocol):
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-        watch: Sequence[int] = (),
         listener: TokenListener | None = None,
     ) -> list[Sampled]:
         """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`."""
@@ -99,14 +98,12 @@ class LocalSampler:
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-        watch: Sequence[int] = (),
         listener: TokenListener | None = None,
     ) -> list[Sampled]:
         device = self.model.device
         chance_TB = torch.rand(
             max_new_tokens, len(prompts) * group_size, generator=generator, device=device, dtype=torch.float64
         )
-        watched = set(watch) if listener else set()
         answers: list[Sampled] = []
         with _evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
             weights = self._weights()
@@ -125,8 +122,9 @@ class LocalSampler:
                 )
                 while batch.is_writing:
                     told = batch.step()
-                    if watched and listener:
-                        _tell(listener, watched, told, rows.start)
+                    if listener:
+                        wrote_A = told.was_alive_A
+                        listener(told.rows_A[wrote_A] + rows.start, told.token_A[wrote_A], told.ended_A[wrote_A])
                 answers += batch.answers()
         return answers
 
@@ -295,17 +293,6 @@ def draw(logits_AV: Tensor, temperature: float, chance_A: Tensor) -> tuple[Tenso
     logp_A = score_AV.gather(1, token_A1)[:, 0] - log_total_A
     entropy_A = log_total_A - torch.linalg.vecdot(weight_AV, score_AV) / total_A
     return token_A1[:, 0], logp_A.float(), entropy_A.float()
-
-
-def _tell(listener: TokenListener, watched: set[int], told: Told, first_row: int) -> None:
-    heard = [
-        (row + first_row, token, has_ended)
-        for row, token, has_ended, was_alive in zip(*(one.tolist() for one in told), strict=True)
-        if was_alive and row + first_row in watched
-    ]
-    if heard:
-        rows, tokens, ends = zip(*heard, strict=True)
-        listener(rows, tokens, ends)
 
 
 def sampler_of(policy: Policy) -> LocalSampler:

@@ -1,14 +1,21 @@
-"""The text of a few answers while they are being written, as previews.
+"""The text of a step's answers while they are being written, as previews.
 
-The first answers to the step's first prompt are watched. New text is gathered and sent a bounded number of times a
-second; about once a second everything written so far is sent again, so that who joins late, or lost a message, has
-the whole. Deliberately left out: every answer that nobody watches, and whether somebody does.
+Legend: A rows that were being written, N tokens heard since the last preview.
+
+The first answers of the step are watched, as many as `stream.previews` says. While tokens are drawn they are only kept;
+a bounded number of times a second they become text and are sent, and each answer in turn is sent again from its
+beginning, about once a second, so that who joins late, or lost a message, has the whole. Deliberately left out: every
+answer that nobody watches, and whether somebody does.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from ponder.events import Preview, PreviewAnswer
 from ponder.knobs import Knobs
@@ -16,10 +23,12 @@ from trainer.link import Link
 from trainer.policy import Policy
 
 WHOLE_EVERY_S = 1.0
+WHOLE_CHARACTERS = 1 << 16
+"""A preview has room for about so much that was sent before: long answers wait longer for their turn."""
 
 
 class Stream:
-    """The previews of one step; `listen` is a `trainer.sampler.TokenListener`."""
+    """The previews of one batch of answers; `listen` is a `trainer.sampler.TokenListener`."""
 
     def __init__(
         self,
@@ -28,46 +37,95 @@ class Stream:
         knobs: Knobs,
         *,
         step: int,
-        prompt: str,
+        prompts: Sequence[str],
+        first_group: int = 0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.rows = range(min(knobs.stream.previews, knobs.sampling.group_size))
-        self._link, self._policy, self._step, self._prompt, self._now = link, policy, step, prompt, now
+        """`prompts` are those of the batch, whose groups are counted from `first_group` in the step."""
+        self._size = knobs.sampling.group_size
+        places = knobs.stream.previews - first_group * self._size
+        self.rows = range(max(0, min(places, len(prompts) * self._size)))
+        self._link, self._policy, self._step, self._now = link, policy, step, now
+        self._prompts, self._first_group = prompts, first_group
         self._pause_s = 1.0 / knobs.stream.previews_per_second
-        self._written = dict.fromkeys(self.rows, "")
-        self._sent = dict.fromkeys(self.rows, 0)
-        self._is_done = dict.fromkeys(self.rows, False)
-        self._changed = set(self.rows)
-        self._last_s = self._whole_s = -float("inf")
+        self._heard: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._fresh: dict[int, str] = {}
+        """Of each row, the text that was not sent yet."""
+        self._sent: list[list[str]] = [[] for _ in self.rows]
+        self._sizes = [0] * len(self.rows)
+        """Characters sent of each row."""
+        self._is_done = [False] * len(self.rows)
+        self._ended: set[int] = set()
+        """Rows that are done, which nobody was told yet."""
+        self._turns = deque((-float("inf"), row) for row in self.rows)
+        """When each row is to be sent from its beginning; who is next stands first."""
+        self._last_s = -float("inf")
 
-    def listen(self, rows: Sequence[int], tokens: Sequence[int], done: Sequence[bool]) -> None:
-        for row, token, is_done in zip(rows, tokens, done, strict=True):
-            self._written[row] = (self._written[row] + self._policy.piece(token)).lstrip(" ")
-            self._is_done[row] = is_done
-            self._changed.add(row)
+    def listen(self, rows_A: Tensor, token_A: Tensor, is_done_A: Tensor) -> None:
+        self._heard.append((rows_A, token_A, is_done_A))
         now = self._now()
         if now - self._last_s >= self._pause_s:
+            self._read()
             self._send(now)
 
     def close(self) -> None:
         """Send what has not been sent; every watched answer is done."""
+        self._read()
         for row in self.rows:
             if not self._is_done[row]:
-                self._is_done[row] = True
-                self._changed.add(row)
+                self._end(row)
         if self.rows:
             self._send(self._now())
 
+    def _read(self) -> None:
+        """Turn what was heard into text."""
+        if not self._heard:
+            return
+        rows_N, token_N, is_done_N = (torch.cat(parts) for parts in zip(*self._heard, strict=True))
+        self._heard.clear()
+        is_watched_N = rows_N < len(self.rows)
+        for row in rows_N[is_watched_N & is_done_N].tolist():
+            self._end(row)
+        rows_N = rows_N[is_watched_N]
+        tokens = token_N[is_watched_N][rows_N.argsort(stable=True)].tolist()
+        end = 0
+        for row, count in enumerate(rows_N.bincount().tolist()):
+            start, end = end, end + count
+            if count:
+                text = "".join(map(self._policy.piece, tokens[start:end]))
+                self._fresh[row] = text if self._sizes[row] else text.lstrip(" ")
+
+    def _end(self, row: int) -> None:
+        self._is_done[row] = True
+        self._ended.add(row)
+
     def _send(self, now: float) -> None:
-        is_whole = now - self._whole_s >= WHOLE_EVERY_S
+        whole = self._take_turns(now)
         answers = []
-        for row in self.rows if is_whole else sorted(self._changed):
-            at = 0 if is_whole else self._sent[row]
-            text = self._written[row]
-            prompt = self._prompt if at == 0 else ""
-            answers.append(PreviewAnswer(0, row, at, text[at:], prompt, self._is_done[row]))
-            self._sent[row] = len(text)
-        self._last_s, self._whole_s = now, now if is_whole else self._whole_s
-        self._changed.clear()
+        for row in sorted(whole | self._ended | self._fresh.keys()):
+            fresh, at = self._fresh.get(row, ""), 0 if row in whole else self._sizes[row]
+            self._sent[row].append(fresh)
+            self._sizes[row] += len(fresh)
+            group, index = divmod(row, self._size)
+            answers.append(
+                PreviewAnswer(
+                    self._first_group + group, index, at, fresh if at else "".join(self._sent[row]),
+                    "" if at else self._prompts[group], self._is_done[row],
+                )
+            )  # fmt: skip
+        self._fresh.clear()
+        self._ended.clear()
+        self._last_s = now
         if answers:
             self._link.preview(Preview(self._step, answers))
+
+    def _take_turns(self, now: float) -> set[int]:
+        """The rows whose turn it is to be sent from the beginning."""
+        taken: set[int] = set()
+        room = WHOLE_CHARACTERS
+        while self._turns and self._turns[0][0] <= now and room > 0:
+            _, row = self._turns.popleft()
+            self._turns.append((now + WHOLE_EVERY_S, row))
+            taken.add(row)
+            room -= self._sizes[row]
+        return taken

@@ -10,19 +10,13 @@ which is raised here and shown by `ponder.cli`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from ponder.commands import house, look, start, steer
-
-app = typer.Typer(
-    help="Watch a language model learn to reason, and lean in.",
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
-)
-models = typer.Typer(help="Bring models into ponder's model folder, and list them.", no_args_is_help=True)
+from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
 
@@ -52,11 +46,31 @@ VERBS = (
 )
 """Every verb: its word, its function, its place in `ponder --help`."""
 
-for _word, _function, _panel in VERBS:
-    app.command(_word, rich_help_panel=_panel)(_function)
-models.command("get")(house.models_get)
-models.command("ls")(house.models_ls)
-app.add_typer(models, name="models", rich_help_panel=HOUSE)
+
+def make_command(arguments: Sequence[str] = ()) -> Group:
+    """The whole command line, or of its verbs only the one that the arguments begin with: each takes time to make."""
+    chosen = [verb for verb in VERBS if verb[0] in arguments[:1]]
+    app = typer.Typer(
+        cls=Group,
+        help="Watch a language model learn to reason, and lean in.",
+        invoke_without_command=True,
+        add_completion=not chosen,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+    )
+    app.callback()(front_door)
+    for word, function, panel in chosen or VERBS:
+        app.command(word, cls=Command, rich_help_panel=panel)(function)
+    if not chosen:
+        models = typer.Typer(
+            cls=Group, help="Bring models into ponder's model folder, and list them.", no_args_is_help=True
+        )
+        models.command("get", cls=Command)(house.models_get)
+        models.command("ls", cls=Command)(house.models_ls)
+        app.add_typer(models, name="models", rich_help_panel=HOUSE)
+    command = typer.main.get_command(app)
+    assert isinstance(command, Group)
+    return command
 
 
 def _show_version(asked: bool) -> None:
@@ -67,7 +81,6 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def front_door(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001  # an eager option: its callback does the work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import threading
@@ -17,17 +18,20 @@ from daemon.journal_link import JournalLink, read_head, read_history
 from daemon.relay import WINDOW_RECORDS, Relay
 from ponder import wire
 from ponder.events import (
+    CheckpointSaved,
     CommandApplied,
     Finish,
     GroupScored,
     Preview,
+    PreviewAnswer,
     Progress,
     Rollout,
     RunPaused,
     StepDone,
+    TrainerEvent,
     decode_record,
 )  # fmt: skip
-from ponder.journal import read_records
+from ponder.journal import JournalWriter, read_records
 from tests.daemon.conftest import wait_for
 
 RUN = "r"
@@ -104,6 +108,54 @@ def test_the_trainer_waits_for_room_on_the_disk_and_loses_nothing(tmp_path: Path
         link.close()
     assert seqs(tmp_path / "journal.pj") == [1, 2, 3]
     assert link.phase == "load"
+
+
+def test_a_step_never_waits_for_the_disk_and_is_there_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, asked_by = threading.Event(), list[str]()
+
+    def sync(_: JournalWriter) -> None:
+        asked_by.append(threading.current_thread().name)
+        assert disk.wait(10)
+
+    monkeypatch.setattr(JournalWriter, "sync", sync)
+    link = JournalLink(tmp_path / "journal.pj", 1)
+    started = time.monotonic()
+    for step in range(1, 101):
+        link.emit(StepDone(step, step, {}))
+    assert time.monotonic() - started < 5 and len(seqs(tmp_path / "journal.pj")) == 100
+    wait_for(lambda: asked_by or None, "the sync of the first step")
+    disk.set()
+    link.close()
+    assert set(asked_by) == {"sync"} and len(asked_by) < 10
+
+
+@pytest.mark.parametrize(
+    "event", [CommandApplied("c", 1, "set", "optim.lr", 0.1, 0.2), CheckpointSaved(1, "step-1", 1, "0"), RunPaused(1)]
+)
+def test_what_a_run_goes_on_by_is_on_the_disk_when_emit_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: TrainerEvent
+) -> None:
+    synced = list[str]()
+    monkeypatch.setattr(JournalWriter, "sync", lambda _: synced.append(threading.current_thread().name))
+    link = JournalLink(tmp_path / "journal.pj", 1)
+    link.emit(event)
+    assert synced == [threading.current_thread().name]
+    link.close()
+
+
+def test_a_step_that_cannot_be_synced_is_told_and_nothing_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: JournalWriter) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(JournalWriter, "sync", fail)
+    link = JournalLink(tmp_path / "journal.pj", 1)
+    link.emit(StepDone(1, 1, {}))
+    wait_for(lambda: "could not be synced: Input/output error" in capfd.readouterr().err or None, "the complaint")
+    link.emit(StepDone(2, 2, {}))
+    link.close()
+    assert seqs(tmp_path / "journal.pj") == [1, 2]
 
 
 def test_an_index_finds_the_place_after_any_record(tmp_path: Path) -> None:
@@ -200,6 +252,46 @@ def test_no_more_than_a_window_is_sent_before_it_is_acknowledged(tmp_path: Path)
         while got < 1000:
             send(daemon, identity, wire.Ack(got))
             got = numbers(receive(daemon, wire.Batch)[1])[-1]
+
+
+def test_a_burst_is_carried_in_a_few_batches(tmp_path: Path) -> None:
+    """Whenever the relay runs, the trainer may have to wait for the interpreter."""
+    with zmq.Context() as context, relaying(tmp_path, context) as (link, daemon):
+        identity, _ = receive(daemon, wire.Hello)
+        send(daemon, identity, wire.Resend(0))
+        link.emit(RunPaused(1))
+        receive(daemon, wire.Batch)
+        for step in range(2, 34):
+            link.emit(GroupScored(step, 0, 0, "p", "q", "", []))
+        batches, got = 0, 0
+        while got < 33:
+            got = numbers(receive(daemon, wire.Batch)[1])[-1]
+            batches += 1
+        assert batches <= 8  # one on an idle machine
+
+
+@pytest.mark.parametrize("state", ["dead", "stopped"])
+def test_a_trainers_memory_does_not_grow_while_nobody_takes_its_events(tmp_path: Path, state: str) -> None:
+    texts = [Rollout(index, "x" * 8192, 1, Finish.END, 1.0) for index in range(8)]
+    with zmq.Context() as context, relaying(tmp_path, context) as (link, daemon):
+        if state == "stopped":  # it has said how far it is, and takes no more
+            identity, _ = receive(daemon, wire.Hello)
+            send(daemon, identity, wire.Resend(0))
+        else:
+            daemon.close()
+        for number in range(1, 101):
+            link.emit(GroupScored(1, number, 0, "p", "q", "", texts))
+        before = resident_bytes()
+        for number in range(101, 2001):
+            link.emit(GroupScored(1, number, 0, "p", "q", "", texts))
+            link.preview(Preview(1, [PreviewAnswer(0, 0, 0, "y" * 8192)]))
+        grown = resident_bytes() - before
+        assert (tmp_path / "journal.pj").stat().st_size > 120 << 20
+        assert grown < 48 << 20, f"{grown >> 20} MiB"
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_a_trainer_without_a_daemon_only_journals_and_finds_the_daemon_when_it_comes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any  # Any: a spy passes on what it is given
 
 import pytest
+import torch
 from torch import Tensor
 
 from ponder import metrics, watchdog
@@ -46,7 +47,7 @@ LEARNT: list[tuple[str, KnobValue]] = [
     ("optim.weight_decay", 0.5),
     ("optim.grad_clip", 0.001),
     ("optim.micro_batch_tokens", 16),
-    ("optim.packing", True),
+    ("optim.layout", "padded"),
     ("reward.correct", 5.0),
     ("reward.format", 5.0),
     ("reward.length", 2.0),
@@ -193,9 +194,9 @@ def test_how_often_previews_are_sent(recipe: Recipe) -> None:
         knobs = parse_recipe(
             RECIPE.format(model=recipe.model.path), "tiny.toml", {"stream.previews_per_second": per_second}
         ).knobs
-        stream = Stream(link, _OneWord(), knobs, step=1, prompt="p", now=lambda: next(clock))  # type: ignore[arg-type]
+        stream = Stream(link, _OneWord(), knobs, step=1, prompts=["p"], now=lambda: next(clock))  # type: ignore[arg-type]
         for _ in range(100):  # a second of tokens
-            stream.listen([0], [1], [False])
+            stream.listen(torch.tensor([0]), torch.tensor([1]), torch.tensor([False]))
         return len(link.passing)
 
     assert sent(50) > 40 and sent(5) < 7
