@@ -1,7 +1,7 @@
 """Attention of tokens that lie on one flat row, in blocks that say who sees whom.
 
 Legend: N tokens of the row, R sequences of a block, T tokens of the longest, P of the longest prefix, S = P + T keys,
-H heads, H' key heads, K head width.
+H heads, K head width.
 
 All layers of a transformer but attention work on each token alone, so a flat row needs no padding and holds what
 several sequences have in common once. For attention, each block gathers its sequences into a rectangle: their own
@@ -33,22 +33,18 @@ IGNORED = {"is_causal", "position_ids", "use_cache", "output_attentions", "outpu
 
 @dataclass(frozen=True)
 class Block:
-    """Sequences of the row that stand one behind the other, each with a prefix that it continues."""
+    """Sequences of like length, each with a prefix that it continues, as places on the row."""
 
-    first: int
-    """Of their tokens, the first on the row."""
     query_RT: Tensor  # noqa: N815  # shapes ride in names
-    """Place of each token, counted from `first`; behind a sequence's end its last one again."""
+    """Of each token; behind a sequence's end that of its last one again."""
     key_RS: Tensor  # noqa: N815
-    """Place on the row of each key; before a prefix's beginning its first one again."""
+    """Of each key; before a prefix's beginning that of its first one again."""
     query_position_RT: Tensor  # noqa: N815
     key_position_RS: Tensor  # noqa: N815
     """In its sequence, prefix included; below 0 where there is no key."""
-    own_M: Tensor  # noqa: N815
-    """On the flattened R T axis, the tokens themselves without what fills the rectangle."""
+    is_own_RT: Tensor  # noqa: N815
+    """False behind a sequence's end."""
     has_prefix: bool
-    is_full: bool
-    """Whether all sequences are equally long."""
     _bias: dict[tuple[torch.dtype, int | None], Tensor] = field(default_factory=dict)
 
     def bias_R1TS(self, dtype: torch.dtype, window: int | None) -> Tensor:  # noqa: N802
@@ -63,38 +59,44 @@ class Block:
         return self._bias[dtype, window]
 
 
-def make_block(first: int, start_R: Tensor, length_R: Tensor, prefix_start_R: Tensor, prefix_length_R: Tensor) -> Block:
-    """The block of sequences that lie one behind the other from `first` on, at `start_R`, each `length_R` tokens long.
-
-    At least one is longer than 0 and the last one is the longest. A prefix may be of 0 tokens.
-    """
-    tokens_T = torch.arange(int(length_R.max()), device=start_R.device)
+def make_block(start_R: Tensor, length_R: Tensor, prefix_start_R: Tensor, prefix_length_R: Tensor) -> Block:
+    """The block of sequences that lie at `start_R`, each `length_R` tokens long; a prefix may be of 0 tokens."""
+    token_T = torch.arange(int(length_R.max()), device=start_R.device)
     prefix_P = torch.arange(int(prefix_length_R.max()), device=start_R.device)
-    own_RT = torch.minimum(tokens_T, (length_R[:, None] - 1).clamp(min=0))
+    own_RT = start_R[:, None] + torch.minimum(token_T, length_R[:, None] - 1)
     before_RP = prefix_P - (len(prefix_P) - prefix_length_R[:, None])
-    query_position_RT = prefix_length_R[:, None] + tokens_T
+    query_position_RT = prefix_length_R[:, None] + token_T
     return Block(
-        first,
-        start_R[:, None] - first + own_RT,
-        torch.cat([prefix_start_R[:, None] + before_RP.clamp(min=0), start_R[:, None] + own_RT], dim=1),
+        own_RT,
+        torch.cat([prefix_start_R[:, None] + before_RP.clamp(min=0), own_RT], dim=1),
         query_position_RT,
         torch.cat([before_RP, query_position_RT], dim=1),
-        (tokens_T < length_R[:, None]).flatten().nonzero()[:, 0],
+        token_T < length_R[:, None],
         has_prefix=len(prefix_P) > 0,
-        is_full=bool(length_R.min() == length_R.max()),
     )
+
+
+class Blocks:
+    """All that attention must know of a row: whose tokens they are, and what is gathered in one go for all blocks."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        """Together the blocks' own tokens are the row, in its order."""
+        self.blocks = blocks
+        self.query = torch.cat([block.query_RT.flatten() for block in blocks])
+        self.key = torch.cat([block.key_RS.flatten() for block in blocks])
+        self.own = torch.cat([block.is_own_RT.flatten() for block in blocks]).nonzero()[:, 0]
 
 
 def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    dropout: float = 0.0, scaling: float | None = None, blocks: Sequence[Block] = (),
+    dropout: float = 0.0, scaling: float | None = None, blocks: Blocks | None = None,
     sliding_window: int | None = None, **others: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """transformers' attention of (B, H, T, K) queries, as (B, T, H, K); with `blocks`, that of a flat row, B = 1.
 
     Raises ValueError on an argument that it does not know and that says something.
     """
-    if not blocks:
+    if blocks is None:
         attended: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling,
             sliding_window=sliding_window, **others,
@@ -103,23 +105,28 @@ def attend(
     strange = [name for name, told in others.items() if told is not None and name not in IGNORED]
     if dropout or strange:
         raise ValueError(f"a flat row knows no {', '.join(strange) or 'dropout'}")
-    query_NHK, key_NHK, value_NHK = (states[0].transpose(0, 1) for states in (query, key, value))
-    read_NHK = [_attend_block(block, query_NHK, key_NHK, value_NHK, scaling, sliding_window) for block in blocks]
-    return torch.cat(read_NHK)[None], None
+    queries = _gather(query, blocks.query, [block.query_RT for block in blocks.blocks])
+    keys, values = (_gather(states, blocks.key, [block.key_RS for block in blocks.blocks]) for states in (key, value))
+    read = [
+        _attend_block(*part, scaling, sliding_window) for part in zip(blocks.blocks, queries, keys, values, strict=True)
+    ]
+    return torch.cat(read).index_select(0, blocks.own)[None], None
+
+
+def _gather(states_1HNK: Tensor, place: Tensor, shapes: Sequence[Tensor]) -> list[Tensor]:
+    """The states at all these places, a block each, (R, H, T, K): gathered at once, since each go costs a gradient."""
+    gathered = states_1HNK[0].transpose(0, 1).index_select(0, place)
+    parts = torch.split(gathered, [places_RT.numel() for places_RT in shapes])
+    return [
+        part.view(*places_RT.shape, *part.shape[1:]).transpose(1, 2)
+        for part, places_RT in zip(parts, shapes, strict=True)
+    ]
 
 
 def _attend_block(
-    block: Block, query_NHK: Tensor, key_NHK: Tensor, value_NHK: Tensor, scaling: float | None, window: int | None
+    block: Block, query_RHTK: Tensor, key_RHSK: Tensor, value_RHSK: Tensor, scaling: float | None, window: int | None
 ) -> Tensor:
-    """What the block's own tokens read, in their order on the row."""
-    rows, tokens = block.query_RT.shape
-    own_NHK = query_NHK[block.first : block.first + len(block.own_M)]
-    query_RHTK = (
-        own_NHK.view(rows, tokens, *own_NHK.shape[1:]).transpose(1, 2)
-        if block.is_full
-        else _gather(own_NHK, block.query_RT)
-    )
-    key_RHSK, value_RHSK = _gather(key_NHK, block.key_RS), _gather(value_NHK, block.key_RS)
+    """What the block's rectangle reads, (R T, H, K)."""
     is_plain = not block.has_prefix and window is None
     groups = query_RHTK.shape[1] // key_RHSK.shape[1]
     shares_keys = groups > 1 and (is_plain or query_RHTK.device.type == "cpu")  # with a bias only the CPU's kernel can
@@ -130,14 +137,7 @@ def _attend_block(
         attn_mask=None if is_plain else block.bias_R1TS(query_RHTK.dtype, window),
         is_causal=is_plain, scale=scaling, enable_gqa=shares_keys,
     )  # fmt: skip
-    read_MHK = read_RHTK.transpose(1, 2).reshape(rows * tokens, *query_NHK.shape[1:])
-    return read_MHK if block.is_full else read_MHK.index_select(0, block.own_M)
-
-
-def _gather(states_NHK: Tensor, place_RT: Tensor) -> Tensor:
-    """(R, H, T, K) of the states at these places."""
-    flat = states_NHK.index_select(0, place_RT.flatten())
-    return flat.view(*place_RT.shape, *states_NHK.shape[1:]).transpose(1, 2)
+    return read_RHTK.transpose(1, 2).flatten(0, 1)
 
 
 def take_over(model: PreTrainedModel) -> bool:

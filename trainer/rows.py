@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ponder.choices import Layout
-from trainer.attention import Block, make_block
+from trainer.attention import Blocks, make_block
 
 ROW_TOKENS = 256
 """A packed row is filled up to so many positions, or to the longest answer."""
@@ -46,7 +46,7 @@ class Rows:
     """The position whose logits predict each answer token."""
     last_A: Tensor  # noqa: N815
     """That of each answer's last token, where `keeps_last` was asked."""
-    blocks: tuple[Block, ...] = ()
+    blocks: Blocks | None = None
     """For attention, where prompts are shared."""
 
 
@@ -121,22 +121,18 @@ def _share(prompts: Ids, answers: Ids, length_A: Tensor) -> Rows:
     begins = torch.cat([start_P, start_A[order_A] - size_P[prompt_A[order_A]]])
     position_T = torch.arange(len(ids), device=device) - begins.repeat_interleave(ends)
     none_P = torch.zeros_like(size_P)
-    blocks = [
-        make_block(int(start_P[part[0]]), start_P[part], size_P[part], none_P[part], none_P[part])
-        for part in _blocks(size_P)
-    ]
+    blocks = [make_block(start_P[part], size_P[part], none_P[part], none_P[part]) for part in _blocks(size_P)]
     for part in _blocks(size_A[order_A]):
         rows = order_A[part]
-        if size_A[rows].any():
-            of = prompt_A[rows]
-            blocks.append(make_block(int(start_A[rows[0]]), start_A[rows], size_A[rows], start_P[of], size_P[of]))
+        of = prompt_A[rows]
+        blocks.append(make_block(start_A[rows], size_A[rows], start_P[of], size_P[of]))
     last_of_prompt_A = start_P[prompt_A] + size_P[prompt_A] - 1
     return Rows(
         torch.tensor([ids], device=device),
         position_T[None],
         _predicting(last_of_prompt_A, start_A, length_A),
         start_A + length_A - 1,
-        tuple(blocks),
+        Blocks(blocks),
     )
 
 
@@ -150,10 +146,12 @@ def _predicting(before_A: Tensor, start_A: Tensor, length_A: Tensor) -> Tensor:
 
 
 def _blocks(size_R: Tensor) -> Iterator[Tensor]:
-    """Which sequences make a block of attention, those of like length together; sizes are in rising order."""
+    """Which sequences make a block of attention, those of like length together, empty ones none; sizes rise."""
     part: list[int] = []
     tokens = 0
     for place, size in enumerate(size_R.tolist()):
+        if size == 0:
+            continue
         area = (len(part) + 1) * size
         if part and area > max(BLOCK_TOKENS, BLOCK_SLACK * (tokens + size)):
             yield torch.tensor(part, device=size_R.device)

@@ -155,9 +155,9 @@ def test_blocks_of_attention_hold_little_padding(monkeypatch: pytest.MonkeyPatch
     laid = lay_out(
         [[1]] * 8, [[2] * length for length in lengths], pad_id=0, device=torch.device("cpu"), layout=Layout.SHARED
     )
-    held = sum(block.query_RT.numel() for block in laid.blocks)
-    assert laid.ids_BT.numel() <= held < rows.BLOCK_SLACK * laid.ids_BT.numel()
-    assert sum(len(block.own_M) for block in laid.blocks) == laid.ids_BT.numel()
+    assert laid.blocks is not None
+    assert laid.ids_BT.numel() <= len(laid.blocks.query) < rows.BLOCK_SLACK * laid.ids_BT.numel()
+    assert laid.blocks.query[laid.blocks.own].tolist() == list(range(laid.ids_BT.numel()))
 
 
 def with_knobs(recipe: Recipe, **values: object) -> Knobs:
