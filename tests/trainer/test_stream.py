@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ponder.events import GroupScored, Preview
+from ponder.events import GroupScored, Preview, StepDone
 from ponder.knobs import Knobs, with_value
+from ponder.metrics import MACHINE
 from ponder.recipe import parse_recipe
 from tests.trainer.conftest import RECIPE
 from trainer import stream
@@ -92,6 +93,19 @@ def test_every_token_of_every_answer_of_a_step_can_be_watched(tiny_folder: Path,
     }  # fmt: skip
     assert max(group for _, group, _ in scored) == 3 * rounds - 1
     assert read(link.passing) == scored
+
+
+def test_watching_changes_nothing_that_is_learnt(tiny_folder: Path, tmp_path: Path) -> None:
+    learnt = []
+    for previews in ("0", "4096"):
+        link = ListLink()
+        recipe = parse_recipe(RECIPE.format(model=tiny_folder), "tiny.toml", {"stream.previews": previews})
+        run(recipe, tmp_path / previews, link, models_folder=tmp_path)
+        learnt.append([
+            {name: value for name, value in step.metrics.items() if not name.startswith(MACHINE)}
+            for step in link.events if isinstance(step, StepDone)
+        ])  # fmt: skip
+    assert len(learnt[0]) == 4 and learnt[0] == learnt[1]
 
 
 def test_as_many_answers_are_watched_as_were_asked_for_and_no_more() -> None:
