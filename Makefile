@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help demo test quick check lint types contracts docs docs-check install smoke bench clean
+.PHONY: help demo test quick check lint types contracts docs docs-check install smoke bench bench-demo clean
 
 help:             ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,11 +46,14 @@ install: .venv/.installed    ## the program alone, into .venv
 smoke: .venv/.dev        ## build the wheel, install it alone in an empty environment, run it
 	$(PYTEST) tests/test_wheel.py $(ARGS)
 
-bench: .venv/.dev        ## the five-seed table of the demo (about half an hour)
+bench: .venv/.bench .venv-peers/.installed    ## every promise of speed beside what was measured (under ten minutes)
+	$(BIN)/python -m bench $(ARGS)
+
+bench-demo: .venv/.dev   ## the five-seed table of the demo (about half an hour)
 	$(BIN)/python bench/demo.py --seeds 5 --jobs 2
 
-clean:            ## remove .venv and what tools leave behind; runs in the ponder home stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean:            ## remove .venv, .venv-peers and what tools leave behind; runs in the ponder home stay
+	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,4 +70,15 @@ clean:            ## remove .venv and what tools leave behind; runs in the ponde
 .venv/.dev: .venv/.installed
 	@echo "installing the tools for tests and checks into .venv" >&2
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv/.bench: .venv/.dev
+	@echo "installing matplotlib for bench/ into .venv" >&2
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+.venv-peers/.installed: pyproject.toml constraints.txt
+	@echo "installing TRL, to compare with, into .venv-peers (with a PyTorch of its own: a few minutes on a slow line)" >&2
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[peers]'
 	@touch $@

@@ -2,7 +2,7 @@
 
 Writes N rollouts (200,000 unless told) in steps of 256 through the one writer, as a daemon does, then asks what the
 screens ask, from a reader of its own while the writer is open. Prints a Markdown table for bench/RESULTS.md.
-Deliberately left out: sockets, and more than one run.
+Deliberately left out: sockets (`bench.store_path`, `bench.store_queries`), and more than one run.
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ def main() -> None:
         writer = Writer(path)
         run = writer.submit_run("submit", recipe_text(), "", "")
         seconds = fill(writer, run, options.rollouts)
+        while writer.index_texts(1 << 18):
+            pass
         writer.tidy()
         reader = Reader(path)
         rollouts = reader.run(run).rollouts

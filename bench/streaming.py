@@ -30,7 +30,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import emit
 from bench.figures import Figure
 from bench.startup import Home, read_for, resize
 from daemon.processes import read_started
@@ -357,8 +356,8 @@ def figures(pairs: Sequence[Pair]) -> list[Figure]:
 
 
 def quick() -> list[Figure]:
-    """The short form, for `make bench`; `emit` too."""
-    return [*figures([run_pair(8) for _ in range(2)]), *emit.quick()]
+    """The short form, for `make bench`."""
+    return figures([run_pair(8) for _ in range(2)])
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from importlib import metadata
 
 import zmq
 
+from daemon.chores import Chores
 from daemon.desk import Desk
 from daemon.feed import Feed
 from daemon.handlers import Handlers
@@ -154,7 +155,8 @@ def run_daemon(
     handlers = Handlers(paths, writer, reader, supervisor, note_change)
     server = Server(
         ctl, feed_socket, ingest_socket,
-        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor, has_home=has_home,
+        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor, chores=Chores(writer),
+        has_home=has_home,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

@@ -24,6 +24,8 @@ from ponder.events import Record, RunState, decode_record
 from store.writer import Writer
 
 FRAMES_AT_ONCE = 64
+COMMIT_BYTES = 1 << 19
+"""A transaction ends with the frame that passes this: 30 ms of work, so that a command never waits long."""
 RETRY_S = 1.0
 
 
@@ -62,13 +64,17 @@ class Ingest:
     def take(self, now: float) -> None:
         """Take what waits in the socket, up to a bound, so that clients get their turn too."""
         batches: dict[bytes, list[wire.Batch]] = {}
+        taken_bytes = 0
         for _ in range(FRAMES_AT_ONCE):
+            if taken_bytes >= COMMIT_BYTES:
+                break
             try:
                 identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 break
             try:
                 (frame,) = frames
+                taken_bytes += len(frame)
                 message = wire.decode_from_trainer(frame)
             except Exception:  # a border: rubbish of any kind is counted and forgotten
                 self.malformed += 1

@@ -2,7 +2,9 @@
 
     server ── put ──► a queue ──► thread with its own read-only connection ──► inproc ──► server ──► client
 
-The threads share nothing but the queue. Deliberately left out: what the answers are (`daemon.desk`).
+The threads share nothing but the queue, and who is to hear the answers. An Ask that comes again, since its client heard
+nothing yet, is no second question: its answer goes to where it was asked from last. Questions that are too many are not
+kept; silence is what makes a client ask again. Deliberately left out: what the answers are (`daemon.desk`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from daemon.desk import Desk
 from ponder import wire
 
 RESULTS = "inproc://answers"
+MOST_WAITING = 256
 
 
 class Questions:
@@ -30,6 +33,9 @@ class Questions:
     ) -> None:
         self._context, self._open_desk = context, open_desk
         self._waiting: queue.SimpleQueue[tuple[bytes, wire.Ask] | None] = queue.SimpleQueue()
+        self._askers: dict[bytes, bytes] = {}
+        """By an Ask's bytes, until it is answered: where it was asked from last."""
+        self._lock = threading.Lock()
         self.results: zmq.Socket[bytes] = context.socket(zmq.PULL)
         self.results.bind(RESULTS)
         self._threads = [threading.Thread(target=self._work, name=f"reader-{n}", daemon=True) for n in range(threads)]
@@ -38,7 +44,14 @@ class Questions:
 
     def put(self, identity: bytes, ask: wire.Ask) -> None:
         """Have it answered; the answer comes out of `results` as (identity, frame)."""
-        self._waiting.put((identity, ask))
+        asked = wire.encode(ask)
+        with self._lock:
+            is_known = asked in self._askers
+            if not is_known and len(self._askers) >= MOST_WAITING:
+                return
+            self._askers[asked] = identity
+        if not is_known:
+            self._waiting.put((asked, ask))
 
     def close(self) -> None:
         """End the threads; what still waits is not answered."""
@@ -55,8 +68,11 @@ class Questions:
         out.connect(RESULTS)
         try:
             while (waiting := self._waiting.get()) is not None:
-                identity, ask = waiting
-                out.send_multipart([identity, desk.answer(ask)])
+                asked, ask = waiting
+                answer = desk.answer(ask)
+                with self._lock:
+                    identity = self._askers.pop(asked)
+                out.send_multipart([identity, answer])
         finally:
             out.close()
             desk.close()

@@ -54,6 +54,11 @@ class Relay(threading.Thread):
         self._heard = self._hello_due = self._beat_due = self._moved = 0.0
         link.nudge = self.nudge
 
+    @property
+    def acked_seq(self) -> int:
+        """The newest record that the daemon is known to hold; any thread."""
+        return self._acked
+
     def nudge(self) -> None:
         """Tell the thread that there is something to carry; any thread, returns at once."""
         if not self._is_nudged:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
+from daemon.chores import Chores
 from daemon.desk import READING, answer_frame, refusal_of
 from daemon.feed import Feed
 from daemon.handlers import Handlers
@@ -49,13 +50,13 @@ class Server:
 
     def __init__(
         self, ctl: zmq.Socket[bytes], feed_socket: zmq.Socket[bytes], ingest_socket: zmq.Socket[bytes], *,
-        handlers: Handlers, questions: Questions, ingest: Ingest, feed: Feed, supervisor: Supervisor,
+        handlers: Handlers, questions: Questions, ingest: Ingest, feed: Feed, supervisor: Supervisor, chores: Chores,
         has_home: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._ctl, self._feed_socket, self._ingest_socket = ctl, feed_socket, ingest_socket
         self._handlers, self._questions = handlers, questions
         self._ingest, self._feed, self._supervisor = ingest, feed, supervisor
-        self._has_home = has_home
+        self._chores, self._has_home = chores, has_home
         self.malformed = 0
 
     def stop(self) -> None:
@@ -68,6 +69,7 @@ class Server:
         for socket in (self._ctl, self._ingest_socket, self._feed_socket, self._questions.results):
             poller.register(socket, zmq.POLLIN)
         tick_due = home_due = 0.0
+        may_work_on = False
         while not self._handlers.wants_end:
             now = time.monotonic()
             if now >= tick_due or self._handlers.is_news:
@@ -84,7 +86,7 @@ class Server:
                     os._exit(0)  # closing would unlink the sockets, which may by now be another daemon's
             bell_due = self._feed.ring_if_due(now)
             wait_s = max(0.0, min(tick_due, bell_due) - time.monotonic())
-            ready = dict(poller.poll(int(wait_s * 1000) + 1))
+            ready = dict(poller.poll(0 if may_work_on else int(wait_s * 1000) + 1))
             if self._questions.results in ready:
                 self._send_results()
             if self._ctl in ready:
@@ -93,6 +95,7 @@ class Server:
                 self._ingest.take(time.monotonic())
             if self._feed_socket in ready:
                 self._take_subscriptions()
+            may_work_on = self._chores.work(time.monotonic(), is_busy=bool(ready))
 
     def _take_asks(self) -> None:
         for _ in range(ASKS_AT_ONCE):

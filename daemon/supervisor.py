@@ -26,7 +26,7 @@ from pathlib import Path
 from msgspec import DecodeError
 
 from daemon.facts import Facts, Verdict, judge, living_reason, living_state
-from daemon.ingest import Ingest
+from daemon.ingest import COMMIT_BYTES, Ingest
 from daemon.journal_link import is_group, read_head
 from daemon.log import say, say_bug
 from daemon.processes import (
@@ -329,18 +329,22 @@ class Supervisor:
         """Commit what a dead trainer journaled and nobody has taken; False when there is more for the next turn."""
         last, offset = self._ingest.last_seq(run.name), run.drained
         records: list[Record] = []
+        taken_bytes = 0
+        is_all = True
         try:
             for payload, end in read_records(self._paths.journal(run.name), run.drained):
                 offset = end
                 if read_head(payload).seq > last:
                     records.append(decode_record(payload))
-                if len(records) >= DRAINED_AT_ONCE:
+                    taken_bytes += len(payload)
+                if len(records) >= DRAINED_AT_ONCE or taken_bytes >= COMMIT_BYTES:
+                    is_all = False
                     break
         except (StoreError, DecodeError) as error:  # what can be read of it has to do
             say(f"{run.name}: its journal cannot be read: {error}")
         self._ingest.commit(run.name, records)
         run.drained = offset
-        return len(records) < DRAINED_AT_ONCE
+        return is_all
 
     def _bury(self, run: Run, now: float) -> None:
         """The trainer is gone and its journal is read: say why, and what follows."""

@@ -20,6 +20,17 @@ class Normaliser(StrEnum):
     """A constant, the token limit times the answers: Dr. GRPO, arXiv:2503.20783."""
 
 
+class Layout(StrEnum):
+    """How answers are laid out for a forward pass."""
+
+    SHARED = "shared"
+    """One long row: a prompt once for all its answers, no padding."""
+    PACKED = "packed"
+    """Several answers a row."""
+    PADDED = "padded"
+    """One answer a row, filled up to the longest."""
+
+
 class Preset(StrEnum):
     """A published algorithm by its name; `ponder.presets` says which knobs it sets."""
 

@@ -119,9 +119,11 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
         `rescued` or `harmed` where any mark says so (a rescue that is then confirmed stays a rescue), else what the
         last mark says. Both cannot be: the one needs a right final answer, the other a wrong one.
         """
+        if not self.marks:
+            return None
         outcomes = [mark.outcome for mark in self.marks]
         decisive = [outcome for outcome in outcomes if outcome in (Outcome.RESCUED, Outcome.HARMED)]
-        return (decisive or outcomes or [None])[-1]
+        return (decisive or outcomes)[-1]
 
 
 class RunStarted(Struct, frozen=True, tag="run_started"):

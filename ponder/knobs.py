@@ -26,6 +26,7 @@ from ponder.choices import (
     CriticModel,
     KlEstimator,
     KlPlace,
+    Layout,
     Normaliser,
     Preset,
     RankingLoss,
@@ -165,6 +166,7 @@ class Kl(Struct, frozen=True, forbid_unknown_fields=True):
     ] = KlEstimator.K3
     where: Annotated[
         KlPlace,
+        Layout,
         Meta(description="The divergence is charged in the `loss`, or token by token in the `reward`"),
         Knob("", LIVE, "DeepSeekMath loss; InstructGPT arXiv:2203.02155 reward"),
     ] = KlPlace.LOSS
@@ -211,17 +213,17 @@ class Optim(Struct, frozen=True, forbid_unknown_fields=True):
     micro_batch_tokens: Annotated[
         int,
         Meta(ge=16, le=10_000_000, description="Tokens forwarded at once while learning; less saves memory"),
-        Knob("tokens"),
-    ] = 16384
-    packing: Annotated[
-        bool,
-        Meta(description="Several answers share a row while learning, instead of padding each; changes rounding only"),
-        Knob("", LIVE, "bench/RESULTS.md: pays when answers differ much in length"),
-    ] = False
+        Knob("tokens", LIVE, "bench/RESULTS.md: more gains nothing on a CPU, and costs memory everywhere"),
+    ] = 2048
+    layout: Annotated[
+        Layout,
+        Meta(description="How answers are laid out while learning: shared prompts, packed or padded; changes rounding"),
+        Knob("", LIVE, "bench/RESULTS.md; a model that cannot share prompts pads"),
+    ] = Layout.SHARED
     head_chunk_tokens: Annotated[
         int,
         Meta(ge=0, le=10_000_000, description="Positions whose logits exist at once while learning; 0 lets it choose"),
-        Knob("tokens", LIVE, "64 MiB of logits"),
+        Knob("tokens", LIVE, "256 MiB of logits"),
     ] = 0
 
 

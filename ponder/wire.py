@@ -100,7 +100,10 @@ class GetGroup(Struct, frozen=True, tag="get_group"):
 
 
 class GetSamples(Struct, frozen=True, tag="get_samples"):
-    """Rollouts, newest first, before a rollout id, filtered. Answered with Samples."""
+    """Rollouts, newest first, before a rollout id, filtered. Answered with Samples.
+
+    `text` is looked for as it is written, anywhere in an answer, also inside words; ASCII letters in either case.
+    """
 
     run: Reference
     before_id: int | None = None

@@ -6,6 +6,8 @@
     events                      everything that happened, in order: what followers pull
     steps metrics evaluations checkpoints firings               numbers of a run, by step
     prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
+    rollout_texts text_index                                    where a text is found, and how far that goes
+    tallies                                                     how many answers of a kind a run has
     v_rollouts v_aha v_steps v_knob_changes                     the same for a person with Datasette or sqlite-utils
 
 `events` is the truth. The other tables are derived from it (rollouts are the exception: their event holds a reference
@@ -54,6 +56,15 @@ def firings(db: Database) -> None:
         PRIMARY KEY (run_id, step, rule)
     ) STRICT, WITHOUT ROWID
     """)
+
+
+@MIGRATIONS(name="0003_quick_questions")
+def quick_questions(db: Database) -> None:
+    """What makes a question quick in a store of a million answers: an index of texts, an order of worth, and counts.
+
+    Texts that are already there are indexed later, in quiet moments (`store.search`).
+    """
+    _run_all(db, _TEXT_INDEX + _TALLIES)
 
 
 _FIRST_RUNS = (
@@ -319,4 +330,59 @@ _FIRST_VIEWS = (
     FROM commands JOIN runs ON runs.id = commands.run_id
     WHERE commands.verb = 'set'
     """,
+)
+
+_TEXT_INDEX = (
+    """
+    CREATE VIRTUAL TABLE rollout_texts USING fts5 (
+        text, content = 'rollouts', content_rowid = 'id', tokenize = 'trigram', detail = 'none', columnsize = 0
+    )
+    """,
+    # many small transactions write it: merged in sixteens it costs a quarter less than in fours, and is as quick to ask
+    "INSERT INTO rollout_texts (rollout_texts, rank) VALUES ('automerge', 16), ('crisismerge', 64)",
+    "CREATE TABLE text_index (indexed_to INTEGER NOT NULL) STRICT",  # one row: the newest rollout in rollout_texts
+    "INSERT INTO text_index VALUES (0)",
+    """
+    CREATE TRIGGER rollout_text_replaced AFTER UPDATE OF text ON rollouts
+    WHEN old.text <> new.text AND old.id <= (SELECT indexed_to FROM text_index) BEGIN
+        INSERT INTO rollout_texts (rollout_texts, rowid, text) VALUES ('delete', old.id, old.text);
+        INSERT INTO rollout_texts (rowid, text) VALUES (new.id, new.text);
+    END
+    """,
+    """
+    CREATE TRIGGER rollout_text_deleted AFTER DELETE ON rollouts
+    WHEN old.id <= (SELECT indexed_to FROM text_index) BEGIN
+        INSERT INTO rollout_texts (rollout_texts, rowid, text) VALUES ('delete', old.id, old.text);
+    END
+    """,
+)
+
+_TALLIES = (
+    # the highest entropy, in nats, at a mark that had the answer's own outcome; NULL: it does not reflect
+    "ALTER TABLE rollouts ADD COLUMN unsure REAL",
+    """
+    UPDATE rollouts SET unsure = (
+        SELECT max(marks.entropy) FROM marks WHERE marks.rollout_id = rollouts.id AND marks.outcome = rollouts.outcome
+    ) WHERE outcome IS NOT NULL
+    """,
+    """
+    CREATE INDEX rollouts_by_worth ON rollouts (run_id, outcome, unsure, length_tokens, advantage)
+    WHERE outcome IS NOT NULL AND is_superseded = 0
+    """,
+    "CREATE INDEX rollouts_reflecting ON rollouts (run_id) WHERE outcome IS NOT NULL AND is_superseded = 0",
+    """
+    CREATE TABLE tallies ( -- of answers that are not superseded
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        outcome TEXT NOT NULL, -- of reflection; empty: it does not reflect
+        is_paid INTEGER NOT NULL, -- a positive advantage
+        answers INTEGER NOT NULL,
+        length_tokens INTEGER NOT NULL, -- of all of them
+        PRIMARY KEY (run_id, outcome, is_paid)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO tallies SELECT run_id, coalesce(outcome, ''), advantage > 0, count(*), sum(length_tokens)
+    FROM rollouts WHERE is_superseded = 0 GROUP BY 1, 2, 3
+    """,
+    "DROP INDEX groups_by_size",
 )

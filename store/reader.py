@@ -8,6 +8,7 @@ of life, Status around `status_runs`), and logs, which are files.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from ponder.wire import CommandState
 from store import rows
 from store.derived import from_json
 from store.schema import explained, open_for_reading
+from store.search import find_ids
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -198,26 +200,29 @@ class Reader:
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
             terms: list[tuple[str, list[object]]] = [("rollouts.is_superseded = 0", [])]
-            if step is None:
-                terms.append(("rollouts.run_id = ?", [run_id]))
-            else:
+            if step is not None:
                 step_groups = "SELECT id FROM groups WHERE run_id = ? AND step = ?"
                 terms.append((f"rollouts.group_id IN ({step_groups})", [run_id, step]))
+            elif not text:
+                terms.append(("rollouts.run_id = ?", [run_id]))
             if before_id is not None:
                 terms.append(("rollouts.id < ?", [before_id]))
             if min_reward is not None:
                 terms.append(("rollouts.reward >= ?", [min_reward]))
             if max_reward is not None:
                 terms.append(("rollouts.reward <= ?", [max_reward]))
-            if only_reflecting:  # the + keeps SQLite from sorting all reflecting ones to find the newest
-                terms.append(("+rollouts.outcome IS NOT NULL", []))
+            if only_reflecting:
+                terms.append(("rollouts.outcome IS NOT NULL", []))
             if outcome is not None:
                 terms.append(("rollouts.outcome = ?", [outcome]))
-            if text:
-                terms.append(("rollouts.text LIKE ? ESCAPE '\\'", [_containing(text)]))
-            where = "WHERE " + " AND ".join(term for term, _ in terms) + " ORDER BY rollouts.id DESC LIMIT ?"
+            where = " AND ".join(term for term, _ in terms)
             arguments = [argument for _, some in terms for argument in some]
-            found = rows.stored_rollouts(connection, where, [*arguments, limit])
+            if text:
+                ids = find_ids(connection, text, run_id, where, arguments, limit)
+                where, arguments = f"rollouts.id IN {rows.places(ids)}", [*ids]
+            found = rows.stored_rollouts(
+                connection, f"WHERE {where} ORDER BY rollouts.id DESC LIMIT ?", [*arguments, limit]
+            )
             return wire.Samples(found, _count_rollouts(connection, run_id))
 
     def sample(self, rollout_id: int) -> wire.Sample:
@@ -238,7 +243,11 @@ class Reader:
             run_id, _ = _find_run(connection, run)
             reflecting = "FROM rollouts WHERE run_id = ? AND outcome IS NOT NULL AND is_superseded = 0"
             counts = dict(
-                connection.execute(f"SELECT outcome, count(*) {reflecting} GROUP BY outcome", (run_id,)).fetchall()
+                connection.execute(
+                    """SELECT outcome, sum(answers) FROM tallies WHERE run_id = ? AND outcome <> ''
+                       GROUP BY outcome HAVING sum(answers) > 0""",
+                    (run_id,),
+                ).fetchall()
             )
             (first,) = connection.execute(
                 f"SELECT min(id) {reflecting} AND outcome = ?", (run_id, Outcome.RESCUED)
@@ -325,9 +334,8 @@ def _find_run(connection: Connection, reference: str) -> tuple[int, str]:
 
 
 def _count_rollouts(connection: Connection, run_id: int) -> int:
-    (count,) = connection.execute(  # an eighth of the rows that counting the rollouts themselves would visit
-        "SELECT coalesce(sum(size), 0) FROM groups INDEXED BY groups_by_size WHERE run_id = ? AND is_superseded = 0",
-        (run_id,),
+    (count,) = connection.execute(
+        "SELECT coalesce(sum(answers), 0) FROM tallies WHERE run_id = ?", (run_id,)
     ).fetchone()
     return int(count)
 
@@ -350,29 +358,30 @@ def _curve_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
 
 
 def _best_traces(connection: Connection, run_id: int, outcome: Outcome, limit: int) -> list[int]:
-    """Ordered by the marker's entropy in nats, less how far the length is from the usual one, as a share of that."""
-    found = connection.execute(
-        """WITH candidates AS MATERIALIZED (
-               SELECT id, length_tokens FROM rollouts
-               WHERE run_id = ?1 AND outcome = ?2 AND is_superseded = 0 AND (advantage > 0 OR ?2 <> ?3)
-           )
-           SELECT candidates.id FROM candidates CROSS JOIN marks ON marks.rollout_id = candidates.id
-           WHERE marks.outcome = ?2
-           GROUP BY candidates.id
-           ORDER BY max(marks.entropy)
-                    - abs(candidates.length_tokens / (SELECT avg(length_tokens) FROM candidates) - 1) DESC,
-                    candidates.id DESC
-           LIMIT ?4""",
-        (run_id, outcome, Outcome.RESCUED, limit),
-    ).fetchall()
-    return [number for (number,) in found]
+    """Ordered by the marker's entropy in nats, less how far the length is from the usual one, as a share of that.
 
-
-def _containing(text: str) -> str:
-    """A LIKE pattern that finds `text` itself anywhere.
-
-    >>> _containing("100%")
-    '%100\\\\%%'
+    The rollouts come by falling entropy, so that none after the first whose entropy is below the worst one kept can be
+    among the best.
     """
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
+    must_pay = outcome is Outcome.RESCUED
+    answers, length_tokens = connection.execute(
+        """SELECT coalesce(sum(answers), 0), coalesce(sum(length_tokens), 0) FROM tallies
+           WHERE run_id = ? AND outcome = ? AND is_paid >= ?""",
+        (run_id, outcome, must_pay),
+    ).fetchone()
+    if not answers:
+        return []
+    usual = max(length_tokens / answers, 1.0)
+    most = answers if limit == NO_LIMIT else limit
+    best: list[tuple[float, int]] = []
+    for number, unsure, length in connection.execute(
+        """SELECT id, unsure, length_tokens FROM rollouts
+           WHERE run_id = ? AND outcome = ? AND is_superseded = 0 AND (advantage > 0 OR NOT ?)
+           ORDER BY unsure DESC""",
+        (run_id, outcome, must_pay),
+    ):
+        if len(best) == most and unsure < best[0][0]:
+            break
+        worth = (unsure - abs(length / usual - 1), number)
+        (heapq.heappush if len(best) < most else heapq.heappushpop)(best, worth)
+    return [number for _, number in sorted(best, reverse=True)]

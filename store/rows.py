@@ -14,7 +14,8 @@ from ponder.events import Finish, Mark, Outcome, Rollout, RunState
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
 from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
-from store.derived import from_json, unpack_ids
+from store.derived import from_json
+from store.sheet import unpack_ids
 
 if TYPE_CHECKING:
     from sqlite3 import Connection

@@ -39,14 +39,21 @@ from ponder.knobs import KnobValue, flatten
 from ponder.recipe import parse_recipe
 from ponder.wire import CommandState
 from store import derived
-from store.schema import explained, open_for_writing
+from store.schema import BUSY_TIMEOUT_MS, WAL_LIMIT_BYTES, explained, open_for_writing
+from store.search import count_unindexed, index_some
+from store.sheet import Sheet
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
 LOW_DISK_BYTES = 512 << 20
+LONG_LOG_BYTES = 4 * WAL_LIMIT_BYTES
+READERS_WAIT_MS = 100
+"""How long the cutting of a long log waits for those who read; our own answers take less."""
 RUN_VERB = "run"
 """The verb of the command that submitted a run."""
+
+_ADD_EVENT = "INSERT INTO events (run_id, attempt, seq, time_us, step, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def now_us() -> int:
@@ -163,14 +170,17 @@ class Writer:
             run_id = self._run_id(run)
             last = before = self._last_seq(run_id)
             seen_us = 0
+            sheet, said = Sheet(connection), []
             for record in records:
                 if record.seq <= last:
                     continue
                 if record.seq != last + 1:
                     break
-                event = derived.derive(connection, run_id, record)
-                self._say(run_id, event, record.attempt, record.seq, record.time_us)
+                event = derived.derive(connection, sheet, run_id, record)
+                said.append(_event_row(run_id, event, record.attempt, record.seq, record.time_us))
                 last, seen_us = record.seq, record.time_us
+            sheet.flush()
+            connection.executemany(_ADD_EVENT, said)
             if last > before:
                 connection.execute("UPDATE runs SET seen_us = ? WHERE id = ?", (seen_us, run_id))
             if becomes is not None and records and last >= records[-1].seq:
@@ -265,23 +275,59 @@ class Writer:
         return int(head)
 
     def health(self) -> str:
-        """Empty when all is well; else the last failure, until a call works again, or a nearly full disk."""
+        """Empty when all is well; else the last failure until a call works, an endless log, or a nearly full disk."""
         if self._trouble:
             return self._trouble
+        if (log := self._log_bytes()) > LONG_LOG_BYTES:
+            return f"some program reads the store without an end (`fuser {self.path}`): its log takes {log >> 20} MB"
         facts = os.statvfs(self.path.parent)
         free = facts.f_bavail * facts.f_frsize
         return f"only {free >> 20} MB of disk are left" if free < LOW_DISK_BYTES else ""
 
-    def tidy(self) -> None:
-        """Fold the write-ahead log into the file; for quiet moments. A long reader makes it do less, never wait."""
+    def index_texts(self, most_characters: int) -> int:
+        """Make a few more texts quick to search; returns how many, 0 when all are. For quiet moments."""
         with explained(self.path):
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if not count_unindexed(self._connection):
+                return 0
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is indexed again
+            try:
+                with self._transaction() as connection:
+                    return index_some(connection, most_characters)
+            finally:
+                self._connection.execute("PRAGMA synchronous = FULL")
+
+    def count_unindexed(self) -> int:
+        """About how many texts are not yet quick to search."""
+        with explained(self.path):
+            return count_unindexed(self._connection)
+
+    def tidy(self, most_log_bytes: int = WAL_LIMIT_BYTES) -> None:
+        """Fold the write-ahead log into the file, and cut it when it is longer; for quiet moments.
+
+        SQLite starts the log anew by itself only when for a moment nobody reads, so that readers who take turns let it
+        grow for ever. Here those that read now are waited for, a moment; one that does not end makes it do less.
+        """
+        with explained(self.path):
+            if self._log_bytes() <= most_log_bytes:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                return
+            self._connection.execute(f"PRAGMA busy_timeout = {READERS_WAIT_MS}")
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
 
     def close(self) -> None:
         """Let go of the store; the last to close folds the log into the file."""
         self._connection.close()
 
     # ---- inside
+
+    def _log_bytes(self) -> int:
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -330,20 +376,9 @@ class Writer:
         ).fetchone()
         return int(last)
 
-    def _say(
-        self,
-        run_id: int,
-        event: FeedEvent,
-        attempt: int | None = None,
-        seq: int | None = None,
-        time_us: int | None = None,
-    ) -> None:
-        """Add an event to the feed, inside the transaction that makes it true."""
-        time_us = self._clock() if time_us is None else time_us
-        self._connection.execute(
-            "INSERT INTO events (run_id, attempt, seq, time_us, step, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (run_id, attempt, seq, time_us, getattr(event, "step", None), event_name(event), derived.to_json(event)),
-        )
+    def _say(self, run_id: int, event: FeedEvent, attempt: int | None = None) -> None:
+        """Add an event of the daemon's own to the feed, inside the transaction that makes it true."""
+        self._connection.execute(_ADD_EVENT, _event_row(run_id, event, attempt, None, self._clock()))
 
     def _find_accepted(self, command: str) -> tuple[int, str, str] | None:
         row = self._connection.execute(
@@ -356,6 +391,11 @@ class Writer:
     def _asked_value(self, command: str) -> KnobValue | None:
         (text,) = self._connection.execute("SELECT value FROM commands WHERE command = ?", (command,)).fetchone()
         return derived.from_json(text)
+
+
+def _event_row(run_id: int, event: FeedEvent, attempt: int | None, seq: int | None, time_us: int) -> tuple[object, ...]:
+    step = getattr(event, "step", None)
+    return run_id, attempt, seq, time_us, step, event_name(event), derived.to_json(event)
 
 
 def _conflict(command: str) -> Refused:

@@ -104,7 +104,8 @@ def _penalties(answer: Answer, coef: float) -> list[float]:
 
 def _ask_reference(answers: Sequence[Answer], knobs: Knobs, policy: Policy, reference: Reference) -> None:
     """Write into each answer what its tokens' log-probs are under the reference."""
-    for piece in pieces([answer for answer in answers if answer.length], knobs.optim.micro_batch_tokens):
+    written = [answer for answer in answers if answer.length]
+    for piece in pieces(written, knobs.optim.micro_batch_tokens, policy.layout):
         prompts, ids = [answer.prompt_ids for answer in piece], [answer.sampled.ids for answer in piece]
         logps, at = reference.logps(policy, prompts, ids, knobs.sampling.temperature).tolist(), 0
         for answer in piece:

@@ -1,7 +1,7 @@
 """The critic: how much reward is to be expected, foretold before every token.
 
 Legend: B answers, N their tokens on one flat axis, M = N + B places: before each token, and after each answer's last.
-T positions of a padded row, D width.
+D width.
 
 A linear head on the last hidden state: of the policy's own backbone, which then learns from both losses, or of a
 separate model that begins as a copy of the start model. The head begins at 0, so that an untrained critic foretells
@@ -25,7 +25,8 @@ from ponder.knobs import CriticModel, Knobs
 from trainer.answers import Answer
 from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
-from trainer.policy import Policy
+from trainer.policy import Policy, last_hidden
+from trainer.rows import lay_out
 
 
 @dataclass
@@ -43,26 +44,23 @@ class Critic:
 
     def values(self, answers: Sequence[Answer]) -> Tensor:
         """The value before each token and after each answer's last, (M,): an answer's block is one longer than it."""
-        rows = [[*answer.prompt_ids, *answer.sampled.ids] for answer in answers]
-        longest = max(len(row) for row in rows)
-        pad, device = self.policy.pad_id, self.policy.device
-        ids_BT = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
-        place_M = torch.tensor(
-            [
-                row * longest + position
-                for row, answer in enumerate(answers)
-                for position in range(len(answer.prompt_ids) - 1, len(answer.prompt_ids) + answer.length)
-            ],
-            device=device,
-        )
-        hidden_BTD: Tensor = self.backbone.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
-        value_M1 = self.head(hidden_BTD.flatten(0, 1)[place_M].float())
+        policy = self.policy
+        rows = lay_out(
+            [answer.prompt_ids for answer in answers], [answer.sampled.ids for answer in answers],
+            pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(self.backbone), keeps_last=True,
+        )  # fmt: skip
+        lengths_B = torch.tensor([answer.length for answer in answers], device=policy.device)
+        place_M = rows.place_N.new_empty(len(rows.place_N) + len(answers))
+        before_M = _before_tokens(lengths_B)
+        place_M[before_M], place_M[~before_M] = rows.place_N, rows.last_A
+        hidden_MD = last_hidden(policy, self.backbone, rows).flatten(0, 1)[place_M]
+        value_M1 = self.head(hidden_MD.float())
         return cast(Tensor, value_M1[:, 0])
 
     @torch.no_grad()
     def foretell(self, answers: Sequence[Answer], budget_tokens: int) -> None:
         """Write into each answer what is expected before each of its tokens and after the last."""
-        for piece in pieces([answer for answer in answers if answer.length], budget_tokens):
+        for piece in pieces([answer for answer in answers if answer.length], budget_tokens, self.policy.layout):
             values, at = self.values(piece).tolist(), 0
             for answer in piece:
                 answer.values = values[at : at + answer.length + 1]
@@ -75,10 +73,14 @@ class Critic:
 
 def before_tokens(value_M: Tensor, lengths_B: Tensor) -> Tensor:
     """Of the values (M,) those before a token, (N,)."""
-    last_B = (lengths_B + 1).cumsum(0) - 1
-    keep_M = torch.ones(len(value_M), dtype=torch.bool, device=value_M.device)
-    keep_M[last_B] = False
-    return value_M[keep_M]
+    return value_M[_before_tokens(lengths_B)]
+
+
+def _before_tokens(lengths_B: Tensor) -> Tensor:
+    """Which of the values of answers of these lengths are before a token, (M,)."""
+    before_M = torch.ones(int((lengths_B + 1).sum()), dtype=torch.bool, device=lengths_B.device)
+    before_M[(lengths_B + 1).cumsum(0) - 1] = False
+    return before_M
 
 
 def make_critic(policy: Policy, knobs: Knobs, load_start: Callable[[], PreTrainedModel]) -> Critic:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ponder.choices import Layout
 from ponder.errors import RecipeError
 from ponder.knobs import Knobs
 from ponder.recipe import Recipe
@@ -42,8 +43,9 @@ def equip(policy: Policy, recipe: Recipe) -> Policy:
 
 def shortcomings(policy: Policy, knobs: Knobs) -> list[str]:
     """What will not be done as asked, in sentences: the run goes on without it."""
-    if knobs.optim.packing and not policy.can_pack:
-        return ["`optim.packing` is asked, but this model mixes the answers of a row: rows are padded"]
+    asked = knobs.optim.layout
+    if (asked is Layout.PACKED and not policy.can_pack) or (asked is Layout.SHARED and not policy.can_share):
+        return [f"`optim.layout` is `{asked}`, but this model mixes the answers of a row: answers are padded"]
     return []
 
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_AT_ONCE = 2**24
-"""Left to choose, a chunk has so many logits at the most: 64 MiB of float32."""
+LOGITS_AT_ONCE = 2**26
+"""Left to choose, a chunk has so many logits at the most: 256 MiB of float32. With several chunks the
+product with the head is made twice."""
 
 Head = Callable[[Tensor], Tensor]
 """Hidden states (N, D) into logits (N, V)."""
@@ -27,7 +28,7 @@ def chunk_size(asked: int, vocabulary: int) -> int:
     """Positions in a chunk: as asked, or as `LOGITS_AT_ONCE` allows when 0 is asked.
 
     >>> chunk_size(0, 49152), chunk_size(256, 49152)
-    (341, 256)
+    (1365, 256)
     """
     return asked or max(1, LOGITS_AT_ONCE // vocabulary)
 
@@ -37,7 +38,7 @@ def score_tokens(
 ) -> tuple[Tensor, Tensor | None]:
     """(log-probability, entropy) of each target token, in nats, float32; the entropy only when it is wanted.
 
-    logp = z_target - logsumexp(z);  H = logsumexp(z) - sum softmax(z) z;  z = head(hidden) / temperature
+    logp = log softmax(z)[target];  H = -sum softmax(z) log softmax(z);  z = head(hidden) / temperature
 
     More than `chunk_tokens` positions are scored in chunks. That changes no number by more than rounding.
     """
@@ -58,10 +59,12 @@ def score_tokens(
 def _score(
     hidden_ND: Tensor, head: Head, target_N: Tensor, temperature: float, with_entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
-    logits_NV = head(hidden_ND).float() / temperature
-    normaliser_N = torch.logsumexp(logits_NV, dim=-1)
-    logp_N = logits_NV.gather(1, target_N[:, None])[:, 0] - normaliser_N
+    logits_NV = head(hidden_ND).float()
+    logp_NV = torch.log_softmax(logits_NV if temperature == 1.0 else logits_NV / temperature, dim=-1)
+    logp_N = logp_NV.gather(1, target_N[:, None])[:, 0]
     if not with_entropy:
         return logp_N, None
-    probability_NV = torch.exp(logits_NV - normaliser_N[:, None])
-    return logp_N, normaliser_N - (probability_NV * logits_NV).sum(-1)
+    least = torch.finfo(
+        logp_NV.dtype
+    ).min  # a token of no probability has no share: 0 times minus infinity is no number
+    return logp_N, -(logp_NV.exp() * logp_NV.clamp(min=least)).sum(-1)

@@ -56,17 +56,18 @@ class Imitation:
         batch = self.draw.take(knobs.supervised.batch_tokens)
         self.policy.forward = forward_of(knobs)
         learnt = sum(example.length for example in batch)
-        loss, positions = 0.0, 0
-        for piece in pieces(batch, knobs.optim.micro_batch_tokens, packs=self.policy.packs):
+        loss, positions, filled = 0.0, 0, 0
+        for piece in pieces(batch, knobs.optim.micro_batch_tokens, self.policy.layout):
             part = self._loss(piece) / learnt
             torch.autograd.backward(part)
             loss += part.item()
-            positions += count_positions([example.total for example in piece], packs=self.policy.packs)
+            forwarded, own = count_positions(piece, self.policy.layout)
+            positions, filled = positions + forwarded, filled + own
         tokens = sum(example.total for example in batch)
         return {
             metrics.LOSS: loss,
             metrics.EXAMPLES: float(len(batch)),
-            metrics.PAD_SHARE: 1 - tokens / positions,
+            metrics.PAD_SHARE: 1 - filled / positions,
             metrics.TOKENS_PER_SECOND: float(tokens),
         }
 
@@ -76,7 +77,7 @@ class Imitation:
         if not held_out:
             return {}
         self.policy.forward = forward_of(knobs)
-        parts = pieces(held_out, knobs.optim.micro_batch_tokens, packs=self.policy.packs)
+        parts = pieces(held_out, knobs.optim.micro_batch_tokens, self.policy.layout)
         total = sum(self._loss(piece).item() for piece in parts)
         return {metrics.EVAL_LOSS: total / sum(example.length for example in held_out)}
 

@@ -2,7 +2,7 @@
 
 Legend: N answer tokens of a micro-batch on one flat axis.
 
-The batch is sorted by length and cut into micro-batches by a token budget, so that little is padding; every token's
+The batch is cut into micro-batches by a token budget, so that little is padding or read twice; every token's
 weight is fixed for the whole batch before, so that the cut changes nothing. The first update of a batch is on policy:
 its ratio is 1, and its own log-probs serve the later ones as old ones, so that no pass is spent on old log-probs alone.
 Only `policy.minibatches`, which cuts a batch into parts with an update each, needs such a pass: when the second part's
@@ -27,6 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ponder import metrics
+from ponder.choices import Layout
 from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
 from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
@@ -125,14 +126,14 @@ class Learner:
         counts = [int(count) for count in self.ranks.gather([len(trained)])]
         count = min(knobs.policy.minibatches, sum(counts))
         if count == 1:
-            return [cut(trained, knobs, packs=self.policy.packs, ranks=self.ranks)]
+            return [cut(trained, knobs, layout=self.policy.layout, ranks=self.ranks)]
         order = torch.randperm(sum(counts)).tolist()
         first = sum(counts[: self.ranks.rank])
         own = range(first, first + len(trained))
         chosen = (
             [trained[place - first] for place in sorted(order[part::count]) if place in own] for part in range(count)
         )
-        parts = [cut(some, knobs, packs=self.policy.packs, ranks=self.ranks) for some in chosen]
+        parts = [cut(some, knobs, layout=self.policy.layout, ranks=self.ranks) for some in chosen]
         began_s = time.perf_counter()
         for batch in (batch for batches in parts for batch in batches):
             self._remember(batch, self._present_logps(batch, knobs))
@@ -271,9 +272,10 @@ class Learner:
         self._sums["k3"] += kl_values(logp_N, reference_N, KlEstimator.K3).sum().item()
 
     def _count_positions(self, batches: Sequence[MicroBatch]) -> None:
-        lengths = [[len(answer.prompt_ids) + answer.length for answer in batch.answers] for batch in batches]
-        self._sums["positions"] = sum(count_positions(part, packs=self.policy.packs) for part in lengths)
-        self._sums["filled"] = sum(map(sum, lengths))
+        for batch in batches:
+            positions, filled = count_positions(batch.answers, self.policy.layout)
+            self._sums["positions"] += positions
+            self._sums["filled"] += filled
 
     def _bring_together(self) -> None:
         """Make the sums those of all ranks."""
@@ -307,7 +309,7 @@ class Learner:
 
 def forward_of(knobs: Knobs) -> Forward:
     """How the knobs want rows to be forwarded."""
-    return Forward(knobs.optim.packing, knobs.optim.head_chunk_tokens)
+    return Forward(knobs.optim.layout, knobs.optim.head_chunk_tokens)
 
 
 def make_learner(policy: Policy, knobs: Knobs, ranks: Ranks = ALONE) -> Learner:
@@ -362,12 +364,14 @@ def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
     ]
 
 
-def cut(answers: Sequence[Answer], knobs: Knobs, *, packs: bool = False, ranks: Ranks = ALONE) -> list[MicroBatch]:
-    """Micro-batches of rows of similar length, each of at most `optim.micro_batch_tokens` positions (or of one row).
+def cut(
+    answers: Sequence[Answer], knobs: Knobs, *, layout: Layout = Layout.PADDED, ranks: Ranks = ALONE
+) -> list[MicroBatch]:
+    """Micro-batches, each of at most `optim.micro_batch_tokens` positions (or of one answer).
 
     A token's weight is its share of the batch of all ranks.
     """
-    batches = [MicroBatch(piece, []) for piece in pieces(answers, knobs.optim.micro_batch_tokens, packs=packs)]
+    batches = [MicroBatch(piece, []) for piece in pieces(answers, knobs.optim.micro_batch_tokens, layout)]
     lengths = [answer.length for batch in batches for answer in batch.answers]
     rows, tokens = ranks.sum([len(lengths), sum(lengths)])
     limit = knobs.sampling.max_new_tokens

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any  # Any: transformers' own attributes are untyped
 
@@ -23,21 +24,26 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from ponder.choices import Layout
 from ponder.errors import NotFound
 from ponder.recipe import ModelPart
 from trainer import builtin
 from trainer.adapter import ADAPTER_CONFIG, WithoutAdapter, merge_adapter
+from trainer.attention import attends_in_blocks, take_over
 from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
+
+ROUNDING = 1e-4
+"""Logits that differ by less, in units of their spread, are the same ones: SmolLM2's differ by a tenth of it."""
 
 
 @dataclass(frozen=True)
 class Forward:
     """How rows are forwarded while learning; changes results by rounding only."""
 
-    packs: bool = False
-    """Several answers a row (`trainer.rows`)."""
+    layout: Layout = Layout.SHARED
+    """How answers become rows (`trainer.rows`)."""
     head_chunk_tokens: int = 0
     """Positions whose logits exist at once; 0 lets it choose (`trainer.head`)."""
 
@@ -56,6 +62,8 @@ class Policy:
     """Whether the logits are the output embedding of the last hidden state and nothing more."""
     can_pack: bool = False
     """Whether sequences that share a row, each with positions from 0, leave each other alone."""
+    can_share: bool = False
+    """Whether answers on one row with their prompts, and attention in blocks, leave each other alone."""
     dtype: torch.dtype = torch.float32
     """What the model computes in; its weights are float32."""
     forward: Forward = field(default_factory=Forward)
@@ -69,9 +77,16 @@ class Policy:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
-    def packs(self) -> bool:
-        """Whether rows are packed: asked for, and possible."""
-        return self.forward.packs and self.can_pack
+    def layout(self) -> Layout:
+        """How answers are laid out: as asked, where that is possible."""
+        return self.layout_for(self.model)
+
+    def layout_for(self, model: PreTrainedModel | WithoutAdapter) -> Layout:
+        """The same before another model of the policy's kind: a reference, a critic's backbone."""
+        asked = self.forward.layout
+        own = self.model if isinstance(model, WithoutAdapter) else model
+        can = {Layout.SHARED: self.can_share and attends_in_blocks(own), Layout.PACKED: self.can_pack}
+        return asked if can.get(asked, True) else Layout.PADDED
 
     @property
     def context_tokens(self) -> int | None:
@@ -166,8 +181,8 @@ def token_logps(
 
     Both are (N,), the answers one after the other. The end token, where sampled, is an answer token like any other.
     """
-    rows = lay_out(prompts, answers, pad_id=policy.pad_id, device=policy.device, packs=policy.packs)
-    target_N = rows.ids_BT.flatten()[rows.place_N + 1]
+    rows = lay_out(prompts, answers, pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(model))
+    target_N = torch.tensor(list(chain.from_iterable(answers)), device=policy.device)
     with _ready(policy, model) as forwarded:
         if policy.has_plain_head:
             with computing(policy.device, policy.dtype):
@@ -192,9 +207,10 @@ def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
 
 
 def _inputs(rows: Rows) -> dict[str, Any]:
-    """No mask: only then does transformers keep packed sequences apart."""
+    """No mask, for only then does transformers keep packed sequences apart; before blocks a mask that none looks at."""
     positions = {} if rows.position_BT is None else {"position_ids": rows.position_BT}
-    return {"input_ids": rows.ids_BT, "use_cache": False, **positions}
+    blocks = {"blocks": rows.blocks, "attention_mask": rows.ids_BT.new_zeros(1, 1, 1, 1)} if rows.blocks else {}
+    return {"input_ids": rows.ids_BT, "use_cache": False, **positions, **blocks}
 
 
 @contextmanager
@@ -329,8 +345,9 @@ def make_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, devi
     end_ids = tuple(sorted(end for end in ends if end is not None))
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
     return Policy(
-        model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device), can_pack=_can_pack(model, device)
-    )
+        model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device), can_pack=_can_pack(model, device),
+        can_share=_can_share(model, device),
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -347,12 +364,35 @@ def _has_plain_head(model: PreTrainedModel, device: torch.device) -> bool:
 @torch.no_grad()
 def _can_pack(model: PreTrainedModel, device: torch.device) -> bool:
     """Tried, not guessed: whether a sequence behind another one in a row has the logits that it has alone."""
-    first, second = [1, 2, 3, 4], [4, 2, 3]
-    rows = lay_out([first, second], [[], []], pad_id=0, device=device, packs=True)
+    return _leaves_alone(model, Layout.PACKED, device)
+
+
+@torch.no_grad()
+def _can_share(model: PreTrainedModel, device: torch.device) -> bool:
+    """Tried, not guessed: the model's attention is replaced where that can be, and put back where it does not fit."""
+    own = model.config._attn_implementation
     try:
-        packed_BTV = model(**_inputs(rows)).logits
-    except (TypeError, ValueError):  # it takes no positions
+        if take_over(model) and _leaves_alone(model, Layout.SHARED, device):
+            return True
+    except ValueError:  # its attention cannot be replaced
         return False
-    alone_BTV = model(input_ids=torch.tensor([second], device=device), use_cache=False).logits
-    start = len(first)
-    return bool(torch.allclose(packed_BTV[:, start : start + len(second)], alone_BTV, atol=1e-5))
+    model.set_attn_implementation(own)
+    return False
+
+
+def _leaves_alone(model: PreTrainedModel, layout: Layout, device: torch.device) -> bool:
+    """Whether answers that are laid out together have the logits that each has alone."""
+    prompts, answers = [[1, 2], [3], [1, 2], [3]], [[4, 2], [1, 4, 2], [3, 1], [2]]
+    rows = lay_out(prompts, answers, pad_id=0, device=device, layout=layout)
+    try:
+        together_NV = model(**_inputs(rows)).logits.flatten(0, 1)[rows.place_N]
+    except (TypeError, ValueError):  # it takes no positions, or its attention no blocks
+        return False
+    alone_NV = torch.cat(
+        [
+            model(input_ids=torch.tensor([prompt + answer], device=device), use_cache=False)
+            .logits[0, len(prompt) - 1 : -1]
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+    )  # fmt: skip
+    return bool((together_NV - alone_NV).abs().max() < ROUNDING * alone_NV.std())

@@ -83,11 +83,12 @@ class RankingLesson:
 
     def learn(self, knobs: Knobs) -> dict[str, float]:
         batch = self.draw.take(knobs.supervised.batch_tokens)
-        tally, positions = Tally(), 0
+        tally, positions, filled = Tally(), 0, 0
         for piece in self._pieces(batch, knobs):
             loss = self._loss(piece, knobs, tally)
             torch.autograd.backward(loss / len(batch))
-            positions += count_positions([length for one in piece for length in one.lengths], packs=self.policy.packs)
+            forwarded, own = count_positions([text for one in piece for text in one.texts], self.policy.layout)
+            positions, filled = positions + forwarded, filled + own
         tokens = sum(ranked.total for ranked in batch)
         return {
             metrics.RANKING_LOSS: statistics.fmean(tally.losses),
@@ -96,7 +97,7 @@ class RankingLesson:
             metrics.SCORE_MEAN: statistics.fmean(tally.scores),
             metrics.BEST_SCORE: statistics.fmean(tally.best),
             metrics.EXAMPLES: float(len(batch)),
-            metrics.PAD_SHARE: 1 - tokens / positions,
+            metrics.PAD_SHARE: 1 - filled / positions,
             metrics.TOKENS_PER_SECOND: float(tokens),
         }
 
@@ -140,6 +141,6 @@ class RankingLesson:
 
     def _pieces(self, batch: Sequence[Ranked], knobs: Knobs) -> Iterator[list[Ranked]]:
         self.policy.forward = forward_of(knobs)
-        lengths = [ranked.lengths for ranked in batch]
-        for places in cut_groups(lengths, knobs.optim.micro_batch_tokens, packs=self.policy.packs):
+        groups = [ranked.texts for ranked in batch]
+        for places in cut_groups(groups, knobs.optim.micro_batch_tokens, self.policy.layout):
             yield [batch[place] for place in places]

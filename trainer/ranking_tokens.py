@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ponder.errors import RecipeError
 from trainer.policy import Policy
 from trainer.rankings import Prompt, Ranking, Rankings, Turn
+from trainer.rows import Text
 
 HH_NAMES = {"user": "Human", "assistant": "Assistant"}
 
@@ -27,9 +28,14 @@ class Ranked:
     margin: float
 
     @property
+    def texts(self) -> list[Text]:
+        """Each answer behind its prompt."""
+        return [Text(self.prompt_ids, len(answer)) for answer in self.answers]
+
+    @property
     def lengths(self) -> list[int]:
         """Tokens of each answer with its prompt."""
-        return [len(self.prompt_ids) + len(answer) for answer in self.answers]
+        return [len(text.prompt_ids) + text.length for text in self.texts]
 
     @property
     def total(self) -> int:

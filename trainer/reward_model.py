@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor
 from ponder.errors import NotFound, RecipeError
 from ponder.recipe import ModelPart
 from ponder.stage import REWARD_MODEL_CARD
-from trainer.pieces import cut_groups
+from trainer.pieces import pieces
 from trainer.policy import Policy, last_hidden, load_policy
 from trainer.rows import lay_out
 from trainer.tensors import copy_into
@@ -47,6 +47,14 @@ class Card(Struct, frozen=True):
 
     format: int = FORMAT
     is_a: str = "reward model: a linear head on the last hidden state at the answer's last token"
+
+
+class _Placed(NamedTuple):
+    """An answer by its number, as `trainer.rows.Written`."""
+
+    place: int
+    prompt_ids: list[int]
+    length: int
 
 
 @dataclass
@@ -73,11 +81,11 @@ class RewardModel:
 
     def scores(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
         """Raw scores (B,), float32, with gradients; every answer has a token and fits into the context."""
+        policy = self.policy
         rows = lay_out(
-            prompts, answers, pad_id=self.policy.pad_id, device=self.policy.device, packs=self.policy.packs
+            prompts, answers, pad_id=policy.pad_id, device=policy.device, layout=policy.layout, keeps_last=True
         )  # fmt: skip
-        last_B = rows.place_N[torch.tensor([len(answer) for answer in answers]).cumsum(0) - 1] + 1
-        hidden_BD = last_hidden(self.policy, self.policy.model, rows).flatten(0, 1)[last_B]
+        hidden_BD = last_hidden(policy, policy.model, rows).flatten(0, 1)[rows.last_A]
         return cast(Tensor, self.head(hidden_BD.float())[:, 0])
 
     @torch.no_grad()
@@ -91,9 +99,9 @@ class RewardModel:
             place for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
             if answer and len(prompt) + len(answer) <= context
         ]  # fmt: skip
-        lengths = [[len(prompts[place]) + len(answers[place])] for place in fitting]
-        for piece in cut_groups(lengths, budget_tokens, packs=self.policy.packs):
-            places = [fitting[number] for number in piece]
+        texts = [_Placed(place, list(prompts[place]), len(answers[place])) for place in fitting]
+        for piece in pieces(texts, budget_tokens, self.policy.layout):
+            places = [text.place for text in piece]
             scores = self.scores([prompts[place] for place in places], [answers[place] for place in places]).tolist()
             for place, score in zip(places, scores, strict=True):
                 found[place] = score if math.isfinite(score) else None

@@ -192,7 +192,7 @@ def samples(
     step: Annotated[int | None, typer.Option("--step", help="Only answers of this step")] = None,
     min_reward: Annotated[float | None, typer.Option("--min-reward", help="Only answers with at least this")] = None,
     max_reward: Annotated[float | None, typer.Option("--max-reward", help="Only answers with at most this")] = None,
-    text: Annotated[str, typer.Option("--text", help="Only answers that contain this text")] = "",
+    text: Annotated[str, typer.Option("--text", help="Only answers with this text in them, in either case")] = "",
     limit: LimitOption = 5,
     as_json: JsonOption = False,
 ) -> None:

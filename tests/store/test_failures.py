@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlite_utils import Database
 
 from ponder.errors import StoreError
 from store import schema
+from store import writer as writer_module
 from store.reader import Reader
 from store.writer import Writer
 from tests.store.contents import contents
@@ -143,3 +148,49 @@ def test_a_long_reader_neither_waits_nor_makes_wait(writer: Writer, store_path: 
     assert slow.events(0) == quick.events(0)
     slow.close()
     quick.close()
+
+
+def fill_log(writer: Writer, run: str) -> None:
+    """Commit so much that SQLite would start its log anew, if nobody read."""
+    for _ in range(4):
+        last = writer.last_seq(run)
+        writer.commit_records(run, [replace(record, seq=last + place) for place, record in enumerate(RECORDS, start=1)])
+
+
+def test_a_long_log_is_cut_as_soon_as_those_who_read_now_have_ended(writer: Writer, store_path: Path) -> None:
+    run = writer.submit_run("submit", recipe_text(), "", "")
+    log, reader = store_path.with_name("ponder.db-wal"), Reader(store_path)
+    with ExitStack() as reading:
+        snapshot = reading.enter_context(reader._snapshot())
+        assert snapshot.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        fill_log(writer, run)
+        length = log.stat().st_size
+        writer.tidy(length + 1)
+        assert log.stat().st_size == length
+        ending = threading.Timer(0.02, reading.close)
+        ending.start()
+        writer.tidy(length - 1)
+        ending.join()
+    assert log.stat().st_size == 0
+    assert reader.run(run).rollouts == 30 * 4 * 8
+    reader.close()
+
+
+def test_a_reader_without_an_end_is_told_and_waited_for_a_moment_only(
+    writer: Writer, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "LONG_LOG_BYTES", 1 << 20)
+    run = writer.submit_run("submit", recipe_text(), "", "")
+    reader = Reader(store_path)
+    with reader._snapshot() as snapshot:
+        assert snapshot.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+        fill_log(writer, run)
+        assert "reads the store without an end" in writer.health()
+        began = time.monotonic()
+        writer.tidy(1 << 16)
+        assert time.monotonic() - began < 2
+        writer.accept_command("pause", run, "pause")
+    writer.tidy(1 << 16)
+    assert writer.health() == ""
+    assert store_path.with_name("ponder.db-wal").stat().st_size == 0
+    reader.close()

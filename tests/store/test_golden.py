@@ -1,7 +1,8 @@
 """A store of every released version loads for ever.
 
-`v0001.db` was made with `fill_store(path, runs=2, steps=12, groups=2, group_size=4)` and then `VACUUM`. A new migration
-adds a file made by the version before it; none is ever made again.
+Each was made with `fill_store(path, runs=2, steps=12, groups=2, group_size=4)` and then `VACUUM`: `v0001.db` before the
+watchdog's firings, `v0002.db` before the index of texts. A new migration adds a file made by the version before it;
+none is ever made again.
 """
 
 from __future__ import annotations
@@ -78,3 +79,15 @@ def schema_of(path: Path) -> list[tuple[str, str, str]]:
     ).fetchall()
     connection.close()
     return found
+
+
+def test_texts_of_an_old_store_are_found_before_they_are_indexed_and_after(old_store: Path) -> None:
+    writer, reader = Writer(old_store), Reader(old_store)
+    found = [stored.id for stored in reader.samples("1", text="no wait").samples]
+    assert found and writer.count_unindexed() > len(found)
+    while writer.index_texts(500):
+        assert [stored.id for stored in reader.samples("1", text="no wait").samples] == found
+    assert writer.count_unindexed() == 0
+    assert reader.aha("1", order="best").traces
+    reader.close()
+    writer.close()

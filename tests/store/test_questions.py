@@ -286,6 +286,64 @@ def test_the_best_traces_are_rescues_at_which_the_policy_was_unsure(
     )
 
 
+@pytest.mark.parametrize("outcome", [Outcome.RESCUED, Outcome.FAILED, Outcome.SUPERFICIAL])
+def test_the_best_traces_are_those_that_sorting_all_of_them_gives(
+    reader: Reader, everything: list[StoredRollout], outcome: Outcome
+) -> None:
+    fit = [
+        stored
+        for stored in everything
+        if stored.rollout.outcome is outcome and (stored.rollout.advantage > 0 or outcome is not Outcome.RESCUED)
+    ]
+    usual = sum(stored.rollout.length_tokens for stored in fit) / len(fit)
+
+    def worth(stored: StoredRollout) -> tuple[float, int]:
+        unsure = max(mark.entropy for mark in stored.rollout.marks if mark.outcome is outcome)
+        return unsure - abs(stored.rollout.length_tokens / usual - 1), stored.id
+
+    ordered = sorted(fit, key=worth, reverse=True)
+    assert len(ordered) > 10
+    for limit in (1, 7, len(ordered), 5000):
+        assert reader.aha(FINISHED, outcome, "best", limit).traces == ordered[:limit]
+
+
+@pytest.mark.parametrize("run", [FINISHED, RUNNING])
+def test_the_tallies_are_what_counting_gives(reader: Reader, run: str) -> None:
+    with reader._snapshot() as connection:
+        kept = connection.execute(
+            """SELECT outcome, is_paid, answers, tallies.length_tokens FROM tallies JOIN runs ON runs.id = run_id
+               WHERE name = ? AND answers > 0 ORDER BY 1, 2""",
+            (run,),
+        ).fetchall()
+        counted = connection.execute(
+            """SELECT coalesce(outcome, ''), advantage > 0, count(*), sum(length_tokens)
+               FROM rollouts JOIN runs ON runs.id = run_id WHERE name = ? AND is_superseded = 0
+               GROUP BY 1, 2 ORDER BY 1, 2""",
+            (run,),
+        ).fetchall()
+    assert kept == counted
+    assert len(kept) > 4
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{"only_reflecting": True}, {"outcome": Outcome.RESCUED}, {}, {"text": "wait"}, {"before_id": 500}],
+    ids=str,
+)
+def test_a_page_is_read_from_its_end_and_not_sorted(reader: Reader, filters: dict[str, object]) -> None:
+    asked: list[str] = []
+    reader._connection.set_trace_callback(asked.append)
+    reader.samples(FINISHED, limit=5, **filters)  # type: ignore[arg-type]  # the cases above
+    reader.aha(FINISHED, limit=5)
+    reader.aha(FINISHED, order="best", limit=5)
+    reader._connection.set_trace_callback(None)
+    questions = [query for query in asked if "ORDER BY" in query and "rollouts" in query]
+    assert questions
+    for query in questions:
+        plan = reader._connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+        assert not any("TEMP B-TREE" in str(step) for step in plan), query
+
+
 def test_a_run_without_reflection_has_an_empty_page(writer: Writer, store_path: Path) -> None:
     run = writer.submit_run("submit", recipe_text(), "", "")
     reader = Reader(store_path)

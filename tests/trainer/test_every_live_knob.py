@@ -47,7 +47,7 @@ LEARNT: list[tuple[str, KnobValue]] = [
     ("optim.weight_decay", 0.5),
     ("optim.grad_clip", 0.001),
     ("optim.micro_batch_tokens", 16),
-    ("optim.packing", True),
+    ("optim.layout", "padded"),
     ("reward.correct", 5.0),
     ("reward.format", 5.0),
     ("reward.length", 2.0),

@@ -9,19 +9,22 @@ import msgspec
 import pytest
 import torch
 from torch import Tensor
+from transformers import MistralConfig, MistralForCausalLM
 
+from ponder.choices import Layout
 from ponder.events import Finish
 from ponder.knobs import KlPlace, Knobs, with_value
 from ponder.recipe import Recipe
 from tests.trainer.models import MAKERS, VOCABULARY, policy_of
 from tests.trainer.test_learning import batch, gradient
 from tests.trainer.test_loop import go, what_was_learnt
-from trainer import rows
+from trainer import builtin, rows
+from trainer.attention import attend
 from trainer.head import score_tokens
 from trainer.learn import cut
 from trainer.policy import Forward, Policy, make_policy, token_logps
 from trainer.precision import computing
-from trainer.rows import count_positions, lay_out, pack
+from trainer.rows import Text, count_positions, lay_out, pack
 from trainer.sampler import LocalSampler, Sampled
 
 PROMPTS = [[20, 21, 22], [30, 31, 32, 33, 34, 35], [40], [7, 8]]
@@ -51,12 +54,13 @@ def any_policy(request: pytest.FixtureRequest) -> Policy:
     return policy_of(request.param)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["ponder", "sdpa", "eager"])
 def test_left_right_packed_and_alone_have_the_same_log_probs(any_policy: Policy, attention: str) -> None:
     any_policy.model.set_attn_implementation(attention)
+    any_policy.forward = Forward(Layout.PADDED)
     padded = scored(any_policy)
     assert any_policy.can_pack
-    any_policy.forward = Forward(packs=True)
+    any_policy.forward = Forward(Layout.PACKED)
     packed = scored(any_policy)
     alone = torch.cat([scored(any_policy, [p], [a]) for p, a in zip(PROMPTS, ANSWERS, strict=True)], dim=1)
     assert torch.allclose(packed, padded, atol=1e-5)
@@ -75,10 +79,11 @@ def test_a_wrong_position_or_a_neighbour_in_the_row_would_show(any_policy: Polic
 def test_several_packed_rows_have_the_log_probs_of_padded_ones(
     any_policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    any_policy.forward = Forward(Layout.PADDED)
     padded = scored(any_policy)
-    any_policy.forward = Forward(packs=True)
+    any_policy.forward = Forward(Layout.PACKED)
     monkeypatch.setattr(rows, "ROW_TOKENS", 13)
-    laid = lay_out(PROMPTS, ANSWERS, pad_id=0, device=any_policy.device, packs=True)
+    laid = lay_out(PROMPTS, ANSWERS, pad_id=0, device=any_policy.device, layout=Layout.PACKED)
     assert 1 < len(laid.ids_BT) < len(ANSWERS)
     assert torch.allclose(scored(any_policy), padded, atol=1e-5)
 
@@ -94,8 +99,65 @@ def test_a_model_that_mixes_the_answers_of_a_row_is_found_out(policy: Policy, mo
 
     monkeypatch.setattr(policy.model, "forward", mixing)
     assert not module._can_pack(policy.model, policy.device)
-    policy.can_pack, policy.forward = False, Forward(packs=True)
-    assert not policy.packs
+    policy.can_pack, policy.forward = False, Forward(Layout.PACKED)
+    assert policy.layout is Layout.PADDED
+
+
+def test_a_model_whose_attention_is_not_ours_is_padded(any_policy: Policy) -> None:
+    layouts = [any_policy.layout]
+    any_policy.model.set_attn_implementation("eager")
+    assert [*layouts, any_policy.layout] == [Layout.SHARED, Layout.PADDED]
+    assert not make_policy(any_policy.model, any_policy.tokenizer, any_policy.device).can_share
+
+
+def test_a_saved_model_knows_nothing_of_our_attention(any_policy: Policy, tmp_path: Path) -> None:
+    any_policy.model.save_pretrained(tmp_path)
+    assert "ponder" not in (tmp_path / "config.json").read_text()
+
+
+def test_a_window_that_slides_is_kept_where_prompts_are_shared() -> None:
+    torch.manual_seed(3)
+    config = MistralConfig(
+        vocab_size=VOCABULARY, hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, sliding_window=4, eos_token_id=2,
+        bos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    policy = make_policy(MistralForCausalLM(config), builtin.countdown_tokenizer(), torch.device("cpu"))
+    assert policy.can_share
+    shared = scored(policy)
+    policy.forward = Forward(Layout.PADDED)
+    assert torch.allclose(shared, scored(policy), atol=1e-5)
+    policy.model.config.sliding_window = None
+    for layer in policy.model.model.layers:
+        layer.self_attn.sliding_window = None
+    assert (shared - scored(policy)).abs().max() > 0.01
+
+
+def test_what_attention_is_told_and_cannot_do_in_blocks_is_an_error(policy: Policy) -> None:
+    laid = lay_out(PROMPTS, ANSWERS, pad_id=0, device=policy.device, layout=Layout.SHARED)
+    states = torch.zeros(1, 2, laid.ids_BT.shape[1], 4)
+    with pytest.raises(ValueError, match="softcap"):
+        attend(policy.model, states, states, states, None, blocks=laid.blocks, softcap=30.0)
+
+
+def test_a_prompt_is_read_once_for_all_its_answers() -> None:
+    prompts, answers = [[5, 6, 7], [8], [5, 6, 7], [8]], [[1, 2], [3, 4, 9, 9], [4], [7, 7, 7]]
+    laid = lay_out(prompts, answers, pad_id=0, device=torch.device("cpu"), layout=Layout.SHARED)
+    assert laid.ids_BT.tolist() == [[8, 5, 6, 7, 1, 7, 7, 3, 4, 9]]
+    assert laid.position_BT is not None
+    assert laid.position_BT.tolist() == [[0, 0, 1, 2, 3, 1, 2, 1, 2, 3]]
+    assert laid.place_N.tolist() == [3, 4, 0, 7, 8, 9, 3, 0, 5, 6]
+
+
+def test_blocks_of_attention_hold_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BLOCK_TOKENS", 0)
+    lengths = [500, 20, 30, 480, 10, 300, 200, 500]
+    laid = lay_out(
+        [[1]] * 8, [[2] * length for length in lengths], pad_id=0, device=torch.device("cpu"), layout=Layout.SHARED
+    )
+    held = sum(block.query_RT.numel() for block in laid.blocks)
+    assert laid.ids_BT.numel() <= held < rows.BLOCK_SLACK * laid.ids_BT.numel()
+    assert sum(len(block.own_M) for block in laid.blocks) == laid.ids_BT.numel()
 
 
 def with_knobs(recipe: Recipe, **values: object) -> Knobs:
@@ -107,31 +169,38 @@ def with_knobs(recipe: Recipe, **values: object) -> Knobs:
 
 def test_the_gradient_is_the_same_packed_and_in_chunks(any_policy: Policy, recipe: Recipe) -> None:
     answers = batch(any_policy)
-    plain = gradient(any_policy, answers, with_knobs(recipe, optim_micro_batch_tokens=100_000))
+    plain = gradient(
+        any_policy, answers, with_knobs(recipe, optim_micro_batch_tokens=100_000, optim_layout=Layout.PADDED)
+    )
     assert plain.abs().sum() > 0
     for changes in (
-        {"optim_packing": True},
-        {"optim_packing": True, "optim_micro_batch_tokens": 60},
-        {"optim_head_chunk_tokens": 7},
-        {"optim_packing": True, "optim_head_chunk_tokens": 16, "policy_entropy_bonus": 0.0},
+        {"optim_layout": Layout.PACKED},
+        {"optim_layout": Layout.PACKED, "optim_micro_batch_tokens": 60},
+        {"optim_layout": Layout.SHARED},
+        {"optim_layout": Layout.SHARED, "optim_micro_batch_tokens": 60},
+        {"optim_layout": Layout.SHARED, "optim_micro_batch_tokens": 16},
+        {"optim_layout": Layout.PADDED, "optim_head_chunk_tokens": 7},
+        {"optim_layout": Layout.PACKED, "optim_head_chunk_tokens": 16, "policy_entropy_bonus": 0.0},
     ):
         changed = gradient(any_policy, answers, with_knobs(recipe, **changes))
         assert torch.allclose(changed, plain, atol=1e-5), changes
 
 
-def test_packed_micro_batches_stay_within_their_budget_and_lose_nobody(policy: Policy, recipe: Recipe) -> None:
+@pytest.mark.parametrize("layout", list(Layout))
+def test_micro_batches_stay_within_their_budget_and_lose_nobody(policy: Policy, recipe: Recipe, layout: Layout) -> None:
     answers = batch(policy)
-    pieces = cut(answers, with_knobs(recipe, optim_micro_batch_tokens=50), packs=True)
+    pieces = cut(answers, with_knobs(recipe, optim_micro_batch_tokens=50), layout=layout)
     assert sorted(id(answer) for piece in pieces for answer in piece.answers) == sorted(map(id, answers))
     for piece in pieces:
-        lengths = [len(answer.prompt_ids) + answer.length for answer in piece.answers]
-        assert len(lengths) == 1 or count_positions(lengths, packs=True) <= 50
+        assert len(piece.answers) == 1 or count_positions(piece.answers, layout)[0] <= 50
 
 
 def test_packing_forwards_fewer_positions_and_every_answer_once() -> None:
     lengths = [500, 20, 30, 480, 10, 300, 200]
     assert sorted(place for row in pack(lengths) for place in row) == list(range(len(lengths)))
-    assert sum(lengths) <= count_positions(lengths, packs=True) < 0.6 * count_positions(lengths, packs=False)
+    texts = [Text([1], length) for length in lengths]
+    packed, filled = count_positions(texts, Layout.PACKED)
+    assert filled == sum(lengths) <= packed < 0.6 * count_positions(texts, Layout.PADDED)[0]
 
 
 def test_chunks_of_the_head_change_rounding_only() -> None:
@@ -248,7 +317,7 @@ def test_masked_truncated_answers_change_nothing_of_the_gradient(any_policy: Pol
 
 def test_a_packed_and_chunked_run_resumes_to_the_bit(recipe: Recipe, tmp_path: Path) -> None:
     """With the divergence in the reward, so that the reference is asked before the first update of an attempt."""
-    optim = msgspec.structs.replace(recipe.optim, packing=True, head_chunk_tokens=8)
+    optim = msgspec.structs.replace(recipe.optim, layout=Layout.PACKED, head_chunk_tokens=8)
     kl = msgspec.structs.replace(recipe.kl, where=KlPlace.REWARD)
     packed = msgspec.structs.replace(recipe, optim=optim, kl=kl)
     whole = go(packed, tmp_path / "whole")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ponder.choices import Layout
 from ponder.errors import NotFound, RecipeError
 from ponder.stage import REWARD_MODEL_CARD
 from tests.trainer.models import MAKERS, policy_of
@@ -51,10 +52,10 @@ def alone(reward_model: RewardModel, prompt: list[int], answer: list[int], pad_l
 
 
 @EVERY
-@pytest.mark.parametrize("packs", [False, True])
-def test_a_score_depends_on_the_answer_alone(name: str, packs: bool) -> None:
+@pytest.mark.parametrize("layout", list(Layout))
+def test_a_score_depends_on_the_answer_alone(name: str, layout: Layout) -> None:
     reward_model = reward_model_of(name)
-    reward_model.policy.forward = Forward(packs=packs)
+    reward_model.policy.forward = Forward(layout)
     by_hand = [alone(reward_model, prompt, answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
     left = [alone(reward_model, prompt, answer, 4) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
     assert left == pytest.approx(by_hand, abs=1e-5)

@@ -114,7 +114,8 @@ def test_sampling_leaves_the_training_mode_as_it_was(policy: Policy) -> None:
 
 def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, -1.0, 2.0])
-    tokens, logp, entropy = draw(logits.repeat(40_000, 1), 1.0, torch.Generator().manual_seed(0))
+    chance = torch.rand(40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tokens, logp, entropy = draw(logits.repeat(40_000, 1), 1.0, chance)
     p = torch.softmax(logits, -1)
     shares = torch.bincount(tokens, minlength=4) / 40_000
     assert torch.allclose(shares, p, atol=0.01)

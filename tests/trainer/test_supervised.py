@@ -117,15 +117,18 @@ def test_the_loss_is_that_of_the_response_and_its_end_alone(policy: Policy, tmp_
     assert lesson.learn(recipe.knobs)[metrics.LOSS] == pytest.approx(by_hand, abs=1e-5)
 
 
-@pytest.mark.parametrize(("budget", "packs"), [(60, False), (100_000, False), (300, True)])
+@pytest.mark.parametrize(("budget", "layout"), [(60, "padded"), (100_000, "padded"), (300, "packed"), (90, "shared")])
 def test_the_gradient_does_not_depend_on_how_a_batch_is_cut(
-    policy: Policy, pairs: Path, budget: int, packs: bool
+    policy: Policy, pairs: Path, budget: int, layout: str
 ) -> None:
     gradients = []
-    for micro, packing in ((30, False), (budget, packs)):
+    for micro, laid_out in ((30, "padded"), (budget, layout)):
         recipe = make(
             "sft", "unused", pairs,
-            **{"optim.micro_batch_tokens": str(micro), "optim.packing": str(packing), "supervised.batch_tokens": "150"},
+            **{
+                "optim.micro_batch_tokens": str(micro), "optim.layout": laid_out,
+                "supervised.batch_tokens": "150",
+            },
         )  # fmt: skip
         policy.model.zero_grad()
         figures = Imitation(policy, make_corpus(recipe, policy)).learn(recipe.knobs)
