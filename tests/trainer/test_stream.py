@@ -65,10 +65,13 @@ def streaming(link: ListLink, clock: Clock, *, previews: int, prompts: int = 2, 
     )  # fmt: skip
 
 
-def hear(watched: Stream, rows: Sequence[int], letters: str, done: Sequence[int] = ()) -> None:
+def hear(
+    watched: Stream, rows: Sequence[int], letters: str, done: Sequence[int] = (), dragged: Sequence[int] = ()
+) -> None:
     """A decode step."""
     tokens, ends = [ord(letter) for letter in letters], [row in done for row in rows]
-    watched.listen(torch.tensor(rows), torch.tensor(tokens), torch.tensor(ends))
+    alive = [row not in dragged for row in rows]
+    watched.listen(torch.tensor(rows), torch.tensor(tokens), torch.tensor(ends), torch.tensor(alive))
 
 
 def write(watched: Stream, clock: Clock, text: str, rows: Sequence[int], every_s: float = 0.01) -> None:
@@ -166,8 +169,9 @@ def test_what_nobody_watches_is_not_shown() -> None:
     for _ in range(10):
         clock.now_s += 0.05
         hear(watched, [3, 1, 0], "xab", done=[3])
+    hear(watched, [3, 1, 0], "xcd", dragged=[3, 0])  # the sampler drags on what is over
     watched.close()
-    assert read(link.passing) == {(1, 0, 0): "b" * 10, (1, 0, 1): "a" * 10}
+    assert read(link.passing) == {(1, 0, 0): "b" * 10, (1, 0, 1): "a" * 10 + "c"}
 
 
 def test_an_answer_that_is_done_says_so_once_it_is() -> None:
