@@ -159,11 +159,13 @@ def quick() -> list[Figure]:
     """The short form, for `make bench`: one row a state."""
     figures = []
     for state in STATES:
-        taken = [wall for wall, _ in emit_under(state, 5000, 0).paced]
+        taken = emit_under(state, 3300, 0).paced
+        walls, undisturbed = [wall for wall, _ in taken], [wall - waited for wall, waited in taken]
         figures.append(
             Figure(
-                f"`emit` with the daemon {state}, p99.9", percentile_ms(taken, 0.999), "ms", TARGET_MS, at_least=False,
-                note=f"{len(taken)} emits, p50 {percentile_ms(taken, 0.5):.3f}, max {max(taken) / 1000:.1f}",
+                f"`emit` with the daemon {state}, p99.9", percentile_ms(walls, 0.999), "ms", TARGET_MS, at_least=False,
+                note=f"{len(taken)} emits, p50 {percentile_ms(walls, 0.5):.3f}, max {max(walls) / 1000:.1f}; without "
+                f"waiting for a core that others had, p99.9 {percentile_ms(undisturbed, 0.999):.3f}",
             )
         )  # fmt: skip
     return figures

@@ -27,7 +27,7 @@ from ponder.recipe import Recipe
 
 GROUPS, GROUP_SIZE = 32, 8
 TOKENS = (50, 500)
-WORK_S = 0.03
+WORK_S = 0.1
 WORDS = ("wait", "let", "me", "try", "3", "*", "7", "=", "21", "no", "that", "is", "too", "many", "so")
 
 

@@ -357,7 +357,7 @@ def figures(pairs: Sequence[Pair]) -> list[Figure]:
 
 def quick() -> list[Figure]:
     """The short form, for `make bench`."""
-    return figures([run_pair(8) for _ in range(2)])
+    return figures([run_pair(10) for _ in range(3)])
 
 
 def main() -> None:

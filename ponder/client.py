@@ -46,6 +46,9 @@ TRY_WAITS_S = (0.5, 1.0, 2.0, 4.0)
 QUIET_S = 3.0
 """A feed silent for this long is not trusted: the daemon rings once a second. The follower asks."""
 
+FIRST_LOOK_S = 0.01
+"""A held or idle trainer answers a command in milliseconds, sooner than the next bell; each later look waits longer."""
+
 NO_DAEMON_HINT = "`ponder up` starts it"
 
 ALREADY_SERVED_EXIT_CODE = Refused.exit_code
@@ -163,6 +166,7 @@ class Client:
     def wait_for_command(self, command: str, timeout_s: float) -> wire.CommandStatus:
         """The command's status as soon as it is applied or refused; raises TimedOut when it is still only accepted."""
         deadline = time.monotonic() + timeout_s
+        wait_s = FIRST_LOOK_S
         with self._subscribe(wire.BELL_TOPIC) as feed:
             while True:
                 status = self.ask(wire.GetCommand(command), wire.CommandStatus)
@@ -174,7 +178,8 @@ class Client:
                         f"`{status.verb}` was accepted and not yet applied after {timeout_s:g} s",
                         f"it will be tried at the next step boundary; `ponder follow {status.run}` shows when",
                     )
-                _wait_for_bell(feed, None, min(left_s, 0.5))
+                _wait_for_bell(feed, None, min(left_s, wait_s))
+                wait_s = min(2 * wait_s, 0.5)
 
     def follow(
         self,

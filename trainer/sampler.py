@@ -50,8 +50,8 @@ class Sampled:
     finish: Finish
 
 
-TokenListener = Callable[[Tensor, Tensor, Tensor], None]
-"""(rows, tokens, whether each row is done) after a decode step, of the rows that were being written; rows are prompt *
+TokenListener = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+"""(rows, tokens, whether each row is done, whether it was being written at all) after a decode step; rows are prompt *
 G + index. The tensors are the listener's to keep: it looks at many steps at once, since each look takes time."""
 
 
@@ -123,8 +123,8 @@ class LocalSampler:
                 while batch.is_writing:
                     told = batch.step()
                     if listener:
-                        wrote_A = told.was_alive_A
-                        listener(told.rows_A[wrote_A] + rows.start, told.token_A[wrote_A], told.ended_A[wrote_A])
+                        rows_A = told.rows_A + rows.start if rows.start else told.rows_A
+                        listener(rows_A, told.token_A, told.ended_A, told.was_alive_A)
                 answers += batch.answers()
         return answers
 

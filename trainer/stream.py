@@ -48,7 +48,7 @@ class Stream:
         self._link, self._policy, self._step, self._now = link, policy, step, now
         self._prompts, self._first_group = prompts, first_group
         self._pause_s = 1.0 / knobs.stream.previews_per_second
-        self._heard: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._heard: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self._fresh: dict[int, str] = {}
         """Of each row, the text that was not sent yet."""
         self._sent: list[list[str]] = [[] for _ in self.rows]
@@ -61,8 +61,8 @@ class Stream:
         """When each row is to be sent from its beginning; who is next stands first."""
         self._last_s = -float("inf")
 
-    def listen(self, rows_A: Tensor, token_A: Tensor, is_done_A: Tensor) -> None:
-        self._heard.append((rows_A, token_A, is_done_A))
+    def listen(self, rows_A: Tensor, token_A: Tensor, is_done_A: Tensor, was_alive_A: Tensor) -> None:
+        self._heard.append((rows_A, token_A, is_done_A, was_alive_A))
         now = self._now()
         if now - self._last_s >= self._pause_s:
             self._read()
@@ -81,9 +81,9 @@ class Stream:
         """Turn what was heard into text."""
         if not self._heard:
             return
-        rows_N, token_N, is_done_N = (torch.cat(parts) for parts in zip(*self._heard, strict=True))
+        rows_N, token_N, is_done_N, was_alive_N = (torch.cat(parts) for parts in zip(*self._heard, strict=True))
         self._heard.clear()
-        is_watched_N = rows_N < len(self.rows)
+        is_watched_N = (rows_N < len(self.rows)).logical_and_(was_alive_N)
         for row in rows_N[is_watched_N & is_done_N].tolist():
             self._end(row)
         rows_N = rows_N[is_watched_N]

@@ -243,6 +243,7 @@ def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> No
 
     Raises RunFailed when it broke on that way, for example while saving.
     """
+    from ponder.client import FIRST_LOOK_S
     from ponder.errors import TimedOut
     from ponder.events import RunState
     from ponder.wire import GetRun, RunDetail
@@ -254,12 +255,14 @@ def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> No
             raise RunFailed(f"`{run}` failed while it was to {verb}: {row.reason}", f"see `ponder logs {run}`")
         return verb not in ("pause", "stop") or state.is_over or (verb == "pause" and state is RunState.PAUSED)
 
+    wait_s = FIRST_LOOK_S
     while not is_done():
         if time.monotonic() > deadline:
             raise TimedOut(
                 f"`{verb}` was applied, and `{run}` is not there yet", f"`ponder show {run}` tells its state"
             )
-        time.sleep(0.05)
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, 0.05)
 
 
 def _outcome(status: CommandStatus) -> str:

@@ -196,7 +196,7 @@ def test_how_often_previews_are_sent(recipe: Recipe) -> None:
         ).knobs
         stream = Stream(link, _OneWord(), knobs, step=1, prompts=["p"], now=lambda: next(clock))  # type: ignore[arg-type]
         for _ in range(100):  # a second of tokens
-            stream.listen(torch.tensor([0]), torch.tensor([1]), torch.tensor([False]))
+            stream.listen(torch.tensor([0]), torch.tensor([1]), torch.tensor([False]), torch.tensor([True]))
         return len(link.passing)
 
     assert sent(50) > 40 and sent(5) < 7

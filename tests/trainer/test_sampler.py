@@ -133,7 +133,7 @@ def test_nothing_is_cut_off_whatever_the_models_own_settings_ask_for(either_poli
 
 
 def test_a_listener_hears_every_answer_token_by_token(either_policy: Policy) -> None:
-    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    kept: list[tuple[Tensor, ...]] = []
     drawn = LocalSampler(either_policy.model, end_ids=either_policy.end_ids, pad_id=either_policy.pad_id).sample(
         RAGGED, group_size=3, max_new_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0),
         listener=lambda *told: kept.append(told),
@@ -141,8 +141,9 @@ def test_a_listener_hears_every_answer_token_by_token(either_policy: Policy) -> 
     heard: dict[int, list[int]] = {row: [] for row in range(len(drawn))}
     done: set[int] = set()
     for told in kept:  # looked at when all is over: they are the listener's
-        for row, token, has_ended in zip(*(one.tolist() for one in told), strict=True):
-            heard[row].append(token)
+        for row, token, has_ended, was_alive in zip(*(one.tolist() for one in told), strict=True):
+            if was_alive:
+                heard[row].append(token)
             if has_ended:
                 done.add(row)
     assert heard == {row: sampled.ids for row, sampled in enumerate(drawn)}

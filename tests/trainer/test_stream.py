@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ponder.events import GroupScored, Preview
+from ponder.events import GroupScored, Preview, StepDone
 from ponder.knobs import Knobs, with_value
+from ponder.metrics import MACHINE
 from ponder.recipe import parse_recipe
 from tests.trainer.conftest import RECIPE
 from trainer import stream
@@ -64,10 +65,13 @@ def streaming(link: ListLink, clock: Clock, *, previews: int, prompts: int = 2, 
     )  # fmt: skip
 
 
-def hear(watched: Stream, rows: Sequence[int], letters: str, done: Sequence[int] = ()) -> None:
+def hear(
+    watched: Stream, rows: Sequence[int], letters: str, done: Sequence[int] = (), dragged: Sequence[int] = ()
+) -> None:
     """A decode step."""
     tokens, ends = [ord(letter) for letter in letters], [row in done for row in rows]
-    watched.listen(torch.tensor(rows), torch.tensor(tokens), torch.tensor(ends))
+    alive = [row not in dragged for row in rows]
+    watched.listen(torch.tensor(rows), torch.tensor(tokens), torch.tensor(ends), torch.tensor(alive))
 
 
 def write(watched: Stream, clock: Clock, text: str, rows: Sequence[int], every_s: float = 0.01) -> None:
@@ -92,6 +96,19 @@ def test_every_token_of_every_answer_of_a_step_can_be_watched(tiny_folder: Path,
     }  # fmt: skip
     assert max(group for _, group, _ in scored) == 3 * rounds - 1
     assert read(link.passing) == scored
+
+
+def test_watching_changes_nothing_that_is_learnt(tiny_folder: Path, tmp_path: Path) -> None:
+    learnt = []
+    for previews in ("0", "4096"):
+        link = ListLink()
+        recipe = parse_recipe(RECIPE.format(model=tiny_folder), "tiny.toml", {"stream.previews": previews})
+        run(recipe, tmp_path / previews, link, models_folder=tmp_path)
+        learnt.append([
+            {name: value for name, value in step.metrics.items() if not name.startswith(MACHINE)}
+            for step in link.events if isinstance(step, StepDone)
+        ])  # fmt: skip
+    assert len(learnt[0]) == 4 and learnt[0] == learnt[1]
 
 
 def test_as_many_answers_are_watched_as_were_asked_for_and_no_more() -> None:
@@ -152,8 +169,9 @@ def test_what_nobody_watches_is_not_shown() -> None:
     for _ in range(10):
         clock.now_s += 0.05
         hear(watched, [3, 1, 0], "xab", done=[3])
+    hear(watched, [3, 1, 0], "xcd", dragged=[3, 0])  # the sampler drags on what is over
     watched.close()
-    assert read(link.passing) == {(1, 0, 0): "b" * 10, (1, 0, 1): "a" * 10}
+    assert read(link.passing) == {(1, 0, 0): "b" * 10, (1, 0, 1): "a" * 10 + "c"}
 
 
 def test_an_answer_that_is_done_says_so_once_it_is() -> None:
