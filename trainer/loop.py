@@ -159,8 +159,9 @@ class Chapter:
             is_due = is_last or _is_due(state.step, state.knobs.evaluation.every_steps)
             if is_due and not self.collector:
                 self._evaluate(is_final=is_last)
-            if wants_save or is_last or _is_due(state.step, state.knobs.saving.every_steps):
-                self._save()
+            is_regular = wants_save or _is_due(state.step, state.knobs.saving.every_steps)
+            if is_regular or is_last:
+                self._save(is_regular=is_regular)
             if not is_last or span.is_last:
                 self._take_orders()
         if state.step == span.last:
@@ -333,9 +334,9 @@ class Chapter:
                 return
             self._take_orders()
 
-    def _save(self) -> None:
+    def _save(self, *, is_regular: bool = False) -> None:
         with self._phase("save", metrics.SAVE_S):
-            self.link.emit(self.state.save(self.checkpoints))
+            self.link.emit(self.state.save(self.checkpoints, is_regular=is_regular))
 
     def _take_orders(self) -> None:
         """Take what waits; while reward code fails on everything, hold until it is mended."""

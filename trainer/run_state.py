@@ -77,9 +77,13 @@ class RunState:
         """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
         random.seed(self.generator.initial_seed())
 
-    def save(self, root: Path) -> CheckpointSaved:
-        """Write all of it below `root`."""
-        if self.watchdog.is_calm:
+    def save(self, root: Path, *, is_regular: bool) -> CheckpointSaved:
+        """Write all of it below `root`.
+
+        Only regular checkpoints are rolled back to: a run that was stopped, or saved by hand, goes on like one that was
+        not.
+        """
+        if is_regular and self.watchdog.is_calm:
             self.watchdog.memory.good_step = self.step
         tensors: dict[str, Mapping[str, Tensor]] = {
             "optimizer": optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
