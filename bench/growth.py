@@ -60,8 +60,7 @@ class Step:
         self.point = point
         model = tiny_model(width=point.width, inner=344 * point.width // 128)
         self.policy: Policy = make_policy(model, tiny_tokenizer(), torch.device("cpu"))
-        knobs = with_value(Knobs(), "policy.mask_truncated", False)
-        self.knobs = with_value(knobs, "optim.micro_batch_tokens", 4096)
+        self.knobs = with_value(Knobs(), "policy.mask_truncated", False)
         self.learner: Learner = make_learner(self.policy, self.knobs)
         self.sampler = LocalSampler(model, end_ids=(), pad_id=self.policy.pad_id)
         rows = PROMPTS * point.group

@@ -129,7 +129,7 @@ def play(name: str, way: str, device: str) -> None:
     torch.set_num_threads(1)
     case, seat = CASES[name], Seat()
     knobs = Knobs()
-    for knob, value in {"policy.mask_truncated": "false", "optim.micro_batch_tokens": "4096", **case.ways[way]}.items():
+    for knob, value in {"policy.mask_truncated": "false", **case.ways[way]}.items():
         knobs = with_value(knobs, knob, value)
     inner = 344 * case.width // 128
     model = tiny_model(width=case.width, layers=case.layers, inner=inner, vocabulary=case.vocabulary)

@@ -52,7 +52,6 @@ max_new_tokens = {max_new_tokens}
 mask_truncated = false
 [optim]
 lr = {lr}
-micro_batch_tokens = 4096
 [evaluation]
 every_steps = 0
 problems = 1

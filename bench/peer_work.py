@@ -35,7 +35,6 @@ PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 WORDS = [PAD, END, UNKNOWN, "1", *(a + b for a in "bcdfghjklmnpqrstvwxyzABCD" for b in "aeiou")][:128]
 NAMES = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo"]
 THINGS = ["apples", "books", "coins", "stamps", "pencils", "marbles", "shells", "cards"]
-TRL_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Work:
 
 
 WORKS = {
-    "tiny": Work("tiny", 32, 8, 96, 1e-3, "vowels", 32, (256, 64, 32, 16)),
+    "tiny": Work("tiny", 32, 8, 96, 3e-4, "vowels", 32, (256, 64, 32, 16)),
     "smollm2": Work("smollm2", 4, 8, 64, 2e-6, "short_and_right", 8, (32, 8, 4)),
 }
 
