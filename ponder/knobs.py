@@ -214,7 +214,7 @@ class Optim(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=16, le=10_000_000, description="Tokens forwarded at once while learning; less saves memory"),
         Knob("tokens", LIVE, "bench/RESULTS.md: more gains nothing on a CPU, and costs memory everywhere"),
-    ] = 4096
+    ] = 2048
     layout: Annotated[
         Layout,
         Meta(description="How answers are laid out while learning: shared prompts, packed or padded; changes rounding"),
@@ -354,8 +354,10 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
         Knob("answers"),
     ] = 4
     previews_per_second: Annotated[
-        int, Meta(ge=1, le=60, description="Preview messages a second, at the most"), Knob("1/s")
-    ] = 20
+        int,
+        Meta(ge=1, le=60, description="Preview messages a second, at the most; the console paints ten"),
+        Knob("1/s"),
+    ] = 10
 
 
 class Knobs(Struct, frozen=True, forbid_unknown_fields=True):

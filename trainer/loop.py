@@ -282,8 +282,7 @@ class Chapter:
                 max_new_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
                 generator=state.generator,
-                watch=stream.rows,
-                listener=stream.listen,
+                listener=stream.listen if stream.rows else None,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):

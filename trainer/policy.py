@@ -34,6 +34,9 @@ from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
 
+ROUNDING = 1e-4
+"""Logits that differ by less, in units of their spread, are the same ones: SmolLM2's differ by a tenth of it."""
+
 
 @dataclass(frozen=True)
 class Forward:
@@ -392,4 +395,4 @@ def _leaves_alone(model: PreTrainedModel, layout: Layout, device: torch.device) 
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
     )  # fmt: skip
-    return bool(torch.allclose(together_NV, alone_NV, atol=1e-5, rtol=1e-4))
+    return bool((together_NV - alone_NV).abs().max() < ROUNDING * alone_NV.std())

@@ -11,21 +11,31 @@ nothing cut off (top-k or top-p would make what samples and what learns two poli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers import DynamicCache, PreTrainedModel
 
 from ponder.events import Finish
+from trainer.decoder import Decoder, Weights, agrees, knows
 from trainer.policy import Policy
-from trainer.precision import computing, computing_exactly
+from trainer.precision import computing
+from trainer.reading import ModelReader, Moves, Prompts, Reader, new_cache, read_prompts
 
-COMPACT_BELOW = 0.85
+COMPACT_BELOW = 0.95
 """Finished rows are dropped from the batch once fewer than this share of its rows is alive."""
+ROWS_AT_ONCE = 256
+"""Rows that are written side by side; more do not make a row cheaper."""
+BLOCK = 128
+"""Tokens whose weights are summed first when one of the vocabulary is looked for."""
+BELOW_ONE = 1 - 2**-50
 
 
 @dataclass(frozen=True)
@@ -40,9 +50,9 @@ class Sampled:
     finish: Finish
 
 
-TokenListener = Callable[[Sequence[int], Sequence[int], Sequence[bool]], None]
-"""(rows, tokens, whether each row is done) after a decode step, for the watched rows only; rows are prompt * G +
-index."""
+TokenListener = Callable[[Tensor, Tensor, Tensor], None]
+"""(rows, tokens, whether each row is done) after a decode step, of the rows that were being written; rows are prompt *
+G + index. The tensors are the listener's to keep: it looks at many steps at once, since each look takes time."""
 
 
 class Sampler(Protocol):
@@ -56,49 +66,9 @@ class Sampler(Protocol):
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-        watch: Sequence[int] = (),
         listener: TokenListener | None = None,
     ) -> list[Sampled]:
         """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`."""
-
-
-class _RoomyLayer(DynamicLayer):
-    """A cache layer that writes in place into room taken once, where `DynamicLayer` copies all of it at every token."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        self.capacity = capacity
-        self.used = 0
-
-    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self._take_room(key_states.shape[0], key_states)
-        start, self.used = self.used, self.used + key_states.shape[-2]
-        self.keys_BHTK[:, :, start : self.used] = key_states
-        self.values_BHTK[:, :, start : self.used] = value_states
-        return self.shown()
-
-    def choose(self, rows: Tensor) -> None:
-        """Keep these rows, in this order; a row may come several times."""
-        old_keys, old_values = self.shown()
-        self._take_room(len(rows), old_keys)
-        torch.index_select(old_keys, 0, rows, out=self.keys_BHTK[:, :, : self.used])
-        torch.index_select(old_values, 0, rows, out=self.values_BHTK[:, :, : self.used])
-        self.shown()
-
-    def _take_room(self, rows: int, like: Tensor) -> None:
-        shape = (rows, like.shape[1], self.capacity, like.shape[3])
-        self.keys_BHTK, self.values_BHTK = like.new_empty(shape), like.new_empty(shape)
-
-    def shown(self) -> tuple[Tensor, Tensor]:
-        """Keys and values of the positions read so far; kept as `keys` and `values`, where transformers looks."""
-        keys, values = self.keys_BHTK[:, :, : self.used], self.values_BHTK[:, :, : self.used]
-        self.keys, self.values = keys, values
-        return keys, values
-
-    def get_seq_length(self) -> int:
-        return self.used
 
 
 class LocalSampler:
@@ -114,9 +84,11 @@ class LocalSampler:
         self.has_exact_head = has_plain_head and dtype is not torch.float32
         self.pad_id = pad_id
         self.end_ids = torch.tensor(end_ids, device=model.device)
-        layers = DynamicCache(config=model.config).layers
-        self._attends_to_all = all(type(layer) is DynamicLayer for layer in layers)
-        self._layers = len(layers)
+
+    @cached_property
+    def _is_decodable(self) -> bool:
+        with _evaluating(self.model):
+            return agrees(self.model)
 
     @torch.inference_mode()
     def sample(
@@ -127,88 +99,143 @@ class LocalSampler:
         max_new_tokens: int,
         temperature: float,
         generator: torch.Generator,
-        watch: Sequence[int] = (),
         listener: TokenListener | None = None,
     ) -> list[Sampled]:
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with computing(self.model.device, self.dtype):  # around all, since it keeps the weights that it rounded
-                batch = _Batch(self, prompts, group_size, max_new_tokens, temperature, generator)
-                watched = set(watch) if listener else set()
+        device = self.model.device
+        chance_TB = torch.rand(
+            max_new_tokens, len(prompts) * group_size, generator=generator, device=device, dtype=torch.float64
+        )
+        answers: list[Sampled] = []
+        with _evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
+            weights = self._weights()
+            for start, end in waves(len(prompts), group_size):
+                rows = slice(start * group_size, end * group_size)
+                prompts_read = self._pad(prompts[start:end])
+                fork_B = torch.arange(end - start, device=device).repeat_interleave(group_size)
+                logits_PV, reader = self._read(prompts_read, fork_B, max_new_tokens, weights)
+                batch = _Batch(
+                    reader,
+                    logits_PV[fork_B],
+                    prompts_read.length_P[fork_B],
+                    chance_TB[:, rows],
+                    temperature,
+                    self.end_ids,
+                )
                 while batch.is_writing:
-                    rows_A, token_A, ended_A = batch.step()
-                    if watched and listener:
-                        _tell(listener, watched, rows_A, token_A, ended_A)
-                return batch.answers()
-        finally:
-            self.model.train(was_training)
+                    told = batch.step()
+                    if listener:
+                        wrote_A = told.was_alive_A
+                        listener(told.rows_A[wrote_A] + rows.start, told.token_A[wrote_A], told.ended_A[wrote_A])
+                answers += batch.answers()
+        return answers
 
-    def new_cache(self, capacity: int) -> Cache:
-        if not self._attends_to_all:
-            return DynamicCache(config=self.model.config)
-        return Cache(layers=[_RoomyLayer(capacity) for _ in range(self._layers)])
+    def _weights(self) -> Weights | None:
+        """For the decoder, where it can take the model; read anew for each call, since they may have learnt."""
+        can_decode = self.dtype is torch.float32 and knows(self.model) and self._is_decodable
+        return Weights(self.model) if can_decode else None
+
+    def _pad(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        device = self.model.device
+        lengths = [len(prompt) for prompt in prompts]
+        longest = max(lengths)
+        padded = [[self.pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (longest - length) + [1] * length for length in lengths]
+        return Prompts(
+            torch.tensor(padded, device=device),
+            torch.tensor(mask, device=device) if min(lengths) < longest else None,
+            torch.tensor(lengths, device=device),
+        )
+
+    def _read(
+        self, prompts: Prompts, fork_B: Tensor, max_new_tokens: int, weights: Weights | None
+    ) -> tuple[Tensor, Reader]:
+        """The logits (P, V) after each prompt, and who reads on."""
+        capacity = prompts.ids_PT.shape[1] + max_new_tokens
+        if weights:
+            brief = DynamicCache(config=self.model.config)
+            logits_PV = read_prompts(self.model, prompts, brief)
+            return logits_PV, Decoder(weights, brief, prompts, fork_B, capacity)
+        cache = new_cache(self.model, capacity)
+        logits_PV = read_prompts(self.model, prompts, cache, has_exact_head=self.has_exact_head)
+        return logits_PV, ModelReader(self.model, cache, prompts, fork_B, has_exact_head=self.has_exact_head)
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model is in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def waves(prompts: int, group_size: int) -> list[tuple[int, int]]:
+    """Where to cut the prompts into batches of about equal size, none above `ROWS_AT_ONCE` rows if it can be helped.
+
+    >>> waves(32, 8), waves(5, 64), waves(1, 1000)
+    ([(0, 32)], [(0, 3), (3, 5)], [(0, 1)])
+    """
+    most = max(1, ROWS_AT_ONCE // group_size)
+    size = math.ceil(prompts / math.ceil(prompts / most))
+    return [(start, min(start + size, prompts)) for start in range(0, prompts, size)]
+
+
+class Told(NamedTuple):
+    """What one step has drawn."""
+
+    rows_A: Tensor  # noqa: N815  # shapes ride in names
+    token_A: Tensor  # noqa: N815
+    ended_A: Tensor  # noqa: N815
+    was_alive_A: Tensor  # noqa: N815
+    """False where the answer had ended before, and the row is still dragged along."""
 
 
 class _Batch:
-    """The answers of one call while they are being written."""
+    """The answers of one wave while they are being written."""
 
     def __init__(
-        self, sampler: LocalSampler, prompts: Sequence[Sequence[int]], group_size: int, max_new_tokens: int,
-        temperature: float, generator: torch.Generator,
+        self, reader: Reader, logits_BV: Tensor, length_B: Tensor, chance_TB: Tensor, temperature: float,
+        end_ids: Tensor,
     ) -> None:  # fmt: skip
-        self.sampler, self.temperature, self.generator = sampler, temperature, generator
-        device = sampler.model.device
-        longest = max(len(prompt) for prompt in prompts)
-        self.is_padded = any(len(prompt) != longest for prompt in prompts)
-        ids_PT = torch.tensor(
-            [[sampler.pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device
-        )
-        mask_PT = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
-        self.cache = sampler.new_cache(longest + max_new_tokens)
-        logits_PV = self._forward(ids_PT, mask_PT, (mask_PT.cumsum(-1) - 1).clamp(min=0))
-        rows = len(prompts) * group_size
-        self.fork_B = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
-        self._choose(self.fork_B)
-        self.logits_AV = logits_PV[self.fork_B]
-        self.mask_AT = mask_PT[self.fork_B]
-        self.position_A = mask_PT.sum(-1)[self.fork_B]
-        self.rows_A = torch.arange(rows, device=device)
-        self.is_alive_A = torch.ones(rows, dtype=torch.bool, device=device)
-        self.written = 0
-        self.ids_BT = torch.full((rows, max_new_tokens), sampler.pad_id, device=device)
-        self.logp_BT = torch.zeros(rows, max_new_tokens, device=device)
-        self.entropy_BT = torch.zeros(rows, max_new_tokens, device=device)
-        self.length_B = torch.full((rows,), max_new_tokens, device=device)
-        self.has_ended_B = torch.zeros(rows, dtype=torch.bool, device=device)
+        """`length_B` is each row's prompt; `chance_TB` is what its tokens are drawn by."""
+        self.reader, self.chance_TB, self.temperature, self.end_ids = reader, chance_TB, temperature, end_ids
+        self.logits_AV, self.position_A = logits_BV, length_B
+        self.rows_A = torch.arange(len(length_B), device=logits_BV.device)
+        self.is_alive_A = torch.ones_like(self.rows_A, dtype=torch.bool)
+        self.length_B = torch.full_like(self.rows_A, len(chance_TB))
+        self.has_ended_B = torch.zeros_like(self.rows_A, dtype=torch.bool)
+        self.alive = len(self.rows_A)
+        self.written: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
     @property
     def is_writing(self) -> bool:
-        return self.written < self.ids_BT.shape[1] and len(self.rows_A) > 0
+        return len(self.written) < len(self.chance_TB) and self.alive > 0
 
-    def step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw one token for every row of the batch; (rows, tokens, ended) of those that were alive."""
-        token_A, logp_A, entropy_A = draw(self.logits_AV, self.temperature, self.generator)
-        rows_A, at = self.rows_A, self.written
-        self.ids_BT[rows_A, at] = token_A
-        self.logp_BT[rows_A, at] = logp_A
-        self.entropy_BT[rows_A, at] = entropy_A
-        self.written += 1
-        ended_A = self.is_alive_A & torch.isin(token_A, self.sampler.end_ids)
-        self.length_B[rows_A[ended_A]] = self.written
-        self.has_ended_B[rows_A[ended_A]] = True
-        was_alive_A, self.is_alive_A = self.is_alive_A, self.is_alive_A & ~ended_A
-        told = rows_A[was_alive_A], token_A[was_alive_A], ended_A[was_alive_A]
-        alive = int(self.is_alive_A.sum())
-        if alive < COMPACT_BELOW * len(rows_A) or alive == 0:
-            token_A = self._drop_finished(token_A)
+    def step(self) -> Told:
+        """Draw one token for every row of the batch; rows that had ended before are told too."""
+        rows_A, was_alive_A = self.rows_A, self.is_alive_A
+        token_A, logp_A, entropy_A = draw(self.logits_AV, self.temperature, self.chance_TB[len(self.written), rows_A])
+        self.written.append((rows_A, token_A, logp_A, entropy_A))
+        ended_A = torch.isin(token_A, self.end_ids).logical_and_(was_alive_A)
+        told = Told(rows_A, token_A, ended_A, was_alive_A)
+        if ended := int(ended_A.sum()):
+            self.length_B[rows_A[ended_A]] = len(self.written)
+            self.has_ended_B[rows_A[ended_A]] = True
+            self.is_alive_A = was_alive_A & ~ended_A
+            self.alive -= ended
+            if self.alive < COMPACT_BELOW * len(rows_A):
+                token_A = self._drop_finished(token_A)
         if self.is_writing:
-            self._read(token_A)
+            self.logits_AV = self.reader.read(token_A, self.position_A)
+            self.position_A = self.position_A + 1
         return told
 
     def answers(self) -> list[Sampled]:
+        ids_BT, logp_BT, entropy_BT = self._laid_out()
         lengths, ended = self.length_B.tolist(), self.has_ended_B.tolist()
-        ids, logps, entropies = self.ids_BT.tolist(), self.logp_BT.tolist(), self.entropy_BT.tolist()
+        ids, logps, entropies = ids_BT.tolist(), logp_BT.tolist(), entropy_BT.tolist()
         return [
             Sampled(
                 ids[row][:length], logps[row][:length], entropies[row][:length],
@@ -217,70 +244,56 @@ class _Batch:
             for row, length in enumerate(lengths)
         ]  # fmt: skip
 
+    def _laid_out(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, log-probs and entropies of all rows, (B, T)."""
+        rows = torch.cat([rows_A for rows_A, *_ in self.written])
+        steps = torch.tensor([len(rows_A) for rows_A, *_ in self.written], device=rows.device)
+        at = torch.arange(len(steps), device=rows.device).repeat_interleave(steps)
+        laid_out = []
+        for parts in list(zip(*self.written, strict=True))[1:]:
+            drawn = torch.cat(parts)
+            drawn_BT = drawn.new_zeros(len(self.length_B), len(steps))
+            drawn_BT[rows, at] = drawn
+            laid_out.append(drawn_BT)
+        ids_BT, logp_BT, entropy_BT = laid_out
+        return ids_BT, logp_BT, entropy_BT
+
     def _drop_finished(self, token_A: Tensor) -> Tensor:
-        keep_A = self.is_alive_A.nonzero()[:, 0]
-        self.rows_A, self.position_A = self.rows_A[keep_A], self.position_A[keep_A]
-        self.mask_AT, self.is_alive_A = self.mask_AT[keep_A], self.is_alive_A[keep_A]
-        if len(keep_A):
-            self._choose(keep_A)
-        return token_A[keep_A]
-
-    def _choose(self, rows: Tensor) -> None:
-        for layer in self.cache.layers:
-            if isinstance(layer, _RoomyLayer):
-                layer.choose(rows)
-            else:
-                layer.batch_select_indices(rows)  # type: ignore[union-attr]  # every growing layer has it
-
-    def _read(self, token_A: Tensor) -> None:
-        """Feed the drawn tokens to the model; its next logits are kept."""
-        if self.is_padded:
-            self.mask_AT = torch.cat([self.mask_AT, self.mask_AT.new_ones(len(token_A), 1)], dim=1)
-        self.logits_AV = self._forward(token_A[:, None], self.mask_AT, self.position_A[:, None])
-        self.position_A = self.position_A + 1
-
-    def _forward(self, ids_BT: Tensor, mask_BT: Tensor, position_BT: Tensor) -> Tensor:
-        inputs = {
-            "input_ids": ids_BT,
-            "attention_mask": mask_BT if self.is_padded else None,
-            "position_ids": position_BT,
-            "past_key_values": self.cache,
-            "use_cache": True,
-        }
-        model = self.sampler.model
-        if self.sampler.has_exact_head:
-            hidden_BTD: Tensor = model.base_model(**inputs).last_hidden_state
-            with computing_exactly(model.device):
-                logits_BV: Tensor = model.get_output_embeddings()(hidden_BTD[:, -1].float())
-            return logits_BV
-        logits_BTV: Tensor = model(**inputs, logits_to_keep=1).logits
-        return logits_BTV[:, -1].float()
+        alive = self.alive
+        moves = Moves(
+            alive,
+            free=(~self.is_alive_A[:alive]).nonzero()[:, 0],
+            filler=self.is_alive_A[alive:].nonzero()[:, 0] + alive,
+        )
+        self.reader.keep(moves)
+        self.rows_A, self.position_A = moves(self.rows_A.clone()), moves(self.position_A)
+        self.is_alive_A = self.is_alive_A.new_ones(alive)
+        return moves(token_A.clone())
 
 
-def draw(logits_AV: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw(logits_AV: Tensor, temperature: float, chance_A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A token from softmax(logits / temperature) for each row, with its log-probability and the entropy, in nats.
 
-    argmax(p / q) with q drawn from Exp(1) is a draw from p: the exponential race, the Gumbel-max trick without
-    logarithms.
+    The token is where the cumulative distribution passes `chance`, a float64 in [0, 1): found among blocks of the
+    vocabulary first, then within one. A token of probability 0 is never it.
     """
-    logp_AV = torch.log_softmax(logits_AV / temperature, dim=-1)
-    p_AV = logp_AV.exp()
-    noise_AV = torch.empty_like(p_AV).exponential_(1.0, generator=generator)
-    token_A = (p_AV / noise_AV).argmax(-1)
-    logp_A = logp_AV.gather(1, token_A[:, None])[:, 0]
-    entropy_A = -(p_AV * logp_AV.clamp(min=torch.finfo(logp_AV.dtype).min)).sum(-1)
-    return token_A, logp_A, entropy_A
-
-
-def _tell(listener: TokenListener, watched: set[int], rows_A: Tensor, token_A: Tensor, ended_A: Tensor) -> None:
-    told = [
-        (row, token, ended)
-        for row, token, ended in zip(rows_A.tolist(), token_A.tolist(), ended_A.tolist(), strict=True)
-        if row in watched
-    ]
-    if told:
-        rows, tokens, ends = zip(*told, strict=True)
-        listener(rows, tokens, ends)
+    rows, vocabulary = logits_AV.shape
+    score_AV = logits_AV / temperature
+    score_AV.sub_(score_AV.amax(-1, keepdim=True)).clamp_(min=torch.finfo(score_AV.dtype).min)
+    weight_AV = score_AV.exp()
+    weight_ACW = F.pad(weight_AV, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+    end_AC = weight_ACW.sum(-1).cumsum(-1, dtype=torch.float64)
+    total_A = end_AC[:, -1]
+    goal_A1 = (chance_A * total_A)[:, None]
+    block_A1 = torch.searchsorted(end_AC, goal_A1, right=True)
+    rest_A1 = goal_A1 - F.pad(end_AC, (1, 0)).gather(1, block_A1)
+    inside_AW = weight_ACW.gather(1, block_A1[:, :, None].expand(-1, -1, BLOCK))[:, 0].cumsum(-1, dtype=torch.float64)
+    place_A1 = torch.searchsorted(inside_AW, torch.minimum(rest_A1, inside_AW[:, -1:] * BELOW_ONE), right=True)
+    token_A1 = block_A1 * BLOCK + place_A1
+    log_total_A = total_A.log()
+    logp_A = score_AV.gather(1, token_A1)[:, 0] - log_total_A
+    entropy_A = log_total_A - torch.linalg.vecdot(weight_AV, score_AV) / total_A
+    return token_A1[:, 0], logp_A.float(), entropy_A.float()
 
 
 def sampler_of(policy: Policy) -> LocalSampler:

@@ -1,5 +1,7 @@
 """The text of a step's answers while they are being written, as previews.
 
+Legend: A rows that were being written, N tokens heard since the last preview.
+
 The first answers of the step are watched, as many as `stream.previews` says. While tokens are drawn they are only kept;
 a bounded number of times a second they become text and are sent, and each answer in turn is sent again from its
 beginning, about once a second, so that who joins late, or lost a message, has the whole. Deliberately left out: every
@@ -11,6 +13,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from ponder.events import Preview, PreviewAnswer
 from ponder.knobs import Knobs
@@ -43,7 +48,7 @@ class Stream:
         self._link, self._policy, self._step, self._now = link, policy, step, now
         self._prompts, self._first_group = prompts, first_group
         self._pause_s = 1.0 / knobs.stream.previews_per_second
-        self._heard: list[tuple[Sequence[int], Sequence[int], Sequence[bool]]] = []
+        self._heard: list[tuple[Tensor, Tensor, Tensor]] = []
         self._fresh: dict[int, str] = {}
         """Of each row, the text that was not sent yet."""
         self._sent: list[list[str]] = [[] for _ in self.rows]
@@ -56,8 +61,8 @@ class Stream:
         """When each row is to be sent from its beginning; who is next stands first."""
         self._last_s = -float("inf")
 
-    def listen(self, rows: Sequence[int], tokens: Sequence[int], done: Sequence[bool]) -> None:
-        self._heard.append((rows, tokens, done))
+    def listen(self, rows_A: Tensor, token_A: Tensor, is_done_A: Tensor) -> None:
+        self._heard.append((rows_A, token_A, is_done_A))
         now = self._now()
         if now - self._last_s >= self._pause_s:
             self._read()
@@ -74,18 +79,21 @@ class Stream:
 
     def _read(self) -> None:
         """Turn what was heard into text."""
-        drawn: dict[int, list[int]] = {}
-        for rows, tokens, done in self._heard:
-            for row, token in zip(rows, tokens, strict=True):
-                drawn.setdefault(row, []).append(token)
-            if True in done:
-                for row, is_done in zip(rows, done, strict=True):
-                    if is_done:
-                        self._end(row)
+        if not self._heard:
+            return
+        rows_N, token_N, is_done_N = (torch.cat(parts) for parts in zip(*self._heard, strict=True))
         self._heard.clear()
-        for row, ids in drawn.items():
-            text = "".join(map(self._policy.piece, ids))
-            self._fresh[row] = text if self._sizes[row] else text.lstrip(" ")
+        is_watched_N = rows_N < len(self.rows)
+        for row in rows_N[is_watched_N & is_done_N].tolist():
+            self._end(row)
+        rows_N = rows_N[is_watched_N]
+        tokens = token_N[is_watched_N][rows_N.argsort(stable=True)].tolist()
+        end = 0
+        for row, count in enumerate(rows_N.bincount().tolist()):
+            start, end = end, end + count
+            if count:
+                text = "".join(map(self._policy.piece, tokens[start:end]))
+                self._fresh[row] = text if self._sizes[row] else text.lstrip(" ")
 
     def _end(self, row: int) -> None:
         self._is_done[row] = True

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any  # Any: a spy passes on what it is given
 
 import pytest
+import torch
 from torch import Tensor
 
 from ponder import metrics, watchdog
@@ -195,7 +196,7 @@ def test_how_often_previews_are_sent(recipe: Recipe) -> None:
         ).knobs
         stream = Stream(link, _OneWord(), knobs, step=1, prompts=["p"], now=lambda: next(clock))  # type: ignore[arg-type]
         for _ in range(100):  # a second of tokens
-            stream.listen([0], [1], [False])
+            stream.listen(torch.tensor([0]), torch.tensor([1]), torch.tensor([False]))
         return len(link.passing)
 
     assert sent(50) > 40 and sent(5) < 7

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 from torch import Tensor
+from transformers import MistralConfig, MistralForCausalLM
 
 from ponder.choices import Layout
 from ponder.events import Finish
@@ -17,7 +18,8 @@ from ponder.recipe import Recipe
 from tests.trainer.models import MAKERS, VOCABULARY, policy_of
 from tests.trainer.test_learning import batch, gradient
 from tests.trainer.test_loop import go, what_was_learnt
-from trainer import rows
+from trainer import builtin, rows
+from trainer.attention import attend
 from trainer.head import score_tokens
 from trainer.learn import cut
 from trainer.policy import Forward, Policy, make_policy, token_logps
@@ -99,6 +101,63 @@ def test_a_model_that_mixes_the_answers_of_a_row_is_found_out(policy: Policy, mo
     assert not module._can_pack(policy.model, policy.device)
     policy.can_pack, policy.forward = False, Forward(Layout.PACKED)
     assert policy.layout is Layout.PADDED
+
+
+def test_a_model_whose_attention_is_not_ours_is_padded(any_policy: Policy) -> None:
+    layouts = [any_policy.layout]
+    any_policy.model.set_attn_implementation("eager")
+    assert [*layouts, any_policy.layout] == [Layout.SHARED, Layout.PADDED]
+    assert not make_policy(any_policy.model, any_policy.tokenizer, any_policy.device).can_share
+
+
+def test_a_saved_model_knows_nothing_of_our_attention(any_policy: Policy, tmp_path: Path) -> None:
+    any_policy.model.save_pretrained(tmp_path)
+    assert "ponder" not in (tmp_path / "config.json").read_text()
+
+
+def test_a_window_that_slides_is_kept_where_prompts_are_shared() -> None:
+    torch.manual_seed(3)
+    config = MistralConfig(
+        vocab_size=VOCABULARY, hidden_size=24, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, sliding_window=4, eos_token_id=2,
+        bos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    policy = make_policy(MistralForCausalLM(config), builtin.countdown_tokenizer(), torch.device("cpu"))
+    assert policy.can_share
+    shared = scored(policy)
+    policy.forward = Forward(Layout.PADDED)
+    assert torch.allclose(shared, scored(policy), atol=1e-5)
+    policy.model.config.sliding_window = None
+    for layer in policy.model.model.layers:
+        layer.self_attn.sliding_window = None
+    assert (shared - scored(policy)).abs().max() > 0.01
+
+
+def test_what_attention_is_told_and_cannot_do_in_blocks_is_an_error(policy: Policy) -> None:
+    laid = lay_out(PROMPTS, ANSWERS, pad_id=0, device=policy.device, layout=Layout.SHARED)
+    states = torch.zeros(1, 2, laid.ids_BT.shape[1], 4)
+    with pytest.raises(ValueError, match="softcap"):
+        attend(policy.model, states, states, states, None, blocks=laid.blocks, softcap=30.0)
+
+
+def test_a_prompt_is_read_once_for_all_its_answers() -> None:
+    prompts, answers = [[5, 6, 7], [8], [5, 6, 7], [8]], [[1, 2], [3, 4, 9, 9], [4], [7, 7, 7]]
+    laid = lay_out(prompts, answers, pad_id=0, device=torch.device("cpu"), layout=Layout.SHARED)
+    assert laid.ids_BT.tolist() == [[8, 5, 6, 7, 1, 7, 7, 3, 4, 9]]
+    assert laid.position_BT is not None
+    assert laid.position_BT.tolist() == [[0, 0, 1, 2, 3, 1, 2, 1, 2, 3]]
+    assert laid.place_N.tolist() == [3, 4, 0, 7, 8, 9, 3, 0, 5, 6]
+
+
+def test_blocks_of_attention_hold_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "BLOCK_TOKENS", 0)
+    lengths = [500, 20, 30, 480, 10, 300, 200, 500]
+    laid = lay_out(
+        [[1]] * 8, [[2] * length for length in lengths], pad_id=0, device=torch.device("cpu"), layout=Layout.SHARED
+    )
+    held = sum(block.query_RT.numel() for block in laid.blocks)
+    assert laid.ids_BT.numel() <= held < rows.BLOCK_SLACK * laid.ids_BT.numel()
+    assert sum(len(block.own_M) for block in laid.blocks) == laid.ids_BT.numel()
 
 
 def with_knobs(recipe: Recipe, **values: object) -> Knobs:

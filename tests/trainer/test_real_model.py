@@ -21,6 +21,7 @@ pytestmark = [
 def test_a_gguf_model_is_sampled_scored_and_saved_like_any_other(tmp_path: Path) -> None:
     models = find_paths().models
     policy = load_policy(ModelPart("models:smollm2"), device="cpu", models_folder=models)
+    assert policy.can_share and policy.can_pack
     prompts = [policy.prompt_ids(text) for text in ("What is 2 + 3?", "Count from one to ten, please.")]
     sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
     drawn = sampler.sample(

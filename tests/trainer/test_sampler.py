@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from ponder.events import Finish
@@ -113,7 +114,8 @@ def test_sampling_leaves_the_training_mode_as_it_was(policy: Policy) -> None:
 
 def test_draws_follow_the_distribution() -> None:
     logits = torch.tensor([0.0, 1.0, -1.0, 2.0])
-    tokens, logp, entropy = draw(logits.repeat(40_000, 1), 1.0, torch.Generator().manual_seed(0))
+    chance = torch.rand(40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tokens, logp, entropy = draw(logits.repeat(40_000, 1), 1.0, chance)
     p = torch.softmax(logits, -1)
     shares = torch.bincount(tokens, minlength=4) / 40_000
     assert torch.allclose(shares, p, atol=0.01)
@@ -130,24 +132,21 @@ def test_nothing_is_cut_off_whatever_the_models_own_settings_ask_for(either_poli
     assert sample(either_policy, RAGGED) == plain
 
 
-def test_a_listener_hears_the_watched_answers_token_by_token(policy: Policy) -> None:
-    heard: dict[int, list[int]] = {0: [], 4: []}
+def test_a_listener_hears_every_answer_token_by_token(either_policy: Policy) -> None:
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    drawn = LocalSampler(either_policy.model, end_ids=either_policy.end_ids, pad_id=either_policy.pad_id).sample(
+        RAGGED, group_size=3, max_new_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0),
+        listener=lambda *told: kept.append(told),
+    )  # fmt: skip
+    heard: dict[int, list[int]] = {row: [] for row in range(len(drawn))}
     done: set[int] = set()
-
-    def listen(rows: object, tokens: object, ends: object) -> None:
-        assert isinstance(rows, tuple) and isinstance(tokens, tuple) and isinstance(ends, tuple)
-        for row, token, has_ended in zip(rows, tokens, ends, strict=True):
+    for told in kept:  # looked at when all is over: they are the listener's
+        for row, token, has_ended in zip(*(one.tolist() for one in told), strict=True):
             heard[row].append(token)
             if has_ended:
                 done.add(row)
-
-    sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
-    drawn = sampler.sample(
-        RAGGED, group_size=3, max_new_tokens=20, temperature=1.0, generator=torch.Generator().manual_seed(0),
-        watch=[0, 4], listener=listen,
-    )  # fmt: skip
-    assert heard == {row: drawn[row].ids for row in (0, 4)}
-    assert done == {row for row in (0, 4) if drawn[row].finish is Finish.END}
+    assert heard == {row: sampled.ids for row, sampled in enumerate(drawn)}
+    assert done == {row for row, sampled in enumerate(drawn) if sampled.finish is Finish.END}
 
 
 def test_text_is_what_the_tokenizer_decodes(policy: Policy) -> None:

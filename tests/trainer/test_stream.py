@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from ponder.events import GroupScored, Preview
 from ponder.knobs import Knobs, with_value
@@ -63,11 +64,17 @@ def streaming(link: ListLink, clock: Clock, *, previews: int, prompts: int = 2, 
     )  # fmt: skip
 
 
+def hear(watched: Stream, rows: Sequence[int], letters: str, done: Sequence[int] = ()) -> None:
+    """A decode step."""
+    tokens, ends = [ord(letter) for letter in letters], [row in done for row in rows]
+    watched.listen(torch.tensor(rows), torch.tensor(tokens), torch.tensor(ends))
+
+
 def write(watched: Stream, clock: Clock, text: str, rows: Sequence[int], every_s: float = 0.01) -> None:
     """A letter to each row at every decode step."""
     for letter in text:
         clock.now_s += every_s
-        watched.listen(rows, [ord(letter)] * len(rows), [False] * len(rows))
+        hear(watched, rows, letter * len(rows))
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
@@ -139,12 +146,22 @@ def test_a_token_becomes_text_once_and_only_when_it_is_sent() -> None:
     assert policy.asked == 4 * 200 and 15 <= len(link.passing) <= 25
 
 
+def test_what_nobody_watches_is_not_shown() -> None:
+    link, clock = ListLink(), Clock()
+    watched = streaming(link, clock, previews=2)
+    for _ in range(10):
+        clock.now_s += 0.05
+        hear(watched, [3, 1, 0], "xab", done=[3])
+    watched.close()
+    assert read(link.passing) == {(1, 0, 0): "b" * 10, (1, 0, 1): "a" * 10}
+
+
 def test_an_answer_that_is_done_says_so_once_it_is() -> None:
     link, clock = ListLink(), Clock()
     watched = streaming(link, clock, previews=4)
     write(watched, clock, "ab", watched.rows)
     clock.now_s += 0.2
-    watched.listen([1, 3], [ord("c"), ord("d")], [True, False])
+    hear(watched, [1, 3], "cd", done=[1])
     watched.close()
     seen = [
         {(one.group, one.index): one.is_done for one in event.answers}
