@@ -129,17 +129,17 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float((x * y).sum() / (x * x).sum())
 
 
-def measure(rounds: int, lock: Path | None = None) -> list[Curve]:
-    """All curves; the rounds go over all points, one after the other."""
+def measure(rounds: int, *, warmup: int = 1, lock: Path | None = None) -> list[Curve]:
+    """All curves; the rounds go over all points, one after the other, the first ones off the clock."""
     curves = []
     for axis, points in AXES.items():
         steps = {size: Step(point) for size, point in points.items()}
         taken: dict[int, list[dict[str, float]]] = {size: [] for size in points}
-        for turn in range(rounds + 1):
+        for turn in range(warmup + rounds):
             with alone(lock):
                 for size, step in steps.items():
                     done = step.take()
-                    if turn:
+                    if turn >= warmup:
                         taken[size].append(done)
         for part in (SAMPLE, LEARN):
             seconds = tuple(statistics.median(done[part] for done in turns) for turns in taken.values())
@@ -185,7 +185,7 @@ def draw(curves: Sequence[Curve], picture: Path) -> None:
 def quick() -> list[Figure]:
     """One round, no picture."""
     torch.set_num_threads(1)
-    curves = measure(rounds=1)
+    curves = measure(rounds=1, warmup=0)
     report(curves)
     return [
         Figure(f"growth of {curve.part} with {curve.axis}", curve.exponent, "", curve.work_exponent + TOLERANCE,
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--lock", type=Path, help="hold this file while a round is timed: others measure here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    curves = measure(options.rounds, options.lock)
+    curves = measure(options.rounds, lock=options.lock)
     report(curves)
     draw(curves, options.picture)
 

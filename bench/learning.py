@@ -176,11 +176,11 @@ def report(name: str, found: dict[str, list[Turn]]) -> None:
 
 
 def quick() -> list[Figure]:
-    """Three turns of what has a target: flat groups cost nothing, and a chunked head holds little."""
+    """Two turns of what has a target: flat groups cost nothing, and a chunked head holds little."""
     figures = []
     for name, what in (("flat", "learning, half of the groups flat: seconds against learning all"),
                        ("head", "a chunked head: memory against all logits")):  # fmt: skip
-        found = measure(name, turns=3)
+        found = measure(name, turns=2)
         report(name, found)
         first, other = (turns[1:] for turns in found.values())
         if name == "flat":

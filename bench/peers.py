@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.peer_turns import Side, Turn, alone
-from bench.peer_work import WORKS, Work, model_folder, prepare
+from bench.peer_work import WORKS, Work, prepare
 from bench.spread import describe_lengths, middle, ratios
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")
@@ -153,8 +153,6 @@ def quick() -> list[Figure]:
         raise SystemExit("TRL is not installed: `make .venv-peers/.installed` does that")
     figures = []
     for work, warmup, pairs in ((WORKS["tiny"], 1, 3), (WORKS["smollm2"], 0, 1)):
-        if not model_folder(work, Path()).exists() and work.name != "tiny":
-            raise SystemExit(f"the model is not on this machine: `ponder models get {work.name}` brings it")
         match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup)
         report(match)
         lengths = [statistics.fmean(n for turn in turns for n in turn.lengths) for turns in match.pairs]
