@@ -4,9 +4,9 @@
 
 One thing at a time is doubled, everything else stays. Answers never end before the limit, so that lengths are exact.
 Times are processor seconds, the median of some rounds over all points; the exponent is the least-squares slope of log
-time over log of what grows. Beside it stands that of the floating-point operations which the work needs, counted by
-`bench.peer_work`: time may grow more slowly, since small work is mostly overhead, and never faster. Deliberately left
-out: memory.
+time over log of what grows. Beside it stands that of the floating-point operations which the work needs (`Costs` of
+`bench.peer_work`: a prompt read once a group, backward twice forward): time may grow more slowly, since small work is
+mostly overhead, and never faster. Deliberately left out: memory.
 """
 
 from __future__ import annotations
@@ -63,12 +63,8 @@ class Step:
         self.knobs = with_value(Knobs(), "policy.mask_truncated", False)
         self.learner: Learner = make_learner(self.policy, self.knobs)
         self.sampler = LocalSampler(model, end_ids=(), pad_id=self.policy.pad_id)
-        rows = PROMPTS * point.group
-        costs, tokens = costs_of(model), point.answer_tokens
-        self.flops = {
-            SAMPLE: costs.sampling(PROMPT_TOKENS, tokens, prompts=PROMPTS, group=point.group),
-            LEARN: costs.learning([PROMPT_TOKENS] * rows, [tokens] * rows),
-        }
+        least = costs_of(model).sampling(PROMPT_TOKENS, point.answer_tokens, prompts=PROMPTS, group=point.group)
+        self.flops = {SAMPLE: least, LEARN: 3 * least}
 
     def take(self) -> dict[str, float]:
         """Processor seconds of one step's sampling and learning."""
