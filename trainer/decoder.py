@@ -17,6 +17,7 @@ windows, and every other architecture: `trainer.reading` reads those.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_ROTATIONS = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions whose angle depends on nothing but the position."""
 TOLERANCE = 1e-4
+ROOM = 16
+"""Positions by which the cache grows. All of it is read at every step: keys and values without gaps between the rows
+come from memory twice as fast, which pays for a few that are hidden, and for the copy."""
 
 
 class _Matrix:
@@ -151,33 +155,37 @@ class Decoder:
         self.used = prompts.ids_PT.shape[1]
         self.turn_T11C = weights.turns(capacity)
         layers: Any = cache.layers  # Any: transformers leaves open what a layer keeps
-        self.held = [self._fork(layer.keys, layer.values, fork_B, capacity) for layer in layers]
-        self.is_padded = prompts.mask_PT is not None
-        self.bias_AH1T = self.held[0].new_zeros(len(fork_B), weights.key_heads, 1, capacity if self.is_padded else 1)
+        self.held = [self._fork(layer.keys, layer.values, fork_B) for layer in layers]
+        self.bias_AH1T = self.held[0].new_zeros(len(fork_B), weights.key_heads, 1, self.used)
         if prompts.mask_PT is not None:
-            is_pad_B11T = (prompts.mask_PT == 0)[fork_B, None, None]
-            self.bias_AH1T[..., : self.used].masked_fill_(is_pad_B11T, -math.inf)
+            self.bias_AH1T.masked_fill_((prompts.mask_PT == 0)[fork_B, None, None], -math.inf)
 
     def read(self, token_A: Tensor, position_A: Tensor) -> Tensor:
         weights = self.weights
         turn_A11C = self.turn_T11C[position_A]
         hidden_AD = F.embedding(token_A, weights.embedding)
-        self.used += 1
-        bias_AH1T = self.bias_AH1T[..., : self.used] if self.is_padded else self.bias_AH1T
-        bias_X1T = bias_AH1T.flatten(0, 1)
+        if self.used == self.bias_AH1T.shape[-1]:
+            self._take_room()
+        self.bias_AH1T[..., self.used] = 0.0
+        bias_X1T = self.bias_AH1T.flatten(0, 1)
         for layer, held_ZAHTK in zip(weights.layers, self.held, strict=True):
             mixed_AD = self._attend(layer, layer.attention_norm(hidden_AD), turn_A11C, held_ZAHTK, bias_X1T)
             hidden_AD = layer.out.added(mixed_AD, hidden_AD)
             normed_AD = layer.mlp_norm(hidden_AD)
             hidden_AD = layer.down.added(layer.up.gated(normed_AD, layer.gate.silu(normed_AD)), hidden_AD)
+        self.used += 1
         return weights.head.times(weights.norm(hidden_AD))
 
     def keep(self, moves: Moves) -> None:
         self.bias_AH1T = moves(self.bias_AH1T)
         for at, held_ZAHTK in enumerate(self.held):
-            written_AZHTK = held_ZAHTK[..., : self.used, :].transpose(0, 1)
-            moves(written_AZHTK)
+            moves(held_ZAHTK.transpose(0, 1))
             self.held[at] = held_ZAHTK[:, : moves.rows]
+
+    def _take_room(self) -> None:
+        """Room for `ROOM` more positions, hidden until they are written."""
+        self.held = [F.pad(held_ZAHTK, (0, 0, 0, ROOM)) for held_ZAHTK in self.held]
+        self.bias_AH1T = F.pad(self.bias_AH1T, (0, ROOM), value=-math.inf)
 
     def _attend(
         self, layer: _Layer, normed_AD: Tensor, turn_A11C: Tensor, held_ZAHTK: Tensor, bias_X1T: Tensor
@@ -190,22 +198,17 @@ class Decoder:
             key_AHK.copy_(layer.key_norm(key_AHK))
         pair_AHSC2 = all_AHSK.view(rows, key_heads, -1, width // 2, 2)
         torch.view_as_complex(pair_AHSC2[:, :, :-1]).mul_(turn_A11C)
-        held_ZAHTK[..., self.used - 1, :] = all_AHSK[:, :, -2:].permute(2, 0, 1, 3)
+        held_ZAHTK[..., self.used, :] = all_AHSK[:, :, -2:].permute(2, 0, 1, 3)
         query_XGK = all_AHSK.flatten(0, 1)[:, :-2]
-        keys_XTK, values_XTK = held_ZAHTK[..., : self.used, :].flatten(1, 2)
-        score_XGT = torch.baddbmm(
-            bias_X1T, query_XGK, keys_XTK.transpose(1, 2), beta=int(self.is_padded), alpha=self.weights.scaling
-        )
+        keys_XTK, values_XTK = held_ZAHTK.flatten(1, 2)
+        score_XGT = torch.baddbmm(bias_X1T, query_XGK, keys_XTK.transpose(1, 2), alpha=self.weights.scaling)
         return torch.bmm(torch.softmax(score_XGT, dim=-1), values_XTK).view(rows, -1)
 
-    def _fork(self, keys_PHTK: Tensor, values_PHTK: Tensor, fork_B: Tensor, capacity: int) -> Tensor:
-        """Keys and values (2, B, H, T, K) of all rows, with room for all positions."""
+    def _fork(self, keys_PHTK: Tensor, values_PHTK: Tensor, fork_B: Tensor) -> Tensor:
+        """Keys and values (2, B, H, T, K) of all rows."""
         _, heads, used, width = keys_PHTK.shape
-        held_ZBHTK = keys_PHTK.new_empty(2, len(fork_B), heads, capacity, width)
         turned_PHTK = keys_PHTK.reshape(-1, heads, used, 2, width // 2).transpose(-1, -2).flatten(-2)
-        held_ZBHTK[0, :, :, :used] = turned_PHTK[fork_B]
-        held_ZBHTK[1, :, :, :used] = values_PHTK[fork_B]
-        return held_ZBHTK
+        return torch.stack([turned_PHTK[fork_B], values_PHTK[fork_B]])
 
 
 def knows(model: PreTrainedModel) -> bool:
@@ -230,9 +233,14 @@ def knows(model: PreTrainedModel) -> bool:
 
 @torch.inference_mode()
 def agrees(model: PreTrainedModel) -> bool:
-    """Tried, not guessed: whether decode steps give the logits of the model's own forward pass."""
+    """Tried, not guessed: whether decode steps give the logits of the model's own forward pass.
+
+    Tried with other weights, the same for every model of the kind: a run that is resumed must sample as before, even
+    if its weights have exploded since.
+    """
+    trial = _small_like(model)
     device = model.device
-    ids_BT = torch.arange(2 * 7, device=device).view(2, 7) % model.config.vocab_size
+    ids_BT = torch.arange(3, 3 + 2 * 7, device=device).view(2, 7)
     start, fork_B = 4, torch.arange(2, device=device)
     for pads in (0, 2):
         length_B = torch.tensor([start, start - pads], device=device)
@@ -240,14 +248,33 @@ def agrees(model: PreTrainedModel) -> bool:
         mask_BT[1, :pads] = 0
         position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
         prompts = Prompts(ids_BT[:, :start], mask_BT[:, :start] if pads else None, length_B)
-        cache = DynamicCache(config=model.config)
-        read_prompts(model, prompts, cache)
-        decoder = Decoder(Weights(model), cache, prompts, fork_B, ids_BT.shape[1])
-        whole_BTV = model(ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=False).logits
+        cache = DynamicCache(config=trial.config)
+        read_prompts(trial, prompts, cache)
+        decoder = Decoder(Weights(trial), cache, prompts, fork_B, ids_BT.shape[1])
+        whole_BTV = trial(ids_BT, attention_mask=mask_BT, position_ids=position_BT, use_cache=False).logits
         for at in range(start, ids_BT.shape[1]):
             if not torch.allclose(decoder.read(ids_BT[:, at], position_BT[:, at]), whole_BTV[:, at], atol=TOLERANCE):
                 return False
     return True
+
+
+def _small_like(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same class, width and settings, with two layers, few words, and weights sharp enough to tell."""
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers, config.vocab_size, config.pad_token_id = 2, 32, None
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:2]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        small = type(model)(config)
+        for weight in small.parameters():
+            if weight.dim() > 1:
+                weight.normal_(0.0, weight.shape[-1] ** -0.5)
+            else:
+                weight.uniform_(0.5, 1.5)
+    small.to(model.device)  # type: ignore[arg-type]  # transformers wraps `to` in an untyped decorator
+    small.eval()
+    return small
 
 
 def _can_pack_matrices(weight: Tensor) -> bool:

@@ -180,11 +180,13 @@ def gemma() -> PreTrainedModel:
     return GemmaForCausalLM(GemmaConfig(**SIZES, num_key_value_heads=2, head_dim=8))
 
 
-def louder() -> PreTrainedModel:
+class Louder(LlamaForCausalLM):
     """A Llama in everything but one number that no config tells."""
-    model = llama()
-    model.get_output_embeddings().register_forward_hook(lambda _module, _args, logits: logits * 1.5)
-    return model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        told = super().forward(*args, **kwargs)
+        told.logits = told.logits * 1.5
+        return told
 
 
 UNKNOWN: dict[str, Callable[[], PreTrainedModel]] = {
@@ -196,7 +198,7 @@ UNKNOWN: dict[str, Callable[[], PreTrainedModel]] = {
         rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     ),
     "another activation": lambda: llama(hidden_act="gelu"),
-    "logits that are changed": louder,
+    "logits that are changed": lambda: Louder(LlamaConfig(**SIZES)),
 }
 
 
