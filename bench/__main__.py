@@ -80,7 +80,7 @@ def tabulate(outcomes: Sequence[Outcome]) -> Table:
             note = f"\n[dim]{figure.note}[/]" if figure.note else ""
             table.add_row(
                 figure.name + note, f"{figure.measured:,.3g}{unit}" if figure.measured < 1000
-                else f"{figure.measured:,.0f}{unit}", f"{sign} {figure.target:,.5g}{unit}",
+                else f"{figure.measured:,.0f}{unit}", f"{sign} {figure.target:,.3g}{unit}",
                 "yes" if figure.is_met else "[bold]NO[/]",
             )  # fmt: skip
         if outcome.reason:

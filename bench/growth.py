@@ -4,9 +4,9 @@
 
 One thing at a time is doubled, everything else stays. Answers never end before the limit, so that lengths are exact.
 Times are processor seconds, the median of some rounds over all points; the exponent is the least-squares slope of log
-time over log of what grows. Beside it stands that of the floating-point operations which the work needs, counted by
-`bench.peer_work`: time may grow more slowly, since small work is mostly overhead, and never faster. Deliberately left
-out: memory.
+time over log of what grows. Beside it stands that of the floating-point operations which the work needs (`Costs` of
+`bench.peer_work`: a prompt read once a group, backward twice forward): time may grow more slowly, since small work is
+mostly overhead, and never faster. Deliberately left out: memory.
 """
 
 from __future__ import annotations
@@ -60,16 +60,11 @@ class Step:
         self.point = point
         model = tiny_model(width=point.width, inner=344 * point.width // 128)
         self.policy: Policy = make_policy(model, tiny_tokenizer(), torch.device("cpu"))
-        knobs = with_value(Knobs(), "policy.mask_truncated", False)
-        self.knobs = with_value(knobs, "optim.micro_batch_tokens", 4096)
+        self.knobs = with_value(Knobs(), "policy.mask_truncated", False)
         self.learner: Learner = make_learner(self.policy, self.knobs)
         self.sampler = LocalSampler(model, end_ids=(), pad_id=self.policy.pad_id)
-        rows = PROMPTS * point.group
-        costs, tokens = costs_of(model), point.answer_tokens
-        self.flops = {
-            SAMPLE: costs.sampling(PROMPT_TOKENS, tokens, prompts=PROMPTS, group=point.group),
-            LEARN: costs.learning([PROMPT_TOKENS] * rows, [tokens] * rows),
-        }
+        least = costs_of(model).sampling(PROMPT_TOKENS, point.answer_tokens, prompts=PROMPTS, group=point.group)
+        self.flops = {SAMPLE: least, LEARN: 3 * least}
 
     def take(self) -> dict[str, float]:
         """Processor seconds of one step's sampling and learning."""
@@ -130,17 +125,17 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float((x * y).sum() / (x * x).sum())
 
 
-def measure(rounds: int, lock: Path | None = None) -> list[Curve]:
-    """All curves; the rounds go over all points, one after the other."""
+def measure(rounds: int, *, warmup: int = 1, lock: Path | None = None) -> list[Curve]:
+    """All curves; the rounds go over all points, one after the other, the first ones off the clock."""
     curves = []
     for axis, points in AXES.items():
         steps = {size: Step(point) for size, point in points.items()}
         taken: dict[int, list[dict[str, float]]] = {size: [] for size in points}
-        for turn in range(rounds + 1):
+        for turn in range(warmup + rounds):
             with alone(lock):
                 for size, step in steps.items():
                     done = step.take()
-                    if turn:
+                    if turn >= warmup:
                         taken[size].append(done)
         for part in (SAMPLE, LEARN):
             seconds = tuple(statistics.median(done[part] for done in turns) for turns in taken.values())
@@ -186,7 +181,7 @@ def draw(curves: Sequence[Curve], picture: Path) -> None:
 def quick() -> list[Figure]:
     """One round, no picture."""
     torch.set_num_threads(1)
-    curves = measure(rounds=1)
+    curves = measure(rounds=1, warmup=0)
     report(curves)
     return [
         Figure(f"growth of {curve.part} with {curve.axis}", curve.exponent, "", curve.work_exponent + TOLERANCE,
@@ -202,7 +197,7 @@ def main() -> None:
     parser.add_argument("--lock", type=Path, help="hold this file while a round is timed: others measure here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    curves = measure(options.rounds, options.lock)
+    curves = measure(options.rounds, lock=options.lock)
     report(curves)
     draw(curves, options.picture)
 

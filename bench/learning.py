@@ -5,7 +5,7 @@
     layout        32 x 8 answers of at most 96 tokens: padded rows, packed rows, prompts read once a group
     unlike        32 answers of 20 to 1,000 tokens: the same
     prompts       4 x 8 short answers to prompts of 200 tokens: the same
-    head          1,024 tokens, 49,152 words: all logits at once, or a chunk at a time
+    head          1,536 tokens, 32,768 words: all logits at once, as ponder chooses, and 256 tokens at a time
     flat          half of the groups without spread: kept, or left out
 
 Each way is a process of its own with the same weights and answers, and all take turns; one thread. A turn is
@@ -49,7 +49,7 @@ Lengths = list[tuple[int, list[int]]]
 """A group each: its prompt's tokens, and its answers'."""
 Knobwise = dict[str, str]
 TARGETS = {"flat": 0.6, "head": 0.5}
-"""The second way's share of the first's: of its seconds, of its memory."""
+"""The last way's share of the first's: of its seconds, of its memory."""
 LAYOUTS: dict[str, Knobwise] = {str(layout): {"optim.layout": str(layout)} for layout in reversed(Layout)}
 
 
@@ -81,8 +81,8 @@ def long_prompts(drawn: random.Random) -> Lengths:
     return [(200, [drawn.randint(16, 48) for _ in range(8)]) for _ in range(4)]
 
 
-def sixteen(_: random.Random) -> Lengths:
-    return [(16, [64] * 8) for _ in range(2)]
+def full_lengths(_: random.Random) -> Lengths:
+    return [(16, [64] * 8) for _ in range(3)]
 
 
 CASES = {
@@ -90,7 +90,15 @@ CASES = {
     "unlike": Case(unlike_lengths, LAYOUTS),
     "prompts": Case(long_prompts, LAYOUTS),
     "head": Case(
-        sixteen, {"all logits": {"optim.head_chunk_tokens": "10000000"}, "a chunk at a time": {}}, 49152, 576, 1
+        full_lengths,
+        {
+            "all logits": {"optim.head_chunk_tokens": "10000000"},
+            "chosen": {},
+            "256 at a time": {"optim.head_chunk_tokens": "256"},
+        },
+        vocabulary=32768,
+        width=256,
+        layers=1,
     ),
     "flat": Case(
         sampled_lengths,
@@ -129,7 +137,7 @@ def play(name: str, way: str, device: str) -> None:
     torch.set_num_threads(1)
     case, seat = CASES[name], Seat()
     knobs = Knobs()
-    for knob, value in {"policy.mask_truncated": "false", "optim.micro_batch_tokens": "4096", **case.ways[way]}.items():
+    for knob, value in {"policy.mask_truncated": "false", **case.ways[way]}.items():
         knobs = with_value(knobs, knob, value)
     inner = 344 * case.width // 128
     model = tiny_model(width=case.width, layers=case.layers, inner=inner, vocabulary=case.vocabulary)
@@ -176,13 +184,13 @@ def report(name: str, found: dict[str, list[Turn]]) -> None:
 
 
 def quick() -> list[Figure]:
-    """Three turns of what has a target: flat groups cost nothing, and a chunked head holds little."""
+    """Two turns of what has a target: flat groups cost nothing, and a chunked head holds little."""
     figures = []
     for name, what in (("flat", "learning, half of the groups flat: seconds against learning all"),
                        ("head", "a chunked head: memory against all logits")):  # fmt: skip
-        found = measure(name, turns=3)
+        found = measure(name, turns=2)
         report(name, found)
-        first, other = (turns[1:] for turns in found.values())
+        first, *_, other = (turns[1:] for turns in found.values())
         if name == "flat":
             share = statistics.median(ratios([turn.cpu_s for turn in first], [turn.cpu_s for turn in other]))
         else:

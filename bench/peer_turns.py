@@ -40,6 +40,15 @@ class Turn(msgspec.Struct):
     facts: dict[str, float] = {}
     """What else the side says of itself."""
 
+    @property
+    def tokens(self) -> int:
+        """Of all answers."""
+        return sum(self.lengths)
+
+    @property
+    def tokens_per_cpu_s(self) -> float:
+        return self.tokens / self.cpu_s
+
 
 class Seat:
     """The side's end, in its process."""

@@ -35,7 +35,6 @@ PAD, END, UNKNOWN = "<pad>", "<end>", "<unk>"
 WORDS = [PAD, END, UNKNOWN, "1", *(a + b for a in "bcdfghjklmnpqrstvwxyzABCD" for b in "aeiou")][:128]
 NAMES = ["Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo"]
 THINGS = ["apples", "books", "coins", "stamps", "pencils", "marbles", "shells", "cards"]
-TRL_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Work:
 
 
 WORKS = {
-    "tiny": Work("tiny", 32, 8, 96, 1e-3, "vowels", 32, (256, 64, 32, 16)),
+    "tiny": Work("tiny", 32, 8, 96, 3e-4, "vowels", 32, (256, 64, 32, 16)),
     "smollm2": Work("smollm2", 4, 8, 64, 2e-6, "short_and_right", 8, (32, 8, 4)),
 }
 
@@ -106,13 +105,18 @@ def word_problems(count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def prepare(work: Work, steps: int, folder: Path) -> None:
-    """Write into `folder` what both sides read: the tiny model, and the prompts of so many steps (and one held out)."""
+    """Write into `folder` what both sides read: the tiny model, and the prompts of so many steps (and one held out).
+
+    SystemExit with a hint when the work's model is not there.
+    """
     count = work.prompts * steps
     if work.name == "tiny":
         tiny_model().save_pretrained(folder / "model")
         tiny_tokenizer().save_pretrained(folder / "model")
         rows = [(prompt, "a") for prompt in tiny_prompts(count + 1)]
     else:
+        if not model_folder(work, folder).exists():
+            raise SystemExit(f"the model is not on this machine: `ponder models get {work.name}` brings it")
         rows = word_problems(count + 1)
     lines = [json.dumps({"prompt": prompt, "answer": answer}) for prompt, answer in rows]
     (folder / "held_out.jsonl").write_text(lines[-1] + "\n")

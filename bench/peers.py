@@ -18,13 +18,13 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figure
 from bench.peer_turns import Side, Turn, alone
-from bench.peer_work import WORKS, Work, model_folder, prepare
+from bench.peer_work import WORKS, Work, prepare
 from bench.spread import describe_lengths, middle, ratios
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")
@@ -123,22 +123,20 @@ def report(match: Match) -> None:
           f"{len(match.pairs[0])} pairs\n")  # fmt: skip
     print("| what | ponder | TRL | times |\n| --- | --- | --- | --- |")
     for phase, words in ROWS.items():
-        own, other = ([seconds(turn, phase) for turn in turns] for turns in match.pairs)
-        print(f"| {words} | {middle(own, ' s')} | {middle(other, ' s')} "
+        sides = [middle([seconds(turn, phase) for turn in turns], " s") for turns in match.pairs]
+        print(f"| {words} | {' | '.join(sides)} "
               f"| {middle(match.ratios(phase), 'x')} |")  # fmt: skip
-    tell: dict[str, Callable[[Turn], float]] = {
-        "answer tokens a step": lambda turn: sum(turn.lengths),
-        "answer tokens a second": lambda turn: sum(turn.lengths) / turn.seconds,
-    }
-    for what, count in tell.items():
-        own, other = ([count(turn) for turn in turns] for turns in match.pairs)
-        print(f"| {what} | {middle(own, digits=0)} | {middle(other, digits=0)} |  |")
+    own, other = ([turn.tokens for turn in turns] for turns in match.pairs)
+    print(f"| answer tokens | {middle(own, digits=0)} | {middle(other, digits=0)} |  |")
+    speed, other_speed = ([turn.tokens_per_cpu_s for turn in turns] for turns in match.pairs)
+    print(f"| answer tokens a processor second | {middle(speed, digits=0)} | {middle(other_speed, digits=0)} "
+          f"| {middle(ratios(other_speed, speed), 'x')} |")  # fmt: skip
     lengths = [[length for turn in turns for length in turn.lengths] for turns in match.pairs]
     print("| lengths | " + " | ".join(describe_lengths(side, work.max_new_tokens) for side in lengths) + " |  |")
     print("| reward by step | " + " | ".join(curve(turns) for turns in (match.ours, match.theirs)) + " |  |")
     shares = [turn.facts["flops"] / turn.phases["learn"] / match.peak for turn in match.pairs[0]]
     theirs = [
-        own.facts["flops"] / sum(own.lengths) * sum(other.lengths) / other.phases["learn"] / match.peak
+        own.facts["flops"] / own.tokens * other.tokens / other.phases["learn"] / match.peak
         for own, other in zip(*match.pairs, strict=True)
     ]
     print(f"| learning, share of {match.peak / 1e9:.0f} GFLOP/s | {middle(shares)} | about {middle(theirs)} |  |")
@@ -155,8 +153,6 @@ def quick() -> list[Figure]:
         raise SystemExit("TRL is not installed: `make .venv-peers/.installed` does that")
     figures = []
     for work, warmup, pairs in ((WORKS["tiny"], 1, 3), (WORKS["smollm2"], 0, 1)):
-        if not model_folder(work, Path()).exists() and work.name != "tiny":
-            raise SystemExit(f"the model is not on this machine: `ponder models get {work.name}` brings it")
         match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup)
         report(match)
         lengths = [statistics.fmean(n for turn in turns for n in turn.lengths) for turns in match.pairs]
