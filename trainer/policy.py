@@ -344,9 +344,10 @@ def make_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, devi
         ends.update(named if isinstance(named, list) else [named])
     end_ids = tuple(sorted(end for end in ends if end is not None))
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
+    alone_NV = _logits_alone(model, device)
     return Policy(
-        model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device), can_pack=_can_pack(model, device),
-        can_share=_can_share(model, device),
+        model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device),
+        can_pack=_can_pack(model, alone_NV), can_share=_can_share(model, alone_NV),
     )  # fmt: skip
 
 
@@ -361,18 +362,34 @@ def _has_plain_head(model: PreTrainedModel, device: torch.device) -> bool:
     return bool(torch.allclose(plain_BTV, model(input_ids=ids_BT, use_cache=False).logits, atol=1e-5))
 
 
+TRIED: tuple[list[list[int]], list[list[int]]] = [[1, 2], [3], [1, 2], [3]], [[4, 2], [1, 4, 2], [3, 1], [2]]
+"""Prompts and answers of the trials: short enough for any context."""
+
+
 @torch.no_grad()
-def _can_pack(model: PreTrainedModel, device: torch.device) -> bool:
+def _logits_alone(model: PreTrainedModel, device: torch.device) -> Tensor:
+    """What predicts each token of the trial's answers where each answer is forwarded alone, (N, V)."""
+    return torch.cat(
+        [
+            model(input_ids=torch.tensor([prompt + answer], device=device), use_cache=False)
+            .logits[0, len(prompt) - 1 : -1]
+            for prompt, answer in zip(*TRIED, strict=True)
+        ]
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _can_pack(model: PreTrainedModel, alone_NV: Tensor) -> bool:
     """Tried, not guessed: whether a sequence behind another one in a row has the logits that it has alone."""
-    return _leaves_alone(model, Layout.PACKED, device)
+    return _leaves_alone(model, Layout.PACKED, alone_NV)
 
 
 @torch.no_grad()
-def _can_share(model: PreTrainedModel, device: torch.device) -> bool:
+def _can_share(model: PreTrainedModel, alone_NV: Tensor) -> bool:
     """Tried, not guessed: the model's attention is replaced where that can be, and put back where it does not fit."""
     own = model.config._attn_implementation
     try:
-        if take_over(model) and _leaves_alone(model, Layout.SHARED, device):
+        if take_over(model) and _leaves_alone(model, Layout.SHARED, alone_NV):
             return True
     except ValueError:  # its attention cannot be replaced
         return False
@@ -380,19 +397,11 @@ def _can_share(model: PreTrainedModel, device: torch.device) -> bool:
     return False
 
 
-def _leaves_alone(model: PreTrainedModel, layout: Layout, device: torch.device) -> bool:
+def _leaves_alone(model: PreTrainedModel, layout: Layout, alone_NV: Tensor) -> bool:
     """Whether answers that are laid out together have the logits that each has alone."""
-    prompts, answers = [[1, 2], [3], [1, 2], [3]], [[4, 2], [1, 4, 2], [3, 1], [2]]
-    rows = lay_out(prompts, answers, pad_id=0, device=device, layout=layout)
+    rows = lay_out(*TRIED, pad_id=0, device=alone_NV.device, layout=layout)
     try:
         together_NV = model(**_inputs(rows)).logits.flatten(0, 1)[rows.place_N]
     except (TypeError, ValueError):  # it takes no positions, or its attention no blocks
         return False
-    alone_NV = torch.cat(
-        [
-            model(input_ids=torch.tensor([prompt + answer], device=device), use_cache=False)
-            .logits[0, len(prompt) - 1 : -1]
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-    )  # fmt: skip
     return bool((together_NV - alone_NV).abs().max() < ROUNDING * alone_NV.std())

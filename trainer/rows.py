@@ -107,16 +107,17 @@ def lay_out(
 def _share(prompts: Ids, answers: Ids, length_A: Tensor) -> Rows:
     """One row: each prompt once, then the answers, short ones first. `length_A` counts last tokens, read or not."""
     device = length_A.device
-    number = {text: place for place, text in enumerate(sorted({tuple(prompt) for prompt in prompts}, key=_by_length))}
+    texts = sorted({tuple(prompt) for prompt in prompts}, key=lambda text: (len(text), text))
+    number = {text: place for place, text in enumerate(texts)}
     prompt_A = torch.tensor([number[tuple(prompt)] for prompt in prompts], device=device)
-    size_P = torch.tensor([len(text) for text in number], device=device)
+    size_P = torch.tensor([len(text) for text in texts], device=device)
     order = sorted(range(len(answers)), key=lambda place: len(answers[place]))
     order_A = torch.tensor(order, device=device)
     size_A = torch.tensor([len(answer) for answer in answers], device=device)
     start_P = size_P.cumsum(0) - size_P
     start_A = torch.empty_like(size_A)
     start_A[order_A] = size_P.sum() + size_A[order_A].cumsum(0) - size_A[order_A]
-    ids = list(chain(chain.from_iterable(number), chain.from_iterable(answers[place] for place in order)))
+    ids = list(chain(chain.from_iterable(texts), chain.from_iterable(answers[place] for place in order)))
     ends = torch.cat([size_P, size_A[order_A]])
     begins = torch.cat([start_P, start_A[order_A] - size_P[prompt_A[order_A]]])
     position_T = torch.arange(len(ids), device=device) - begins.repeat_interleave(ends)
@@ -160,10 +161,6 @@ def _blocks(size_R: Tensor) -> Iterator[Tensor]:
         tokens += size
     if part:
         yield torch.tensor(part, device=size_R.device)
-
-
-def _by_length(text: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
-    return len(text), text
 
 
 def pack(lengths: Sequence[int]) -> list[list[int]]:

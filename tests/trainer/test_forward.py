@@ -98,7 +98,7 @@ def test_a_model_that_mixes_the_answers_of_a_row_is_found_out(policy: Policy, mo
         return whole(input_ids, torch.ones_like(input_ids), position_ids, use_cache=use_cache)
 
     monkeypatch.setattr(policy.model, "forward", mixing)
-    assert not module._can_pack(policy.model, policy.device)
+    assert not module._can_pack(policy.model, module._logits_alone(policy.model, policy.device))
     policy.can_pack, policy.forward = False, Forward(Layout.PACKED)
     assert policy.layout is Layout.PADDED
 
