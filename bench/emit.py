@@ -20,7 +20,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,12 +27,10 @@ from pathlib import Path
 
 from bench.emitter import GROUPS
 from bench.figures import Figure
-from daemon.__main__ import main as be_daemon
+from bench.served import private_home, start, wait_for_answer
 from daemon.processes import is_same_process, read_started
 from ponder import wire
-from ponder.client import Client, child_environment
-from ponder.errors import NoDaemon
-from ponder.paths import Paths
+from ponder.client import Client
 
 STATES = ("alive", "dead", "stopped")
 TARGET_MS = 1.0
@@ -69,16 +66,12 @@ class Emits:
 
 def emit_under(state: str, emits: int, burst: int) -> Emits:
     """A fresh home, daemon and emitter; the daemon is alive, dead or stopped before the first emit that counts."""
-    with tempfile.TemporaryDirectory(prefix="pndr-") as folder:
-        paths = Paths(Path(folder) / "home", Path(folder) / "run")
-        paths.home.mkdir(mode=0o700)
-        daemon = subprocess.Popen(
-            [sys.executable, "-P", "-m", "bench.emit", "--daemon"], cwd="/", env=child_environment(paths)
-        )
+    with private_home() as paths:
+        daemon = start(paths, worker="bench.emitter")
         run_folder = Path()
         try:
             with Client(paths) as client:
-                _wait(lambda: _answers(client), "a daemon")
+                wait_for_answer(client, daemon)
                 recipe = RECIPE.format(emits=emits, burst=burst)
                 run_folder = paths.run(client.command(wire.SubmitRun(recipe, by="bench")).run)
             _wait(lambda: (run_folder / "ready").exists(), "the emitter")
@@ -91,14 +84,6 @@ def emit_under(state: str, emits: int, burst: int) -> Emits:
             daemon.kill()
             daemon.wait()
             _end_trainer(run_folder)
-
-
-def _answers(client: Client) -> bool:
-    try:
-        client.ask(wire.GetStatus(), wire.Status)
-    except NoDaemon:
-        return False
-    return True
 
 
 def _end_trainer(run_folder: Path) -> None:
@@ -175,10 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--emits", type=int, default=20_000)
     parser.add_argument("--burst", type=int, default=5_000)
-    parser.add_argument("--daemon", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.daemon:
-        sys.exit(be_daemon(worker="bench.emitter"))
     print(report(options.emits, options.burst))
 
 

@@ -34,11 +34,7 @@ def private_home(folder: Path | None = None) -> Iterator[Paths]:
 @contextmanager
 def daemon(paths: Paths, worker: str = "daemon.worker") -> Iterator[Client]:
     """A daemon of this home whose trainers run the module `worker`; gives a client that it answers."""
-    code = f"import sys; from daemon.__main__ import main; sys.exit(main(worker={worker!r}))"
-    with paths.daemon_log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code], env=child_environment(paths), cwd="/", stdout=log, stderr=log
-        )
+    process = start(paths, worker)
     with Client(paths, timeout_s=PATIENCE_S) as client:
         try:
             wait_for_answer(client, process)
@@ -46,6 +42,15 @@ def daemon(paths: Paths, worker: str = "daemon.worker") -> Iterator[Client]:
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
+
+
+def start(paths: Paths, worker: str) -> subprocess.Popen[bytes]:
+    """A daemon's process that does not answer yet."""
+    code = f"import sys; from daemon.__main__ import main; sys.exit(main(worker={worker!r}))"
+    with paths.daemon_log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code], env=child_environment(paths), cwd="/", stdout=log, stderr=log
+        )
 
 
 def wait_for_answer(client: Client, process: subprocess.Popen[bytes]) -> None:
