@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from bench.peer_turns import Seat, Turn
+from bench.peer_turns import Seat, Turn, asked_threads
 from bench.peer_work import WORKS, Work, costs_of, model_folder, read_prompts
 from ponder.events import Evaluated, GroupScored, PassingEvent, Progress, StepDone, TrainerEvent
 from ponder.recipe import Recipe, parse_recipe
@@ -43,7 +43,7 @@ kind = "rl"
 steps = {steps}
 [compute]
 device = "cpu"
-threads = 1
+threads = {threads}
 [sampling]
 prompts_per_step = {prompts}
 group_size = {group}
@@ -64,7 +64,7 @@ every_steps = 0
 def recipe_of(work: Work, folder: Path, steps: int, overrides: dict[str, str]) -> Recipe:
     text = RECIPE.format(
         model=model_folder(work, folder), folder=folder, steps=steps, prompts=work.prompts, group=work.group,
-        max_new_tokens=work.max_new_tokens, lr=work.lr,
+        max_new_tokens=work.max_new_tokens, lr=work.lr, threads=asked_threads(),
         reward=f"{Path(__file__).with_name('peer_reward.py')}:{work.reward}",
     )  # fmt: skip
     return parse_recipe(text, "peers.toml", overrides)
@@ -100,7 +100,7 @@ class PhaseLink(ListLink):
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(asked_threads())
     work, folder, steps = WORKS[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3])
     recipe = recipe_of(work, folder, steps, dict(word.split("=", 1) for word in sys.argv[4:]))
     policy = load_policy(recipe.model, device="cpu", models_folder=Path("none"))

@@ -18,7 +18,7 @@ from typing import Any  # Any: TRL is not installed where types are checked
 import torch
 
 from bench import peer_reward
-from bench.peer_turns import Seat, Turn
+from bench.peer_turns import Seat, Turn, asked_threads
 from bench.peer_work import WORKS, Work, load_plain, model_folder
 from trainer.tasks import find_task
 
@@ -39,7 +39,7 @@ def main() -> None:
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer  # type: ignore[import-not-found, unused-ignore]  # as above
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(asked_threads())
     work, folder, steps, rows = WORKS[sys.argv[1]], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     model, tokenizer = load_plain(model_folder(work, folder))
     turn, seat = Turn(), Seat()

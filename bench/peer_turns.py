@@ -20,7 +20,18 @@ from pathlib import Path
 
 import msgspec
 
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+def threads_in_environment(count: int) -> dict[str, str]:
+    """What a process must find in its environment to compute with so many threads."""
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count), "TOKENIZERS_PARALLELISM": "false"}
+
+
+ONE_THREAD = threads_in_environment(1)
+
+
+def asked_threads() -> int:
+    """As many as the environment says."""
+    return int(os.environ["OMP_NUM_THREADS"])
 
 
 class Turn(msgspec.Struct):
@@ -83,11 +94,14 @@ def alone(lock: Path | None) -> Iterator[None]:
 class Side:
     """The driver's end. Use it as a context: it has a process."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, *, threads: int = 1) -> None:
         self._log = log.open("w")
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            env={
+                **os.environ, **threads_in_environment(threads),
+                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            },
         )  # fmt: skip
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout

@@ -1,11 +1,11 @@
 """A whole GRPO step: ponder against TRL's `GRPOTrainer` with transformers' `generate`.
 
-    python -m bench.peers [tiny] [smollm2] [--pairs 5] [--warmup 2] [--find-rows] [--set KNOB=VALUE ...]
+    python -m bench.peers [tiny] [smollm2] [--pairs 5] [--warmup 2] [--threads 1] [--find-rows] [--set KNOB=VALUE ...]
 
-Both sides learn the same work (`bench.peer_work`) in a process each and take turns, a step at a time, with one thread.
-A step is all from one update to the next: prompts, sampling, rewards, loss, gradient, AdamW. TRL is no dependency of
-ponder: `make bench` installs it into an environment of its own, `.venv-peers`; `--python` names another. SmolLM2 comes
-by `ponder models get smollm2`.
+Both sides learn the same work (`bench.peer_work`) in a process each, with the same number of threads, and take turns,
+a step at a time. A step is all from one update to the next: prompts, sampling, rewards, loss, gradient, AdamW. TRL is
+no dependency of ponder: `make bench` installs it into an environment of its own, `.venv-peers`; `--python` names
+another. SmolLM2 comes by `ponder models get smollm2`.
 
 Seconds of a step are the clock's; those of its parts, and of the second row, are processor seconds, which other work on
 the machine stretches less. The peak is the best of five products of 2048-square matrices in ponder's process before it
@@ -81,7 +81,7 @@ def in_folder(work: Work, steps: int) -> tempfile.TemporaryDirectory[str]:
 
 def play(
     work: Work, python: Path, *, pairs: int, warmup: int, rows: int = 0, overrides: Sequence[str] = (),
-    lock: Path | None = None,
+    lock: Path | None = None, threads: int = 1,
 ) -> Match:  # fmt: skip
     """Both sides in turns."""
     steps = warmup + pairs
@@ -89,7 +89,10 @@ def play(
         folder = Path(name)
         first = our_command(work, folder, steps, overrides)
         second = their_command(python, work, folder, steps, rows or work.trl_rows)
-        with Side(first, folder / "ponder.log") as ours, Side(second, folder / "trl.log") as theirs:
+        with (
+            Side(first, folder / "ponder.log", threads=threads) as ours,
+            Side(second, folder / "trl.log", threads=threads) as theirs,
+        ):
             match = Match(work, [], [], warmup, ours.ready.facts["peak"])
             for _ in range(steps):
                 with alone(lock):
@@ -101,14 +104,14 @@ def play(
     return match
 
 
-def find_rows(work: Work, python: Path, *, lock: Path | None = None) -> int:
+def find_rows(work: Work, python: Path, *, lock: Path | None = None, threads: int = 1) -> int:
     """The rows at once with which TRL is quickest: a warming step and two timed ones for each number."""
     found: dict[int, float] = {}
     with in_folder(work, 3) as name:
         folder = Path(name)
         for rows in work.trl_tries:
             command = their_command(python, work, folder, 3, rows)
-            with Side(command, folder / "trl.log") as theirs, alone(lock):
+            with Side(command, folder / "trl.log", threads=threads) as theirs, alone(lock):
                 turns = [theirs.step() for _ in range(3)][1:]
             found[rows] = statistics.median(turn.seconds for turn in turns)
             learn_s = statistics.median(turn.phases["learn"] for turn in turns)
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="one that has TRL")
+    parser.add_argument("--threads", type=int, default=1, help="that each side computes with")
     parser.add_argument("--rows", type=int, default=0, help="rows that TRL forwards at once while learning")
     parser.add_argument("--find-rows", action="store_true", help="try several first, and take what is quickest")
     parser.add_argument("--lock", type=Path, help="hold this file while a pair is timed: others measure here too")
@@ -178,8 +182,13 @@ def main() -> None:
     for name in options.works:
         work, rows = WORKS[name], options.rows
         if options.find_rows:
-            rows = find_rows(work, options.python, lock=options.lock)
-        report(play(work, options.python, pairs=options.pairs, warmup=options.warmup, rows=rows, overrides=options.set))
+            rows = find_rows(work, options.python, lock=options.lock, threads=options.threads)
+        report(
+            play(
+                work, options.python, pairs=options.pairs, warmup=options.warmup, rows=rows, overrides=options.set,
+                lock=options.lock, threads=options.threads,
+            )
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

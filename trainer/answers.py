@@ -112,15 +112,17 @@ def read_answers(
     texts = [policy.text(drawn.ids) for drawn in sampled]
     asked = [
         Asked(problems[row // group_size], text, len(drawn.ids), max_new_tokens, prompts[row // group_size], drawn.ids)
-        for row, (drawn, (text, _)) in enumerate(zip(sampled, texts, strict=True))
+        for row, (drawn, text) in enumerate(zip(sampled, texts, strict=True))
     ]
     answers = []
     for row, (drawn, scored) in enumerate(zip(sampled, judge.score(asked, weights), strict=True)):
         group, index = divmod(row, group_size)
-        problem, (text, offsets) = problems[group], texts[row]
+        problem, text = problems[group], texts[row]
         candidates = task.candidates(problem, text)
         reflections = find_reflections(text, candidates, scored.is_correct is True, task.markers)
-        reflections.marks[:] = [_with_token(mark, offsets, drawn.entropies) for mark in reflections.marks]
+        if reflections.marks:
+            offsets = policy.offsets(drawn.ids)
+            reflections.marks[:] = [_with_token(mark, offsets, drawn.entropies) for mark in reflections.marks]
         true, written = task.true_steps(text)
         answers.append(
             Answer(problem, prompts[group], group, index, drawn, text, scored, candidates, reflections, true, written)

@@ -105,17 +105,31 @@ def attend(
     strange = [name for name, told in others.items() if told is not None and name not in IGNORED]
     if dropout or strange:
         raise ValueError(f"a flat row knows no {', '.join(strange) or 'dropout'}")
-    queries = _gather(query, blocks.query, [block.query_RT for block in blocks.blocks])
-    keys, values = (_gather(states, blocks.key, [block.key_RS for block in blocks.blocks]) for states in (key, value))
-    read = [
-        _attend_block(*part, scaling, sliding_window) for part in zip(blocks.blocks, queries, keys, values, strict=True)
-    ]
-    return torch.cat(read).index_select(0, blocks.own)[None], None
+    query_NHK, key_NHK, value_NHK = (states_1HNK[0].transpose(0, 1) for states_1HNK in (query, key, value))
+    read_NHK = attend_in_blocks(query_NHK, key_NHK, value_NHK, blocks, scaling=scaling, window=sliding_window)
+    return read_NHK[None], None
 
 
-def _gather(states_1HNK: Tensor, place: Tensor, shapes: Sequence[Tensor]) -> list[Tensor]:
+def attend_in_blocks(
+    query_NHK: Tensor, key_NHK: Tensor, value_NHK: Tensor, blocks: Blocks, *, scaling: float | None = None,
+    window: int | None = None,
+) -> Tensor:  # fmt: skip
+    """What each token of a flat row reads, (N, H, K); keys and values may be of fewer heads than queries.
+
+    Without `scaling`, scores are over the root of K.
+    """
+    queries = _gather(query_NHK, blocks.query, [block.query_RT for block in blocks.blocks])
+    keys, values = (
+        _gather(states_NHK, blocks.key, [block.key_RS for block in blocks.blocks])
+        for states_NHK in (key_NHK, value_NHK)
+    )
+    read = [_attend_block(*part, scaling, window) for part in zip(blocks.blocks, queries, keys, values, strict=True)]
+    return torch.cat(read).index_select(0, blocks.own)
+
+
+def _gather(states_NHK: Tensor, place: Tensor, shapes: Sequence[Tensor]) -> list[Tensor]:
     """The states at all these places, a block each, (R, H, T, K): gathered at once, since each go costs a gradient."""
-    gathered = states_1HNK[0].transpose(0, 1).index_select(0, place)
+    gathered = states_NHK.index_select(0, place)
     parts = torch.split(gathered, [places_RT.numel() for places_RT in shapes])
     return [
         part.view(*places_RT.shape, *part.shape[1:]).transpose(1, 2)

@@ -17,7 +17,6 @@ windows, and every other architecture: `trainer.reading` reads those.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,14 +24,12 @@ from typing import Any  # Any: transformers' own modules are untyped
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from trainer.reading import Moves, Prompts, attends_to_all, read_prompts
+from trainer.family import small_like
+from trainer.reading import Moves, Prompts, read_prompts
 
-FAMILY = ("llama", "mistral", "qwen2", "qwen3")
-STEADY_ROTATIONS = ("default", "linear", "llama3", "yarn")
-"""Kinds of rotary positions whose angle depends on nothing but the position."""
 TOLERANCE = 1e-4
 ROOM = 16
 """Positions by which the cache grows. All of it is read at every step: keys and values without gaps between the rows
@@ -184,7 +181,9 @@ class Decoder:
 
     def _take_room(self) -> None:
         """Room for `ROOM` more positions, hidden until they are written."""
-        self.held = [F.pad(held_ZAHTK, (0, 0, 0, ROOM)) for held_ZAHTK in self.held]
+        _, rows, heads, _, width = self.held[0].shape
+        room_ZAHTK = self.held[0].new_zeros(2, rows, heads, ROOM, width)
+        self.held = [torch.cat([held_ZAHTK, room_ZAHTK], dim=3) for held_ZAHTK in self.held]
         self.bias_AH1T = F.pad(self.bias_AH1T, (0, ROOM), value=-math.inf)
 
     def _attend(
@@ -211,26 +210,6 @@ class Decoder:
         return torch.stack([turned_PHTK[fork_B], values_PHTK[fork_B]])
 
 
-def knows(model: PreTrainedModel) -> bool:
-    """Whether the model is built as `Weights` reads it."""
-    config = model.config
-    if config.model_type not in FAMILY or not attends_to_all(model):
-        return False
-    body: Any = model.base_model
-    head: Any = model.get_output_embeddings()
-    linear = [head]
-    for layer in body.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        linear += [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
-        linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    return (
-        all(type(module) is nn.Linear and module.weight.dtype is torch.float32 for module in linear)
-        and config.hidden_act == "silu"
-        and config.rope_parameters["rope_type"] in STEADY_ROTATIONS
-        and 2 * len(body.rotary_emb.inv_freq) == body.layers[0].self_attn.head_dim
-    )
-
-
 @torch.inference_mode()
 def agrees(model: PreTrainedModel) -> bool:
     """Tried, not guessed: whether decode steps give the logits of the model's own forward pass.
@@ -238,7 +217,7 @@ def agrees(model: PreTrainedModel) -> bool:
     Tried with other weights, the same for every model of the kind: a run that is resumed must sample as before, even
     if its weights have exploded since.
     """
-    trial = _small_like(model)
+    trial = small_like(model)
     device = model.device
     ids_BT = torch.arange(3, 3 + 2 * 7, device=device).view(2, 7)
     start, fork_B = 4, torch.arange(2, device=device)
@@ -256,25 +235,6 @@ def agrees(model: PreTrainedModel) -> bool:
             if not torch.allclose(decoder.read(ids_BT[:, at], position_BT[:, at]), whole_BTV[:, at], atol=TOLERANCE):
                 return False
     return True
-
-
-def _small_like(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same class, width and settings, with two layers, few words, and weights sharp enough to tell."""
-    config = copy.deepcopy(model.config)
-    config.num_hidden_layers, config.vocab_size, config.pad_token_id = 2, 32, None
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:2]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        small = type(model)(config)
-        for weight in small.parameters():
-            if weight.dim() > 1:
-                weight.normal_(0.0, weight.shape[-1] ** -0.5)
-            else:
-                weight.uniform_(0.5, 1.5)
-    small.to(model.device)  # type: ignore[arg-type]  # transformers wraps `to` in an untyped decorator
-    small.eval()
-    return small
 
 
 def _can_pack_matrices(weight: Tensor) -> bool:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any  # Any: transformers' own attributes are untyped
 
@@ -30,6 +30,8 @@ from ponder.recipe import ModelPart
 from trainer import builtin
 from trainer.adapter import ADAPTER_CONFIG, WithoutAdapter, merge_adapter
 from trainer.attention import attends_in_blocks, take_over
+from trainer.body import agrees, read_row
+from trainer.family import knows
 from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
@@ -64,6 +66,8 @@ class Policy:
     """Whether sequences that share a row, each with positions from 0, leave each other alone."""
     can_share: bool = False
     """Whether answers on one row with their prompts, and attention in blocks, leave each other alone."""
+    has_own_pass: bool = False
+    """Whether such a row can be read by `trainer.body`, and is read the same."""
     dtype: torch.dtype = torch.float32
     """What the model computes in; its weights are float32."""
     forward: Forward = field(default_factory=Forward)
@@ -134,22 +138,24 @@ class Policy:
         ids = self.inner_ids(text) if text else []
         return [*ids, self.end_id] if has_ended or not ids else ids
 
-    def text(self, ids: Sequence[int]) -> tuple[str, list[int]]:
-        """The answer's text, and the offset in it where each token begins.
-
-        End and other special tokens add no text, and spaces at the very beginning are left out.
-        """
-        pieces = [self.piece(token) for token in ids]
-        text = "".join(pieces)
+    def text(self, ids: Sequence[int]) -> str:
+        """The answer's text: end and other special tokens add none, and spaces at the very beginning are left out."""
+        text = "".join(self._spelled(ids))
         if "\ufffd" in text:  # a character that spans several tokens
             text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
-        at = len(text.lstrip(" ")) - len(text)
-        text = text.lstrip(" ")
-        offsets = []
-        for piece in pieces:
-            offsets.append(min(max(at, 0), len(text)))
-            at += len(piece)
-        return text, offsets
+        return text.lstrip(" ")
+
+    def offsets(self, ids: Sequence[int]) -> list[int]:
+        """Where in `text` of these tokens each of them begins."""
+        pieces = self._spelled(ids)
+        joined = "".join(pieces)
+        ends = list(accumulate(map(len, pieces), initial=len(joined.lstrip(" ")) - len(joined)))
+        longest = len(self.text(ids))
+        return [min(max(end, 0), longest) for end in ends[:-1]]
+
+    def _spelled(self, ids: Sequence[int]) -> list[str]:
+        known = self._pieces
+        return [known[token] if token in known else self.piece(token) for token in ids]
 
     def piece(self, token: int) -> str:
         """The text that one token adds after another; `text` joins them."""
@@ -185,9 +191,7 @@ def token_logps(
     target_N = torch.tensor(list(chain.from_iterable(answers)), device=policy.device)
     with _ready(policy, model) as forwarded:
         if policy.has_plain_head:
-            with computing(policy.device, policy.dtype):
-                hidden_BTD: Tensor = forwarded.base_model(**_inputs(rows)).last_hidden_state
-            hidden_ND = hidden_BTD.flatten(0, 1)[rows.place_N].float()
+            hidden_ND = _hidden(policy, forwarded, rows).flatten(0, 1)[rows.place_N].float()
             head = forwarded.get_output_embeddings()
         else:
             with computing(policy.device, policy.dtype):
@@ -201,8 +205,16 @@ def token_logps(
 
 def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
     """What the model's last layer says at every position of the rows, (B, T, D), before any head."""
-    with _ready(policy, model) as forwarded, computing(policy.device, policy.dtype):
-        hidden_BTD: Tensor = forwarded.base_model(**_inputs(rows)).last_hidden_state
+    with _ready(policy, model) as forwarded:
+        return _hidden(policy, forwarded, rows)
+
+
+def _hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
+    reads = policy.has_own_pass and policy.dtype is torch.float32 and not policy.waking
+    if reads and rows.blocks is not None and rows.position_BT is not None and knows(model):
+        return read_row(model, rows.ids_BT[0], rows.position_BT[0], rows.blocks)[None]
+    with computing(policy.device, policy.dtype):
+        hidden_BTD: Tensor = model.base_model(**_inputs(rows)).last_hidden_state
     return hidden_BTD
 
 
@@ -345,9 +357,11 @@ def make_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, devi
     end_ids = tuple(sorted(end for end in ends if end is not None))
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
     alone_NV = _logits_alone(model, device)
+    can_share = _can_share(model, alone_NV)
     return Policy(
         model, tokenizer, end_ids, pad_id, device, _has_plain_head(model, device),
-        can_pack=_can_pack(model, alone_NV), can_share=_can_share(model, alone_NV),
+        can_pack=_can_pack(model, alone_NV), can_share=can_share,
+        has_own_pass=can_share and knows(model) and agrees(model),
     )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ponder.events import Finish
-from trainer.decoder import Decoder, Weights, agrees, knows
+from trainer.decoder import Decoder, Weights, agrees
+from trainer.family import knows
 from trainer.policy import Policy
 from trainer.precision import computing
 from trainer.reading import ModelReader, Moves, Prompts, Reader, new_cache, read_prompts

@@ -44,7 +44,8 @@ def test_a_folder_that_holds_no_model_is_told(tmp_path: Path) -> None:
 def test_a_built_in_model_speaks_its_language(tmp_path: Path) -> None:
     policy = load_policy(ModelPart("builtin:countdown-base"), device="cpu", models_folder=tmp_path)
     ids = policy.tokenizer("3 + 7 = 10 * 5 = 50 no wait")["input_ids"]
-    text, offsets = policy.text([*ids, policy.end_ids[0]])
+    whole = [*ids, policy.end_ids[0]]
+    text, offsets = policy.text(whole), policy.offsets(whole)
     assert text == "3 + 7 = 10 * 5 = 50 no wait"
     assert [text[start:].split()[0] for start in offsets[:3]] == ["3", "+", "7"]
 

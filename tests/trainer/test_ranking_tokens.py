@@ -48,7 +48,7 @@ def test_a_plain_answer_gets_back_the_space_that_reading_took() -> None:
     policy = policy_of("gpt2")
     policy.tokenizer = byte_level()
     sampled = [*policy.tokenizer(" 42 is it", add_special_tokens=False)["input_ids"], policy.tokenizer.eos_token_id]
-    text, _ = policy.text(sampled)
+    text = policy.text(sampled)
     assert text == "42 is it"
     assert policy.answer_ids(text, has_ended=True) == policy.answer_ids(f" {text}", has_ended=True) == sampled
     assert policy.answer_ids("\n42", has_ended=False)[0] == policy.tokenizer("\n")["input_ids"][0]
@@ -79,4 +79,4 @@ def test_an_answer_longer_than_the_context_is_refused_with_its_row(policy: Polic
 
 def test_every_word_of_the_small_language_is_read_back(policy: Policy) -> None:
     text = " ".join(countdown.VOCABULARY[3:])
-    assert policy.text(policy.answer_ids(text, has_ended=True))[0] == text
+    assert policy.text(policy.answer_ids(text, has_ended=True)) == text

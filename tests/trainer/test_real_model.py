@@ -33,7 +33,7 @@ def test_a_gguf_model_is_sampled_scored_and_saved_like_any_other(tmp_path: Path)
     assert torch.allclose(logp_N, torch.tensor([logp for one in drawn for logp in one.logps]), atol=1e-3)
     for one in drawn:
         decoded = policy.tokenizer.decode(one.ids, skip_special_tokens=True)
-        assert policy.text(one.ids)[0] == str(decoded).lstrip(" ")
+        assert policy.text(one.ids) == str(decoded).lstrip(" ")
     policy.model.save_pretrained(tmp_path)
     policy.tokenizer.save_pretrained(tmp_path)
     again = load_policy(ModelPart(str(tmp_path)), device="cpu", models_folder=models)

@@ -152,6 +152,6 @@ def test_a_listener_hears_every_answer_token_by_token(either_policy: Policy) -> 
 
 def test_text_is_what_the_tokenizer_decodes(policy: Policy) -> None:
     ids = policy.tokenizer("3 + 7 = 10 no wait 5 <end>")["input_ids"]
-    text, offsets = policy.text(ids)
+    text, offsets = policy.text(ids), policy.offsets(ids)
     assert text == "3 + 7 = 10 no wait 5"
     assert text[offsets[6] :].strip().startswith("wait")

@@ -161,7 +161,7 @@ def test_a_model_of_bytes_learns_any_text(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "step-000025"
     policy = load_policy(ModelPart(str(folder)), device="cpu", models_folder=NO_MODELS)
     ids = policy.tokenizer("naïve")["input_ids"]
-    assert len(ids) == len("naïve".encode()) and policy.text(ids)[0] == "naïve"
+    assert len(ids) == len("naïve".encode()) and policy.text(ids) == "naïve"
 
 
 @pytest.mark.parametrize("kind", ["sft", "pretrain"])
