@@ -17,8 +17,8 @@ y = x / rms(x)
     dw = sum of dn y      dx = (w dn - y mean(w dn y)) / rms(x)
 
 Weights are read from the model at every pass. Whether this is the model's own arithmetic is tried for each model
-(`agrees`). Deliberately left out: every other architecture, bfloat16, adapters, and activations made again a whole
-layer at a time: transformers does those.
+(`agrees`). Where a layer is told to keep nothing (`compute.gradient_checkpointing`), all of it is made again.
+Deliberately left out: every other architecture, bfloat16 and adapters: transformers does those.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ponder.choices import Layout
@@ -43,16 +44,25 @@ TOLERANCE = 1e-4
 def read_row(model: PreTrainedModel, ids_N: Tensor, position_N: Tensor, blocks: Blocks) -> Tensor:
     """What the last layer says at every token, (N, D), before any head; the model must be one that the family knows."""
     body: Any = model.base_model
-    hidden_ND = F.embedding(ids_N, body.embed_tokens.weight)
+    hidden_ND: Tensor = body.embed_tokens(ids_N)
     turn = _turns(body, hidden_ND, position_N)
     for layer in body.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        read_NHK = _attend(attention, layer.input_layernorm, hidden_ND, turn, blocks)
-        hidden_ND = hidden_ND + attention.o_proj(read_NHK.flatten(1))
-        hidden_ND = _gated(
-            hidden_ND, *_norm_of(layer.post_attention_layernorm), *_matrices(mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        is_made_again = layer.training and layer.gradient_checkpointing
+        hidden_ND = (
+            checkpoint(_read_layer, layer, hidden_ND, turn, blocks, use_reentrant=False)
+            if is_made_again
+            else _read_layer(layer, hidden_ND, turn, blocks)
         )
     return _normed(hidden_ND, *_norm_of(body.norm))
+
+
+def _read_layer(layer: Any, hidden_ND: Tensor, turn: tuple[Tensor, Tensor], blocks: Blocks) -> Tensor:
+    attention, mlp = layer.self_attn, layer.mlp
+    read_NHK = _attend(attention, layer.input_layernorm, hidden_ND, turn, blocks)
+    return _gated(
+        hidden_ND + attention.o_proj(read_NHK.flatten(1)), *_norm_of(layer.post_attention_layernorm),
+        *_matrices(mlp.gate_proj, mlp.up_proj, mlp.down_proj),
+    )  # fmt: skip
 
 
 def _attend(attention: Any, norm: Any, hidden_ND: Tensor, turn: tuple[Tensor, Tensor], blocks: Blocks) -> Tensor:

@@ -210,7 +210,7 @@ def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
 
 
 def _hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
-    reads = policy.has_own_pass and policy.dtype is torch.float32 and not policy.waking
+    reads = policy.has_own_pass and policy.dtype is torch.float32
     if reads and rows.blocks is not None and rows.position_BT is not None and knows(model):
         return read_row(model, rows.ids_BT[0], rows.position_BT[0], rows.blocks)[None]
     with computing(policy.device, policy.dtype):

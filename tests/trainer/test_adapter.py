@@ -46,7 +46,7 @@ def wake(policy: Policy) -> None:
 def test_a_fresh_adapter_changes_nothing_and_only_it_learns(policy: Policy) -> None:
     before = scored(policy)
     add_adapter(policy.model, LORA, seed=1)
-    assert torch.equal(scored(policy), before)
+    torch.testing.assert_close(scored(policy), before, rtol=0, atol=1e-5)  # another path has other last bits
     learning = [name for name, parameter in policy.model.named_parameters() if parameter.requires_grad]
     assert learning and all(".lora_" in name and ("q_proj" in name or "up_proj" in name) for name in learning)
 
@@ -78,7 +78,7 @@ def test_the_reference_is_the_policy_with_its_adapter_off(policy: Policy) -> Non
     assert (scored(policy)[0] - before).abs().max() > 0.01
     with torch.no_grad():
         off, _ = token_logps(policy, WithoutAdapter(policy.model), PROMPTS, ANSWERS, 0.7)
-    assert torch.equal(off, before)
+    torch.testing.assert_close(off, before, rtol=0, atol=1e-5)
     assert all(p.requires_grad for n, p in policy.model.named_parameters() if ".lora_" in n)
 
 
@@ -173,7 +173,7 @@ def test_gradient_checkpointing_really_computes_layers_twice(recipe: Recipe) -> 
     for asked, calls in ((recipe, 1), (msgspec.structs.replace(recipe, compute=compute), 2)):
         policy = equip(load_policy(recipe.model, device="cpu", models_folder=Path("none")), asked)
         seen: list[int] = []
-        policy.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        policy.model.model.layers[0].self_attn.o_proj.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
         logp_N, _ = token_logps(policy, policy.model, PROMPTS, ANSWERS, 1.0)
         torch.autograd.backward(logp_N.sum())
         assert len(seen) == calls

@@ -120,14 +120,6 @@ def test_what_it_does_not_know_goes_through_transformers(tmp_path: Path, calls: 
     assert calls == []
 
 
-def test_activations_made_again_go_through_transformers(calls: list[PreTrainedModel]) -> None:
-    torch.manual_seed(5)
-    learner = policy_of(KNOWN["grouped keys"]())
-    learner.waking = [torch.nn.Identity()]
-    learnt(learner)
-    assert calls == []
-
-
 @pytest.mark.parametrize("piece", ["_turn", "_norm_gradient", "_inverse_rms"])
 def test_a_pass_that_is_not_the_models_own_is_not_used(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trial sees a fault in the states and one that is in the gradient alone."""
