@@ -151,18 +151,19 @@ def curve(turns: Sequence[Turn]) -> str:
 
 
 def quick() -> list[Figure]:
-    """Three pairs of the small work, one of the large."""
+    """Three pairs of the small work, with one thread and with two, and one of the large."""
     if not PEERS_PYTHON.exists():
         raise SystemExit("TRL is not installed: `make .venv-peers/.installed` does that")
     figures = []
-    for work, warmup, pairs in ((WORKS["tiny"], 1, 3), (WORKS["smollm2"], 0, 1)):
-        match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup)
+    for name, threads, warmup, pairs in (("tiny", 1, 1, 3), ("tiny", 2, 1, 3), ("smollm2", 1, 0, 1)):
+        work = WORKS[name]
+        match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup, threads=threads)
         report(match)
         lengths = [statistics.fmean(n for turn in turns for n in turn.lengths) for turns in match.pairs]
         figures.append(
-            Figure(f"a whole GRPO step, {work.name}: times TRL's speed", statistics.median(match.ratios()), "x",
-                   TARGETS[work.name], at_least=True,
-                   note=f"{pairs} pairs, one thread; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}")
+            Figure(f"a whole GRPO step, {name}, {threads} thread{'s' * (threads > 1)}: times TRL's speed", statistics.median(match.ratios()), "x",
+                   TARGETS[name], at_least=True,
+                   note=f"{pairs} pairs; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}")
         )  # fmt: skip
     return figures
 

@@ -1,6 +1,6 @@
 """What watching costs: a run with everything on against the same trainer alone.
 
-    python -m bench.streaming [--pairs 5] [--steps 12]
+    python -m bench.streaming [--pairs 5] [--steps 24]
 
 `recipes/countdown-zero.toml`, shortened, with one thread. *Watched*: a real daemon and its worker, every answer
 and every token of it streamed, a console on the run in a pseudo-terminal that is read. *Alone*: the trainer in a
@@ -178,15 +178,29 @@ def be_alone(steps: int) -> None:
         run(recipe, Path(folder), ListLink(note, keeps=False), models_folder=find_paths().models)
 
 
+@dataclass
+class Alone:
+    """The trainer alone, and the file in which it tells of its steps: nobody reads meanwhile, so a pipe would fill."""
+
+    pid: int
+    told: Path
+
+    def steps(self) -> list[tuple[float, dict[str, float]]]:
+        """When each step was done, and its metrics."""
+        return [json.loads(line) for line in self.told.read_text().splitlines()]
+
+
 @contextmanager
-def alone(steps: int) -> Iterator[subprocess.Popen[str]]:
+def alone(steps: int) -> Iterator[Alone]:
     """The trainer alone, which has begun to load."""
     command = [sys.executable, "-m", "bench.streaming", "--alone", "--steps", str(steps)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as trainer:
-        try:
-            yield trainer
-        finally:
-            trainer.kill()
+    with tempfile.TemporaryDirectory(prefix="pndr-") as folder:
+        told = Path(folder) / "steps.jsonl"
+        with told.open("w") as file, subprocess.Popen(command, stdout=file, cwd=ROOT) as trainer:
+            try:
+                yield Alone(trainer.pid, told)
+            finally:
+                trainer.kill()
 
 
 # ---- watched
@@ -301,8 +315,7 @@ def run_pair(steps: int) -> Pair:
         turns.add("watched", "console", run.console.pid)
         turns.add("alone", "trainer alone", trainer.pid)
         turns.take(("watched trainer", "trainer alone"))
-        assert trainer.stdout is not None
-        told = [json.loads(line) for line in trainer.stdout], run.steps()
+        told = trainer.steps(), run.steps()
     if [len(steps_told) for steps_told in told] != [steps, steps]:
         raise SystemExit(f"{steps} steps were asked for, and {[len(steps_told) for steps_told in told]} were made")
     one, other = (
@@ -357,13 +370,13 @@ def figures(pairs: Sequence[Pair]) -> list[Figure]:
 
 def quick() -> list[Figure]:
     """The short form, for `make bench`."""
-    return figures([run_pair(10) for _ in range(3)])
+    return figures([run_pair(16) for _ in range(3)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
