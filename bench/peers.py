@@ -160,11 +160,9 @@ def quick() -> list[Figure]:
         match = play(work, PEERS_PYTHON, pairs=pairs, warmup=warmup, threads=threads)
         report(match)
         lengths = [statistics.fmean(n for turn in turns for n in turn.lengths) for turns in match.pairs]
-        figures.append(
-            Figure(f"a whole GRPO step, {name}, {threads} thread{'s' * (threads > 1)}: times TRL's speed", statistics.median(match.ratios()), "x",
-                   TARGETS[name], at_least=True,
-                   note=f"{pairs} pairs; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}")
-        )  # fmt: skip
+        title = f"a whole GRPO step, {name}, {threads} thread{'s' * (threads > 1)}: times TRL's speed"
+        note = f"{pairs} pairs; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}"
+        figures.append(Figure(title, statistics.median(match.ratios()), "x", TARGETS[name], at_least=True, note=note))
     return figures
 
 
