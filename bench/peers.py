@@ -25,6 +25,7 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.peer_turns import Side, Turn, alone
 from bench.peer_work import WORKS, Work, prepare
+from bench.sampling import TARGETS as SAMPLING_TARGETS
 from bench.spread import describe_lengths, middle, ratios
 
 PEERS_PYTHON = Path(".venv-peers/bin/python")
@@ -163,6 +164,11 @@ def quick() -> list[Figure]:
         title = f"a whole GRPO step, {name}, {threads} thread{'s' * (threads > 1)}: times TRL's speed"
         note = f"{pairs} pairs; mean lengths {lengths[0]:.0f} and {lengths[1]:.0f}"
         figures.append(Figure(title, statistics.median(match.ratios()), "x", TARGETS[name], at_least=True, note=note))
+        if name == "smollm2":
+            figures.append(
+                Figure("sampling within that step: times TRL's speed", statistics.median(match.ratios("sample")), "x",
+                       SAMPLING_TARGETS[name], at_least=True, note="processor seconds, `generate` beneath TRL")
+            )  # fmt: skip
     return figures
 
 

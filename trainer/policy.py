@@ -140,20 +140,21 @@ class Policy:
 
     def text(self, ids: Sequence[int]) -> str:
         """The answer's text: end and other special tokens add none, and spaces at the very beginning are left out."""
-        text = "".join(self._spelled(ids))
+        text = "".join(self.pieces(ids))
         if "\ufffd" in text:  # a character that spans several tokens
             text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
         return text.lstrip(" ")
 
     def offsets(self, ids: Sequence[int]) -> list[int]:
         """Where in `text` of these tokens each of them begins."""
-        pieces = self._spelled(ids)
+        pieces = self.pieces(ids)
         joined = "".join(pieces)
         ends = list(accumulate(map(len, pieces), initial=len(joined.lstrip(" ")) - len(joined)))
         longest = len(self.text(ids))
         return [min(max(end, 0), longest) for end in ends[:-1]]
 
-    def _spelled(self, ids: Sequence[int]) -> list[str]:
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds after another one; all of it is `text` with the spaces at its beginning."""
         known = self._pieces
         return [known[token] if token in known else self.piece(token) for token in ids]
 

@@ -87,12 +87,12 @@ class Stream:
         for row in rows_N[is_watched_N & is_done_N].tolist():
             self._end(row)
         rows_N = rows_N[is_watched_N]
-        tokens = token_N[is_watched_N][rows_N.argsort(stable=True)].tolist()
+        pieces = self._policy.pieces(token_N[is_watched_N][rows_N.argsort(stable=True)].tolist())
         end = 0
         for row, count in enumerate(rows_N.bincount().tolist()):
             start, end = end, end + count
             if count:
-                text = "".join(map(self._policy.piece, tokens[start:end]))
+                text = "".join(pieces[start:end])
                 self._fresh[row] = text if self._sizes[row] else text.lstrip(" ")
 
     def _end(self, row: int) -> None:

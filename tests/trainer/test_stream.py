@@ -41,6 +41,9 @@ class Spelling:
     def __init__(self) -> None:
         self.asked = 0
 
+    def pieces(self, ids: list[int]) -> list[str]:
+        return [self.piece(token) for token in ids]
+
     def piece(self, token: int) -> str:
         self.asked += 1
         return chr(token)
@@ -60,7 +63,7 @@ def streaming(link: ListLink, clock: Clock, *, previews: int, prompts: int = 2, 
     for name, value in (("stream.previews", previews), ("sampling.group_size", 2), ("stream.previews_per_second", 10)):
         knobs = with_value(knobs, name, value)
     return Stream(
-        link, Spelling(), knobs,  # type: ignore[arg-type]  # of a policy only `piece` is asked
+        link, Spelling(), knobs,  # type: ignore[arg-type]  # of a policy only `pieces` is asked
         step=1, prompts=[f"p{place}" for place in range(prompts)], first_group=first_group, now=clock,
     )  # fmt: skip
 
