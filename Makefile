@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(TEST_ENV) $(BIN)/python -m pytest -q -p no:cacheprovider
 
-.PHONY: help demo test quick check lint types contracts docs docs-check install smoke bench bench-demo clean
+.PHONY: help demo test quick check lint types contracts docs docs-check install smoke bench bench-demo soak clean
 
 help:             ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ bench: .venv/.bench .venv-peers/.installed    ## every promise of speed beside w
 
 bench-demo: .venv/.dev   ## the five-seed table of the demo (about half an hour)
 	$(BIN)/python bench/demo.py --seeds 5 --jobs 2
+
+soak: .venv/.dev         ## an hour with everything on: does anything grow? (ARGS='--minutes 10')
+	$(BIN)/python -m bench.soak $(ARGS)
 
 clean:            ## remove .venv, .venv-peers and what tools leave behind; runs in the ponder home stay
 	rm -rf .venv .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
