@@ -370,7 +370,7 @@ def figures(pairs: Sequence[Pair]) -> list[Figure]:
 
 def quick() -> list[Figure]:
     """The short form, for `make bench`."""
-    return figures([run_pair(20) for _ in range(2)])
+    return figures([run_pair(16) for _ in range(2)])
 
 
 def main() -> None:
