@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from daemon.fork import plan_fork
 from ponder import wire
 from ponder.errors import KnobError, NotFound, Refused
 from ponder.events import RunState, StepDone
 from ponder.knobs import KnobValue
 from ponder.paths import Paths, saved_steps
 from ponder.recipe import parse_recipe
-from tests.daemon.conftest import Home
+from tests.daemon.conftest import Home, recipe_text
 from tests.daemon.test_runs import steps_of
 
 
@@ -24,6 +25,28 @@ def fork(home: Home, run: str, step: int | None = None, name: str = "", **change
 
 def curve(home: Home, run: str, name: str = "optim/lr") -> dict[int, float]:
     return dict(home.client.ask(wire.GetMetrics(run, [name]), wire.Curves).curves[name])
+
+
+CHAINED = """
+[[stages]]
+name = "second"
+kind = "rl"
+steps = 4
+[saving]"""
+
+
+def change(name: str, value: float, step: int) -> wire.KnobChange:
+    return wire.KnobChange(wire.new_id(), name, None, value, "ann", 1, wire.CommandState.APPLIED, step, "")
+
+
+def scripted_row(name: str, step: int) -> wire.RunRow:
+    return wire.RunRow(
+        1, name, "", RunState.FINISHED, "", "rl", step, step, 1, 1, 1, 2, 2, "", None, {}, [],
+    )  # fmt: skip
+
+
+def detail(row: wire.RunRow, recipe: str) -> wire.RunDetail:
+    return wire.RunDetail(row, recipe, "fake", 1, "cpu", "", [], 0, [], {})
 
 
 def parent_of(home: Home) -> str:
@@ -132,3 +155,24 @@ def test_a_fork_outlives_what_its_parent_deletes(served: Home) -> None:
     assert saved_steps(served.paths.checkpoints(run))[-2:] == [4, 2], "what lies before comes along"
     served.wait_state(run, RunState.FINISHED)
     assert any(isinstance(stored.event, StepDone) for stored in served.events(run))
+
+
+def test_in_a_recipe_of_stages_a_change_holds_for_the_stage_that_is_under_way(paths: Paths) -> None:
+    text = recipe_text().replace("[stage]", "[[stages]]\nname = 'first'").replace("[saving]", CHAINED)
+    row = scripted_row("chain-1", step=9)
+    for step in (2, 5, 7):
+        paths.checkpoint("chain-1", step).mkdir(parents=True)
+    changes = [change("optim.lr", 0.25, 6), change("optim.lr", 0.125, 1)]
+
+    def lrs(step: int, **wanted: KnobValue) -> list[float]:
+        asked = {key.replace("__", "."): value for key, value in wanted.items()}
+        fork = plan_fork(detail(row, text), changes, wire.ForkRun("chain-1", step, asked), paths)
+        stages = parse_recipe(fork.recipe, "fork").stages
+        assert {(part.fork.run, part.fork.step) for part in stages} == {("chain-1", step)}
+        return [part.optim.lr for part in stages]
+
+    default = parse_recipe(text, "chain").optim.lr
+    assert lrs(2) == [0.125, default], "what was turned later has not been turned yet"
+    assert lrs(5) == [default, default], "the next stage begins there, without what was turned in the first"
+    assert lrs(7) == [default, 0.25]
+    assert lrs(7, optim__lr=0.5) == [default, 0.5]
