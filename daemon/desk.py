@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.fork import forkable_steps
 from daemon.log import say_bug
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -96,7 +97,8 @@ class Desk:
                 return wire.Runs([self._with_signs(row) for row in self._reader.runs(limit, only_active).runs])
             case wire.GetRun(run=run):
                 detail = self._reader.run(run)
-                return msgspec.structs.replace(detail, row=self._with_signs(detail.row))
+                steps = forkable_steps(self._paths, detail.row)
+                return msgspec.structs.replace(detail, row=self._with_signs(detail.row), checkpoints=steps)
             case wire.GetLog():
                 return self._log(request)
             case _:

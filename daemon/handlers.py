@@ -13,6 +13,7 @@ import getpass
 import shutil
 from collections.abc import Callable
 
+from daemon.fork import plan_fork, share_past
 from daemon.run import Run
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -27,11 +28,13 @@ FULL_DISK_BYTES = 128 << 20
 """With less than this left no run is taken."""
 
 Acting = (
-    wire.SubmitRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun | wire.ShutDown
+    wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
+    | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
     wire.SubmitRun: RUN_VERB,
+    wire.ForkRun: RUN_VERB,
     wire.SetKnob: "set",
     wire.PauseRun: "pause",
     wire.ResumeRun: "resume",
@@ -68,6 +71,8 @@ class Handlers:
                     return self._shut_down(ask.id, request)
                 case wire.SubmitRun():
                     return self._submit(ask.id, request)
+                case wire.ForkRun():
+                    return self._fork(ask.id, request)
                 case wire.SetKnob():
                     return self._set(ask.id, request)
                 case wire.PauseRun():
@@ -95,13 +100,23 @@ class Handlers:
     # ---- one function a request
 
     def _submit(self, command: str, request: wire.SubmitRun) -> wire.Accepted:
-        free = shutil.disk_usage(self._paths.home).free
-        if free < FULL_DISK_BYTES:
-            message = f"only {free >> 20} MB of disk are left beside the store"
-            raise StoreError(message, "free some space, or set PONDER_HOME to another disk", "disk_full")
-        name = self._writer.submit_run(command, request.recipe, request.source, _who(request.by))
+        self._refuse_full_disk()
+        name = self._writer.submit_run(command, request.recipe, request.source, _who(request.by), self._has_folder)
         self._supervisor.add(name)
         return wire.Accepted(command, name)
+
+    def _fork(self, command: str, request: wire.ForkRun) -> wire.Accepted:
+        """The past lies in the new run's folder before anybody can know of the run, and start it."""
+        self._refuse_full_disk()
+        parent = self._reader.run(request.run)
+        fork = plan_fork(parent, self._reader.knobs(parent.row.name).changes, request, self._paths)
+        with self._writer.together():
+            source = str(self._paths.run_recipe(parent.row.name))
+            name = self._writer.submit_run(command, fork.recipe, source, _who(request.by), self._has_folder)
+            self._writer.begin_changed(name, _who(request.by), fork.changes)
+            share_past(self._paths.run(parent.row.name), fork.step, self._paths.run(name))
+        self._supervisor.add(name)
+        return wire.Accepted(command, name, f"forked from {parent.row.name} at step {fork.step}")
 
     def _set(self, command: str, request: wire.SetKnob) -> wire.Accepted:
         run = self._active(request.run)
@@ -178,6 +193,16 @@ class Handlers:
         return wire.Accepted(command, "", "running runs are stopped with a checkpoint first")
 
     # ---- what they share
+
+    def _refuse_full_disk(self) -> None:
+        free = shutil.disk_usage(self._paths.home).free
+        if free < FULL_DISK_BYTES:
+            message = f"only {free >> 20} MB of disk are left beside the store"
+            raise StoreError(message, "free some space, or set PONDER_HOME to another disk", "disk_full")
+
+    def _has_folder(self, name: str) -> bool:
+        """Whether a run that the store does not know left its folder: a new run must not go on from what is in it."""
+        return self._paths.run(name).exists()
 
     def _has_trainers(self) -> bool:
         return self._supervisor.has_trainers()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from pathlib import Path
 from ponder.errors import StoreError
 
 MAX_SOCKET_PATH_BYTES = 107
+CHECKPOINTS = "checkpoints"
+"""The folder of a run's checkpoints, in the run's own."""
+_CHECKPOINT = re.compile(r"step-(\d{6,})")
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Paths:
         return self.run(run) / "recipe.toml"
 
     def checkpoints(self, run: str) -> Path:
-        return self.run(run) / "checkpoints"
+        return self.run(run) / CHECKPOINTS
 
     def checkpoint(self, run: str, step: int) -> Path:
         return self.checkpoints(run) / checkpoint_name(step)
@@ -99,6 +103,12 @@ def checkpoint_name(step: int) -> str:
     'step-000025'
     """
     return f"step-{step:06d}"
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The steps of all checkpoints in a run's folder of them, newest first; a folder with its final name is whole."""
+    found = [_CHECKPOINT.fullmatch(path.name) for path in checkpoints.glob("step-*")]
+    return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
 def sets_beside(checkpoints: Path) -> Path:

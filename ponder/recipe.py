@@ -7,6 +7,7 @@
     [compute]  device, threads
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
+    [fork]     the run whose past it shares, written by `ponder fork`
     [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [evaluation] [saving] [stream]
     [watchdog]   the knobs, see `ponder.knobs`
 
@@ -111,6 +112,16 @@ class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class ForkPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """The run with which this one shares its past. `ponder fork` writes it; a recipe that a person writes has none.
+
+    The run begins at that run's checkpoint, and there with the recipe's own knobs.
+    """
+
+    run: Annotated[str, Meta(max_length=128, description="The run whose past it shares; empty: none")] = ""
+    step: Annotated[int, Meta(ge=0, description="The step after which their ways part")] = 0
+
+
 class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
     """Where it runs."""
 
@@ -152,6 +163,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     watchdog: Watchdog = Watchdog()
     reward_model: RewardModelPart = RewardModelPart()
     rewards: list[OwnReward] = []
+    fork: ForkPart = ForkPart()
     then: list[Recipe] = []
     """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""
 
@@ -164,6 +176,11 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         """The recipe of these stages, in their order."""
         first, *rest = parts
         return msgspec.structs.replace(first, then=rest)
+
+    def stage_after(self, step: int) -> Recipe:
+        """The stage that is under way once `step` is done, or the last one when all are."""
+        ends = chain.last_steps(self.stages).values()
+        return next((part for part, last in zip(self.stages, ends, strict=True) if step < last), self.stages[-1])
 
     @property
     def steps(self) -> int:

@@ -168,6 +168,22 @@ class SubmitRun(Struct, frozen=True, tag="submit_run"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class ForkRun(Struct, frozen=True, tag="fork_run"):
+    """Put a run into the queue that shares the past of another up to a checkpoint. Accepted names the new run.
+
+    It begins with the knobs that were in force after `step`, and with `changes`, which take live knobs and
+    `stage.steps`.
+    """
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0)] | None = None
+    """One of `RunDetail.checkpoints`; None: the newest."""
+    changes: dict[str, KnobValue] = {}
+    name: Annotated[str, Meta(max_length=64)] = ""
+    """What the new run is called, without its number; empty: like its parent."""
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class SetKnob(Struct, frozen=True, tag="set_knob"):
     run: Reference
     name: Annotated[str, Meta(max_length=64)]
@@ -226,6 +242,7 @@ Request = (
     | GetCommand
     | GetLog
     | SubmitRun
+    | ForkRun
     | SetKnob
     | PauseRun
     | ResumeRun
@@ -263,6 +280,9 @@ class RunRow(Struct, frozen=True):
     """The newest value of each headline metric."""
     spark: list[float]
     """Mean reward of the last up to 40 steps."""
+    forked_from: str = ""
+    """The run whose past it shares, up to and with the step `forked_at`."""
+    forked_at: int | None = None
 
 
 class Status(Struct, frozen=True, tag="status"):
@@ -311,6 +331,8 @@ class RunDetail(Struct, frozen=True, tag="run_detail"):
     """The newest value of every metric."""
     firings: list[tuple[int, str]] = []
     """(step, what was wrong and what was done) of every firing of the watchdog, oldest first."""
+    checkpoints: list[int] = []
+    """Steps whose checkpoints are on disk, newest first: there it can be forked."""
 
 
 class Events(Struct, frozen=True, tag="events"):
@@ -322,7 +344,7 @@ class Curves(Struct, frozen=True, tag="curves"):
     curves: dict[str, list[tuple[int, float]]]
     """Each metric's (step, value), oldest first."""
     marks: list[tuple[int, str]]
-    """(step, what was changed) for every applied knob change, resumption, and firing of the watchdog."""
+    """(step, what was changed) for every applied knob change, resumption, fork, and firing of the watchdog."""
 
 
 class GroupRow(Struct, frozen=True):

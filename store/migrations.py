@@ -67,6 +67,12 @@ def quick_questions(db: Database) -> None:
     _run_all(db, _TEXT_INDEX + _TALLIES)
 
 
+@MIGRATIONS(name="0004_forks")
+def forks(db: Database) -> None:
+    """Which run a run shares its past with, up to which step."""
+    _run_all(db, _FORKS)
+
+
 _FIRST_RUNS = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     """
@@ -330,6 +336,11 @@ _FIRST_VIEWS = (
     FROM commands JOIN runs ON runs.id = commands.run_id
     WHERE commands.verb = 'set'
     """,
+)
+
+_FORKS = (
+    "ALTER TABLE runs ADD COLUMN parent_id INTEGER REFERENCES runs (id) ON DELETE SET NULL",
+    "ALTER TABLE runs ADD COLUMN forked_at INTEGER",  # the step after which their ways part
 )
 
 _TEXT_INDEX = (

@@ -24,6 +24,7 @@ from ponder.paths import Paths
 from ponder.wire import CommandState
 from store import rows
 from store.derived import from_json
+from store.lineage import lineage
 from store.schema import explained, open_for_reading
 from store.search import find_ids
 
@@ -78,9 +79,14 @@ class Reader:
                    WHERE run_id = ? ORDER BY attempt""",
                 (run_id,),
             ).fetchall()
-            evaluations = connection.execute(
-                "SELECT step, metrics FROM evaluations WHERE run_id = ? ORDER BY step", (run_id,)
-            ).fetchall()
+            evaluations: dict[int, str] = {}
+            for part in lineage(connection, run_id):
+                evaluations |= dict(
+                    connection.execute(
+                        "SELECT step, metrics FROM evaluations WHERE run_id = ? AND step <= ? ORDER BY step",
+                        (part.run_id, part.last),
+                    )
+                )
             firings = connection.execute(
                 "SELECT step, rule, message, action FROM firings WHERE run_id = ? ORDER BY step, rule", (run_id,)
             ).fetchall()
@@ -93,7 +99,9 @@ class Reader:
                 folder=str(Paths(self.path.parent, self.path.parent).run(name)),
                 attempts=[wire.AttemptRow(*attempt) for attempt in attempts],
                 rollouts=_count_rollouts(connection, run_id),
-                evaluations=[(step, msgspec.json.decode(text, type=dict[str, float])) for step, text in evaluations],
+                evaluations=[
+                    (step, msgspec.json.decode(text, type=dict[str, float])) for step, text in evaluations.items()
+                ],
                 newest=rows.newest_metrics(connection, run_id, rows.metric_names(connection, run_id)),
                 firings=[(step, f"{rule}: {message} ({action})") for step, rule, message, action in firings],
             )
@@ -124,9 +132,7 @@ class Reader:
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
             names = names or rows.metric_names(connection, run_id)
-            query = """SELECT step, value FROM metrics
-                       WHERE run_id = ? AND name = ? AND step > ? AND value IS NOT NULL ORDER BY step"""
-            curves = {name: connection.execute(query, (run_id, name, after_step)).fetchall() for name in names}
+            curves = {name: rows.curve(connection, run_id, name, after_step) for name in names}
             return wire.Curves(curves, _curve_marks(connection, run_id))
 
     def checkpoints(self, run: str) -> wire.Checkpoints:
@@ -341,7 +347,22 @@ def _count_rollouts(connection: Connection, run_id: int) -> int:
 
 
 def _curve_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
-    marks = []
+    """Those of the run's whole past."""
+    marks: list[tuple[int, str]] = []
+    for part in lineage(connection, run_id):
+        marks += [mark for mark in _own_marks(connection, part.run_id) if mark[0] <= part.last]
+    return sorted(marks)
+
+
+def _own_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
+    marks = [
+        (int(step), f"forked from {parent}")
+        for step, parent in connection.execute(
+            """SELECT runs.forked_at, parents.name FROM runs JOIN runs AS parents ON parents.id = runs.parent_id
+               WHERE runs.id = ?""",
+            (run_id,),
+        )
+    ]
     for step, name, old, new in connection.execute(
         "SELECT step, name, old, value FROM commands WHERE run_id = ? AND verb = 'set' AND state = ?",
         (run_id, CommandState.APPLIED),
@@ -349,12 +370,14 @@ def _curve_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
         values = [format_value(value) for value in (from_json(old), from_json(new)) if value is not None]
         marks.append((step, f"{name} {' -> '.join(values)}"))
     for (step,) in connection.execute(
-        "SELECT resumed_from FROM attempts WHERE run_id = ? AND resumed_from IS NOT NULL", (run_id,)
+        """SELECT resumed_from FROM attempts JOIN runs ON runs.id = attempts.run_id
+           WHERE run_id = ? AND resumed_from IS NOT NULL AND NOT (attempt = 1 AND forked_at IS NOT NULL)""",
+        (run_id,),
     ):
         marks.append((step, f"resumed from step {step}"))
     for step, rule, action in connection.execute("SELECT step, rule, action FROM firings WHERE run_id = ?", (run_id,)):
         marks.append((step, f"watchdog: {rule} ({action})"))
-    return sorted(marks)
+    return marks
 
 
 def _best_traces(connection: Connection, run_id: int, outcome: Outcome, limit: int) -> list[int]:

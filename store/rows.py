@@ -15,6 +15,7 @@ from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
 from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
 from store.derived import from_json
+from store.lineage import END, lineage
 from store.sheet import unpack_ids
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ Row = tuple[object, ...]
 
 RUN_COLUMNS = """
     SELECT id, name, title, state, reason, stage, step, steps, created_us, started_us, ended_us, seen_us, phase,
-           (SELECT coalesce(max(attempt), 0) FROM attempts WHERE run_id = runs.id)
+           (SELECT coalesce(max(attempt), 0) FROM attempts WHERE run_id = runs.id),
+           (SELECT name FROM runs AS parents WHERE parents.id = runs.parent_id), forked_at
     FROM runs
 """
 
@@ -60,7 +62,7 @@ def run_rows(connection: Connection, where: str, arguments: Sequence[object]) ->
             id=row[0], name=row[1], title=row[2], state=RunState(row[3]), reason=row[4], stage=row[5], step=row[6],
             steps=row[7], attempt=row[13], created_us=row[8], started_us=row[9], ended_us=row[10], seen_us=row[11],
             phase=row[12], queue_place=None, headlines=newest_metrics(connection, row[0], HEADLINES),
-            spark=_spark(connection, row[0]),
+            spark=_spark(connection, row[0]), forked_from=row[14] or "", forked_at=row[15],
         )
         for row in connection.execute(f"{RUN_COLUMNS} {where}", arguments).fetchall()
     ]  # fmt: skip
@@ -68,33 +70,49 @@ def run_rows(connection: Connection, where: str, arguments: Sequence[object]) ->
 
 def metric_names(connection: Connection, run_id: int) -> list[str]:
     """Every metric that the run ever reported; jumps from name to name, where DISTINCT would visit every value."""
-    found = connection.execute(
-        """WITH RECURSIVE names (name) AS (
-               SELECT min(name) FROM metrics WHERE run_id = ?1
-               UNION ALL
-               SELECT (SELECT min(metrics.name) FROM metrics WHERE run_id = ?1 AND metrics.name > names.name) FROM names
-               WHERE names.name IS NOT NULL
-           )
-           SELECT name FROM names WHERE name IS NOT NULL""",
-        (run_id,),
-    ).fetchall()
-    return [name for (name,) in found]
+    query = """WITH RECURSIVE names (name) AS (
+                   SELECT min(name) FROM metrics WHERE run_id = ?1
+                   UNION ALL
+                   SELECT (SELECT min(metrics.name) FROM metrics WHERE run_id = ?1 AND metrics.name > names.name)
+                   FROM names WHERE names.name IS NOT NULL
+               )
+               SELECT name FROM names WHERE name IS NOT NULL"""
+    parts = lineage(connection, run_id)
+    return sorted({name for part in parts for (name,) in connection.execute(query, (part.run_id,))})
 
 
 def newest_metrics(connection: Connection, run_id: int, names: Sequence[str]) -> dict[str, float]:
     """The newest finite value of each metric that has one."""
-    query = """SELECT value FROM metrics WHERE run_id = ? AND name = ? AND value IS NOT NULL
+    query = """SELECT value FROM metrics WHERE run_id = ? AND name = ? AND step <= ? AND value IS NOT NULL
                ORDER BY step DESC LIMIT 1"""
-    found = {name: connection.execute(query, (run_id, name)).fetchone() for name in names}
-    return {name: row[0] for name, row in found.items() if row is not None}
+    newest: dict[str, float] = {}
+    for part in lineage(connection, run_id):
+        found = {name: connection.execute(query, (part.run_id, name, part.last)).fetchone() for name in names}
+        newest |= {name: row[0] for name, row in found.items() if row is not None}
+    return newest
+
+
+def curve(connection: Connection, run_id: int, name: str, after_step: int = -1) -> list[tuple[int, float]]:
+    """A metric's finite values by step, through the run's whole past."""
+    query = """SELECT step, value FROM metrics
+               WHERE run_id = ? AND name = ? AND step > ? AND step <= ? AND value IS NOT NULL ORDER BY step"""
+    parts = lineage(connection, run_id)
+    if len(parts) == 1:
+        return connection.execute(query, (run_id, name, after_step, END)).fetchall()
+    values: dict[int, float] = {}
+    for part in parts:
+        values |= dict(connection.execute(query, (part.run_id, name, after_step, part.last)))
+    return list(values.items())
 
 
 def _spark(connection: Connection, run_id: int) -> list[float]:
-    rows = connection.execute(
-        "SELECT value FROM metrics WHERE run_id = ? AND name = ? AND value IS NOT NULL ORDER BY step DESC LIMIT ?",
-        (run_id, REWARD_MEAN, SPARK_STEPS),
-    ).fetchall()
-    return [value for (value,) in reversed(rows)]
+    query = """SELECT value FROM metrics
+               WHERE run_id = ? AND name = ? AND step <= ? AND value IS NOT NULL ORDER BY step DESC LIMIT ?"""
+    values: list[float] = []
+    for part in reversed(lineage(connection, run_id)):
+        wanted = SPARK_STEPS - len(values)
+        values += [value for (value,) in connection.execute(query, (part.run_id, REWARD_MEAN, part.last, wanted))]
+    return values[::-1]
 
 
 def group_rows(connection: Connection, where: str, arguments: Sequence[object]) -> list[GroupRow]:

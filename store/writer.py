@@ -1,8 +1,9 @@
 """The one writer of the store: every method is one transaction, and every call may be repeated.
 
     ingest      -> commit_records          all that a batch of trainer records means, then the acknowledgement
-    handlers    -> submit_run accept_command refuse_command
+    handlers    -> submit_run begin_changed accept_command refuse_command
     supervisor  -> set_state start_attempt end_attempt settle_command
+    rebuild     -> restore_run
 
 Used from one thread. When the disk is full, or the file locked or broken, a method raises StoreError (its `code` says
 which) with nothing written; the same call works once the cause is gone, and readers never notice. Deliberately left
@@ -36,7 +37,7 @@ from ponder.events import (
     event_name,
 )
 from ponder.knobs import KnobValue, flatten
-from ponder.recipe import parse_recipe
+from ponder.recipe import Recipe, parse_recipe
 from ponder.wire import CommandState
 from store import derived
 from store.schema import BUSY_TIMEOUT_MS, WAL_LIMIT_BYTES, explained, open_for_writing
@@ -74,8 +75,10 @@ class Writer:
 
     # ---- runs
 
-    def submit_run(self, command: str, recipe_text: str, source: str, by: str) -> str:
-        """Put a run into the queue and return its name, `<recipe's run.name>-<n>`.
+    def submit_run(
+        self, command: str, recipe_text: str, source: str, by: str, is_taken: Callable[[str], bool] = lambda _: False
+    ) -> str:
+        """Put a run into the queue and return its name, `<recipe's run.name>-<n>`, the first that is not taken.
 
         The same command again returns the same name. Raises RecipeError, or Refused when the command's id is taken.
         """
@@ -93,18 +96,10 @@ class Writer:
             (number,) = connection.execute(
                 "SELECT coalesce(max(number), 0) + 1 FROM runs WHERE recipe_name = ?", (recipe.run.name,)
             ).fetchone()
+            while is_taken(f"{recipe.run.name}-{number}"):
+                number += 1
             name, now = f"{recipe.run.name}-{number}", self._clock()
-            (run_id,) = connection.execute(
-                """INSERT INTO runs (name, recipe_name, number, title, source, submitted_by, recipe, stage, steps,
-                                     state, model, created_us)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
-                (
-                    name, recipe.run.name, number, recipe.run.title, source, by, recipe_text, recipe.stage.title,
-                    recipe.steps, RunState.QUEUED, recipe.model.path, now,
-                ),
-            ).fetchone()  # fmt: skip
-            values = [(run_id, knob, derived.to_json(value)) for knob, value in flatten(recipe.knobs).items()]
-            connection.executemany("INSERT INTO knobs VALUES (?1, ?2, ?3, ?3)", values)
+            run_id = self._insert_run(number, recipe, recipe_text, source, by, now)
             connection.execute(
                 """INSERT INTO commands (command, run_id, verb, submitted_by, requested_us, state, settled_us)
                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
@@ -113,6 +108,25 @@ class Writer:
             self._say(run_id, RunSubmitted(name, recipe.run.name, by))
             self._say(run_id, StateChanged(RunState.QUEUED, RunState.QUEUED, "submitted"))
             return name
+
+    def restore_run(self, name: str, recipe_text: str, created_us: int, by: str) -> None:
+        """A run that the store has lost, as it was when it was queued; RecipeError, or NotFound on another name."""
+        recipe = parse_recipe(recipe_text, f"the recipe of {name}")
+        number = name.removeprefix(f"{recipe.run.name}-")
+        if not number.isdigit():
+            raise NotFound(f"`{name}` is no run of the recipe `{recipe.run.name}`", "move it away")
+        with self._transaction():
+            run_id = self._insert_run(int(number), recipe, recipe_text, "", by, created_us)
+            self._say(run_id, RunSubmitted(name, recipe.run.name, by))
+
+    def begin_changed(self, run: str, by: str, changes: Sequence[CommandApplied]) -> None:
+        """A forked run begins with these knobs changed, which its recipe holds already."""
+        with self.together():
+            run_id = self._run_id(run)
+            for change in changes:
+                self.accept_command(change.command, run, change.verb, change.name, change.new, by)
+                derived.apply_command(self._connection, run_id, change, self._clock())
+                self._say(run_id, change)
 
     def set_state(self, run: str, state: RunState, reason: str = "") -> None:
         """The run is in `state`; followers hear of it only when that is a change. Sets when it began and ended."""
@@ -159,12 +173,15 @@ class Writer:
 
     # ---- a trainer's records
 
-    def commit_records(self, run: str, records: Sequence[Record], becomes: RunState | None = None) -> int:
+    def commit_records(
+        self, run: str, records: Sequence[Record], becomes: RunState | None = None, *, may_have_holes: bool = False
+    ) -> int:
         """Store what a run's trainer journaled; returns the newest committed seq, which may then be acknowledged.
 
         Records that are already stored are passed over. A hole ends the batch: what comes before it is committed, and
         the caller, seeing less than it gave, asks for the rest again. `becomes` is the run's state when all of them are
-        true, so that no reader sees a command applied and the run still in the state before it.
+        true, so that no reader sees a command applied and the run still in the state before it. `may_have_holes`: what
+        is missing is lost for ever.
         """
         with self._transaction() as connection:
             run_id = self._run_id(run)
@@ -174,7 +191,7 @@ class Writer:
             for record in records:
                 if record.seq <= last:
                     continue
-                if record.seq != last + 1:
+                if record.seq != last + 1 and not may_have_holes:
                     break
                 event = derived.derive(connection, sheet, run_id, record)
                 said.append(_event_row(run_id, event, record.attempt, record.seq, record.time_us))
@@ -261,12 +278,13 @@ class Writer:
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is written inside becomes true at once, or not at all: one transaction around several calls."""
+        was_together = self._is_together
         with self._transaction():
             self._is_together = True
             try:
                 yield
             finally:
-                self._is_together = False
+                self._is_together = was_together
 
     def head(self) -> int:
         """The newest event's id, 0 in an empty store."""
@@ -355,6 +373,25 @@ class Writer:
         if row is None:
             raise NotFound(f"there is no run `{run}`", "`ponder ls` lists the runs")
         return int(row[0])
+
+    def _insert_run(self, number: int, recipe: Recipe, text: str, source: str, by: str, created_us: int) -> int:
+        """A run's row and its knobs, as it begins; a fork stands where its past ends."""
+        fork, connection = recipe.fork, self._connection
+        parent = connection.execute("SELECT id FROM runs WHERE name = ?", (fork.run,)).fetchone()
+        at = recipe.stage_after(fork.step)
+        (run_id,) = connection.execute(
+            """INSERT INTO runs (name, recipe_name, number, title, source, submitted_by, recipe, stage, step, steps,
+                                 state, model, created_us, parent_id, forked_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+            (
+                f"{recipe.run.name}-{number}", recipe.run.name, number, recipe.run.title, source, by, text,
+                at.stage.title, fork.step, recipe.steps, RunState.QUEUED, at.model.path, created_us,
+                parent[0] if parent else None, fork.step if fork.run else None,
+            ),
+        ).fetchone()  # fmt: skip
+        values = [(run_id, knob, derived.to_json(value)) for knob, value in flatten(at.knobs).items()]
+        connection.executemany("INSERT INTO knobs VALUES (?1, ?2, ?3, ?3)", values)
+        return int(run_id)
 
     def _become(self, run_id: int, state: RunState, reason: str) -> None:
         """Write the state, and when it began or ended the run; tell followers of a change."""

@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -33,10 +32,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ponder.errors import CheckpointError
-from ponder.paths import checkpoint_name
+from ponder.paths import checkpoint_name, saved_steps
 
 FORMAT = 1
-FOLDER = re.compile(r"step-(\d{6,})")
 MANIFEST = "manifest.json"
 TENSORS = ".safetensors"
 
@@ -116,8 +114,7 @@ def save_checkpoint(
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
     """(step, folder) of every complete-looking checkpoint, newest first."""
-    found = [(FOLDER.fullmatch(path.name), path) for path in root.glob("step-*")]
-    return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+    return [(step, root / checkpoint_name(step)) for step in saved_steps(root)]
 
 
 def load_newest(root: Path) -> tuple[Restored | None, list[str]]:

@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 import torch
 
-from ponder.errors import PonderError
+from ponder.errors import CheckpointError, PonderError
 from ponder.events import CommandApplied, RunBroke, RunEnded
 from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
@@ -179,6 +179,7 @@ def _read(whole: Run) -> str:
     restored, complaints = load_newest(whole.checkpoints)
     for complaint in complaints:
         log.warning("passed over a checkpoint: %s", complaint)
+    restored = _at_fork(whole.recipe, restored)
     outcome, step = "finished", 0
     for number, own in _left(whole.recipe, restored):
         chapter = whole.stage(number, own)
@@ -187,6 +188,22 @@ def _read(whole: Run) -> str:
             break
     whole.link.emit(RunEnded(step, outcome))
     return outcome
+
+
+def _at_fork(recipe: Recipe, restored: Restored | None) -> Restored | None:
+    """Where a fork's way parts from its parent's, the recipe's knobs hold and not those of the checkpoint."""
+    fork = recipe.fork
+    if not fork.run:
+        return restored
+    if restored is None or restored.step < fork.step:
+        raise CheckpointError(
+            f"the checkpoint of step {fork.step}, at which `{fork.run}` was forked, is not whole",
+            f"`ponder fork {fork.run}` at another step",
+        )
+    if restored.step > fork.step:
+        return restored
+    knobs = msgspec.to_builtins(recipe.stage_after(fork.step).knobs)
+    return replace(restored, state={**restored.state, "knobs": knobs})
 
 
 def _left(recipe: Recipe, restored: Restored | None) -> list[tuple[int, Restored | None]]:

@@ -1,7 +1,8 @@
 """The verbs of the `ponder` command, and the one table of them.
 
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs
-    steer    pause resume stop save set knobs  house    up down doctor models
+    steer    pause resume stop save set knobs  house    up down doctor rebuild models
+             fork rewind                       look     replay
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -15,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, look, start, steer
+from ponder.commands import house, look, start, steer, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -34,15 +35,19 @@ VERBS = (
     ("group", look.group, LOOK),
     ("aha", look.aha, LOOK),
     ("logs", look.logs, LOOK),
+    ("replay", travel.replay, LOOK),
     ("pause", steer.pause, STEER),
     ("resume", steer.resume, STEER),
     ("stop", steer.stop, STEER),
     ("save", steer.save, STEER),
     ("set", steer.set_knob, STEER),
     ("knobs", steer.knobs, STEER),
+    ("fork", travel.fork, STEER),
+    ("rewind", travel.rewind, STEER),
     ("up", house.up, HOUSE),
     ("down", house.down, HOUSE),
     ("doctor", house.doctor, HOUSE),
+    ("rebuild", travel.rebuild, HOUSE),
 )
 """Every verb: its word, its function, its place in `ponder --help`."""
 

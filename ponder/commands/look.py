@@ -116,12 +116,14 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
                     "step",
                     f"{row.step} of {row.steps}" + (f", {row.phase}" if row.phase and not row.state.is_over else ""),
                 ),
+                *([("past", f"forked from {row.forked_from} at step {row.forked_at}")] if row.forked_from else []),
                 ("stage", row.stage),
                 ("model", f"{detail.model}, {detail.parameters / 1e6:.2f} M parameters, {detail.device}"),
                 ("began", format_ago(row.started_us)),
                 ("took", _took(row)),
                 ("rollouts", f"{detail.rollouts:,}"),
                 ("folder", detail.folder),
+                ("checkpoints", ", ".join(map(str, reversed(detail.checkpoints))) or "-"),
             ]
         )
         for step, values in detail.evaluations:

@@ -233,14 +233,17 @@ def _read(word: str, overrides: dict[str, str | KnobValue], only: str, begin_fro
 
 def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "") -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
+    from msgspec.structs import replace
+
     from ponder.client import Client, ensure_daemon, is_listening
     from ponder.preflight import check_recipe
-    from ponder.recipe import dump_recipe
+    from ponder.recipe import ForkPart, dump_recipe
     from ponder.wire import SubmitRun
 
     recipe, path = _read(word, overrides, only, begin_from)
     paths = find_paths()
-    text = dump_recipe(check_recipe(recipe, path, models=paths.models))
+    anew = recipe.with_stages(replace(part, fork=ForkPart()) for part in recipe.stages)
+    text = dump_recipe(check_recipe(anew, path, models=paths.models))
     if not is_listening(paths.socket("ctl")):
         say("starting the daemon")
     ensure_daemon(paths)

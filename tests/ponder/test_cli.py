@@ -36,7 +36,7 @@ VERBS = [
     "--version", "status", "ls", "show", "samples", "group", "aha", "logs", "follow", "pause", "pause --no-wait",
     "pause countdown-zero-3 --json", "resume --no-wait", "stop --no-wait", "save --no-wait",
     "set optim.lr=1e-4 --no-wait", "set countdown-zero-3 optim.lr=1e-4 --json", "knobs", "knobs --all", "recipes",
-    "run countdown-zero", "watch --plain", "up",
+    "run countdown-zero", "watch --plain", "up", "fork countdown-zero-3 --set optim.lr=1e-4",
 ]  # fmt: skip
 
 

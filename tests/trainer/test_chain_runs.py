@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from ponder.events import (
     StepDone,
     TrainerEvent,
 )  # fmt: skip
-from ponder.recipe import ModelPart, Recipe, parse_recipe
+from ponder.recipe import ForkPart, ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order
 from tests.trainer.chains import NO_MODELS, figures_of, lay_out_kept, of, read_whole, same
 from trainer.corpus import make_corpus
@@ -161,6 +162,21 @@ def test_a_run_that_died_after_any_checkpoint_goes_on_as_if_it_had_not(
     assert [b.step for b in of(link.events, StageStarted) if isinstance(b, StageStarted)] == [
         begin for begin in (3, 6) if begin >= step
     ]
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 7])
+def test_a_fork_in_any_stage_goes_on_like_its_parent(
+    recipe: Recipe, whole: tuple[Path, list[TrainerEvent]], step: int, tmp_path: Path
+) -> None:
+    folder, events = whole
+    lay_out_kept(folder, step, (3, 6), tmp_path)
+    shutil.copytree(folder / "sets", tmp_path / "sets", dirs_exist_ok=True)  # the parent's have grown meanwhile
+    fork = recipe.with_stages(msgspec.structs.replace(part, fork=ForkPart("chain-1", step)) for part in recipe.stages)
+    link = ListLink()
+    assert run(fork, tmp_path / "checkpoints", link, models_folder=NO_MODELS) == "finished"
+    assert learnt(link.events) == [(at, figures) for at, figures in learnt(events) if at > step]
+    assert same(tmp_path / "checkpoints/step-000008", folder / "checkpoints/step-000008")
+    assert (tmp_path / "sets/reject.jsonl").read_bytes() == (folder / "sets/reject.jsonl").read_bytes()
 
 
 def test_what_is_set_live_lasts_until_its_stage_ends(recipe: Recipe, tmp_path: Path) -> None:

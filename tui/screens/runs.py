@@ -128,6 +128,8 @@ def _facts(detail: wire.RunDetail, now_us: int) -> list[Paragraph]:
         ("time", f"submitted {_clock(row.created_us)} ({format_ago(row.created_us, now_us)}), ran {_ran(row, now_us)}"),
         ("answers", f"{detail.rollouts:,} in {row.step:,} of {row.steps:,} steps, attempt {row.attempt}"),
     ]
+    if row.forked_from:
+        lines.append(("past", f"forked from {row.forked_from} at step {row.forked_at:,}"))
     if detail.evaluations:
         first, last = detail.evaluations[0], detail.evaluations[-1]
         lines.append(("held out", f"step {first[0]:,}: {format_accuracy(first[1])}"))
