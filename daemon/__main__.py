@@ -120,6 +120,13 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], paths: Paths, name: str, kind:
     return socket
 
 
+def unknown_runs(paths: Paths, reader: Reader) -> str:
+    """How many runs told something that the store has not heard of, as after a lost store; empty where none did."""
+    known = reader.names()
+    count = sum(journal.parent.name not in known for journal in paths.runs.glob("*/journal.pj"))
+    return f"the store does not know {count} of the runs in `{paths.runs}`: `ponder rebuild` does" if count else ""
+
+
 def run_daemon(
     paths: Paths, has_home: Callable[[], bool], *, worker: str, at_once: int, backoff_s: tuple[float, ...]
 ) -> None:
@@ -131,6 +138,7 @@ def run_daemon(
         version = "uninstalled"
     writer = Writer(paths.store)
     reader = Reader(paths.store)
+    unknown = unknown_runs(paths, reader)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     ctl, ingest_socket = bind(context, paths, "ctl", zmq.ROUTER), bind(context, paths, "ingest", zmq.ROUTER)
     feed_socket = bind(context, paths, "feed", zmq.XPUB)
@@ -149,7 +157,9 @@ def run_daemon(
     supervisor.recover()
 
     def open_desk() -> Desk:
-        return Desk(paths, supervisor, health=writer.health, version=version, started_us=started_us)
+        return Desk(
+            paths, supervisor, health=lambda: writer.health() or unknown, version=version, started_us=started_us
+        )
 
     questions = Questions(context, open_desk)
     handlers = Handlers(paths, writer, reader, supervisor, note_change)

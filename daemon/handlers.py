@@ -110,11 +110,16 @@ class Handlers:
         self._refuse_full_disk()
         parent = self._reader.run(request.run)
         fork = plan_fork(parent, self._reader.knobs(parent.row.name).changes, request, self._paths)
-        with self._writer.together():
-            source = str(self._paths.run_recipe(parent.row.name))
-            name = self._writer.submit_run(command, fork.recipe, source, _who(request.by), self._has_folder)
-            self._writer.begin_changed(name, _who(request.by), fork.changes)
-            share_past(self._paths.run(parent.row.name), fork.step, self._paths.run(name))
+        source, name = str(self._paths.run_recipe(parent.row.name)), ""
+        try:
+            with self._writer.together():
+                name = self._writer.submit_run(command, fork.recipe, source, _who(request.by), self._has_folder)
+                self._writer.begin_changed(name, _who(request.by), fork.changes)
+                share_past(self._paths.run(parent.row.name), fork.step, self._paths.run(name))
+        except BaseException:
+            if name:  # which nobody knows of now
+                shutil.rmtree(self._paths.run(name), ignore_errors=True)
+            raise
         self._supervisor.add(name)
         return wire.Accepted(command, name, f"forked from {parent.row.name} at step {fork.step}")
 

@@ -305,7 +305,7 @@ def _check_store(paths: Paths) -> Finding:
         return fail("store", answer, f"see `{paths.daemon_log}`")
     if answer["problems"] != ["ok"]:
         return fail(
-            "store", "; ".join(answer["problems"]), "keep a copy of it; the journals in `runs/` have the events"
+            "store", "; ".join(answer["problems"]), "`ponder down`, then `ponder rebuild` makes it again from `runs/`"
         )
     return ok("store", f"{paths.store}, {format_bytes(paths.store.stat().st_size)}, integrity checked")
 

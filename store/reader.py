@@ -56,6 +56,11 @@ class Reader:
         with self._snapshot() as connection:
             return _find_run(connection, reference)[1]
 
+    def names(self) -> set[str]:
+        """The names of all runs."""
+        with self._snapshot() as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM runs")}
+
     def status_runs(self) -> list[wire.RunRow]:
         """The runs that are not over, oldest first, which is the order of the queue."""
         with self._snapshot() as connection:

@@ -44,6 +44,7 @@ NETWORK_FILE_SYSTEMS = (
 )  # fmt: skip
 """The write-ahead log needs shared memory, which these do not have between machines."""
 
+REBUILD_HINT = "`ponder down`, then `ponder rebuild` makes it again from the runs' folders and keeps this one beside it"
 MOVE_HINT = "set PONDER_HOME to a folder on a local disk that you may write to"
 
 
@@ -116,9 +117,9 @@ def _explain(error: sqlite3.Error, path: Path) -> StoreError:
             f"another program is writing to the store `{path}`", f"`fuser {path}` names it; close it", "locked"
         )
     if name.startswith("SQLITE_NOTADB"):
-        return StoreError(f"`{path}` is not a SQLite file", "move it away, or set PONDER_HOME to another folder")
+        return StoreError(f"`{path}` is not a SQLite file", REBUILD_HINT)
     if name.startswith("SQLITE_CORRUPT"):
-        return StoreError(f"the store `{path}` is damaged", f"`sqlite3 {path} .recover` saves what can be read")
+        return StoreError(f"the store `{path}` is damaged", REBUILD_HINT)
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return StoreError(f"the store `{path}` cannot be written to", MOVE_HINT)
     if name.startswith("SQLITE_IOERR"):

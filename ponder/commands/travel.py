@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import BY, JsonOption, RunArgument, complete_run, connect, name_run
-from ponder.commands.options import parse_overrides as parse_changes
+from ponder.commands.options import BY, JsonOption, RunArgument, complete_run, connect, name_run, parse_overrides
 from ponder.output import Interrupted, say, write, write_json
 from ponder.paths import find_paths
 
@@ -134,7 +133,7 @@ def _checked(words: list[str] | None) -> dict[str, bool | int | float | str]:
     from ponder.knobs import DECLARATIONS, check_value
 
     return {
-        name: check_value(name, text) if name in DECLARATIONS else text for name, text in parse_changes(words).items()
+        name: check_value(name, text) if name in DECLARATIONS else text for name, text in parse_overrides(words).items()
     }
 
 

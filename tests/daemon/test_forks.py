@@ -8,7 +8,7 @@ import pytest
 
 from daemon.fork import plan_fork
 from ponder import wire
-from ponder.errors import KnobError, NotFound, Refused
+from ponder.errors import KnobError, NotFound, Refused, StoreError
 from ponder.events import RunState, StepDone
 from ponder.knobs import KnobValue
 from ponder.paths import Paths, saved_steps
@@ -176,3 +176,12 @@ def test_in_a_recipe_of_stages_a_change_holds_for_the_stage_that_is_under_way(pa
     assert lrs(5) == [default, default], "the next stage begins there, without what was turned in the first"
     assert lrs(7) == [default, 0.25]
     assert lrs(7, optim__lr=0.5) == [default, 0.5]
+
+
+def test_a_fork_that_cannot_be_laid_out_leaves_no_folder_and_no_run(served: Home) -> None:
+    parent = parent_of(served)
+    (served.paths.checkpoints(parent) / "step-000005").symlink_to("nowhere")
+    with pytest.raises(StoreError, match="step-000005"):
+        fork(served, parent, 5)
+    assert [run.name for run in served.paths.runs.iterdir()] == [parent]
+    assert [row.name for row in served.client.ask(wire.ListRuns(), wire.Runs).runs] == [parent]

@@ -130,3 +130,19 @@ def test_a_folder_that_is_no_run_is_left_out_and_named(home: Home) -> None:
     ended = rebuild(home.paths)
     assert ended.returncode == 0 and "left out: odd: its recipe cannot be read" in ended.stdout
     assert Reader(home.paths.store).runs().runs == []
+
+
+def test_a_daemon_that_finds_runs_which_its_store_does_not_know_says_so(served: Home) -> None:
+    run = served.submit(steps=2)
+    served.wait_state(run, RunState.FINISHED)
+    end_daemon(served)
+    for file in served.paths.home.glob("ponder.db*"):
+        file.unlink()
+    served.start()
+    health = served.client.ask(wire.GetStatus(), wire.Status).health
+    assert "does not know 1 of the runs" in health and "`ponder rebuild`" in health
+    assert served.submit(steps=1) == "fake-2", "and takes no name of theirs"
+    end_daemon(served)
+    assert rebuild(served.paths).returncode == 0
+    served.start()
+    assert served.client.ask(wire.GetStatus(), wire.Status).health == ""
