@@ -233,15 +233,16 @@ def _read(word: str, overrides: dict[str, str | KnobValue], only: str, begin_fro
 
 def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "") -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
-    from ponder.client import Client, ensure_daemon, is_listening
+    from ponder.client import Client, ensure_daemon, is_served
     from ponder.preflight import check_recipe
     from ponder.recipe import dump_recipe
+    from ponder.remote import find_server
     from ponder.wire import SubmitRun
 
     recipe, path = _read(word, overrides, only, begin_from)
     paths = find_paths()
     text = dump_recipe(check_recipe(recipe, path, models=paths.models))
-    if not is_listening(paths.socket("ctl")):
+    if not is_served(paths, find_server()):
         say("starting the daemon")
     ensure_daemon(paths)
     try:
