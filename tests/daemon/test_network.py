@@ -23,6 +23,7 @@ from ponder.keys import ClientKey, KeyRing, Pair, Role, read_client_key
 from ponder.remote import find_server
 from tests.daemon.conftest import Home, recipe_text, wait_for
 from tests.peers.hostile import GREETING
+from tests.tui.terminal import Terminal
 
 
 def free_port() -> int:
@@ -257,3 +258,14 @@ def test_nobody_is_let_in_by_a_list_that_cannot_be_read(network: Network) -> Non
     assert network.status().tcp == ""
     (network.keys.folder / "allowed" / "broken.json").unlink()
     network.wait_served()
+
+
+def test_the_console_looks_at_a_daemon_of_another_machine(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = network.home.submit(steps=100_000, step_s=0.05)
+    network.home.wait_step(run, 2)
+    network.arrive(network.keys.secret_file("observe"))
+    monkeypatch.setenv("PONDER_HOME", str(network.home.paths.home / "nothing is here"))
+    with Terminal("-m", "tui", run, width=100, height=30) as terminal:
+        terminal.wait_for("hello from step")
+        terminal.type("q")
+        assert terminal.wait_end() == 0

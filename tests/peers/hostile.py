@@ -30,6 +30,12 @@ HUGE = (b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff
 REQUESTS = [kind for kind in wire.Request.__args__ if kind is not wire.ShutDown]
 SOCKETS = {"ctl": zmq.DEALER, "ingest": zmq.DEALER, "feed": zmq.XSUB}
 
+LAST_WORDS = {
+    "ctl": wire.encode(wire.Ask("the end", wire.PROTOCOL, wire.GetCommand("x"))),
+    "ingest": wire.encode(wire.Hello(wire.PROTOCOL, "the end", 1, 1, 0)),
+}
+"""What the daemon answers by quoting it."""
+
 
 def rubbish(name: str, random: Random) -> list[bytes]:
     """A message for the socket of this name that is wrong in one way or several."""
@@ -90,7 +96,22 @@ def send_rubbish(paths: Paths, context: zmq.Context[zmq.Socket[bytes]], frames: 
             for _ in range(FRAMES_A_PEER):
                 peer.send_multipart(rubbish(name, random))
                 sent += 1
+            if name in LAST_WORDS:
+                _wait_until_read(peer, LAST_WORDS[name])
             peer.close()
+
+
+def _wait_until_read(peer: zmq.Socket[bytes], last: bytes) -> None:
+    """Return when all that the peer sent was read: what is answered last was sent last.
+
+    Without it thousands of connections would wait at once, each of which costs the daemon memory.
+    """
+    peer.send(last)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if peer.poll(100) and b"the end" in peer.recv_multipart()[-1]:
+            return
+    raise AssertionError("a peer that makes sense at last was not answered")
 
 
 def call_raw(path: Path, random: Random) -> None:
