@@ -20,7 +20,7 @@ BELL_GAP_S = 0.05
 QUIET_BELL_S = 1.0
 """A bell a second when nothing does: a client that hears none knows that the daemon is gone."""
 MOST_TOPIC_BYTES = 1 << 16
-"""ZeroMQ keeps every topic that anybody subscribed to, at 50 bytes and more for each of these."""
+"""ZeroMQ keeps every topic that anybody subscribed to, at 80 bytes for each of these."""
 FRAMES_AT_ONCE = 256
 UNLINK_S = 1.0
 SUBSCRIBE, UNSUBSCRIBE = 1, 0
