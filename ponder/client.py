@@ -251,6 +251,8 @@ class Client:
                     yield message
 
     def _ask(self, ask: wire.Ask, reply_type: type[R]) -> R:
+        if self.server is None:
+            check_endpoint(self.paths, "ctl")
         if (self.server is None or self._ctl is None) and not is_served(self.paths, self.server):
             self._hang_up()
             if self.server is not None:
