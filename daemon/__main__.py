@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import stat
 import sys
@@ -33,28 +34,30 @@ from importlib import metadata
 
 import zmq
 
+from daemon.budget import Budget
 from daemon.chores import Chores
 from daemon.desk import Desk
-from daemon.feed import Feed
+from daemon.feed import Feed, Outlet
+from daemon.gate import Gate
 from daemon.handlers import Handlers
 from daemon.ingest import Ingest
 from daemon.log import say
 from daemon.questions import Questions
 from daemon.server import Server
+from daemon.sockets import open_socket
 from daemon.supervisor import BACKOFF_S, WORKER, Supervisor
 from ponder import wire
 from ponder.errors import PonderError, Refused, StoreError
+from ponder.keys import KeyRing
 from ponder.paths import Paths, explain_file_error, find_paths, make_private_folder, open_private_file
 from store.reader import Reader
 from store.writer import Writer
-
-SUBSCRIBER_QUEUE = 100
-CLIENT_QUEUE = 100
 
 
 def main(*, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...] = BACKOFF_S) -> int:
     """Be the daemon of this user's home; returns the exit code. The arguments are the supervisor's, for tests."""
     paths = find_paths()
+    take_all_descriptors()
     os.umask(0o077)
     try:
         make_private_folder(paths.home)
@@ -66,6 +69,13 @@ def main(*, worker: str = WORKER, at_once: int = 1, backoff_s: tuple[float, ...]
         say(str(error))
         return error.exit_code
     return 0
+
+
+def take_all_descriptors() -> None:
+    """As many open files as the system allows: libzmq ends the process when a connection finds none left."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.contextmanager
@@ -103,19 +113,10 @@ def check_runtime_folder(paths: Paths) -> None:
         )
 
 
-def bind(context: zmq.Context[zmq.Socket[bytes]], paths: Paths, name: str, kind: int) -> zmq.Socket[bytes]:
+def bind(context: zmq.Context[zmq.Socket[bytes]], paths: Paths, name: str) -> zmq.Socket[bytes]:
     """One of the three sockets, for processes of this user only."""
-    socket = context.socket(kind)
-    socket.setsockopt(zmq.LINGER, 200)
+    socket = open_socket(context, name)
     socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
-    if kind == zmq.ROUTER:
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        socket.setsockopt(zmq.SNDHWM, CLIENT_QUEUE)
-        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REQUEST_BYTES if name == "ctl" else wire.MAX_BATCH_BYTES)
-    else:
-        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        socket.setsockopt(zmq.SNDHWM, SUBSCRIBER_QUEUE)
-        socket.setsockopt(zmq.MAXMSGSIZE, 4096)
     socket.bind(paths.endpoint(name))
     return socket
 
@@ -140,16 +141,17 @@ def run_daemon(
     reader = Reader(paths.store)
     unknown = unknown_runs(paths, reader)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    ctl, ingest_socket = bind(context, paths, "ctl", zmq.ROUTER), bind(context, paths, "ingest", zmq.ROUTER)
-    feed_socket = bind(context, paths, "feed", zmq.XPUB)
-    feed = Feed(feed_socket)
+    ctl, ingest_socket = bind(context, paths, "ctl"), bind(context, paths, "ingest")
+    feed = Feed(Outlet(lambda: bind(context, paths, "feed"), paths.socket("feed")))
+    gate = Gate(context, KeyRing(paths.keys), feed)
+    budget = Budget()
 
     def note_change() -> None:
         with contextlib.suppress(StoreError):  # the next change rings for this one too
             feed.note(writer.head())
 
     note_change()
-    ingest = Ingest(ingest_socket, writer, feed)
+    ingest = Ingest(ingest_socket, writer, feed, budget)
     supervisor = Supervisor(
         paths, writer, reader, ingest,
         worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=note_change,
@@ -158,15 +160,16 @@ def run_daemon(
 
     def open_desk() -> Desk:
         return Desk(
-            paths, supervisor, health=lambda: writer.health() or unknown, version=version, started_us=started_us
-        )
+            paths, supervisor, budget, gate,
+            health=lambda: writer.health() or unknown, version=version, started_us=started_us,
+        )  # fmt: skip
 
     questions = Questions(context, open_desk)
     handlers = Handlers(paths, writer, reader, supervisor, note_change)
     server = Server(
-        ctl, feed_socket, ingest_socket,
+        ctl, ingest_socket,
         handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor, chores=Chores(writer),
-        has_home=has_home,
+        gate=gate, budget=budget, has_home=has_home,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

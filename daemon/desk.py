@@ -13,7 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.budget import Budget
 from daemon.fork import forkable_steps
+from daemon.gate import Gate
 from daemon.log import say_bug
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -60,9 +62,10 @@ class Desk:
     """Answers reading requests, in one thread."""
 
     def __init__(
-        self, paths: Paths, supervisor: Supervisor, *, health: Callable[[], str], version: str, started_us: int
-    ) -> None:
-        self._paths, self._supervisor = paths, supervisor
+        self, paths: Paths, supervisor: Supervisor, budget: Budget, gate: Gate, *,
+        health: Callable[[], str], version: str, started_us: int,
+    ) -> None:  # fmt: skip
+        self._paths, self._supervisor, self._budget, self._gate = paths, supervisor, budget, gate
         self._health, self._version, self._started_us = health, version, started_us
         self._reader = reader = Reader(paths.store)
         self._of_store: dict[type[wire.Request], Callable[..., wire.Reply]] = {
@@ -114,9 +117,13 @@ class Desk:
             sqlite=sqlite_version(),
             store_bytes=self._reader.store_bytes(),
             disk_free_bytes=shutil.disk_usage(self._paths.home).free,
-            health=self._health(),
+            health="; ".join(filter(None, (self._health(), self._budget.health(), self._gate.trouble))),
             runs=[self._with_signs(row) for row in self._reader.status_runs()],
             head=self._reader.events(after=2**62, limit=1).head,
+            malformed=self._budget.malformed,
+            ignored=self._budget.ignored,
+            turned_away=self._gate.turned_away,
+            tcp=self._gate.address,
         )
 
     def _with_signs(self, row: wire.RunRow) -> wire.RunRow:

@@ -7,6 +7,9 @@ Deliberately left out: the events themselves, which followers pull (`ponder.clie
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import zmq
 
@@ -16,13 +19,59 @@ BELL_GAP_S = 0.05
 """At most 20 bells a second, however much happens."""
 QUIET_BELL_S = 1.0
 """A bell a second when nothing does: a client that hears none knows that the daemon is gone."""
+MOST_TOPIC_BYTES = 1 << 16
+"""ZeroMQ keeps every topic that anybody subscribed to, at 80 bytes for each of these."""
+FRAMES_AT_ONCE = 256
+UNLINK_S = 1.0
+SUBSCRIBE, UNSUBSCRIBE = 1, 0
+
+
+class Outlet:
+    """One XPUB socket, and how much of its memory its subscribers take."""
+
+    def __init__(self, open_socket: Callable[[], zmq.Socket[bytes]], file: Path | None = None) -> None:
+        self._open_socket, self._file = open_socket, file
+        self._topic_bytes = 0
+        self.socket = open_socket()
+
+    def send(self, frames: list[bytes]) -> None:
+        """XPUB drops for a subscriber that does not read; it never blocks."""
+        self.socket.send_multipart(frames, zmq.DONTWAIT)
+
+    def take(self) -> bool:
+        """Take what subscribers say; whether together they have asked for more topics than are kept.
+
+        A new subscriber gets the next bell, at the latest in a second.
+        """
+        for _ in range(FRAMES_AT_ONCE):
+            try:
+                frame, *_ = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            if frame[:1] == bytes([SUBSCRIBE]):
+                self._topic_bytes += len(frame)
+            elif frame[:1] == bytes([UNSUBSCRIBE]):
+                self._topic_bytes -= len(frame)
+        return self._topic_bytes > MOST_TOPIC_BYTES
+
+    def renew(self) -> None:
+        """Hang up on every subscriber; those who mean it connect again by themselves and say what they want."""
+        self.close()
+        deadline = time.monotonic() + UNLINK_S
+        while self._file is not None and self._file.exists() and time.monotonic() < deadline:
+            time.sleep(0.001)  # libzmq unlinks in a thread of its own, and would take the new one's file
+        self._topic_bytes = 0
+        self.socket = self._open_socket()
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
 
 
 class Feed:
-    """The XPUB socket. A slow subscriber loses messages, and nobody waits for it."""
+    """Speaks through every outlet. A slow subscriber loses messages, and nobody waits for it."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._socket = socket
+    def __init__(self, *outlets: Outlet) -> None:
+        self.outlets = list(outlets)
         self._head = 0
         self._is_news = False
         self._rung = float("-inf")
@@ -46,4 +95,6 @@ class Feed:
         self._send(wire.LIVE_TOPIC + live.run.encode(), live)
 
     def _send(self, topic: bytes, body: wire.Bell | wire.Live) -> None:
-        self._socket.send_multipart([topic, wire.encode(body)], zmq.DONTWAIT)  # XPUB drops, it never blocks
+        frames = [topic, wire.encode(body)]
+        for outlet in self.outlets:
+            outlet.send(frames)

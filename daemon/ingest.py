@@ -16,6 +16,7 @@ from typing import Protocol
 
 import zmq
 
+from daemon.budget import Budget
 from daemon.feed import Feed
 from daemon.log import say_bug
 from ponder import wire
@@ -51,10 +52,9 @@ class Watcher(Protocol):
 class Ingest:
     """The ROUTER socket of the trainers. Used from the daemon's one thread, like the writer."""
 
-    def __init__(self, socket: zmq.Socket[bytes], writer: Writer, feed: Feed) -> None:
-        self._socket, self._writer, self._feed = socket, writer, feed
+    def __init__(self, socket: zmq.Socket[bytes], writer: Writer, feed: Feed, budget: Budget | None = None) -> None:
+        self._socket, self._writer, self._feed, self._budget = socket, writer, feed, budget or Budget()
         self.watcher: Watcher | None = None
-        self.malformed = 0
         self._runs: dict[bytes, str] = {}
         """Which run's trainer is behind an identity; one identity a run, the newest."""
         self._last: dict[str, int] = {}
@@ -72,12 +72,14 @@ class Ingest:
                 identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 break
+            if not self._budget.hears(identity, now):
+                continue
             try:
                 (frame,) = frames
                 taken_bytes += len(frame)
                 message = wire.decode_from_trainer(frame)
             except Exception:  # a border: rubbish of any kind is counted and forgotten
-                self.malformed += 1
+                self._budget.spend(identity, now)
                 continue
             if isinstance(message, wire.Batch):
                 batches.setdefault(identity, []).append(message)
@@ -166,7 +168,7 @@ class Ingest:
             records = [decode_record(data) for batch in batches for data in batch.records]
             records.sort(key=lambda record: record.seq)  # after a Resend the old and the new may come mixed
         except Exception:  # a border: a newer trainer's event, or rubbish
-            self.malformed += 1
+            self._budget.spend(identity, now)
             self._send(identity, wire.Reject("a record cannot be read by this daemon"))
             return
         try:

@@ -1,4 +1,5 @@
-"""Lines for daemon.log and for a run's log: to stderr; a full disk makes them fewer and never ends a program.
+"""Lines for daemon.log and for a run's log: to stderr, made harmless for who reads them with `cat`; a full disk makes
+them fewer and never ends a program.
 
 Deliberately left out: levels, files and rotation. Prompts, answers and recipes stay out of logs.
 """
@@ -11,12 +12,14 @@ import sys
 import traceback
 from datetime import UTC, datetime
 
+from ponder.safe_text import safe_text
+
 
 def say(line: str, *, is_dated: bool = True) -> None:
     """One line."""
     date = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} [{os.getpid()}] " if is_dated else ""
     with contextlib.suppress(OSError):
-        print(f"{date}{line}", file=sys.stderr, flush=True)
+        print(f"{date}{safe_text(line)}", file=sys.stderr, flush=True)
 
 
 def say_bug(error: Exception) -> None:

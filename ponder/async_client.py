@@ -15,9 +15,10 @@ import zmq
 import zmq.asyncio
 
 from ponder import wire
-from ponder.client import TRY_WAITS_S, R, check_endpoint, read_answer, read_feed, read_frame
+from ponder.client import TRY_WAITS_S, R, dial, explain_silence, read_answer, read_feed, read_frame
 from ponder.errors import NoDaemon
 from ponder.paths import Paths
+from ponder.remote import find_server
 
 
 class AsyncClient:
@@ -25,6 +26,7 @@ class AsyncClient:
 
     def __init__(self, paths: Paths, timeout_s: float = 5.0) -> None:
         self.paths = paths
+        self.server = find_server()
         self.timeout_s = timeout_s
         self._context = zmq.asyncio.Context()
         self._ctl: zmq.asyncio.Socket | None = None
@@ -72,7 +74,7 @@ class AsyncClient:
                 tries += 1
         finally:
             del self._waiting[ask.id]
-        raise NoDaemon(f"the daemon did not answer in {whole_s:g} s", f"see `{self.paths.daemon_log}`")
+        raise explain_silence(self.paths, self.server, whole_s)
 
     async def command(self, request: wire.Request) -> wire.Accepted:
         """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
@@ -84,11 +86,10 @@ class AsyncClient:
         A bell comes at least once a second while a daemon lives; three seconds without one mean that none does.
         """
         feed = self._context.socket(zmq.SUB)
-        feed.setsockopt(zmq.LINGER, 0)
         feed.setsockopt(zmq.SUBSCRIBE, wire.BELL_TOPIC)
         for run in ("",) if runs is None else runs:
             feed.setsockopt(zmq.SUBSCRIBE, wire.LIVE_TOPIC + run.encode())
-        feed.connect(check_endpoint(self.paths, "feed"))
+        dial(feed, self.paths, self.server, "feed")
         try:
             while True:
                 message = read_feed(await feed.recv_multipart())
@@ -102,10 +103,8 @@ class AsyncClient:
     def _line(self) -> zmq.asyncio.Socket:
         if self._ctl is None:
             self._ctl = self._context.socket(zmq.DEALER)
-            self._ctl.setsockopt(zmq.LINGER, 0)
-            self._ctl.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
             self._ctl.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-            self._ctl.connect(check_endpoint(self.paths, "ctl"))
+            dial(self._ctl, self.paths, self.server, "ctl")
             self._reader = asyncio.create_task(self._read(self._ctl), name="answers")
         return self._ctl
 

@@ -70,9 +70,10 @@ def _help_command(error: object) -> str:
 def _interrupted(message: str) -> int:
     """One line after Ctrl-C; a terminal shows `^C` first, so the line begins on a new one."""
     from ponder.errors import INTERRUPTED_EXIT_CODE
+    from ponder.safe_text import safe_text
 
     lead = "\n" if sys.stderr.isatty() else ""
-    print(f"{lead}{message}", file=sys.stderr, flush=True)
+    print(f"{lead}{safe_text(message)}", file=sys.stderr, flush=True)
     return INTERRUPTED_EXIT_CODE
 
 

@@ -4,6 +4,7 @@
     Client.follow ──► ctl    pages of durable events after an id; a bell on the feed only says when to pull again
     Client.live ──► feed     passing events, some of which may be missing
     ensure_daemon            the first command that needs a daemon starts it
+    PONDER_SERVER            all of these talk to a daemon on another machine (`ponder.remote`)
 
 What a first join, steady state and a lost connection have in common is the id of the last event seen, so they are one
 loop. `AsyncClient` is the same for the console, in `ponder.async_client`. Deliberately left out: what the answers look
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar  # Any: what a socket gives, bytes or a future of them
 
 import zmq
 from msgspec import Struct
@@ -34,6 +35,7 @@ from ponder import wire
 from ponder.errors import KnobError, NoDaemon, NotFound, PonderError, Refused, StoreError, TimedOut, UsageError
 from ponder.events import StoredEvent
 from ponder.paths import Paths, make_private_folder, open_private_file
+from ponder.remote import Server, find_server
 
 if TYPE_CHECKING:
     from ponder.async_client import AsyncClient as AsyncClient
@@ -126,6 +128,30 @@ def check_endpoint(paths: Paths, name: str) -> str:
     return paths.endpoint(name)
 
 
+def is_served(paths: Paths, server: Server | None) -> bool:
+    """Whether a process accepts connections where the daemon would."""
+    return is_listening(paths.socket("ctl")) if server is None else server.is_listening()
+
+
+def dial(line: zmq.Socket[Any], paths: Paths, server: Server | None, name: str) -> None:
+    """Connect a fresh socket to the daemon's socket of this name, with our key where it is on another machine."""
+    line.setsockopt(zmq.LINGER, 0)
+    line.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
+    if server is None:
+        line.connect(check_endpoint(paths, name))
+    else:
+        server.arm(line)
+        line.connect(server.endpoint(name))
+
+
+def explain_silence(paths: Paths, server: Server | None, waited_s: float) -> NoDaemon:
+    """Why the daemon may not have answered; one that does not know our key says nothing at all."""
+    if server is None:
+        return NoDaemon(f"the daemon did not answer in {waited_s:g} s", f"see `{paths.daemon_log}`")
+    hint = f"`ponder key list` over there shows whether `{server.key.name}` is let in; `ponder key add` makes a key"
+    return NoDaemon(f"`{server}` did not answer in {waited_s:g} s", hint)
+
+
 class Client:
     """One program's line to the daemon. Not for several threads at once.
 
@@ -134,6 +160,7 @@ class Client:
 
     def __init__(self, paths: Paths, timeout_s: float = 5.0) -> None:
         self.paths = paths
+        self.server = find_server()
         self.timeout_s = timeout_s
         self._context = zmq.Context()
         self._ctl: zmq.Socket[bytes] | None = None
@@ -224,16 +251,22 @@ class Client:
                     yield message
 
     def _ask(self, ask: wire.Ask, reply_type: type[R]) -> R:
-        endpoint = check_endpoint(self.paths, "ctl")
-        if not is_listening(self.paths.socket("ctl")):
+        if self.server is None:
+            check_endpoint(self.paths, "ctl")
+        if (self.server is None or self._ctl is None) and not is_served(self.paths, self.server):
             self._hang_up()
+            if self.server is not None:
+                raise NoDaemon(f"nobody listens at `{self.server}`", f"{NO_DAEMON_HINT} over there, with `--tcp`")
             raise NoDaemon(f"no daemon serves `{self.paths.home}`", NO_DAEMON_HINT)
-        data = wire.encode(ask)
+        try:
+            data = wire.encode(ask)
+        except UnicodeEncodeError as error:  # a word of the command line that was no text
+            raise UsageError("what was asked for is no UTF-8 text") from error
         deadline = time.monotonic() + self.timeout_s
         tries = 0
         while time.monotonic() < deadline:
             if self._ctl is None:
-                self._ctl = self._connect(zmq.DEALER, endpoint)
+                self._ctl = self._connect(zmq.DEALER, "ctl")
             self._ctl.send(data)
             wait_s = TRY_WAITS_S[min(tries, len(TRY_WAITS_S) - 1)]
             answer = _receive(self._ctl, ask.id, min(deadline, time.monotonic() + wait_s))
@@ -241,17 +274,15 @@ class Client:
                 return read_answer(answer, reply_type)
             self._hang_up()
             tries += 1
-        raise NoDaemon(f"the daemon did not answer in {self.timeout_s:g} s", f"see `{self.paths.daemon_log}`")
+        raise explain_silence(self.paths, self.server, self.timeout_s)
 
-    def _connect(self, kind: int, endpoint: str) -> zmq.Socket[bytes]:
+    def _connect(self, kind: int, name: str) -> zmq.Socket[bytes]:
         fresh: zmq.Socket[bytes] = self._context.socket(kind)
-        fresh.setsockopt(zmq.LINGER, 0)
-        fresh.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
-        fresh.connect(endpoint)
+        dial(fresh, self.paths, self.server, name)
         return fresh
 
     def _subscribe(self, topic: bytes) -> zmq.Socket[bytes]:
-        feed = self._connect(zmq.SUB, check_endpoint(self.paths, "feed"))
+        feed = self._connect(zmq.SUB, "feed")
         feed.setsockopt(zmq.SUBSCRIBE, topic)
         return feed
 
@@ -324,6 +355,9 @@ def child_environment(paths: Paths) -> dict[str, str]:
 def ensure_daemon(paths: Paths, timeout_s: float = 30.0) -> None:
     """Return when a daemon answers, starting one when nobody does; raises what kept it from starting otherwise."""
     with Client(paths) as client:
+        if client.server is not None:  # not ours to start
+            client.ask(wire.GetStatus(), wire.Status)
+            return
         if _answers(client):
             return
         make_private_folder(paths.home)

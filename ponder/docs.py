@@ -265,7 +265,7 @@ def _panels() -> dict[str, list[str]]:
     panels: dict[str, list[str]] = {}
     for word, _, panel in VERBS:
         panels.setdefault(panel, []).append(word)
-    panels[HOUSE].append("models")
+    panels[HOUSE] += ["key", "models"]
     return panels
 
 

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any  # Any: a probe's JSON; each reader knows 
 
 from msgspec import Struct
 
-from ponder.client import Client, child_environment, is_listening
+from ponder.client import Client, child_environment, is_served
 from ponder.errors import PonderError
 from ponder.event_text import format_ago, format_bytes
 from ponder.output import say
 from ponder.paths import MAX_SOCKET_PATH_BYTES, Paths
+from ponder.remote import find_server
 from ponder.wire import PROTOCOL, GetLog, GetStatus, LogPage, Status
 
 if TYPE_CHECKING:
@@ -266,7 +267,14 @@ def _check_torch(paths: Paths) -> Finding:
 
 def check_daemon(paths: Paths) -> Iterator[Finding]:
     """Whether one runs, speaks our protocol, is well, and what its log complains about."""
-    if not is_listening(paths.socket("ctl")):
+    try:
+        server = find_server()
+    except PonderError as error:
+        yield fail("server", error.message, error.hint)
+        return
+    if server is not None:
+        yield ok("server", f"{server}, by the key `{server.key.name}`")
+    elif not is_served(paths, server):
         yield ok("daemon", "none runs; it is started when it is needed")
         return
     try:

@@ -61,7 +61,7 @@ class JournalWriter:
             self._descriptor = os.open(path, flags, 0o600)
             if os.fstat(self._descriptor).st_size < len(MAGIC):
                 os.truncate(self._descriptor, 0)
-                os.write(self._descriptor, MAGIC)
+                _write_all(self._descriptor, MAGIC)
             os.truncate(self._descriptor, end)
             os.lseek(self._descriptor, end, os.SEEK_SET)
         except OSError as error:
@@ -75,9 +75,7 @@ class JournalWriter:
         start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
         data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         try:
-            written = os.write(self._descriptor, data)
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
+            _write_all(self._descriptor, data)
         except OSError as error:
             os.truncate(self._descriptor, start)
             os.lseek(self._descriptor, start, os.SEEK_SET)
@@ -92,3 +90,10 @@ class JournalWriter:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """A disk that is nearly full takes a part, and says so only at the next write."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])

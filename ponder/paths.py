@@ -5,6 +5,7 @@
       store.lock       held by the one daemon of this home
       start.lock       held by the command that starts it
       daemon.log
+      keys/            who may come in over the network (`ponder.keys`)                      0700
       models/NAME/     what `ponder models get` brings
       runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/ sets/
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
@@ -58,6 +59,10 @@ class Paths:
     @property
     def models(self) -> Path:
         return self.home / "models"
+
+    @property
+    def keys(self) -> Path:
+        return self.home / "keys"
 
     def run(self, run: str) -> Path:
         return self.runs / run

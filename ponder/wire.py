@@ -41,6 +41,8 @@ Reference = Annotated[str, Meta(max_length=128)]
 
 Limit = Annotated[int, Meta(ge=1, le=5000)]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
+Number = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""What a database can hold; msgpack's integers go further."""
 
 
 def new_id() -> str:
@@ -71,7 +73,7 @@ class GetRun(Struct, frozen=True, tag="get_run"):
 class GetEvents(Struct, frozen=True, tag="get_events"):
     """Durable events with an id after `after`, oldest first; of all runs when `run` is None. Answered with Events."""
 
-    after: Annotated[int, Meta(ge=0)] = 0
+    after: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     run: Reference | None = None
     limit: Limit = 500
 
@@ -81,22 +83,22 @@ class GetMetrics(Struct, frozen=True, tag="get_metrics"):
 
     run: Reference
     names: list[str] = []
-    after_step: int = -1
+    after_step: Number = -1
 
 
 class GetGroups(Struct, frozen=True, tag="get_groups"):
     """Groups, newest first, optionally of one step, before a group id. Answered with Groups."""
 
     run: Reference
-    step: int | None = None
-    before_id: int | None = None
+    step: Number | None = None
+    before_id: Number | None = None
     limit: Limit = 50
 
 
 class GetGroup(Struct, frozen=True, tag="get_group"):
     """One group with all its answers. Answered with GroupDetail."""
 
-    group_id: int
+    group_id: Number
 
 
 class GetSamples(Struct, frozen=True, tag="get_samples"):
@@ -106,9 +108,9 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
     """
 
     run: Reference
-    before_id: int | None = None
+    before_id: Number | None = None
     limit: Limit = 50
-    step: int | None = None
+    step: Number | None = None
     min_reward: float | None = None
     max_reward: float | None = None
     only_reflecting: bool = False
@@ -119,7 +121,7 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
 class GetSample(Struct, frozen=True, tag="get_sample"):
     """One rollout with token data. Answered with Sample."""
 
-    rollout_id: int
+    rollout_id: Number
 
 
 class GetAha(Struct, frozen=True, tag="get_aha"):
@@ -153,7 +155,7 @@ class GetLog(Struct, frozen=True, tag="get_log"):
     """A page of a run's log, or of the daemon's when `run` is None. Negative offset: so many bytes from the end."""
 
     run: Reference | None = None
-    offset: int = -16384
+    offset: Number = -16384
     max_bytes: Annotated[int, Meta(ge=1, le=262144)] = 65536
 
 
@@ -300,6 +302,14 @@ class Status(Struct, frozen=True, tag="status"):
     """Those that are not over, in the order of the queue."""
     head: int
     """The newest event id."""
+    malformed: int = 0
+    """Frames that could not be read, since the daemon began."""
+    ignored: int = 0
+    """Frames that were not read, since their sender had sent too many of those."""
+    turned_away: int = 0
+    """Callers from the network whose key is not allowed."""
+    tcp: str = ""
+    """Where it serves the network, as HOST:PORT; empty where it does not."""
 
 
 class Runs(Struct, frozen=True, tag="runs"):
@@ -491,7 +501,7 @@ class Accepted(Struct, frozen=True, tag="accepted"):
 class Refusal(Struct, frozen=True, tag="refusal"):
     """Nothing changed. `code` is one word.
 
-    not_found, bad_request, bad_value, not_live, over, conflict, protocol, store, disk_full.
+    not_found, bad_request, bad_value, not_live, over, conflict, forbidden, protocol, store, disk_full.
     """
 
     code: str
@@ -611,9 +621,9 @@ class Beat(Struct, frozen=True, tag="beat"):
 
     run: str
     attempt: int
-    step: int
+    step: Number
     phase: str
-    phase_since_us: int
+    phase_since_us: Number
 
 
 class Passing(Struct, frozen=True, tag="passing"):

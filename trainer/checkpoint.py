@@ -17,10 +17,14 @@ run consists of (`trainer.run_state` knows).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +37,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ponder.errors import CheckpointError
 from ponder.paths import checkpoint_name, saved_steps
+
+log = logging.getLogger(__name__)
+
+ROOM_WAIT_S = 1.0
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,37 +88,75 @@ def save_checkpoint(
     files: Mapping[str, bytes] | None = None,
     spare: Collection[int] = (),
 ) -> Saved:
-    """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep` and those of `spare`."""
+    """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep` and those of `spare`.
+
+    Where the disk is full it waits for room, as the journal does: nothing is lost, and the run goes on by itself.
+    """
     final = root / checkpoint_name(step)
     draft = root / f".{final.name}.tmp"
-    try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-        for name, group in tensors.items():
-            save_file({key: value.detach().contiguous() for key, value in group.items()}, draft / f"{name}.safetensors")
-        for other, content in (files or {}).items():
-            (draft / other).write_bytes(content)
-        (draft / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        written = {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
-        manifest = msgspec.json.encode(Manifest(FORMAT, step, written))
-        (draft / MANIFEST).write_bytes(manifest)
-        for path in [*draft.iterdir(), draft]:
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
-        draft.rename(final)
-        _sync(root)
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise CheckpointError(
-            f"cannot write the checkpoint `{final}`: {error.strerror or error}", "free some space, or set PONDER_HOME"
-        ) from error
+    has_complained = False
+    while True:
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            written, manifest = _write_rest(draft, step, tensors, files or {}, state)
+            shutil.rmtree(final, ignore_errors=True)
+            draft.rename(final)
+            _sync(root)
+            break
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not is_full_disk(error):
+                raise CheckpointError(
+                    f"cannot write the checkpoint `{final}`: {getattr(error, 'strerror', None) or error}",
+                    "free some space, or set PONDER_HOME",
+                ) from error
+            if not has_complained:
+                log.warning("the disk is full: the checkpoint `%s` waits for room", final)
+            has_complained = True
+            time.sleep(ROOM_WAIT_S)
     for old_step, old in list_checkpoints(root)[keep:]:
         if old_step not in spare:
             shutil.rmtree(old, ignore_errors=True)
     size = sum(size for size, _ in written.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())
+
+
+def _write_rest(
+    draft: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    files: Mapping[str, bytes],
+    state: Mapping[str, object],
+) -> tuple[dict[str, tuple[int, str]], bytes]:
+    """All beside the model, the manifest last, synced; sizes and hashes of the files, and the manifest."""
+    for name, group in tensors.items():
+        save_file({key: value.detach().contiguous() for key, value in group.items()}, draft / f"{name}.safetensors")
+    for other, content in files.items():
+        (draft / other).write_bytes(content)
+    (draft / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+    written = {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
+    manifest = msgspec.json.encode(Manifest(FORMAT, step, written))
+    (draft / MANIFEST).write_bytes(manifest)
+    for path in [*draft.iterdir(), draft]:
+        _sync(path)
+    return written, manifest
+
+
+def is_full_disk(error: OSError | SafetensorError) -> bool:
+    """Whether only room is missing; safetensors has the system's number in its words only.
+
+    >>> is_full_disk(OSError(28, "No space left")), is_full_disk(SafetensorError("I/O error: (os error 28)"))
+    (True, True)
+    >>> is_full_disk(PermissionError(13, "no")), is_full_disk(SafetensorError("I/O error: (os error 13)"))
+    (False, False)
+    """
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return said is not None and int(said[1]) in FULL
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:

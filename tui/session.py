@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from ponder import wire
 from ponder.async_client import AsyncClient
-from ponder.client import NO_DAEMON_HINT, is_listening
+from ponder.client import NO_DAEMON_HINT, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
@@ -51,9 +51,9 @@ def require_terminal() -> None:
 async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> tuple[int, str]:
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
     keys = read_keys(paths.home / "keys.toml")
-    if not is_listening(paths.socket("ctl")):
-        raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
     async with AsyncClient(paths) as client:
+        if not is_served(paths, client.server):
+            raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         if run:
             await client.ask(wire.GetRun(run), wire.RunDetail)

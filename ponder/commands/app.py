@@ -1,7 +1,7 @@
 """The verbs of the `ponder` command, and the one table of them.
 
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs
-    steer    pause resume stop save set knobs  house    up down doctor rebuild models
+    steer    pause resume stop save set knobs  house    up down doctor key rebuild models
              fork rewind                       look     replay
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
@@ -72,6 +72,13 @@ def make_command(arguments: Sequence[str] = ()) -> Group:
         )
         models.command("get", cls=Command)(house.models_get)
         models.command("ls", cls=Command)(house.models_ls)
+        keys = typer.Typer(
+            cls=Group, help="Say who may come in over the network, and what they may do.", no_args_is_help=True
+        )
+        keys.command("add", cls=Command)(house.key_add)
+        keys.command("list", cls=Command)(house.key_list)
+        keys.command("revoke", cls=Command)(house.key_revoke)
+        app.add_typer(keys, name="key", rich_help_panel=HOUSE)
         app.add_typer(models, name="models", rich_help_panel=HOUSE)
     command = typer.main.get_command(app)
     assert isinstance(command, Group)

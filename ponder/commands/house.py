@@ -1,33 +1,130 @@
-"""The verbs that keep house: up, down, doctor, models get, models ls.
+"""The verbs that keep house: up, down, doctor, key add, key list, key revoke, models get, models ls.
 
 Deliberately left out: starting a daemon that is needed, which every other verb does by itself.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ponder.commands.options import JsonOption
-from ponder.event_text import format_bytes
+from ponder.event_text import format_ago, format_bytes
+from ponder.keys import KeyRing, Role
 from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import find_paths
 
+if TYPE_CHECKING:
+    from ponder.client import Client
+    from ponder.wire import Status
 
-def up(as_json: JsonOption = False) -> None:
+NETWORK_S = 5.0
+"""So long a daemon may take to see a new address."""
+
+
+def up(
+    tcp: Annotated[
+        str,
+        typer.Option(
+            "--tcp",
+            metavar="HOST:PORT",
+            help="Also serve the network there, for holders of a key (`ponder key add`); `off` ends that",
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Start the daemon, unless it runs already."""
     from ponder.client import Client, ensure_daemon
     from ponder.wire import GetStatus, Status
 
     paths = find_paths()
+    if tcp:
+        _require_own_daemon("--tcp")
+        KeyRing(paths.keys).listen("" if tcp == "off" else tcp)
     ensure_daemon(paths)
     with Client(paths) as client:
         status = client.ask(GetStatus(), Status)
+        if tcp:
+            status = _wait_for_address(client, "" if tcp == "off" else tcp)
     if as_json:
         write_json("status", status)
+        return
+    write(f"the daemon runs: pid {status.pid}, home {status.home}")
+    if status.tcp:
+        write(f"it serves tcp {status.tcp} and the port after it")
+
+
+def _require_own_daemon(what: str) -> None:
+    """Raise UsageError where PONDER_SERVER names another machine's daemon: keys are kept beside the store."""
+    from ponder.errors import UsageError
+
+    if os.environ.get("PONDER_SERVER"):
+        raise UsageError(f"`{what}` is for the daemon of this machine", "`unset PONDER_SERVER`, or do it over there")
+
+
+def _wait_for_address(client: Client, address: str) -> Status:
+    """The status of the daemon once it serves there; StoreError when it cannot."""
+    from ponder.errors import StoreError
+    from ponder.wire import GetStatus, Status
+
+    deadline = time.monotonic() + NETWORK_S
+    while (status := client.ask(GetStatus(), Status)).tcp != address:
+        if time.monotonic() > deadline:
+            raise StoreError(
+                status.health or f"the daemon does not serve `{address}`", "`ponder up --tcp` takes another address"
+            )
+        time.sleep(0.05)
+    return status
+
+
+def key_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, or which machine's")],
+    role: Annotated[Role, typer.Option("--role", help="What it may do, each what those before it may")] = Role.OBSERVE,
+    as_json: JsonOption = False,
+) -> None:
+    """Let somebody in over the network: makes a pair of keys, and says where the file is that they need."""
+    _require_own_daemon("key add")
+    keys = KeyRing(find_paths().keys)
+    file = keys.add(name, role)
+    if as_json:
+        write_json("key", {"name": name, "role": role, "file": str(file)})
+        return
+    write(f"{name} may {role}: {file}")
+    say("carry this file to the other machine (mode 0600), then remove it here; there:")
+    say(f"  export PONDER_SERVER=tcp://HOST:PORT PONDER_KEY={file.name}")
+    if not keys.address():
+        say("`ponder up --tcp HOST:PORT` serves the network")
+
+
+def key_list(as_json: JsonOption = False) -> None:
+    """List who may come in over the network, and what each may do."""
+    _require_own_daemon("key list")
+    keys = KeyRing(find_paths().keys)
+    allowed = keys.allowed()
+    if as_json:
+        write_json("keys", {"tcp": keys.address(), "keys": allowed})
+        return
+    write_table(
+        [Column("key"), Column("role"), Column("added"), Column("public key", is_spare=True)],
+        [[key.name, str(key.role), format_ago(key.added_us), key.public] for key in allowed],
+        empty="nobody may come in over the network; `ponder key add NAME` lets somebody in",
+    )
+
+
+def key_revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `ponder key list`")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take a key away: who holds it is hung up on at once, and comes in no more."""
+    _require_own_daemon("key revoke")
+    revoked = KeyRing(find_paths().keys).revoke(name)
+    if as_json:
+        write_json("key", {"name": revoked.name, "role": revoked.role})
     else:
-        write(f"the daemon runs: pid {status.pid}, home {status.home}")
+        write(f"{name} is let in no more")
 
 
 def down(
@@ -36,17 +133,16 @@ def down(
     as_json: JsonOption = False,
 ) -> None:
     """End the daemon; trainers go on and are found again by the next one."""
-    import time
-
-    from ponder.client import Client, is_listening
+    from ponder.client import Client, is_served
     from ponder.errors import TimedOut
     from ponder.wire import Accepted, ShutDown
 
     paths = find_paths()
     with Client(paths) as client:
         accepted = client.ask(ShutDown(stop_runs), Accepted)
+        server = client.server
     deadline = time.monotonic() + timeout
-    while is_listening(paths.socket("ctl")):
+    while is_served(paths, server):
         if time.monotonic() > deadline:
             raise TimedOut(f"the daemon still runs after {timeout:g} s", "`ponder logs --daemon` tells what it does")
         time.sleep(0.05)

@@ -45,6 +45,7 @@ def status(as_json: JsonOption = False) -> None:
             ("store", f"{format_bytes(answer.store_bytes)}, SQLite {answer.sqlite}"),
             ("disk free", format_bytes(answer.disk_free_bytes)),
             ("events", str(answer.head)),
+            *([("network", f"tcp {answer.tcp}, turned away: {answer.turned_away}")] if answer.tcp else []),
         ]
     )
     if answer.runs:

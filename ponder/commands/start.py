@@ -235,16 +235,17 @@ def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", be
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
     from msgspec.structs import replace
 
-    from ponder.client import Client, ensure_daemon, is_listening
+    from ponder.client import Client, ensure_daemon, is_served
     from ponder.preflight import check_recipe
     from ponder.recipe import ForkPart, dump_recipe
+    from ponder.remote import find_server
     from ponder.wire import SubmitRun
 
     recipe, path = _read(word, overrides, only, begin_from)
     paths = find_paths()
     anew = recipe.with_stages(replace(part, fork=ForkPart()) for part in recipe.stages)
     text = dump_recipe(check_recipe(anew, path, models=paths.models))
-    if not is_listening(paths.socket("ctl")):
+    if not is_served(paths, find_server()):
         say("starting the daemon")
     ensure_daemon(paths)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from daemon.feed import Feed
+from daemon.feed import Feed, Outlet
 from daemon.ingest import COMMIT_BYTES, Ingest
 from daemon.run import Run
 from daemon.supervisor import Supervisor
@@ -50,7 +50,7 @@ def lines(paths: Paths) -> Iterator[tuple[Counting, Supervisor, zmq.Socket[bytes
         router.bind("inproc://ingest")
         feed.bind("inproc://feed")
         trainer.connect("inproc://ingest")
-        ingest = Counting(router, writer, Feed(feed))
+        ingest = Counting(router, writer, Feed(Outlet(lambda: feed)))
         supervisor = Supervisor(paths, writer, reader, ingest)
         supervisor.runs[RUN] = Run(1, RUN, RunState.RUNNING, attempt=1)
         yield ingest, supervisor, trainer

@@ -18,12 +18,12 @@ from textual.widget import Widget
 
 from ponder.plot_text import Curve, Frame
 from ponder.safe_text import safe_text, sanitise
+from tests.peers.attacks import MARKUP
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
 from tui.widgets.document import Block, row_keys
 from tui.widgets.rows import column_widths
 from tui.widgets.wrapping import wrap_from
 
-MARKUP = ["[/]", "[/foo]", "[b", "[0]", "[@click=app.quit]x[/]", "[type=x, v={'a[0]'}]", "[link=file:///etc/passwd]"]
 COLUMNS = [Column("step", 5, "right"), Column("reward", 7, drop=1), Column("first line")]
 
 

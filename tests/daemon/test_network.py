@@ -1,0 +1,271 @@
+"""The daemon on the network: nobody comes in without a key, each key may what its role says, a revoked one nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+
+from ponder import wire
+from ponder.cli import main
+from ponder.client import AsyncClient, Client
+from ponder.errors import NoDaemon, PonderError, Refused, StoreError, UsageError
+from ponder.events import CommandAccepted, RunState
+from ponder.keys import ClientKey, KeyRing, Pair, Role, read_client_key
+from ponder.remote import find_server
+from tests.daemon.conftest import Home, recipe_text, wait_for
+from tests.peers.hostile import GREETING
+from tests.tui.terminal import Terminal
+
+
+def free_port() -> int:
+    """A port that is free, and the one after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+class Network:
+    """A daemon that serves the network, with a key of each role."""
+
+    def __init__(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home, self._monkeypatch = home, monkeypatch
+        self.keys = KeyRing(home.paths.keys)
+        self.port = free_port()
+        home.paths.home.mkdir(mode=0o700)
+        for role in Role:
+            self.keys.add(role, role)
+        self.keys.listen(f"127.0.0.1:{self.port}")
+
+    def status(self) -> wire.Status:
+        return self.home.client.ask(wire.GetStatus(), wire.Status)
+
+    def wait_served(self) -> None:
+        wait_for(lambda: self.status().tcp or None, "the network to be served")
+
+    def enter(self, name: str, timeout_s: float = 5.0) -> Client:
+        """A client that holds this key."""
+        self.arrive(self.keys.secret_file(name))
+        client = Client(self.home.paths, timeout_s)
+        self._monkeypatch.delenv("PONDER_SERVER")
+        return client
+
+    def arrive(self, key: Path) -> None:
+        """Make this process a visitor with this key file."""
+        self._monkeypatch.setenv("PONDER_SERVER", f"tcp://127.0.0.1:{self.port}")
+        self._monkeypatch.setenv("PONDER_KEY", str(key))
+
+
+@pytest.fixture
+def network(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    opened = Network(home, monkeypatch)
+    home.start()
+    opened.wait_served()
+    yield opened
+    monkeypatch.undo()
+
+
+def test_each_role_may_what_it_says_and_no_more(network: Network) -> None:
+    run = network.home.submit(steps=100_000, step_s=0.02)
+    network.home.wait_step(run, 1)
+    asks: dict[Role, wire.Request] = {
+        Role.OBSERVE: wire.GetRun(run),
+        Role.OPERATE: wire.SetKnob(run, "optim.lr", 1e-3, by="somebody else"),
+        Role.ADMIN: wire.SubmitRun(recipe_text()),
+    }
+    for role in Role:
+        with network.enter(role) as client:
+            for needed, request in asks.items():
+                kind = wire.RunDetail if needed is Role.OBSERVE else wire.Accepted
+                if role.includes(needed):
+                    assert isinstance(client.ask(request, kind), kind)
+                else:
+                    with pytest.raises(Refused, match=f"this key may {role}, not {needed}") as refused:
+                        client.ask(request, kind)
+                    assert refused.value.code == "forbidden"
+    signatures = [each.event.by for each in network.home.events(run) if isinstance(each.event, CommandAccepted)]
+    assert signatures == ["key operate", "key admin"]
+
+
+def test_a_follower_over_the_network_misses_nothing_and_hears_what_passes(network: Network) -> None:
+    run = network.home.submit(steps=30, step_s=0.01)
+    with network.enter("observe") as client:
+        stop = lambda: network.home.row(run).state.is_over  # noqa: E731
+        followed = list(client.follow(run, 0, stop))
+        followed += client.ask(wire.GetEvents(followed[-1].id, run), wire.Events).events
+    assert followed == network.home.events(run)
+
+    async def listen() -> set[str]:
+        network.arrive(network.keys.secret_file("observe"))
+        heard = set()
+        async with AsyncClient(network.home.paths) as client:
+            network.home.submit(steps=1000, step_s=0.02)
+            async for message in client.feed():
+                heard.add(type(message).__name__)
+                if len(heard) == 2:
+                    return heard
+        return heard
+
+    assert asyncio.run(asyncio.wait_for(listen(), 10)) == {"Bell", "Live"}
+
+
+def test_a_revoked_key_is_worth_nothing_at_once_and_the_others_go_on(network: Network) -> None:
+    run = network.home.submit(steps=100_000, step_s=0.02)
+    network.home.wait_state(run, RunState.RUNNING)
+    with network.enter("operate", timeout_s=1.5) as old, network.enter("observe") as other:
+        assert old.ask(wire.GetRun(run), wire.RunDetail)
+        assert other.ask(wire.GetRun(run), wire.RunDetail)
+        feed, kept = old._subscribe(wire.BELL_TOPIC), other._subscribe(wire.BELL_TOPIC)
+        assert feed.poll(5000) and kept.poll(5000)
+        network.keys.revoke("operate")
+        with pytest.raises(NoDaemon, match="did not answer") as silence:
+            old.ask(wire.SetKnob(run, "optim.lr", 1e-3), wire.Accepted)
+        assert "ponder key list" in silence.value.hint
+        while feed.poll(0):
+            feed.recv_multipart()
+        assert not feed.poll(1500)
+        while kept.poll(0):
+            kept.recv_multipart()
+        assert kept.poll(5000)
+        assert other.ask(wire.GetRun(run), wire.RunDetail)
+    assert not [each for each in network.home.events(run) if isinstance(each.event, CommandAccepted)]
+
+
+def test_callers_without_an_allowed_key_hear_nothing_and_are_counted(network: Network) -> None:
+    stranger = ClientKey("stranger", network.keys.server_pair().public, *(k.decode() for k in zmq.curve_keypair()))
+    impostor_known = zmq.curve_keypair()[0]
+    ask = wire.encode(wire.Ask("x", wire.PROTOCOL, wire.GetStatus()))
+    with zmq.Context() as context:
+        lines = []
+        for server in (None, stranger.server.encode(), impostor_known):
+            line = context.socket(zmq.DEALER)
+            line.setsockopt(zmq.LINGER, 0)
+            if server is not None:
+                line.setsockopt(zmq.CURVE_SERVERKEY, server)
+                line.setsockopt(zmq.CURVE_PUBLICKEY, stranger.public.encode())
+                line.setsockopt(zmq.CURVE_SECRETKEY, stranger.secret.encode())
+            line.connect(f"tcp://127.0.0.1:{network.port}")
+            line.send(ask)
+            lines.append(line)
+        wait_for(lambda: network.status().turned_away or None, "a stranger to be turned away")
+        for said in (b"", b"GET / HTTP/1.0\r\n\r\n", GREETING, GREETING.replace(b"NULL\0", b"CURVE") + b"\xff" * 300):
+            for port in (network.port, network.port + 1):
+                with socket.create_connection(("127.0.0.1", port)) as caller:
+                    caller.sendall(said)
+        with network.enter("observe") as client:
+            assert client.ask(wire.GetStatus(), wire.Status).pid
+        for line in lines:
+            assert not line.poll(0)
+            line.close()
+
+
+def test_only_what_was_named_is_open_and_never_the_trainers_socket(network: Network) -> None:
+    process = psutil.Process(network.status().pid)
+    ports = {each.laddr.port for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN}
+    assert ports == {network.port, network.port + 1}
+    network.keys.listen("")
+    wait_for(lambda: None if network.status().tcp else True, "the door to be shut")
+    wait_for(lambda: None if process.net_connections("tcp") else True, "the ports to be let go")
+
+
+def test_a_taken_port_is_told_and_taken_when_it_is_free(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(home, monkeypatch)
+    with socket.create_server(("127.0.0.1", network.port + 1)):
+        home.start()
+        wait_for(lambda: "cannot be bound" in network.status().health or None, "the trouble in Status")
+        assert network.status().tcp == ""
+    network.wait_served()
+    assert network.status().health == ""
+
+
+def test_key_files_are_private_from_the_first_moment_and_secrets_are_shown_nowhere(
+    network: Network, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PONDER_HOME", str(network.home.paths.home))
+    monkeypatch.setenv("PONDER_RUNTIME_DIR", str(network.home.paths.runtime))
+    old = os.umask(0)
+    try:
+        assert main(["key", "add", "ada", "--role", "operate", "--json"]) == 0
+    finally:
+        os.umask(old)
+    for path in network.keys.folder.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    key = read_client_key(network.keys.secret_file("ada"))
+    with network.enter("ada") as client:
+        client.ask(wire.GetStatus(), wire.Status)
+    for words in (["key", "list"], ["key", "list", "--json"], ["status", "--json"], ["key", "add", "ada"]):
+        main(words)
+    network.arrive(network.keys.secret_file("ada"))
+    main(["status"])
+    main(["pause", "nobody"])
+    main(["down"])
+    monkeypatch.delenv("PONDER_SERVER")
+    main(["key", "revoke", "ada", "--json"])
+    shown = "".join(capfd.readouterr()) + network.home.paths.daemon_log.read_text() + repr(key)
+    assert key.public in shown
+    for secret in (key.secret, network.keys.server_pair().secret):
+        assert secret not in shown and secret not in repr(network.keys.server_pair())
+    assert not network.keys.secret_file("ada").exists()
+    assert "Pair" in repr(Pair(key.public, key.secret))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", ".hidden", "x" * 41, "a\n"])
+def test_a_name_that_would_be_another_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        KeyRing(tmp_path).add(name, Role.OBSERVE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clients_key_that_others_may_read_or_that_is_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = KeyRing(tmp_path / "keys").add("ada", Role.OBSERVE)
+    file.chmod(0o640)
+    with pytest.raises(StoreError, match="others may read") as raised:
+        read_client_key(file)
+    assert f"chmod 600 {file}" in raised.value.hint
+    file.chmod(0o600)
+    secret = read_client_key(file).secret
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(StoreError, match="no file of a key") as spoiled:
+        read_client_key(file)
+    assert secret not in str(spoiled.value)
+    for server, key in (("box", "x"), ("tcp://box", "x"), ("tcp://box:0", "x"), ("tcp://box:7766", "")):
+        monkeypatch.setenv("PONDER_SERVER", server)
+        monkeypatch.setenv("PONDER_KEY", key)
+        with pytest.raises(PonderError, match="PONDER_SERVER"):
+            find_server()
+
+
+def test_nobody_is_let_in_by_a_list_that_cannot_be_read(network: Network) -> None:
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", network.status().tcp)
+    (network.keys.folder / "allowed" / "broken.json").write_text("{")
+    wait_for(lambda: "broken.json" in network.status().health or None, "the trouble in Status")
+    assert network.status().tcp == ""
+    (network.keys.folder / "allowed" / "broken.json").unlink()
+    network.wait_served()
+
+
+def test_the_console_looks_at_a_daemon_of_another_machine(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = network.home.submit(steps=100_000, step_s=0.05)
+    network.home.wait_step(run, 2)
+    network.arrive(network.keys.secret_file("observe"))
+    monkeypatch.setenv("PONDER_HOME", str(network.home.paths.home / "nothing is here"))
+    with Terminal("-m", "tui", run, width=100, height=30) as terminal:
+        terminal.wait_for("hello from step")
+        terminal.type("q")
+        assert terminal.wait_end() == 0

@@ -1,0 +1,94 @@
+"""A disk that is full at whichever write of a checkpoint: nothing half-written is seen, and it goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ponder.errors import CheckpointError
+from trainer import checkpoint
+from trainer.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+
+
+class Disk:
+    """Fails at its write number `full_at`, and at the `refusals - 1` writes that are tried then."""
+
+    def __init__(self, full_at: int, refusals: int = 3, number: int = errno.ENOSPC) -> None:
+        self.full_at, self.refusals, self.number = full_at, refusals, number
+        self.writes = self.waits = 0
+
+    def write(self) -> None:
+        self.writes += 1
+        if self.writes >= self.full_at and self.refusals:
+            self.refusals -= 1
+            raise OSError(self.number, os.strerror(self.number))
+
+    def save_tensors(self, tensors: dict[str, torch.Tensor], path: Path) -> None:
+        try:
+            self.write()
+        except OSError as error:
+            path.write_bytes(b"half")
+            raise SafetensorError(f"Error while serializing: I/O error: full (os error {error.errno})") from error
+        save_file(tensors, path)
+
+    def sync(self, _: Path) -> None:
+        self.write()
+
+    def wait(self, _: float) -> None:
+        self.waits += 1
+
+
+class Part:
+    """What of a model or a tokenizer a checkpoint needs: files of its own in the folder."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self.disk, self.name = disk, name
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / self.name).write_bytes(b"hal")
+        self.disk.write()
+        (folder / self.name).write_bytes(b"whole")
+
+
+def save(root: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "save_file", disk.save_tensors)
+    monkeypatch.setattr(checkpoint, "_sync", disk.sync)
+    monkeypatch.setattr("trainer.checkpoint.time.sleep", disk.wait)
+    save_checkpoint(
+        root, 2,
+        model=cast("PreTrainedModel", Part(disk, "config.json")),
+        tokenizer=cast("PreTrainedTokenizerBase", Part(disk, "tokenizer.json")),
+        tensors={"model": {"w": torch.arange(4.0)}, "optimizer": {"m": torch.ones(3)}},
+        files={"other": b"o"}, state={"step": 2}, keep=2,
+    )  # fmt: skip
+
+
+def test_a_checkpoint_waits_for_room_whichever_write_finds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Disk(full_at=1000)
+    save(tmp_path / "whole", whole, monkeypatch)
+    for full_at in range(1, whole.writes + 1):
+        root, disk = tmp_path / str(full_at), Disk(full_at)
+        save(root, disk, monkeypatch)
+        assert disk.waits == 3
+        ((step, folder),) = list_checkpoints(root)
+        restored = load_checkpoint(folder)
+        assert (step, restored.state) == (2, {"step": 2})
+        assert restored.tensors["model"]["w"].tolist() == [0, 1, 2, 3]
+        assert [path.name for path in root.iterdir()] == [folder.name]
+
+
+def test_another_failure_ends_the_waiting_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for full_at in (1, 3, 6):
+        with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
+            save(tmp_path, Disk(full_at, number=errno.EACCES), monkeypatch)
+        assert list(tmp_path.iterdir()) == []
