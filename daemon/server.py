@@ -25,6 +25,7 @@ from daemon.feed import Feed
 from daemon.handlers import Handlers
 from daemon.ingest import Ingest
 from daemon.log import say
+from daemon.notify import Notify
 from daemon.questions import Questions
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -51,12 +52,12 @@ class Server:
     def __init__(
         self, ctl: zmq.Socket[bytes], feed_socket: zmq.Socket[bytes], ingest_socket: zmq.Socket[bytes], *,
         handlers: Handlers, questions: Questions, ingest: Ingest, feed: Feed, supervisor: Supervisor, chores: Chores,
-        has_home: Callable[[], bool],
+        has_home: Callable[[], bool], notify: Notify,
     ) -> None:  # fmt: skip
         self._ctl, self._feed_socket, self._ingest_socket = ctl, feed_socket, ingest_socket
         self._handlers, self._questions = handlers, questions
         self._ingest, self._feed, self._supervisor = ingest, feed, supervisor
-        self._chores, self._has_home = chores, has_home
+        self._chores, self._has_home, self._notify = chores, has_home, notify
         self.malformed = 0
 
     def stop(self) -> None:
@@ -72,6 +73,7 @@ class Server:
         may_work_on = False
         while not self._handlers.wants_end:
             now = time.monotonic()
+            self._notify.turn(now)
             if now >= tick_due or self._handlers.is_news:
                 tick_due = now + (TICK_S if self._supervisor.runs else IDLE_TICK_S)
                 self._handlers.is_news = False

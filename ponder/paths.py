@@ -6,7 +6,7 @@
       start.lock       held by the command that starts it
       daemon.log
       models/NAME/     what `ponder models get` brings
-      runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/ sets/
+      runs/RUN/        recipe.toml journal.pj log.txt stack.txt exit.json attempt.lock checkpoints/ sets/
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 
