@@ -42,6 +42,7 @@ from daemon.gate import Gate
 from daemon.handlers import Handlers
 from daemon.ingest import Ingest
 from daemon.log import say
+from daemon.notify import Notify
 from daemon.questions import Questions
 from daemon.server import Server
 from daemon.sockets import open_socket
@@ -133,6 +134,7 @@ def run_daemon(
 ) -> None:
     """Serve this home until told to stop, or until it is deleted; whoever calls holds the lock."""
     started_us = time.time_ns() // 1000
+    notify = Notify()
     try:
         version = metadata.version("ponder")
     except metadata.PackageNotFoundError:
@@ -169,14 +171,16 @@ def run_daemon(
     server = Server(
         ctl, ingest_socket,
         handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor, chores=Chores(writer),
-        gate=gate, budget=budget, has_home=has_home,
+        gate=gate, budget=budget, has_home=has_home, notify=notify,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     say(f"serving {paths.home} with ponder {version}, protocol {wire.PROTOCOL}")
+    notify.ready(f"serving {paths.home}")
     try:
         server.serve()
     finally:
+        notify.stopping()
         questions.close()
         context.destroy(linger=200)  # unlinks the sockets, before the lock is free for the next daemon
         reader.close()

@@ -17,6 +17,7 @@ from daemon.budget import Budget
 from daemon.fork import forkable_steps
 from daemon.gate import Gate
 from daemon.log import say_bug
+from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
@@ -27,6 +28,7 @@ from store.schema import sqlite_version
 READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints, wire.GetCommand, wire.GetLog,
+    wire.GetStack,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -104,6 +106,9 @@ class Desk:
                 return msgspec.structs.replace(detail, row=self._with_signs(detail.row), checkpoints=steps)
             case wire.GetLog():
                 return self._log(request)
+            case wire.GetStack(run=run):
+                name = self._reader.resolve(run)
+                return wire.Stack(name, *ask_for_stack(name, self._paths.run(name)))
             case _:
                 return self._of_store[type(request)](**msgspec.structs.asdict(request))
 
@@ -131,8 +136,10 @@ class Desk:
         sign = self._supervisor.sign(row.name)
         if sign is None:
             return row
-        phase, seen_us, place = sign
-        return msgspec.structs.replace(row, phase=phase or row.phase, seen_us=seen_us or row.seen_us, queue_place=place)
+        phase, seen_us, place, stuck = sign
+        return msgspec.structs.replace(
+            row, phase=phase or row.phase, seen_us=seen_us or row.seen_us, queue_place=place, stuck=stuck
+        )
 
     def _log(self, request: wire.GetLog) -> wire.LogPage:
         paths, run = self._paths, request.run

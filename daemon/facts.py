@@ -2,7 +2,7 @@
 
     events of the attempt ──► Facts ──┬─ while it lives: living_state
     orders that wait ─────────────────┤
-    exit.json, the lock ──────────────┴─ when it is gone: judge ──► finished | stopped | failed | restarting
+    exit.json, the lock ──────────────┴─ when it is gone: judge ──► finished | stopped | paused | failed | restarting
 
 Nothing here does anything: no process, no store, no clock. A trainer's own word counts only where it is journaled, and
 a new daemon that reads the same journal comes to the same answer. Deliberately left out: acting on it
@@ -19,6 +19,7 @@ from daemon.processes import Ended
 from ponder.events import (
     CheckpointSaved,
     CommandApplied,
+    Ending,
     Evaluated,
     RunBroke,
     RunEnded,
@@ -29,6 +30,9 @@ from ponder.events import (
     StepDone,
     TrainerEvent,
 )  # fmt: skip
+
+RELEASED = "released"
+"""Why a run is paused whose trainer is gone: it gave its memory back."""
 
 
 @dataclass
@@ -101,7 +105,7 @@ class Verdict:
 
     cause: str
     state: RunState
-    """FINISHED, STOPPED, FAILED, or RESTARTING: to be tried again from the newest checkpoint."""
+    """FINISHED, STOPPED, PAUSED, FAILED, or RESTARTING: to be tried again from the newest checkpoint."""
     reason: str
 
 
@@ -112,9 +116,7 @@ def judge(facts: Facts, ended: Ended | None, *, is_stop_wanted: bool, is_same_bo
     and a bug's traceback, are not: the same again would end the same.
     """
     if facts.ended is not None:
-        is_finished = facts.ended.outcome == "finished"
-        state = RunState.FINISHED if is_finished else RunState.STOPPED
-        return Verdict(facts.ended.outcome, state, facts.ended.message)
+        return _verdict_of_end(facts.ended, is_stop_wanted)
     if facts.broke is not None:
         reason = facts.broke.message + (f" ({facts.broke.hint})" if facts.broke.hint else "")
         return Verdict(f"broke in `{facts.broke.phase}`: {facts.broke.message}", RunState.FAILED, reason)
@@ -123,6 +125,19 @@ def judge(facts: Facts, ended: Ended | None, *, is_stop_wanted: bool, is_same_bo
         return Verdict(cause, RunState.STOPPED, "stopped at once; its last checkpoint stays")
     is_error = ended is not None and ended.exit_code is not None
     return Verdict(cause, RunState.FAILED if is_error else RunState.RESTARTING, cause)
+
+
+def _verdict_of_end(ended: RunEnded, is_stop_wanted: bool) -> Verdict:
+    match ended.outcome:
+        case Ending.FINISHED:
+            return Verdict(ended.outcome, RunState.FINISHED, ended.message)
+        case Ending.RELEASED if not is_stop_wanted:
+            return Verdict(ended.outcome, RunState.PAUSED, RELEASED)
+        case Ending.INTERRUPTED if not is_stop_wanted:
+            cause = f"interrupted by SIGTERM, with a checkpoint after step {ended.step}"
+            return Verdict(cause, RunState.RESTARTING, cause)
+        case _:
+            return Verdict(ended.outcome, RunState.STOPPED, ended.message)
 
 
 def _cause_of_death(ended: Ended | None, is_same_boot: bool, last_line: str) -> str:

@@ -13,6 +13,7 @@ import getpass
 import shutil
 from collections.abc import Callable
 
+from daemon.facts import RELEASED
 from daemon.fork import plan_fork, share_past
 from daemon.run import Run
 from daemon.supervisor import Supervisor
@@ -135,13 +136,19 @@ class Handlers:
 
     def _pause(self, command: str, request: wire.PauseRun) -> wire.Accepted:
         run = self._active(request.run)
-        if run.state in (RunState.PAUSED, RunState.PAUSING):
+        pauses = [order.action for order in run.orders.values() if isinstance(order.action, wire.PauseOrder)]
+        can_release = request.release and run.has_attempt and not any(pause.release for pause in pauses)
+        if run.state in (RunState.PAUSED, RunState.PAUSING) and not can_release:
             raise Refused("conflict", f"`{run.name}` is already {run.state}", f"`ponder resume {run.name}` goes on")
         if run.state is RunState.STOPPING:
             raise Refused("conflict", f"`{run.name}` is stopping")
-        if run.state is not RunState.QUEUED:
-            return self._order(run, command, "pause", wire.PauseOrder(), request.by)
-        return self._do(run, command, "pause", request.by, RunState.PAUSED, "paused in the queue")
+        if run.state is RunState.QUEUED:
+            return self._do(run, command, "pause", request.by, RunState.PAUSED, "paused in the queue")
+        if request.release and not run.has_attempt:  # it waits to be started again, from its checkpoint
+            run.hold = ""
+            return self._do(run, command, "pause", request.by, RunState.PAUSED, RELEASED)
+        order = wire.PauseOrder(request.release)
+        return self._order(run, command, "pause", order, request.by, value=request.release or None)
 
     def _resume(self, command: str, request: wire.ResumeRun) -> wire.Accepted:
         name = self._reader.resolve(request.run)
@@ -170,14 +177,15 @@ class Handlers:
 
     def _stop(self, command: str, request: wire.StopRun) -> wire.Accepted:
         run = self._active(request.run)
-        if run.state is RunState.STOPPING and not request.now:
+        is_urgent = request.now or request.kill
+        if run.state is RunState.STOPPING and not is_urgent:
             raise Refused(
                 "conflict", f"`{run.name}` is already stopping", f"`ponder stop --now {run.name}` ends it now"
             )
         if not run.has_attempt:
             return self._do(run, command, "stop", request.by, RunState.STOPPED, f"stopped while {run.state}")
-        if request.now:
-            self._supervisor.press_stop(run.name)
+        if is_urgent:
+            self._supervisor.press_stop(run.name, is_kill=request.kill)
         return self._order(run, command, "stop", wire.StopOrder(), request.by)
 
     def _save(self, command: str, request: wire.SaveRun) -> wire.Accepted:

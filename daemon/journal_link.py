@@ -4,6 +4,7 @@
                         └── sync thread ──► the disk itself       after each step; before `emit` returns where it must
     loop ── preview ──► a short queue ──► relay ──► daemon         full: the oldest is dropped
     loop ◄── commands ── a queue ◄── relay ◄── daemon              each command once, whatever is repeated
+    loop ◄── is_ending ◄── SIGTERM                                 seen at the next step boundary
 
 One scan of the journal at the start tells what earlier attempts wrote: the last number, where the records lie, which
 commands are answered, which knob changes apply again. When the disk is full the trainer waits in `emit` until there is
@@ -27,6 +28,7 @@ import msgspec
 from daemon.log import say
 from ponder.errors import StoreError
 from ponder.events import (
+    LOAD,
     WAIT_FOR_DISK,
     CheckpointSaved,
     CommandApplied,
@@ -171,11 +173,12 @@ class JournalLink:
         self.path = path
         self.attempt = attempt
         self.step = 0
-        self.phase = "load"
+        self.phase = LOAD
         self.phase_since_us = time.time_ns() // 1000
         self.passing: deque[PassingEvent] = deque(maxlen=PASSING_QUEUE)
         self.nudge: Callable[[], None] = lambda: None
         self.told_its_end = False
+        self.is_ending = False
         self._journal = JournalWriter(path)
         self._syncing = Syncing(self._journal)
         self._seq = max(self.history.last_seq, after_seq)

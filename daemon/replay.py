@@ -174,6 +174,7 @@ class ComparingLink:
 
     def __init__(self, told: Told, last: int) -> None:
         """`last` is the step after which it ends."""
+        self.is_ending = False
         self._told, self._last = told, last
         self._said_s = time.monotonic()
         self.steps = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from daemon.facts import Facts
 from daemon.processes import Started
+from daemon.pulse import Pulse
 from ponder import wire
 from ponder.events import RunState
 
@@ -39,12 +40,17 @@ class Run:
     """The pause command that the next trainer is to be held under."""
     is_pressed: bool = False
     """A stop that may not wait."""
+    is_killed: bool = False
+    """A stop that may not even wait for SIGTERM to do."""
     kill_at: float | None = None
     drained: int = 0
     rest_until: float = 0.0
     orders_due: float = 0.0
     beat: wire.Beat | None = None
     seen_us: int | None = None
+    pulse: Pulse = field(default_factory=Pulse)
+    stuck: str = ""
+    """That its trainer lives and gets nowhere, in words."""
 
     @property
     def has_slot(self) -> bool:

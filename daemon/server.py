@@ -29,6 +29,7 @@ from daemon.gate import Gate
 from daemon.handlers import Handlers
 from daemon.ingest import Ingest
 from daemon.log import say
+from daemon.notify import Notify
 from daemon.questions import Questions
 from daemon.rights import admit
 from daemon.supervisor import Supervisor
@@ -69,12 +70,13 @@ class Server:
     def __init__(
         self, ctl: zmq.Socket[bytes], ingest_socket: zmq.Socket[bytes], *,
         handlers: Handlers, questions: Questions, ingest: Ingest, feed: Feed, supervisor: Supervisor, chores: Chores,
-        gate: Gate, budget: Budget, has_home: Callable[[], bool],
+        gate: Gate, budget: Budget, has_home: Callable[[], bool], notify: Notify,
     ) -> None:  # fmt: skip
         self._ctl, self._ingest_socket = ctl, ingest_socket
         self._handlers, self._questions = handlers, questions
         self._ingest, self._feed, self._supervisor = ingest, feed, supervisor
-        self._chores, self._gate, self._budget, self._has_home = chores, gate, budget, has_home
+        self._chores, self._gate, self._budget = chores, gate, budget
+        self._has_home, self._notify = has_home, notify
 
     def stop(self) -> None:
         """End as soon as possible, and let the trainers live; a signal may call it."""
@@ -87,6 +89,7 @@ class Server:
         may_work_on = False
         while not self._handlers.wants_end:
             now = time.monotonic()
+            self._notify.turn(now)
             if now >= tick_due or self._handlers.is_news:
                 tick_due = now + (TICK_S if self._supervisor.runs else IDLE_TICK_S)
                 self._handlers.is_news = False

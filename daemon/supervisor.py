@@ -99,6 +99,7 @@ class Supervisor:
         is_unknown = papers is not None and papers.attempt > known
         if is_alive or is_unknown or (newest is not None and newest.ended_us is None):
             run.has_attempt = True
+            run.pulse.begin(time.monotonic())
             run.papers = papers
             run.attempt = papers.attempt if papers else known
             if papers is not None and (is_alive or is_unknown):
@@ -160,6 +161,7 @@ class Supervisor:
         known = self.runs.get(beat.run)
         if known is not None and beat.attempt == known.attempt:
             known.beat, known.seen_us = beat, time.time_ns() // 1000
+            known.pulse.hear(beat, time.monotonic())
 
     def orders(self, run: str) -> list[wire.Order]:
         known = self.runs.get(run)
@@ -182,9 +184,10 @@ class Supervisor:
         run.orders[order.command] = order
         self._ingest.send_orders(name, [order])
 
-    def press_stop(self, name: str) -> None:
-        """End the run's trainer now: SIGTERM, and SIGKILL when it has not gone in time."""
-        self.runs[name].is_pressed = True
+    def press_stop(self, name: str, *, is_kill: bool) -> None:
+        """End the run's trainer now: SIGTERM, and SIGKILL when it has not gone in time, or SIGKILL at once."""
+        run = self.runs[name]
+        run.is_pressed, run.is_killed = True, run.is_killed or is_kill
 
     def write_state(self, run: Run, state: RunState, reason: str) -> None:
         """Put a run's new state on disk; when it is over, whoever waits for an answer to an order gets one."""
@@ -204,8 +207,10 @@ class Supervisor:
         """Whether a trainer lives or is about to."""
         return any(run.has_slot for run in self.runs.values())
 
-    def sign(self, name: str) -> tuple[str, int | None, int | None] | None:
-        """A run's newest sign of life: phase, when, and its place in the queue, from 1; None when it is over.
+    def sign(self, name: str) -> tuple[str, int | None, int | None, str] | None:
+        """A run's newest sign of life: phase, when, its place in the queue, from 1, and where it is stuck.
+
+        None when it is over.
 
         Any thread may ask: the copy of the runs is made in one instruction.
         """
@@ -215,7 +220,7 @@ class Supervisor:
             return None
         waiting = [other.name for other in runs if other.state is RunState.QUEUED]
         place = waiting.index(name) + 1 if name in waiting else None
-        return run.beat.phase if run.beat is not None else "", run.seen_us, place
+        return run.beat.phase if run.beat is not None else "", run.seen_us, place, run.stuck
 
     # ---- the turn of the clock
 
@@ -244,6 +249,10 @@ class Supervisor:
     def _look_after_trainer(self, run: Run, now: float) -> None:
         self._read_papers(run)
         run.is_gone = self._is_gone(run)
+        stuck = "" if run.is_gone else run.pulse.trouble(now)
+        if stuck and not run.stuck:
+            say(f"{run.name}: its trainer is {stuck}")
+        run.stuck = stuck
         if run.is_gone:
             if self._drain(run):
                 self._bury(run, now)
@@ -283,6 +292,7 @@ class Supervisor:
         run.has_attempt, run.is_gone, run.papers = True, False, None
         run.facts, run.hold = Facts(step=run.facts.step), ""
         run.beat, run.kill_at, run.drained = None, None, 0
+        run.pulse.begin(time.monotonic())
 
     def _prepare_folder(self, run: Run) -> Path:
         """The run's folder with its recipe in it; StoreError when it cannot be written."""
@@ -319,7 +329,9 @@ class Supervisor:
         if run.papers is None or not is_same_process(run.papers):
             return
         with contextlib.suppress(ProcessLookupError):  # it went meanwhile
-            if run.kill_at is None:
+            if run.is_killed:
+                os.killpg(run.papers.pid, signal.SIGKILL)
+            elif run.kill_at is None:
                 run.kill_at = now + GRACE_S
                 os.killpg(run.papers.pid, signal.SIGTERM)
             elif now >= run.kill_at:
@@ -358,6 +370,10 @@ class Supervisor:
             last_line=last_line(self._paths.run_log(run.name)),
         )
         failures, wait_s, verdict = self._count_failures(run, verdict)
+        is_released = verdict.state is RunState.PAUSED
+        pauses = _pauses_and_resumes(run) if is_released else []
+        if pauses and isinstance(pauses[-1].action, wire.ResumeOrder):
+            verdict = Verdict(verdict.cause, RunState.QUEUED, "")
         with self._writer.together():
             if run.papers is None:  # it never came to life; the books want a beginning before an end
                 self._writer.start_attempt(run.name, run.attempt, 0, 0, boot_id())
@@ -366,8 +382,12 @@ class Supervisor:
             code, number = (ended.exit_code, ended.signal) if ended else (None, None)
             self._writer.end_attempt(run.name, run.attempt, code, number, verdict.cause)
             self.write_state(run, verdict.state, verdict.reason)
+            for order in pauses:
+                self._writer.settle_command(order.command, run.facts.step)
+        for order in pauses:
+            del run.orders[order.command]
         run.failures, run.restart_at = failures, now + wait_s
-        run.hold = run.facts.held_by if run.facts.is_held else ""
+        run.hold = run.facts.held_by if run.facts.is_held and not is_released else ""
         run.has_attempt = False
         self.remember_state(run, verdict.state, verdict.reason)
 
@@ -398,6 +418,11 @@ class Supervisor:
                     command, run.facts.step, f"the run was {state} before it could be tried",
                     "" if state is RunState.FINISHED else f"`ponder resume {run.name}` goes on from its checkpoint",
                 )  # fmt: skip
+
+
+def _pauses_and_resumes(run: Run) -> list[wire.Order]:
+    """What a trainer that is released leaves to the daemon to answer; the last of them counts."""
+    return [order for order in run.orders.values() if isinstance(order.action, wire.PauseOrder | wire.ResumeOrder)]
 
 
 def last_line(log: Path) -> str:

@@ -3,21 +3,24 @@
     python -P -m daemon.worker RUN ATTEMPT AFTER_SEQ HELD_BY
 
 Threads are counted out before torch is imported, which reads the environment once. Ends with 0 when the run ended by
-itself, with the error's exit code when it cannot go on (told as RunBroke), with 1 and a traceback on a bug. Never waits
-for the daemon. Deliberately left out: learning, and everything that needs a database or a screen.
+itself, with the error's exit code when it cannot go on (told as RunBroke), with 1 and a traceback on a bug. SIGTERM is
+a wish: the run saves at its next step boundary and ends there. Never waits for the daemon. Deliberately left out:
+learning, and everything that needs a database or a screen.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
 from daemon.journal_link import JournalLink
 from daemon.log import say
 from daemon.relay import Relay
+from daemon.stack import answer_with_stack
 from ponder.errors import PonderError
-from ponder.events import RunBroke
+from ponder.events import LOAD, RunBroke
 from ponder.paths import Paths, find_paths
 from ponder.recipe import Recipe, read_recipe
 
@@ -54,7 +57,9 @@ def main(arguments: list[str], training: Training = train) -> int:
         say_error(error)
         return error.exit_code
     relay = Relay(link, paths.endpoint("ingest"), run, attempt)
+    signal.signal(signal.SIGTERM, lambda *_: end_soon(link))
     try:
+        answer_with_stack(paths.run(run))
         recipe = read_recipe(paths.run_recipe(run))
         set_threads(recipe.compute.threads)
         relay.start()
@@ -69,6 +74,14 @@ def main(arguments: list[str], training: Training = train) -> int:
             relay.close()
         link.close()
     return 0
+
+
+def end_soon(link: JournalLink) -> None:
+    """End at the next step boundary; at once while there is nothing yet that could be saved."""
+    link.is_ending = True
+    if link.phase == LOAD:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def say_error(error: PonderError) -> None:

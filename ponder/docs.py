@@ -260,12 +260,12 @@ def cli_page() -> str:
 
 
 def _panels() -> dict[str, list[str]]:
-    from ponder.commands.app import HOUSE, VERBS
+    from ponder.commands.app import GROUPS, HOUSE, VERBS
 
     panels: dict[str, list[str]] = {}
     for word, _, panel in VERBS:
         panels.setdefault(panel, []).append(word)
-    panels[HOUSE] += ["key", "models"]
+    panels[HOUSE] += [word for word, _, _ in GROUPS]
     return panels
 
 

@@ -185,7 +185,8 @@ def _group_line(step: int, group: int, rewards: list[float | None]) -> str:
 def _command_line(event: events.CommandAccepted | events.CommandApplied | events.CommandRefused) -> str:
     match event:
         case events.CommandAccepted():
-            what = f" {event.name} = {format_value(event.value)}" if event.value is not None else ""
+            asked = format_value(event.value) if event.value is not None else ""
+            what = f" {event.name} = {asked}" if event.name else " with release" if asked else ""
             return f"accepted: {event.verb}{what}" + (f" by {event.by}" if event.by else "")
         case events.CommandApplied():
             return applied_line(event.verb, event.step, event.name, event.old, event.new)

@@ -228,6 +228,7 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
     name: str = ""
     """The knob's name, for `set`."""
     value: KnobValue | None = None
+    """The knob's new value, for `set`; true for a `pause` that releases."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):
@@ -279,8 +280,19 @@ class WatchdogFired(Struct, frozen=True, tag="watchdog_fired"):
     message: str
 
 
+class Ending(StrEnum):
+    """How a trainer came to its end by itself."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    RELEASED = "released"
+    """Paused without its memory: a checkpoint was written, and the process ended."""
+    INTERRUPTED = "interrupted"
+    """Told to end by SIGTERM: a checkpoint was written, from which the run goes on by itself."""
+
+
 class RunEnded(Struct, frozen=True, tag="run_ended"):
-    """The trainer came to its end by itself: `finished` all steps, or `stopped` by a command."""
+    """The trainer came to its end by itself: `finished` all steps, `stopped`, `released`, or `interrupted`."""
 
     step: int
     outcome: str
@@ -375,6 +387,12 @@ class Preview(Struct, frozen=True, tag="preview"):
     step: int
     answers: list[PreviewAnswer]
 
+
+LOAD = "load"
+"""The phase of a trainer that has not begun: there is nothing yet that could be saved."""
+
+HELD = "pause"
+"""The phase of a trainer that holds at a step boundary."""
 
 WAIT_FOR_DISK = "wait for disk"
 """The phase of a trainer that cannot journal: nothing is lost, and it goes on once there is room."""

@@ -7,7 +7,7 @@
       daemon.log
       keys/            who may come in over the network (`ponder.keys`)                      0700
       models/NAME/     what `ponder models get` brings
-      runs/RUN/        recipe.toml journal.pj log.txt exit.json attempt.lock checkpoints/ sets/
+      runs/RUN/        recipe.toml journal.pj log.txt stack.txt exit.json attempt.lock checkpoints/ sets/
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 

@@ -29,7 +29,7 @@ LINE_EVERY_S = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
 _PHASES = {
-    "load": "loading the model",
+    events.LOAD: "loading the model",
     "evaluate": "measuring on held-out problems",
     "save": "saving a checkpoint",
     events.WAIT_FOR_DISK: "the disk is full: free some space, and the run goes on",

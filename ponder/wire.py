@@ -159,6 +159,12 @@ class GetLog(Struct, frozen=True, tag="get_log"):
     max_bytes: Annotated[int, Meta(ge=1, le=262144)] = 65536
 
 
+class GetStack(Struct, frozen=True, tag="get_stack"):
+    """Where every Python thread of a run's trainer is right now. Answered with Stack, or Refusal: it has no trainer."""
+
+    run: Reference
+
+
 # ---- requests: acting (answered with Accepted or Refusal)
 
 
@@ -194,25 +200,30 @@ class SetKnob(Struct, frozen=True, tag="set_knob"):
 
 
 class PauseRun(Struct, frozen=True, tag="pause_run"):
-    """Hold at the next step boundary, keeping memory."""
+    """Hold at the next step boundary, keeping memory. With `release`: save a checkpoint there and end the process."""
 
     run: Reference
     by: Annotated[str, Meta(max_length=64)] = ""
+    release: bool = False
 
 
 class ResumeRun(Struct, frozen=True, tag="resume_run"):
-    """Go on; a stopped or failed run goes on from its last checkpoint."""
+    """Go on; a released, stopped or failed run goes on from its last checkpoint."""
 
     run: Reference
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
 class StopRun(Struct, frozen=True, tag="stop_run"):
-    """Finish the step, save a checkpoint, end. With `now`: end the process at once; the last checkpoint stays."""
+    """Finish the step, save a checkpoint, end; the last checkpoint stays.
+
+    With `now` the process gets a few seconds for that, with `kill` none.
+    """
 
     run: Reference
     now: bool = False
     by: Annotated[str, Meta(max_length=64)] = ""
+    kill: bool = False
 
 
 class SaveRun(Struct, frozen=True, tag="save_run"):
@@ -243,6 +254,7 @@ Request = (
     | GetCheckpoints
     | GetCommand
     | GetLog
+    | GetStack
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -285,6 +297,8 @@ class RunRow(Struct, frozen=True):
     forked_from: str = ""
     """The run whose past it shares, up to and with the step `forked_at`."""
     forked_at: int | None = None
+    stuck: str = ""
+    """Empty, or how its trainer lives and gets nowhere: `stuck in ... for ...`, `silent for ...`."""
 
 
 class Status(Struct, frozen=True, tag="status"):
@@ -490,6 +504,14 @@ class CommandStatus(Struct, frozen=True, tag="command_status"):
     hint: str
 
 
+class Stack(Struct, frozen=True, tag="stack"):
+    """As `faulthandler` writes it."""
+
+    run: str
+    pid: int
+    text: str
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -524,6 +546,7 @@ Reply = (
     | Checkpoints
     | CommandStatus
     | LogPage
+    | Stack
     | Accepted
     | Refusal
 )
@@ -572,7 +595,9 @@ class KnobOrder(Struct, frozen=True, tag="set"):
 
 
 class PauseOrder(Struct, frozen=True, tag="pause"):
-    pass
+    """Hold. With `release`, end with a checkpoint; the daemon answers it when the process is gone."""
+
+    release: bool = False
 
 
 class ResumeOrder(Struct, frozen=True, tag="resume"):

@@ -441,7 +441,9 @@ def _conflict(command: str) -> Refused:
 
 def _action(verb: str, name: str, value: str | None) -> wire.Action:
     asked = derived.from_json(value)
-    if asked is not None:
+    if name and asked is not None:
         return wire.KnobOrder(name, asked)
+    if verb == "pause":
+        return wire.PauseOrder(release=bool(asked))
     action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
     return action

@@ -5,9 +5,11 @@
     resume   go on                                            CommandApplied, RunResumed
     save     write a checkpoint now                           CommandApplied (the checkpoint's own event comes first)
     stop     end here; the loop saves                         CommandApplied
+    release  a pause without memory: end here; the loop saves answered by the daemon, when the process is gone
 
-While held, the trainer's thread waits in `link.commands` for the next order; whoever sends orders wakes it.
-Deliberately left out: everything inside a step, which no order can interrupt.
+A trainer that was told to end by SIGTERM ends here too, held or not. While held, the trainer's thread waits in
+`link.commands` for the next order; whoever sends orders wakes it. Deliberately left out: everything inside a step,
+which no order can interrupt.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from ponder import knobs as knob_words
 from ponder.errors import KnobError, RecipeError
-from ponder.events import CommandApplied, CommandRefused, Progress, RunPaused, RunResumed
+from ponder.events import HELD, CommandApplied, CommandRefused, Ending, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
 from ponder.presets import check_together
 from ponder.wire import KnobOrder, Order, PauseOrder, ResumeOrder, SaveOrder, StopOrder
@@ -36,11 +38,19 @@ class Boundary:
         """`check` raises a RecipeError on knobs with which the run could not go on."""
         self.knobs = knobs
         self._check = check
-        self.wants_stop = False
+        self.ends_as: Ending | None = None
+        """How the run is to end here, when it is."""
+        self.is_held = False
+        self._released_by = ""
+        """The pause command under which the run is to be released."""
         self._link = link
         self._steps = steps
-        self._is_held = False
         self._replay = [change for change in replay if change.verb == "set"]
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether the run goes no further here."""
+        return self.ends_as is not None
 
     def take(self, step: int, save: Callable[[], None]) -> None:
         """Take all orders that wait after `step`; returns when the run may go on, or `wants_stop`.
@@ -51,42 +61,59 @@ class Boundary:
         for change in self._replay:
             if change.step == step and change.new is not None:
                 self.knobs = knob_words.with_value(self.knobs, change.name, change.new)
-        for order in self._link.commands():
-            self._obey(order, step, save)
-        while self._is_held and not self.wants_stop:
-            self._link.preview(Progress(step, "pause", step, self._steps))
-            for order in self._link.commands(HELD_WAIT_S):
-                self._obey(order, step, save)
+        self._obey_all(self._link.commands(), step, save)
+        while self.is_held and not self.wants_stop:
+            self._link.preview(Progress(step, HELD, step, self._steps))
+            self._obey_all(self._link.commands(HELD_WAIT_S), step, save)
 
     def hold(self, step: int, reason: str, trace: str = "") -> None:
         """Hold at the next `take`, until resume or stop, for a reason that no person gave."""
-        self._is_held = True
+        self.is_held = True
         self._link.emit(RunPaused(step, reason, trace))
+
+    def _obey_all(self, orders: Sequence[Order], step: int, save: Callable[[], None]) -> None:
+        for order in orders:
+            self._obey(order, step, save)
+        if self._link.is_ending and self.ends_as is None:
+            self.ends_as = Ending.INTERRUPTED
 
     def _obey(self, order: Order, step: int, save: Callable[[], None]) -> None:
         match order.action:
             case KnobOrder(name=name, value=value):
                 self._set(order.command, step, name, value)
-            case PauseOrder():
-                if self._is_held:
-                    self._refuse(order, step, "pause", "the run is already paused")
-                    return
-                self._is_held = True
-                self._apply(order, step, "pause")
-                self._link.emit(RunPaused(step))
+            case PauseOrder(release=release):
+                self._pause(order, step, release)
             case ResumeOrder():
-                if not self._is_held:
-                    self._refuse(order, step, "resume", "the run is not paused")
-                    return
-                self._is_held = False
-                self._apply(order, step, "resume")
-                self._link.emit(RunResumed(step))
+                self._resume(order, step)
             case SaveOrder():
                 save()
                 self._apply(order, step, "save")
             case StopOrder():
-                self.wants_stop = True
+                self.ends_as = Ending.STOPPED
                 self._apply(order, step, "stop")
+
+    def _pause(self, order: Order, step: int, release: bool) -> None:
+        if release and self.ends_as is None:
+            self.ends_as, self._released_by = Ending.RELEASED, order.command
+        elif self.is_held or self.wants_stop:
+            self._link.emit(CommandRefused(order.command, step, "pause", "the run is already paused"))
+        else:
+            self.is_held = True
+            self._apply(order, step, "pause")
+            self._link.emit(RunPaused(step))
+
+    def _resume(self, order: Order, step: int) -> None:
+        is_released = self.ends_as is Ending.RELEASED
+        if not (self.is_held or is_released):
+            self._link.emit(CommandRefused(order.command, step, "resume", "the run is not paused"))
+            return
+        if is_released:
+            self.ends_as = None
+            why = "the run was resumed before it was released"
+            self._link.emit(CommandRefused(self._released_by, step, "pause", why))
+        self.is_held = False
+        self._apply(order, step, "resume")
+        self._link.emit(RunResumed(step))
 
     def _set(self, command: str, step: int, name: str, value: knob_words.KnobValue) -> None:
         try:
@@ -105,6 +132,3 @@ class Boundary:
 
     def _apply(self, order: Order, step: int, verb: str) -> None:
         self._link.emit(CommandApplied(order.command, step, verb))
-
-    def _refuse(self, order: Order, step: int, verb: str, message: str) -> None:
-        self._link.emit(CommandRefused(order.command, step, verb, message))

@@ -17,6 +17,10 @@ from ponder.wire import Order
 class Link(Protocol):
     """What the loop needs of the world."""
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process was told to end: the run saves at its next step boundary and goes on another day."""
+
     def emit(self, event: TrainerEvent) -> None:
         """Take a durable event. Returns quickly; must not lose it."""
 
@@ -38,6 +42,7 @@ class ListLink:
         self.events: list[TrainerEvent] = []
         self.passing: list[PassingEvent] = []
         self.waiting: deque[Order] = deque()
+        self.is_ending = False
         self.on_event = on_event
         self._keeps = keeps
 

@@ -34,6 +34,7 @@ from ponder import metrics
 from ponder.errors import CheckpointError
 from ponder.events import (
     CommandApplied,
+    Ending,
     Evaluated,
     GroupScored,
     StepDone,
@@ -141,12 +142,12 @@ class Chapter:
     def step(self) -> int:
         return self.state.step
 
-    def read(self) -> str:
-        """From the first step to the last; `finished` or `stopped`."""
+    def read(self) -> Ending:
+        """From the first step to the last, or as far as is wanted."""
         with self.judge:
             return self._read()
 
-    def _read(self) -> str:
+    def _read(self) -> Ending:
         state, span = self.state, self.span
         self._tell_start()
         if state.step == span.before and not span.is_measured:
@@ -164,10 +165,10 @@ class Chapter:
                 self._save(is_regular=is_regular)
             if not is_last or span.is_last:
                 self._take_orders()
-        if state.step == span.last:
-            return "finished"
+        if self.boundary.ends_as is None or state.step == span.last:
+            return Ending.FINISHED
         self._save()
-        return "stopped"
+        return self.boundary.ends_as
 
     def _step(self) -> None:
         """One update from one batch of answers."""
@@ -335,14 +336,17 @@ class Chapter:
             self._take_orders()
 
     def _save(self, *, is_regular: bool = False) -> None:
+        if self.state.step == self.span.before > 0:
+            return  # what the stage before has left is the checkpoint of this step, and later stages stand on it
         with self._phase("save", metrics.SAVE_S):
             self.link.emit(self.state.save(self.checkpoints, is_regular=is_regular))
 
     def _take_orders(self) -> None:
         """Take what waits; while reward code fails on everything, hold until it is mended."""
         memory = self.state.watchdog.memory
-        if memory.held and self.state.step < self.span.total:
-            self.boundary.hold(self.state.step, memory.held)
+        held = memory.held
+        if held and self.state.step < self.span.total:
+            self.boundary.hold(self.state.step, held)
         memory.held = ""
         while True:
             fault = self.judge.fault
@@ -351,6 +355,8 @@ class Chapter:
                 self.boundary.hold(self.state.step, fault.reason, fault.trace)
             self.boundary.take(self.state.step, self._save)
             self.state.knobs = self.boundary.knobs
+            if self.boundary.ends_as is Ending.INTERRUPTED and self.boundary.is_held:
+                memory.held = held  # which the checkpoint remembers
             if fault is None or self.boundary.wants_stop:
                 return
             self.judge.reload()

@@ -1,11 +1,36 @@
-"""How much memory a run has taken at the most. Deliberately left out: how much there is."""
+"""How much memory a run has taken at the most, and what to lower when it was more than there is.
+
+Deliberately left out: how much there is.
+"""
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 
 import torch
+
+from ponder.errors import PonderError
+
+_BATCH = "`optim.micro_batch_tokens` or `optim.head_chunk_tokens`, or set `compute.gradient_checkpointing = true`"
+LOWER = {
+    "sample": "`sampling.group_size`, `sampling.prompts_per_step` or `sampling.max_new_tokens`",
+    "score": "`sampling.group_size`, `sampling.prompts_per_step` or `sampling.max_new_tokens`",
+    "learn": _BATCH,
+    "evaluate": "`evaluation.problems`, `evaluation.final_problems` or `sampling.max_new_tokens`",
+}
+"""What makes a phase need less memory; for all others a smaller model is left."""
+
+ASKED = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
+"""How much was asked for, in torch's words."""
+
+NO_ROOM_ON_CPU = "DefaultCPUAllocator"
+"""In torch's words when the system has refused memory; there is no class for it."""
+
+
+class OutOfMemoryError(PonderError):
+    """There is not enough memory for what the recipe asks; the same again would end the same."""
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -14,3 +39,17 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # others count in KiB
+
+
+def is_want_of_memory(error: Exception) -> bool:
+    """Whether torch or Python says that there is no more memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or NO_ROOM_ON_CPU in str(error)
+
+
+def explain_want_of_memory(error: Exception, phase: str) -> OutOfMemoryError:
+    """What was asked for in which phase, and which knobs to lower."""
+    asked, less = ASKED.search(str(error)), LOWER.get(phase)
+    return OutOfMemoryError(
+        f"out of memory in `{phase}`" + (f": no room for {asked[1]} more" if asked else ""),
+        f"lower {less}" if less else 'choose a smaller model, or `compute.dtype = "bfloat16"`',
+    )

@@ -14,7 +14,7 @@ import transformers
 
 from ponder import knobs as knob_words
 from ponder.chain import last_steps
-from ponder.events import Progress, RunStarted, StageStarted
+from ponder.events import LOAD, Progress, RunStarted, StageStarted
 from ponder.recipe import Recipe
 from trainer.link import Link
 from trainer.policy import Policy
@@ -58,7 +58,7 @@ class Place:
     """Where the run is, told as passing progress; what breaks, breaks here."""
 
     def __init__(self, link: Link, steps: int) -> None:
-        self.step, self.phase = 0, "load"
+        self.step, self.phase = 0, LOAD
         self._link, self._steps = link, steps
         self._has_started = False
 

@@ -22,7 +22,7 @@ import msgspec
 import torch
 
 from ponder.errors import CheckpointError, PonderError
-from ponder.events import CommandApplied, RunBroke, RunEnded
+from ponder.events import LOAD, CommandApplied, Ending, RunBroke, RunEnded
 from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
 from ponder.stage import StageKind, StagePart, stage_in
@@ -34,6 +34,7 @@ from trainer.imitation import Imitation
 from trainer.lesson import Lesson
 from trainer.link import Link
 from trainer.loop import Chapter
+from trainer.memory import explain_want_of_memory, is_want_of_memory
 from trainer.place import Place, Span, spans
 from trainer.policy import Policy, load_policy
 from trainer.precision import pick_dtype
@@ -58,8 +59,8 @@ class Stage(Protocol):
     def step(self) -> int:
         """The last step that was made."""
 
-    def read(self) -> str:
-        """`finished` or `stopped`."""
+    def read(self) -> Ending:
+        """From the first step to the last, or as far as is wanted."""
 
 
 @dataclass(frozen=True)
@@ -156,35 +157,41 @@ class Run:
 
 def run(
     recipe: Recipe, checkpoints: Path, link: Link, *, models_folder: Path, replay: Sequence[CommandApplied] = ()
-) -> str:
-    """Run the recipe's stages to their end; `finished` or `stopped`.
+) -> Ending:
+    """Run the recipe's stages to their end, or as far as is wanted.
 
     Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
     earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
-    checkpoint are told again, with the same content on a CPU. What cannot go on by trying again is told as RunBroke,
-    and raised.
+    checkpoint are told again, with the same content on a CPU. What cannot go on by trying again, want of memory too, is
+    told as RunBroke, and raised as a PonderError.
     """
     torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
     place = Place(link, recipe.steps)
-    place.enter("load", 0)
+    place.enter(LOAD, 0)
     whole = Run(recipe, checkpoints, link, place, models_folder, replay)
     try:
         return _read(whole)
-    except PonderError as error:
+    except Exception as raised:
+        if is_want_of_memory(raised):
+            error: PonderError = explain_want_of_memory(raised, place.phase)
+        elif isinstance(raised, PonderError):
+            error = raised
+        else:
+            raise  # a bug, which ends with its traceback
         link.emit(RunBroke(place.step, place.phase, error.message, error.hint))
-        raise
+        raise error from raised.__cause__
 
 
-def _read(whole: Run) -> str:
+def _read(whole: Run) -> Ending:
     restored, complaints = load_newest(whole.checkpoints)
     for complaint in complaints:
         log.warning("passed over a checkpoint: %s", complaint)
     restored = _at_fork(whole.recipe, restored)
-    outcome, step = "finished", 0
+    outcome, step = Ending.FINISHED, 0
     for number, own in _left(whole.recipe, restored):
         chapter = whole.stage(number, own)
         outcome, step = chapter.read(), chapter.step
-        if outcome != "finished":
+        if outcome is not Ending.FINISHED:
             break
     whole.link.emit(RunEnded(step, outcome))
     return outcome

@@ -24,9 +24,10 @@ import torch
 
 from ponder import metrics
 from ponder.errors import CheckpointError
-from ponder.events import CheckpointSaved, CommandApplied, Evaluated, StepDone
+from ponder.events import CheckpointSaved, CommandApplied, Ending, Evaluated, StepDone
 from ponder.knobs import Knobs, Schedule
 from ponder.recipe import Recipe
+from ponder.watchdog import Action
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored, save_checkpoint
 from trainer.evaluate import evaluate
@@ -65,9 +66,10 @@ class SupervisedChapter:
         self.resumed_from = restored.step if restored else None
         self.boundary = Boundary(link, self.knobs, steps=span.total, replay=replay)
         self.seconds: dict[str, float] = {}
+        self.skipped_in_a_row = 0
 
-    def read(self) -> str:
-        """From the first step to the last; `finished` or `stopped`."""
+    def read(self) -> Ending:
+        """From the first step to the last, or as far as is wanted."""
         span = self.span
         self.place.tell_start(
             self.recipe, span, self.lesson.policy, resumed_from=self.resumed_from, data=self.lesson.summary
@@ -85,10 +87,10 @@ class SupervisedChapter:
                 self._save()
             if not is_last or span.is_last:
                 self._take_orders()
-        if self.step == span.last:
-            return "finished"
+        if self.boundary.ends_as is None or self.step == span.last:
+            return Ending.FINISHED
         self._save()
-        return "stopped"
+        return self.boundary.ends_as
 
     @property
     def _is_measured(self) -> bool:
@@ -134,6 +136,7 @@ class SupervisedChapter:
             metrics.TRAINED_PER_SECOND: tokens / seconds, metrics.SKIPPED: float(not is_finite),
             metrics.NONFINITE_GRADIENTS: float(not is_finite),
         }  # fmt: skip
+        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
         self.seconds = {}
         self.link.emit(StepDone(self.step, self.version, figures))
 
@@ -160,10 +163,19 @@ class SupervisedChapter:
             self.link.emit(Evaluated(self.step, figures, is_final and self.span.is_last))
 
     def _take_orders(self) -> None:
+        """Take what waits; a stage that has learnt nothing for too long holds until somebody has looked."""
+        guard = self.knobs.watchdog
+        is_lost = self.skipped_in_a_row >= guard.patience and self.step < self.span.total
+        if is_lost and guard.nonfinite not in (Action.OFF, Action.WARN):
+            what = f"the gradient was not finite {self.skipped_in_a_row} steps in a row: nothing was learnt in them"
+            self.boundary.hold(self.step, what)
+            self.skipped_in_a_row = 0
         self.boundary.take(self.step, self._save)
         self.knobs = self.boundary.knobs
 
     def _save(self) -> None:
+        if self.step == self.span.before > 0:
+            return  # what the stage before has left is the checkpoint of this step, and later stages stand on it
         self.place.enter("save", self.step)
         started_s = time.perf_counter()
         lesson = self.lesson

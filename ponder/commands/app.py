@@ -1,8 +1,8 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group aha logs
-    steer    pause resume stop save set knobs  house    up down doctor key rebuild models
-             fork rewind                       look     replay
+    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack replay
+    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
+             fork rewind
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, look, start, steer, travel
+from ponder.commands import house, look, service, start, steer, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -36,6 +36,7 @@ VERBS = (
     ("aha", look.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("replay", travel.replay, LOOK),
+    ("stack", look.stack, LOOK),
     ("pause", steer.pause, STEER),
     ("resume", steer.resume, STEER),
     ("stop", steer.stop, STEER),
@@ -50,6 +51,25 @@ VERBS = (
     ("rebuild", travel.rebuild, HOUSE),
 )
 """Every verb: its word, its function, its place in `ponder --help`."""
+
+GROUPS = (
+    (
+        "key",
+        "Say who may come in over the network, and what they may do.",
+        (("add", house.key_add), ("list", house.key_list), ("revoke", house.key_revoke)),
+    ),
+    (
+        "models",
+        "Bring models into ponder's model folder, and list them.",
+        (("get", house.models_get), ("ls", house.models_ls)),
+    ),
+    (
+        "service",
+        "Let systemd keep the daemon, and say what it does.",
+        (("install", service.install), ("uninstall", service.uninstall), ("status", service.status)),
+    ),
+)
+"""Verbs of two words: the first, what it is about, and the second ones with their functions."""
 
 
 def make_command(arguments: Sequence[str] = ()) -> Group:
@@ -67,19 +87,11 @@ def make_command(arguments: Sequence[str] = ()) -> Group:
     for word, function, panel in chosen or VERBS:
         app.command(word, cls=Command, rich_help_panel=panel)(function)
     if not chosen:
-        models = typer.Typer(
-            cls=Group, help="Bring models into ponder's model folder, and list them.", no_args_is_help=True
-        )
-        models.command("get", cls=Command)(house.models_get)
-        models.command("ls", cls=Command)(house.models_ls)
-        keys = typer.Typer(
-            cls=Group, help="Say who may come in over the network, and what they may do.", no_args_is_help=True
-        )
-        keys.command("add", cls=Command)(house.key_add)
-        keys.command("list", cls=Command)(house.key_list)
-        keys.command("revoke", cls=Command)(house.key_revoke)
-        app.add_typer(keys, name="key", rich_help_panel=HOUSE)
-        app.add_typer(models, name="models", rich_help_panel=HOUSE)
+        for word, about, verbs in GROUPS:
+            group = typer.Typer(cls=Group, help=about, no_args_is_help=True)
+            for name, act in verbs:
+                group.command(name, cls=Command)(act)
+            app.add_typer(group, name=word, rich_help_panel=HOUSE)
     command = typer.main.get_command(app)
     assert isinstance(command, Group)
     return command

@@ -1,4 +1,4 @@
-"""The verbs that look and change nothing: status, ls, show, follow, samples, group, aha, logs.
+"""The verbs that look and change nothing: status, ls, show, follow, samples, group, aha, logs, stack.
 
 Deliberately left out: waiting for a run with a progress bar, which is `ponder watch --plain`.
 """
@@ -87,6 +87,7 @@ def _write_runs(runs: list[RunRow]) -> None:
     rows = []
     for row in runs:
         state = f"{row.state} ({row.queue_place})" if row.queue_place else str(row.state)
+        state += f", {row.stuck}" if row.stuck else ""
         headlines = [
             metrics.format_metric(name, row.headlines[name]) if name in row.headlines else "-"
             for name in metrics.HEADLINES
@@ -112,7 +113,7 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
             [
                 ("run", f"{row.name} (id {row.id})"),
                 ("title", row.title or "-"),
-                ("state", f"{row.state}" + (f": {row.reason}" if row.reason else "")),
+                ("state", ": ".join(filter(None, [str(row.state), row.reason, row.stuck]))),
                 (
                     "step",
                     f"{row.step} of {row.steps}" + (f", {row.phase}" if row.phase and not row.state.is_over else ""),
@@ -372,6 +373,19 @@ def logs(
             _follow_log(lambda offset: client.ask(GetLog(name, offset, 65536), LogPage), page.next_offset, as_json)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the run goes on") from None
+
+
+def stack(run: RunArgument = "", as_json: JsonOption = False) -> None:
+    """Print where every thread of a run's trainer is right now; works while it is stuck, and ends nothing."""
+    from ponder.wire import GetStack, Stack
+
+    with connect() as client:
+        found = client.ask(GetStack(name_run(client, run, even_over=False)), Stack)
+    if as_json:
+        write_json("stack", found)
+        return
+    say(f"{found.run}, pid {found.pid}")
+    write(found.text.rstrip("\n"))
 
 
 def _follow_log(read: Callable[[int], LogPage], offset: int, as_json: bool) -> None:

@@ -27,19 +27,26 @@ TimeoutOption = Annotated[
 
 
 def pause(
-    run: RunArgument = "", no_wait: NoWaitOption = False, timeout: TimeoutOption = 600.0, as_json: JsonOption = False
+    run: RunArgument = "",
+    release: Annotated[
+        bool, typer.Option("--release", help="Save a checkpoint and end the process: memory and its place become free")
+    ] = False,
+    no_wait: NoWaitOption = False,
+    timeout: TimeoutOption = 600.0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Hold a run at the next step boundary; returns when it is paused."""
+    """Hold a run at the next step boundary, keeping its memory; returns when it is paused."""
     from ponder.wire import PauseRun
 
     with connect() as client:
-        _command(client, PauseRun(name_run(client, run, even_over=False), BY), "pause", no_wait, timeout, as_json)
+        request = PauseRun(name_run(client, run, even_over=False), BY, release)
+        _command(client, request, "pause", no_wait, timeout, as_json)
 
 
 def resume(
     run: RunArgument = "", no_wait: NoWaitOption = False, timeout: TimeoutOption = 600.0, as_json: JsonOption = False
 ) -> None:
-    """Let a paused run go on, or a stopped or failed one from its last checkpoint."""
+    """Let a paused run go on, or a released, stopped or failed one from its last checkpoint."""
     from ponder.wire import ResumeRun
 
     with connect() as client:
@@ -48,7 +55,10 @@ def resume(
 
 def stop(
     run: RunArgument = "",
-    now: Annotated[bool, typer.Option("--now", help="End the process at once; its last checkpoint stays")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Give the process a few seconds; its last checkpoint stays")
+    ] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="End the process at once; its last checkpoint stays")] = False,
     no_wait: NoWaitOption = False,
     timeout: TimeoutOption = 600.0,
     as_json: JsonOption = False,
@@ -57,7 +67,8 @@ def stop(
     from ponder.wire import StopRun
 
     with connect() as client:
-        _command(client, StopRun(name_run(client, run, even_over=False), now, BY), "stop", no_wait, timeout, as_json)
+        request = StopRun(name_run(client, run, even_over=False), now, BY, kill)
+        _command(client, request, "stop", no_wait, timeout, as_json)
 
 
 def save(

@@ -225,13 +225,13 @@ class Trainer:
         if not self.has_begun:
             self.has_begun = True
             self.link.emit(RunStarted(self.step, STEPS, "rl", "m", 1, "cpu", 1, self.saved))
-        elif self.boundary.wants_stop or (self.step >= STEPS and not self.boundary._is_held):
+        elif self.boundary.wants_stop or (self.step >= STEPS and not self.boundary.is_held):
             if self.boundary.wants_stop:
                 self._save()
             self.link.emit(RunEnded(self.step, "stopped" if self.boundary.wants_stop else "finished"))
             self.world.end(self, code=0)
             return
-        elif not self.boundary._is_held:
+        elif not self.boundary.is_held:
             self.step += 1
             self.link.emit(StepDone(self.step, self.step, {"reward/mean": self.step / 10}))
             if self.step % SAVED_EVERY == 0:

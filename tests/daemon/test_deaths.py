@@ -8,7 +8,16 @@ import signal
 
 from daemon.processes import is_attempt_alive, read_started
 from ponder import wire
-from ponder.events import AttemptEnded, AttemptStarted, RunStarted, RunState, StepDone, StoredEvent, decode_record
+from ponder.events import (
+    AttemptEnded,
+    AttemptStarted,
+    RunEnded,
+    RunStarted,
+    RunState,
+    StepDone,
+    StoredEvent,
+    decode_record,
+)
 from ponder.journal import read_records
 from tests.daemon.conftest import Home, wait_for
 
@@ -88,6 +97,47 @@ def test_a_killed_trainer_is_started_again_from_its_last_checkpoint_with_its_cau
     assert started[1].resumed_from is not None and started[1].resumed_from % 5 == 0
     assert served.row(run).step == 40
     assert_store_is_the_journal(served, run)
+
+
+def test_a_trainer_that_is_told_to_end_saves_and_the_run_goes_on_from_there(served: Home) -> None:
+    run = served.submit(steps=30, step_s=0.05, save_every=0)
+    served.wait_step(run, 3)
+    os.kill(served.trainer_pid(run), signal.SIGTERM)
+    served.wait_state(run, RunState.FINISHED)
+    first = served.detail(run).attempts[0]
+    assert first.exit_code == 0 and "SIGTERM, with a checkpoint after step" in first.cause
+    started = [stored.event for stored in of_kind(served.events(run), RunStarted)]
+    (ended,) = [s.event for s in of_kind(served.events(run), RunEnded) if getattr(s.event, "outcome", "") != "finished"]
+    assert isinstance(started[1], RunStarted) and isinstance(ended, RunEnded)
+    assert started[1].resumed_from == ended.step >= 3
+    assert_store_is_the_journal(served, run)
+
+
+def test_a_machine_that_ends_everything_loses_no_step(home: Home) -> None:
+    daemon = home.start()
+    run = home.submit(steps=40, step_s=0.05, save_every=0)
+    home.wait_step(run, 3)
+    papers = read_started(home.paths.run(run))
+    assert papers is not None
+    daemon.terminate()
+    for pid in (papers.shim_pid, papers.pid):
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: None if is_attempt_alive(home.paths.run(run)) else True, "the trainer's end")
+    assert daemon.wait(10) == 0
+    home.start()
+    home.wait_state(run, RunState.FINISHED)
+    steps = [getattr(stored.event, "step", 0) for stored in of_kind(home.events(run), StepDone)]
+    assert steps == list(range(1, 41)), "no step is made twice: the checkpoint was of the last one"
+
+
+def test_a_held_run_that_is_told_to_end_is_held_again_where_it_was(served: Home) -> None:
+    run = served.submit(steps=400, step_s=0.02, save_every=0)
+    served.wait_step(run, 2)
+    served.client.wait_for_command(served.client.command(wire.PauseRun(run)).command, 10)
+    step = served.row(run).step
+    os.kill(served.trainer_pid(run), signal.SIGTERM)
+    wait_for(lambda: True if served.row(run).attempt == 2 else None, "the second attempt")
+    assert served.wait_state(run, RunState.PAUSED).step == step
 
 
 def test_a_trainer_that_always_dies_is_given_up_with_its_reason(served: Home) -> None:

@@ -84,6 +84,8 @@ def ended(code: int | None = None, signal: int | None = None, *, is_out_of_memor
         ([RunEnded(10, "finished")], ended(0), RunState.FINISHED, "finished"),
         ([RunEnded(10, "finished")], ended(signal=9), RunState.FINISHED, "finished"),
         ([RunEnded(4, "stopped")], ended(0), RunState.STOPPED, "stopped"),
+        ([RunEnded(4, "released")], ended(0), RunState.PAUSED, "released"),
+        ([RunEnded(4, "interrupted")], ended(0), RunState.RESTARTING, "SIGTERM, with a checkpoint after step 4"),
         ([RunBroke(4, "load", "no model", "get one")], ended(4), RunState.FAILED, "no model"),
         ([], ended(1), RunState.FAILED, "exit code 1: last words"),
         ([], ended(0), RunState.FAILED, "exit code 0"),
@@ -103,6 +105,14 @@ def test_the_verdict_over_a_dead_trainer_names_the_cause(
     if state in (RunState.RESTARTING, RunState.FAILED) and not events:
         wanted = judge(facts, end, is_stop_wanted=True, is_same_boot=True, last_line="")
         assert wanted.state is RunState.STOPPED
+
+
+@pytest.mark.parametrize("outcome", ["released", "interrupted"])
+def test_a_run_that_is_wanted_stopped_is_stopped_however_its_trainer_ended(outcome: str) -> None:
+    verdict = judge(
+        facts_of(STARTED, RunEnded(4, outcome)), ended(0), is_stop_wanted=True, is_same_boot=True, last_line=""
+    )
+    assert verdict.state is RunState.STOPPED
 
 
 def test_a_reboot_is_no_fault_of_the_run() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from daemon.processes import is_attempt_alive, start_ticks
+from daemon.supervisor import GRACE_S
 from ponder import wire
 from ponder.errors import KnobError, NotFound, PonderError, Refused, UsageError
-from ponder.events import RunEnded, RunState, StateChanged, StepDone, StoredEvent
+from ponder.events import RunEnded, RunStarted, RunState, StateChanged, StepDone, StoredEvent
 from tests.daemon.conftest import Home, recipe_text, wait_for
 
 
@@ -120,14 +124,109 @@ def test_a_stopped_run_is_resumed_from_its_checkpoint(served: Home) -> None:
         served.client.command(wire.ResumeRun(run))
 
 
-def test_a_stop_that_may_not_wait_ends_the_process_at_once(served: Home) -> None:
+def test_a_kill_ends_the_process_at_once(served: Home) -> None:
     run = served.submit(steps=10, step_s=30)
     served.wait_state(run, RunState.RUNNING)
-    accepted = served.client.command(wire.StopRun(run, now=True))
+    began_s = time.monotonic()
+    accepted = served.client.command(wire.StopRun(run, kill=True))
     row = served.wait_state(run, RunState.STOPPED)
+    assert time.monotonic() - began_s < GRACE_S
     assert "at once" in row.reason
     assert served.client.wait_for_command(accepted.command, 5).state is wire.CommandState.APPLIED
-    assert served.detail(run).attempts[0].signal == 15
+    assert served.detail(run).attempts[0].signal == signal.SIGKILL
+
+
+@pytest.mark.parametrize(("step_s", "killed_by", "saved"), [(30, signal.SIGKILL, []), (1.0, None, ["step-000001"])])
+def test_a_stop_that_may_not_wait_saves_when_its_step_ends_soon_and_is_killed_when_not(
+    served: Home, step_s: float, killed_by: int | None, saved: list[str]
+) -> None:
+    run = served.submit(steps=10, step_s=step_s, save_every=0)
+    served.wait_state(run, RunState.RUNNING)
+    served.client.command(wire.StopRun(run, now=True))
+    served.wait_state(run, RunState.STOPPED)
+    assert served.detail(run).attempts[0].signal == killed_by
+    assert sorted(path.name for path in served.paths.checkpoints(run).glob("step-*")) == saved
+
+
+def release(home: Home, run: str) -> wire.CommandStatus:
+    """Release a run and return when the command is answered."""
+    return home.client.wait_for_command(home.client.command(wire.PauseRun(run, release=True)).command, 10)
+
+
+def test_a_released_run_is_paused_without_a_process_and_gives_its_place_to_the_next(served: Home) -> None:
+    run = served.submit(steps=4000, step_s=0.02, save_every=0)
+    waiting = served.submit("waiting", steps=3)
+    served.wait_step(run, 2)
+    trainer = served.trainer_pid(run)
+    status = release(served, run)
+    row = served.row(run)
+    assert status.state is wire.CommandState.APPLIED
+    assert (row.state, row.reason, status.step) == (RunState.PAUSED, "released", row.step)
+    assert start_ticks(trainer) is None, "paused is said when the process is gone, not before"
+    assert served.paths.checkpoint(run, row.step).exists()
+    served.wait_state(waiting, RunState.FINISHED)
+    states = [s.event.new for s in served.events(run) if isinstance(s.event, StateChanged)]
+    assert states[-2:] == [RunState.PAUSING, RunState.PAUSED]
+
+
+def test_a_released_run_stays_paused_under_a_new_daemon_and_goes_on_from_its_checkpoint(home: Home) -> None:
+    home.start()
+    run = home.submit(steps=12, step_s=0.02, save_every=0)
+    home.wait_step(run, 2)
+    release(home, run)
+    step = home.row(run).step
+    home.kill_daemon()
+    home.start()
+    assert (home.row(run).state, home.row(run).reason) == (RunState.PAUSED, "released")
+    home.client.command(wire.ResumeRun(run))
+    assert home.wait_state(run, RunState.FINISHED).attempt == 2
+    (second,) = [s.event for s in home.events(run) if isinstance(s.event, RunStarted) and s.event.resumed_from]
+    assert second.resumed_from == step
+
+
+def test_a_run_that_was_released_while_no_daemon_lived_is_paused_by_the_next(home: Home) -> None:
+    home.start()
+    run = home.submit(steps=4000, step_s=0.5, save_every=0)
+    home.wait_state(run, RunState.RUNNING)
+    command = home.client.command(wire.PauseRun(run, release=True)).command
+    wait_for(lambda: True if home.row(run).state is RunState.PAUSING else None, "the order's way to the trainer")
+    home.kill_daemon()
+    wait_for(lambda: None if is_attempt_alive(home.paths.run(run)) else True, "the trainer's end")
+    home.start()
+    assert home.wait_state(run, RunState.PAUSED).reason == "released"
+    assert home.client.wait_for_command(command, 5).state is wire.CommandState.APPLIED
+
+
+def test_a_held_run_can_be_released_and_is_not_held_when_it_goes_on(served: Home) -> None:
+    run = served.submit(steps=30, step_s=0.02, save_every=0)
+    served.wait_step(run, 1)
+    served.client.wait_for_command(served.client.command(wire.PauseRun(run)).command, 10)
+    with pytest.raises(Refused, match="already paused"):
+        served.client.command(wire.PauseRun(run))
+    release(served, run)
+    assert served.row(run).reason == "released"
+    with pytest.raises(Refused, match="already paused"):
+        served.client.command(wire.PauseRun(run, release=True))
+    served.client.command(wire.ResumeRun(run))
+    assert served.wait_state(run, RunState.FINISHED).attempt == 2
+
+
+def test_a_run_that_is_resumed_before_it_is_released_goes_on(served: Home) -> None:
+    run = served.submit(steps=6, step_s=0.4, save_every=0)
+    served.wait_state(run, RunState.RUNNING)
+    pause = served.client.command(wire.PauseRun(run, release=True)).command
+    resume = served.client.command(wire.ResumeRun(run)).command
+    assert served.client.wait_for_command(resume, 10).state is wire.CommandState.APPLIED
+    assert served.client.wait_for_command(pause, 10).state is not wire.CommandState.ACCEPTED
+    assert served.wait_state(run, RunState.FINISHED).step == 6
+
+
+def test_a_released_run_can_be_stopped(served: Home) -> None:
+    run = served.submit(steps=4000, step_s=0.02)
+    served.wait_step(run, 1)
+    release(served, run)
+    served.client.command(wire.StopRun(run))
+    assert served.wait_state(run, RunState.STOPPED).reason == "stopped while paused"
 
 
 def test_a_command_that_comes_too_late_is_refused_when_the_run_ends(served: Home) -> None:
@@ -140,7 +239,7 @@ def test_a_command_that_comes_too_late_is_refused_when_the_run_ends(served: Home
     late = served.submit(steps=2, step_s=20)
     served.wait_state(late, RunState.RUNNING)
     command = served.client.command(wire.SetKnob(late, "optim.lr", 0.5)).command
-    served.client.command(wire.StopRun(late, now=True))
+    served.client.command(wire.StopRun(late, kill=True))
     assert served.client.wait_for_command(command, 10).state is wire.CommandState.REFUSED
 
 

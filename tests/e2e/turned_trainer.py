@@ -43,6 +43,10 @@ class TurningLink:
             name, value = TURNS[event.step]
             self.journal.give([Order(f"turn-{event.step}", KnobOrder(name, value))])
 
+    @property
+    def is_ending(self) -> bool:
+        return self.journal.is_ending
+
     def preview(self, event: PassingEvent) -> None:
         self.journal.preview(event)
 

@@ -1,11 +1,12 @@
 """A trainer without torch: real worker, real journal, real orders; only the learning is invented.
 
 What it does is said in the recipe's `[task.options]`: `step_s` per step, `die_at` (SIGKILL to itself, each time),
-`raise_at` (a bug), `break_at` (a PonderError). Believable events, quickly.
+`raise_at` (a bug), `break_at` (a PonderError), `hang_at` (in C, with the interpreter). Believable events, quickly.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from daemon.worker import main
 from ponder.errors import RecipeError
 from ponder.events import (
     CheckpointSaved,
+    Ending,
     Evaluated,
     Finish,
     GroupScored,
@@ -32,6 +34,12 @@ from ponder.knobs import with_value
 from ponder.paths import Paths
 from ponder.recipe import Recipe
 from trainer.boundary import Boundary
+
+
+def hang() -> None:
+    """For ever, in C and with the interpreter kept from every other thread."""
+    while True:  # a signal ends a sleep
+        ctypes.PyDLL(None).sleep(1 << 20)
 
 
 def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
@@ -65,6 +73,8 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
         link.preview(Progress(step, "sample", step, steps))
         link.preview(Preview(step, [PreviewAnswer(0, 0, 0, f"hello from step {step}", "say hello")]))
         time.sleep(float(options.get("step_s", 0.01)))
+        if options.get("hang_at") == step:
+            hang()
         rollouts = [Rollout(index, f"answer {index} of step {step}", 3, Finish.END, index / 2) for index in range(2)]
         link.emit(GroupScored(step, 0, step - 1, f"p{step}", f"problem {step}", "", rollouts))
         metrics = {"reward/mean": step / 10, "length/mean": 3.0, "optim/lr": boundary.knobs.optim.lr}
@@ -80,7 +90,7 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
         link.emit(Evaluated(step, {"eval/accuracy": 0.5}, is_final=True))
     else:
         save()
-    link.emit(RunEnded(step, "finished" if step == steps else "stopped"))
+    link.emit(RunEnded(step, boundary.ends_as if boundary.ends_as and step < steps else Ending.FINISHED))
 
 
 if __name__ == "__main__":

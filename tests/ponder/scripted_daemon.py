@@ -184,6 +184,9 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
             [wire.KnobRow("optim.lr", 0.0003, None, "")],
             [wire.KnobChange("c-1", "optim.lr", 0.0003, 0.0001, "cli", 1, wire.CommandState.APPLIED, 41, "")],
         ),
+        wire.GetStack: wire.Stack(
+            "demo-1", 4711, 'Current thread (most recent call first):\n  File "x.py", line 1 in f\n'
+        ),
         wire.GetLog: wire.LogPage("one\ntwo\n\x1b[2Jthree\n", 0, 20, 20, "/h/daemon.log"),
         wire.GetCommand: wire.CommandStatus(
             "c-1", "countdown-zero-3", "set", "optim.lr", wire.CommandState.APPLIED, 41, 0.0003, 0.0001, "", ""

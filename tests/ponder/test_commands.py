@@ -28,6 +28,7 @@ LOOKING = (
     ["aha"],
     ["knobs"],
     ["logs"],
+    ["stack"],
     ["follow"],
     ["watch"],
 )
@@ -225,6 +226,13 @@ def test_aha_shows_rates_beside_the_base_rate(serve: Serve, ponder: Command) -> 
     assert lines[0] == "countdown-zero-3: 10,240 answers"
     (rescued,) = [line.split() for line in lines if line.startswith("rescued")]
     assert rescued == ["rescued", "12", "0.1%", "0.2%", "0.2%"]
+
+
+def test_a_stack_is_printed_as_it_came(serve: Serve, ponder: Command) -> None:
+    serve()
+    printed = ponder("stack")
+    assert printed.out == 'Current thread (most recent call first):\n  File "x.py", line 1 in f\n'
+    assert "pid 4711" in printed.err
 
 
 def test_logs_print_the_last_lines(serve: Serve, ponder: Command) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ponder import docs, events, knobs, metrics
-from ponder.commands.app import VERBS
+from ponder.commands.app import GROUPS, VERBS
 
 
 def test_no_generated_page_is_stale() -> None:
@@ -17,7 +17,8 @@ def test_every_verb_knob_metric_and_event_has_its_place() -> None:
     pages = docs.pages()
     for word, _, _ in VERBS:
         assert f"### ponder {word}\n" in pages["CLI.md"]
-    assert "### ponder models get\n" in pages["CLI.md"]
+    for group, _, verbs in GROUPS:
+        assert all(f"### ponder {group} {word}\n" in pages["CLI.md"] for word, _ in verbs)
     assert all(f"`{name}`" in pages["KNOBS.md"] for name in knobs.DECLARATIONS)
     assert all(f"`{name}`" in pages["METRICS.md"] for name in metrics.METRICS)
     for member in (*events.TrainerEvent.__args__, *events.DaemonEvent.__args__, *events.PassingEvent.__args__):

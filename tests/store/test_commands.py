@@ -103,12 +103,14 @@ def test_orders_wait_in_their_order_until_they_are_answered(writer: Writer, run:
     writer.accept_command("c1", run, "set", "optim.lr", 1e-4)
     for command, verb in (("c2", "pause"), ("c3", "resume"), ("c4", "save"), ("c5", "stop")):
         writer.accept_command(command, run, verb)
+    writer.accept_command("c6", run, "pause", value=True)
     orders = [
         wire.Order("c1", wire.KnobOrder("optim.lr", 1e-4)),
         wire.Order("c2", wire.PauseOrder()),
         wire.Order("c3", wire.ResumeOrder()),
         wire.Order("c4", wire.SaveOrder()),
         wire.Order("c5", wire.StopOrder()),
+        wire.Order("c6", wire.PauseOrder(release=True)),
     ]
     assert writer.pending_orders(run) == orders
     writer.commit_records(run, as_records([started(0, 30), CommandApplied("c1", 0, "set", "optim.lr", 3e-4, 1e-4)]))

@@ -23,7 +23,7 @@ from ponder.events import (
     TrainerEvent,
 )  # fmt: skip
 from ponder.recipe import ForkPart, ModelPart, Recipe, parse_recipe
-from ponder.wire import KnobOrder, Order
+from ponder.wire import KnobOrder, Order, SaveOrder, StopOrder
 from tests.trainer.chains import NO_MODELS, figures_of, lay_out_kept, of, read_whole, same
 from trainer.corpus import make_corpus
 from trainer.link import ListLink
@@ -177,6 +177,26 @@ def test_a_fork_in_any_stage_goes_on_like_its_parent(
     assert learnt(link.events) == [(at, figures) for at, figures in learnt(events) if at > step]
     assert same(tmp_path / "checkpoints/step-000008", folder / "checkpoints/step-000008")
     assert (tmp_path / "sets/reject.jsonl").read_bytes() == (folder / "sets/reject.jsonl").read_bytes()
+
+
+def test_a_run_that_is_stopped_before_a_stages_first_step_goes_on_as_if_it_had_not(
+    recipe: Recipe, whole: tuple[Path, list[TrainerEvent]], tmp_path: Path
+) -> None:
+    """The stage's own state must not take the place of what the stage before has left."""
+    folder, events = whole
+    lay_out_kept(folder, 6, (3, 6), tmp_path)
+
+    def stop(event: TrainerEvent) -> None:
+        if isinstance(event, StageStarted):
+            link.waiting.extend([Order("save", SaveOrder()), Order("stop", StopOrder())])
+
+    link = ListLink(stop)
+    checkpoints = tmp_path / "checkpoints"
+    assert run(recipe, checkpoints, link, models_folder=NO_MODELS) == "stopped"
+    assert same(checkpoints / "step-000006", folder / "checkpoints/step-000006")
+    again = ListLink()
+    assert run(recipe, checkpoints, again, models_folder=NO_MODELS) == "finished"
+    assert learnt(again.events) == [(at, figures) for at, figures in learnt(events) if at > 6]
 
 
 def test_what_is_set_live_lasts_until_its_stage_ends(recipe: Recipe, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from ponder.wire import Action, KnobOrder, Order, PauseOrder, ResumeOrder, SaveO
 from tests.trainer.conftest import RECIPE
 from trainer.checkpoint import list_checkpoints
 from trainer.link import ListLink
+from trainer.memory import OutOfMemoryError
 from trainer.stages import run
 
 NO_MODELS = Path("no-models")
@@ -241,6 +242,40 @@ def test_a_stopped_run_saves_and_goes_on_later(recipe: Recipe, tmp_path: Path) -
     assert [event.step for event in of(resumed, StepDone)] == [4]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_released_run_goes_on_to_the_bit(recipe: Recipe, tmp_path: Path, step: int) -> None:
+    released = go(recipe, tmp_path / "released", ordering({step: [PauseOrder(release=True)]}))
+    assert [type(event) for event in released.events[-2:]] == [CheckpointSaved, RunEnded]
+    assert of(released, RunEnded) == [RunEnded(step, "released")]
+    assert not of(released, CommandApplied), "the daemon answers, when the process is gone"
+    resumed, free = go(recipe, tmp_path / "released"), go(recipe, tmp_path / "free")
+    assert what_was_learnt(released) + what_was_learnt(resumed) == what_was_learnt(free)
+    assert state_of(tmp_path / "released", 4) == state_of(tmp_path / "free", 4)
+    whole = tensors_of(tmp_path / "free", 4)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in tensors_of(tmp_path / "released", 4).items())
+
+
+def test_a_release_that_is_taken_back_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    link = go(recipe, tmp_path, ordering({2: [PauseOrder(release=True), ResumeOrder()]}))
+    assert [event.verb for event in of(link, CommandRefused)] == ["pause"]
+    assert [event.verb for event in of(link, CommandApplied)] == ["resume"]
+    assert of(link, RunEnded) == [RunEnded(4, "finished")]
+
+
+def test_a_run_that_is_told_to_end_saves_at_its_boundary_and_goes_on_to_the_bit(recipe: Recipe, tmp_path: Path) -> None:
+    link = ListLink()
+
+    def end(event: TrainerEvent) -> None:
+        link.is_ending = link.is_ending or (isinstance(event, GroupScored) and event.step == 3)
+
+    link.on_event = end
+    go(recipe, tmp_path / "cut", link)
+    assert of(link, RunEnded) == [RunEnded(3, "interrupted")]
+    assert what_was_learnt(link) + what_was_learnt(go(recipe, tmp_path / "cut")) == what_was_learnt(
+        go(recipe, tmp_path / "free")
+    )
+
+
 def test_a_stop_ends_a_held_run_too(recipe: Recipe, tmp_path: Path) -> None:
     link = go(recipe, tmp_path, ordering({2: [PauseOrder(), StopOrder()]}))
     assert of(link, RunEnded)[0] == RunEnded(2, "stopped")
@@ -298,6 +333,39 @@ def test_a_missing_model_is_told_and_raised(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         go(parse_recipe(RECIPE.format(model=tmp_path / "nowhere"), "tiny.toml"), tmp_path, link)
     assert isinstance(link.events[-1], RunBroke)
+
+
+def refused_by_the_gpu(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 4 GiB.")
+
+
+def refused_by_the_system(*_: object, **__: object) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [(refused_by_the_gpu, "2.00 GiB"), (refused_by_the_system, f"{1 << 60} bytes")],
+)
+@pytest.mark.parametrize(
+    ("place", "phase", "hint"),
+    [
+        ("trainer.loop.give_credit", "learn", "optim.micro_batch_tokens"),
+        ("trainer.sampler.LocalSampler.sample", "evaluate", "evaluation.problems"),
+        ("trainer.loop.load_policy", "load", "smaller model"),
+    ],
+)
+def test_want_of_memory_ends_the_run_and_says_what_to_lower(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    refused: object, said: str, place: str, phase: str, hint: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(place, refused)
+    link = ListLink()
+    with pytest.raises(OutOfMemoryError, match=said):
+        go(recipe, tmp_path, link)
+    broke = link.events[-1]
+    assert isinstance(broke, RunBroke)
+    assert hint in broke.hint and f"out of memory in `{phase}`" in broke.message
 
 
 def test_previews_add_up_to_the_answers(recipe: Recipe, tmp_path: Path) -> None:

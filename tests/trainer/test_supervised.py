@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from ponder import metrics
 from ponder.errors import PonderError, RecipeError
-from ponder.events import CommandApplied, Evaluated, RunEnded, StepDone, TrainerEvent
+from ponder.events import CommandApplied, Evaluated, RunEnded, RunPaused, StepDone, TrainerEvent
 from ponder.knobs import KnobValue
 from ponder.recipe import ModelPart, Recipe, parse_recipe
-from ponder.wire import KnobOrder, Order, StopOrder
+from ponder.wire import KnobOrder, Order, ResumeOrder, StopOrder
 from trainer import builtin
 from trainer.corpus import Example, make_corpus
 from trainer.imitation import Imitation
@@ -186,6 +186,24 @@ def test_a_stage_that_goes_on_is_bit_identical_to_one_that_never_ended(
     assert losses(first) + losses(second) == losses(whole)
     one, two = (load_file(tmp_path / name / "checkpoints/step-000006/model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_stage_whose_gradients_are_no_numbers_holds_until_somebody_has_looked(
+    tiny_folder: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.supervised.clip_gradient", lambda *_: math.nan)
+
+    def resume(event: TrainerEvent) -> None:
+        if isinstance(event, RunPaused):
+            link.waiting.append(Order("on", ResumeOrder()))
+
+    link = ListLink(resume)
+    recipe = make("sft", tiny_folder, pairs, **{"watchdog.patience": "2"})
+    told = go(recipe, tmp_path, link)
+    held = [event for event in told if isinstance(event, RunPaused)]
+    assert [event.step for event in held] == [2, 4]
+    assert "not finite 2 steps in a row" in held[0].reason
+    assert isinstance(told[-1], RunEnded) and told[-1].outcome == "finished"
 
 
 def test_a_live_learning_rate_acts_from_the_next_step_and_again_after_a_crash(

@@ -260,6 +260,23 @@ def test_a_run_that_died_while_the_watchdog_held_it_is_held_again(recipe: Recipe
     assert of(second, RunEnded)[0].outcome == "finished"
 
 
+def test_a_run_that_is_told_to_end_while_the_watchdog_holds_it_is_held_again(recipe: Recipe, tmp_path: Path) -> None:
+    asked = exploding(recipe, "pause")
+    first = ListLink()
+
+    def end(event: TrainerEvent) -> None:
+        first.is_ending = first.is_ending or isinstance(event, RunPaused)
+
+    first.on_event = end
+    first.commands = lambda *_: []  # type: ignore[method-assign]  # nobody orders anything
+    go(asked, tmp_path, first)
+    assert of(first, RunEnded)[0].outcome == "interrupted"
+    second = ListLink()
+    second.commands = lambda wait_s=0.0: [Order("on", ResumeOrder())] if wait_s else []  # type: ignore[method-assign]
+    go(asked, tmp_path, second)
+    assert of(second, RunPaused)[0] == of(first, RunPaused)[0]
+
+
 def test_the_last_good_checkpoint_is_kept_however_many_follow(recipe: Recipe, tmp_path: Path) -> None:
     asked = exploding(recipe, "warn")
     asked = msgspec.structs.replace(asked, saving=msgspec.structs.replace(asked.saving, every_steps=1, keep=1))
