@@ -8,6 +8,7 @@
     ├── NotFound           4   no such run, rollout, group, recipe, model
     ├── Refused            5   the daemon understood and said no: carries its code
     ├── RunFailed          6   the run that was waited for ended badly
+    ├── OutOfMemoryError   1   there is not enough memory for what a recipe asks
     ├── StoreError         7   the store cannot be opened or written: disk, lock, version, permission
     │   └── CheckpointError 7  a checkpoint is missing, incomplete or corrupt
     └── TimedOut         124   what was waited for did not come in time
@@ -80,6 +81,10 @@ class RunFailed(PonderError):
     """The run that was waited for ended badly."""
 
     exit_code = 6
+
+
+class OutOfMemoryError(PonderError):
+    """There is not enough memory for what the recipe asks; the same again would end the same."""
 
 
 class StoreError(PonderError):

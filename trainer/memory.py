@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from ponder.errors import PonderError
+from ponder.errors import OutOfMemoryError
 
 _BATCH = "`optim.micro_batch_tokens` or `optim.head_chunk_tokens`, or set `compute.gradient_checkpointing = true`"
 LOWER = {
@@ -27,10 +27,6 @@ ASKED = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 
 NO_ROOM_ON_CPU = "DefaultCPUAllocator"
 """In torch's words when the system has refused memory; there is no class for it."""
-
-
-class OutOfMemoryError(PonderError):
-    """There is not enough memory for what the recipe asks; the same again would end the same."""
 
 
 def peak_bytes(device: torch.device) -> int:

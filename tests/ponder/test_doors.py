@@ -34,6 +34,7 @@ DOORS = {
     "ponder/models.py": "pip's own bar, while it brings a model",
     "ponder/plot_text.py": "looks which characters stdout can take",
     "ponder/terminal.py": "our own sequences, which give a terminal back",
+    "daemon/replay.py": "how far a replay is: numbers only",
     "daemon/log.py": "lines of logs: pass `safe_text`",
     "tui/session.py": "before and after the console: passes `safe_line` and `safe_text`",
     "tui/driver.py": "the console's last gate: only what it knows goes out",

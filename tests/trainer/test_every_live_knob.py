@@ -240,8 +240,8 @@ def test_every_live_knob_has_a_test_in_which_it_acts() -> None:
 
 
 class _OneWord:
-    def piece(self, _: int) -> str:
-        return "word "
+    def pieces(self, ids: list[int]) -> list[str]:
+        return ["word "] * len(ids)
 
 
 def _until(link: ListLink, step: int) -> list[object]:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from ponder import events, metrics
-from ponder.errors import CheckpointError, NotFound
+from ponder.errors import CheckpointError, NotFound, OutOfMemoryError
 from ponder.events import (
     CheckpointSaved,
     CommandApplied,
@@ -36,7 +36,6 @@ from ponder.wire import Action, KnobOrder, Order, PauseOrder, ResumeOrder, SaveO
 from tests.trainer.conftest import RECIPE
 from trainer.checkpoint import list_checkpoints
 from trainer.link import ListLink
-from trainer.memory import OutOfMemoryError
 from trainer.stages import run
 
 NO_MODELS = Path("no-models")
