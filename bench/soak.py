@@ -15,7 +15,6 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,9 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench.startup import Home
-from bench.streaming import EVERY_ANSWER, RECIPE, console, overrides
-from daemon.processes import read_started
+from bench.streaming import watched
 from ponder import wire
 from ponder.client import Client
 from ponder.paths import Paths
@@ -107,33 +104,28 @@ def in_thread(*call: object) -> Iterator[None]:
 
 def soak(minutes: float, every_s: float) -> tuple[list[Process], list[float], int, int]:
     """The processes, the log's MB each time, steps made, events followed."""
-    with tempfile.TemporaryDirectory(prefix="pndr-") as folder:
-        home = Home(Path(folder))
-        words = [f"--set={key}={value}" for key, value in overrides(ENDLESS, EVERY_ANSWER).items()]
-        run = home.ask("run", RECIPE, *words).strip()
-        is_over, followed, logs = threading.Event(), [], []  # type: threading.Event, list[int], list[float]
-        try:
-            with console(home, run) as painted, Client(home.paths) as client:
-                while (papers := read_started(home.paths.run(run))) is None:
-                    time.sleep(0.05)
-                daemon = client.ask(wire.GetStatus(), wire.Status).pid
-                processes = [Process("daemon", daemon), Process("trainer", papers.pid), Process("console", painted.pid)]
-                started_s = time.monotonic()
-                with in_thread(bother, home.paths, run, is_over), in_thread(follow, home.paths, run, is_over, followed):
-                    try:
-                        while (now_s := time.monotonic() - started_s) < 60 * minutes:
-                            time.sleep(every_s)
-                            for process in processes:
-                                process.look(now_s)
-                            log = home.paths.store.with_name(f"{home.paths.store.name}-wal")
-                            logs.append(log.stat().st_size / 1e6 if log.exists() else 0.0)
-                            show(processes, logs[-1], now_s, minutes)
-                    finally:
-                        is_over.set()
-                steps = client.ask(wire.GetRun(run), wire.RunDetail).row.step
-        finally:
-            home.ask("stop", run, "--now")
-            home.ask("down")
+    is_over = threading.Event()
+    followed: list[int] = []
+    logs: list[float] = []
+    with watched(ENDLESS) as run:
+        paths = run.paths
+        processes = [
+            Process("daemon", run.daemon_pid), Process("trainer", run.trainer_pid), Process("console", run.console.pid)
+        ]  # fmt: skip
+        started_s = time.monotonic()
+        with in_thread(bother, paths, run.run, is_over), in_thread(follow, paths, run.run, is_over, followed):
+            try:
+                while (now_s := time.monotonic() - started_s) < 60 * minutes:
+                    time.sleep(every_s)
+                    for process in processes:
+                        process.look(now_s)
+                    log = paths.store.with_name(f"{paths.store.name}-wal")
+                    logs.append(log.stat().st_size / 1e6 if log.exists() else 0.0)
+                    show(processes, logs[-1], now_s, minutes)
+            finally:
+                is_over.set()
+        with Client(paths) as client:
+            steps = client.ask(wire.GetRun(run.run), wire.RunDetail).row.step
     return processes, logs, steps, len(followed)
 
 

@@ -30,6 +30,7 @@ from ponder.paths import (
     make_private_folder,
     saved_steps,
     sets_beside,
+    sync_path,
 )  # fmt: skip
 from ponder.presets import check_together
 from ponder.recipe import ForkPart, Recipe, RunPart, check_judge, dump_recipe, parse_recipe
@@ -153,10 +154,10 @@ def share_past(source: Path, step: int, folder: Path) -> None:
             if saved <= step:
                 name = checkpoint_name(saved)
                 _share(checkpoints / name, draft / name, is_needed=saved == step)
-        _sync(draft)
+        sync_path(draft)
         draft.rename(folder / CHECKPOINTS)
-        _sync(folder)
-        _sync(folder.parent)
+        sync_path(folder)
+        sync_path(folder.parent)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise explain_file_error(error, folder) from error
@@ -169,7 +170,7 @@ def _share(source: Path, target: Path, *, is_needed: bool) -> None:
     """Link a checkpoint's files, or copy them; one that its run deletes meanwhile is left out where it may be."""
     try:
         shutil.copytree(source, target, copy_function=_link_or_copy)
-        _sync(target)
+        sync_path(target)
     except (FileNotFoundError, shutil.Error) as error:
         shutil.rmtree(target, ignore_errors=True)
         if is_needed:
@@ -186,11 +187,3 @@ def _link_or_copy(source: str, target: str) -> None:
         raise
     except OSError:  # another file system, or one that knows no links
         shutil.copy2(source, target)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -31,7 +31,7 @@ from ponder.errors import NotFound, PonderError, RecipeError, StoreError
 from ponder.events import Record, RunState, decode_record
 from ponder.journal import read_records
 from ponder.output import say, show_error, write, write_json
-from ponder.paths import Paths, explain_file_error, find_paths
+from ponder.paths import Paths, explain_file_error, find_paths, sync_path
 from store.writer import Writer
 
 BATCH = 256
@@ -197,11 +197,7 @@ def _put_in_place(draft: Path, store: Path) -> str:
             if _part(store, part).exists():
                 _part(store, part).rename(_part(Path(kept), part))
     draft.rename(store)
-    handle = os.open(store.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_path(store.parent)
     return kept
 
 

@@ -173,3 +173,12 @@ def _explain(error: OSError, what: str, hint: str) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(what, "free some disk space, or set PONDER_HOME to a larger disk", "disk_full")
     return StoreError(what, hint)
+
+
+def sync_path(path: Path) -> None:
+    """Return when a file, or a folder's list of names, is on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

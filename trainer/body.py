@@ -97,7 +97,7 @@ class _Norm(torch.autograd.Function):
     def forward(ctx: Any, x_ND: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
         scale_N1 = _inverse_rms(x_ND, epsilon)
         ctx.save_for_backward(x_ND, scale_N1, weight_D)
-        return x_ND.mul(scale_N1).mul_(weight_D)
+        return _norm(x_ND, scale_N1, weight_D)
 
     @staticmethod
     @once_differentiable
@@ -115,7 +115,7 @@ class _Products(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         scale_N1 = _inverse_rms(x_ND, epsilon)
         ctx.save_for_backward(x_ND, scale_N1, weight_D, *matrices)
-        normed_ND = x_ND.mul(scale_N1).mul_(weight_D)
+        normed_ND = _norm(x_ND, scale_N1, weight_D)
         products: list[Tensor] = []
         for weight, bias in zip(matrices[::2], matrices[1::2], strict=True):
             if weight is None:
@@ -162,7 +162,7 @@ class _Gated(torch.autograd.Function):
         up_bias: Tensor | None, down: Tensor, down_bias: Tensor | None,
     ) -> Tensor:  # fmt: skip
         scale_N1 = _inverse_rms(x_ND, epsilon)
-        normed_ND = x_ND.mul(scale_N1).mul_(weight_D)
+        normed_ND = _norm(x_ND, scale_N1, weight_D)
         gate_NI, up_NI = F.linear(normed_ND, gate, gate_bias), F.linear(normed_ND, up, up_bias)
         ctx.save_for_backward(x_ND, scale_N1, weight_D, gate_NI, up_NI, gate, up, down)
         ctx.has_bias = [bias is not None for bias in (gate_bias, up_bias, down_bias)]
@@ -202,6 +202,10 @@ def _inverse_rms(x_ND: Tensor, epsilon: float) -> Tensor:
     """1 / sqrt(mean(x^2) + epsilon), (N, 1)."""
     length_N1: Tensor = torch.linalg.vector_norm(x_ND, dim=-1, keepdim=True)
     return length_N1.square_().div_(x_ND.shape[-1]).add_(epsilon).rsqrt_()
+
+
+def _norm(x_ND: Tensor, scale_N1: Tensor, weight_D: Tensor) -> Tensor:
+    return x_ND.mul(scale_N1).mul_(weight_D)
 
 
 def _norm_gradient(gradient_ND: Tensor, unit_ND: Tensor, scale_N1: Tensor, weight_D: Tensor) -> tuple[Tensor, Tensor]:

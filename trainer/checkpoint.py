@@ -21,7 +21,6 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -36,7 +35,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ponder.errors import CheckpointError
-from ponder.paths import checkpoint_name, saved_steps
+from ponder.paths import checkpoint_name, saved_steps, sync_path
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +103,7 @@ def save_checkpoint(
             written, manifest = _write_rest(draft, step, tensors, files or {}, state)
             shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
-            _sync(root)
+            sync_path(root)
             break
         except (OSError, SafetensorError) as error:
             shutil.rmtree(draft, ignore_errors=True)
@@ -141,7 +140,7 @@ def _write_rest(
     manifest = msgspec.json.encode(Manifest(FORMAT, step, written))
     (draft / MANIFEST).write_bytes(manifest)
     for path in [*draft.iterdir(), draft]:
-        _sync(path)
+        sync_path(path)
     return written, manifest
 
 
@@ -211,11 +210,3 @@ def read_manifest(folder: Path) -> Manifest:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

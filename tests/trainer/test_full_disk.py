@@ -60,7 +60,7 @@ class Part:
 
 def save(root: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "save_file", disk.save_tensors)
-    monkeypatch.setattr(checkpoint, "_sync", disk.sync)
+    monkeypatch.setattr(checkpoint, "sync_path", disk.sync)
     monkeypatch.setattr("trainer.checkpoint.time.sleep", disk.wait)
     save_checkpoint(
         root, 2,
