@@ -42,8 +42,9 @@ class Action:
 
     @property
     def method(self) -> str:
-        """The name of what Textual calls, without `action_`."""
-        return self.id.replace(".", "_")
+        """What Textual calls, without `action_`; all screens are shown by one method."""
+        kind, _, name = self.id.partition(".")
+        return f"screen('{name}')" if kind == "screen" else f"{kind}_{name}"
 
     @property
     def has_priority(self) -> bool:
@@ -52,7 +53,10 @@ class Action:
 
 
 SCREENS = ("runs", "live", "group", "aha", "knobs", "log")
-"""The screens in the order of their keys `1` to `6`."""
+"""The screens in the order of their tabs."""
+
+SHORT_NAMES = {"tokens": "token", "system": "sys", "checkpoints": "saves"}
+"""How a tab is called where there is no room for all."""
 
 _OUTSIDE = "ponder watch {run}"
 
@@ -61,19 +65,19 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "screen.live", "2", "live", "One run as it learns: curves, and answers while they are written", _OUTSIDE, rank=9
     ),
-    Action("screen.group", "3", "group", "The answers to one prompt side by side", "ponder group --run {run}", rank=9),
+    Action("screen.group", "4", "group", "The answers to one prompt side by side", "ponder group --run {run}", rank=9),
     Action(
-        "screen.aha", "4", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
+        "screen.aha", "6", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
     ),
     Action(
         "screen.knobs",
-        "5",
+        "8",
         "knobs",
         "Every number that can be turned, with bounds and help",
         "ponder knobs {run}",
         rank=9,
     ),
-    Action("screen.log", "6", "log", "The trainer's log", "ponder logs {run}", rank=9),
+    Action("screen.log", "L", "log", "The trainer's log", "ponder logs {run}", rank=9),
     Action(
         "run.pause",
         "space,P",
@@ -246,6 +250,16 @@ def key_name(key: str) -> str:
     if len(key) > 1 and key[0] == "f" and key[1:].isdigit():
         return key.upper()
     return key
+
+
+def short_tab(name: str, key: str) -> str:
+    """The key and the name of a screen in as few columns as can be read.
+
+    >>> short_tab("system", "0"), short_tab("log", "L")
+    ('0Sys', 'L Log')
+    """
+    gap = "" if key.isdigit() else " "
+    return f"{key}{gap}{SHORT_NAMES.get(name, name).capitalize()}"
 
 
 class Keys:

@@ -1,4 +1,4 @@
-"""The console: six screens over one daemon, and what is true for all of them.
+"""The console: its screens over one daemon, and what is true for all of them.
 
     bell ──► Feed ──► Console.pull ──► the shown screen's pull ──► its paint      (one at a time, newest state wins)
     key  ──► action_* ──► send ──► accepted ──► settle: applied at step N, or refused (asked at every pull)
@@ -323,23 +323,9 @@ class Console(App[int]):
         if self.current_mode != name:
             await self.switch_mode(name)
 
-    async def action_screen_runs(self) -> None:
-        await self.show_screen("runs")
-
-    async def action_screen_live(self) -> None:
-        await self.show_screen("live")
-
-    async def action_screen_group(self) -> None:
-        await self.show_screen("group")
-
-    async def action_screen_aha(self) -> None:
-        await self.show_screen("aha")
-
-    async def action_screen_knobs(self) -> None:
-        await self.show_screen("knobs")
-
-    async def action_screen_log(self) -> None:
-        await self.show_screen("log")
+    async def action_screen(self, name: str) -> None:
+        """Switch to a screen by its name: the key of its tab."""
+        await self.show_screen(name)
 
     async def action_run_pause(self) -> None:
         """Pause a running run, resume a paused or stopped one."""

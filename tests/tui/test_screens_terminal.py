@@ -47,7 +47,7 @@ def test_without_colour_no_colour_is_sent_and_nothing_is_lost(store: Path) -> No
     with Terminal("-m", "tests.tui.screens_console", str(store), environ={"NO_COLOR": "1"}) as terminal:
         terminal.wait_for("scored last")
         terminal.wait_for("[2 Live]")
-        terminal.type("3")
+        terminal.type("4")
         terminal.wait_for("+ right")
         terminal.type("q")
         assert terminal.wait_end() == 0

@@ -1,4 +1,4 @@
-"""What all six screens share: the status line on top, the tabs, and the key line at the bottom.
+"""What all screens share: the status line on top, the tabs, and the key line at the bottom.
 
     line 1     run  state  step n/steps  elapsed  left  what the trainer does        age of the data when it is old
     line 2     the screens with their keys
@@ -74,7 +74,7 @@ class ConsoleScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """The frame around the body."""
         yield TextLine(id="status")
-        yield TextLine(id="tabs", gap=" ")
+        yield TextLine(id="tabs", gap="")
         yield from self.body()
         yield TextLine(id="keys")
 
@@ -150,15 +150,21 @@ class ConsoleScreen(Screen[None]):
         return [Part(f"! trainer silent {format_duration(quiet_s)}", "warning")] if quiet_s > STALE_S else []
 
     def _tabs(self) -> list[Part]:
-        parts = []
-        for number, name in enumerate(actions.SCREENS, start=1):
-            action = actions.BY_ID[f"screen.{name}"]
-            is_here = name == self.screen_name
-            label = f"{number} {name.capitalize()}"
-            parts.append(
-                Part(f"[{label}]" if is_here else f" {label} ", "chosen" if is_here else "plain", 0, action.id)
-            )
-        return parts
+        """Every screen with its key; they close up where the row is narrow."""
+        keys = {name: self.console.keys.first(actions.BY_ID[f"screen.{name}"]) for name in actions.SCREENS}
+        labels = [f"{key} {name.capitalize()}" for name, key in keys.items()]
+        here = list(keys).index(self.screen_name)
+        if sum(len(label) + 2 for label in labels) <= self.size.width:
+            texts = [f"[{label}]" if n == here else f" {label} " for n, label in enumerate(labels)]
+        else:
+            labels = [actions.short_tab(name, key) for name, key in keys.items()]
+            signs = {here: "[", here + 1: "]"}
+            texts = [f"{signs.get(n, ' ')}{label}" for n, label in enumerate(labels)]
+            texts[-1] += signs.get(len(labels), "")
+        return [
+            Part(text, "chosen" if n == here else "plain", 0, f"screen.{name}")
+            for n, (name, text) in enumerate(zip(keys, texts, strict=True))
+        ]
 
     def _scope(self) -> list[Part]:
         """What else is worth a word on the line of the tabs."""
