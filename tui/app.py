@@ -34,6 +34,7 @@ from tui import actions
 from tui.actions import Action, Keys
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
+from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.screens.aha import AhaScreen
 from tui.screens.confirm import Confirm
 from tui.screens.frame import ConsoleScreen
@@ -49,6 +50,9 @@ from tui.theme import THEMES, choose_theme
 NOTICE_S = 8.0
 """So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
 NOTICE_LEAST_S = 1.0
+LEAST_SHOWN_BYTES_PER_S = 500.0
+LEAST_SHOWN_RTT_S = 0.02
+"""Less is not worth a word, and the word would be most of what is sent."""
 PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
 
 
@@ -89,7 +93,10 @@ class Console(App[int]):
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.keys = keys or Keys()
-        self.feed = Feed(client, self.pull, self.paint)
+        self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
+        self.thrift = Thrift.AUTO
+        self._shown_rtt_s = 0.0
+        """Changes by leaps only, since to show it anew is a frame, which takes its own time."""
         self.row: wire.RunRow | None = None
         self.detail: wire.RunDetail | None = None
         self.knobs: dict[str, KnobValue] = {}
@@ -268,12 +275,21 @@ class Console(App[int]):
         return action.id == "run.pause" or not self.row.state.is_over
 
     def link_words(self) -> str:
-        """The line to the terminal: bytes a second, and the round trip where it is known."""
+        """The line to the terminal: bytes a second, the round trip where it is known, and whether it is spared."""
+        spared = "sparing the line" if self.pace() is SLOW else ""
         if not isinstance(self._driver, PonderDriver):
-            return ""
+            return spared
         link = self._driver.link
-        rtt = f" rtt {link.rtt_s * 1000:.0f} ms" if link.rtt_s is not None else ""
-        return f"{link.bytes_per_s / 1000:.0f} kB/s{rtt}"
+        rate = f"{link.bytes_per_s / 1000:.0f} kB/s" if link.bytes_per_s >= LEAST_SHOWN_BYTES_PER_S else ""
+        if link.rtt_s is not None and not 0.7 < link.rtt_s / (self._shown_rtt_s or 1e-9) < 1.4:
+            self._shown_rtt_s = link.rtt_s
+        rtt = f"rtt {self._shown_rtt_s * 1000:.0f} ms" if self._shown_rtt_s >= LEAST_SHOWN_RTT_S else ""
+        return " ".join(word for word in (spared, rate, rtt) if word)
+
+    def pace(self) -> Pace:
+        """How often to ask and to paint now."""
+        is_slow = isinstance(self._driver, PonderDriver) and self._driver.link.is_slow
+        return choose_pace(self.thrift, is_slow)
 
     # -- doing --
 
@@ -379,6 +395,12 @@ class Console(App[int]):
         if isinstance(self._driver, PonderDriver):
             self._driver.repaint()
         self.screen.refresh()
+
+    def action_app_thrift(self) -> None:
+        """Spare the line to the terminal: by itself, always, never."""
+        self.thrift = self.thrift.next
+        self.say(f"sparing the line: {self.thrift}; about one picture a second while it is spared")
+        self.want()
 
     def action_app_interrupt(self) -> None:
         """Leave as after Ctrl-C."""

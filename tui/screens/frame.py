@@ -208,7 +208,9 @@ def elapsed_words(row: RunRow, now_us: int) -> str:
     until_us = row.ended_us or (now_us if row.state is RunState.RUNNING else row.seen_us or now_us)
     seconds = (until_us - row.started_us) / 1e6
     is_exact = row.state is RunState.RUNNING or row.ended_us is not None
-    return format_duration(seconds if is_exact else seconds // 60 * 60 or seconds)
+    if not is_exact and seconds < 60:
+        return "under 1 min"
+    return format_duration(seconds if is_exact else seconds // 60 * 60)
 
 
 def left_words(row: RunRow, step_s: float | None) -> str:
