@@ -37,6 +37,7 @@ from tui.feed import Asks, Feed, R, Streams
 from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.screens.aha import AhaScreen
 from tui.screens.confirm import Confirm
+from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.help import HelpScreen
@@ -334,7 +335,7 @@ class Console(App[int]):
 
     async def show_screen(self, name: str) -> None:
         """Switch to a screen by its name."""
-        while isinstance(self.screen, (HelpScreen, Palette, Confirm)):
+        while isinstance(self.screen, Dialog):
             await self.pop_screen()
         if self.current_mode != name:
             await self.switch_mode(name)
@@ -413,7 +414,7 @@ class Console(App[int]):
     def action_app_help(self) -> None:
         """Keys, the pane in focus, words."""
         if isinstance(self.screen, HelpScreen):
-            self.screen.dismiss()
+            self.screen.close(None)
             return
         focused = self.screen.focused
         screen = self.shown
