@@ -109,6 +109,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.next_pane", "tab", "pane", "To the next pane", rank=6),
     Action("app.repaint", "ctrl+l", "repaint", "Paint the whole screen again", rank=9),
     Action(
+        "app.copy",
+        "y",
+        "copy",
+        "Copy what is under the cursor: through tmux, or the terminal (OSC 52), else into a file",
+        rank=9,
+    ),
+    Action(
         "app.thrift",
         "w",
         "spare line",

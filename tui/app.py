@@ -28,10 +28,12 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
 from ponder.event_text import applied_line
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
+from ponder.paths import find_paths
 from ponder.plot_text import wants_ascii
-from ponder.safe_text import safe_line
+from ponder.safe_text import safe_line, safe_text
 from tui import actions
 from tui.actions import Action, Keys
+from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
 from tui.pace import SLOW, Pace, Thrift, choose_pace
@@ -81,6 +83,7 @@ class Console(App[int]):
         is_ascii: bool | None = None,
         keys: Keys | None = None,
         driver: type[Driver] | None = None,
+        clipboard_file: Path | None = None,
     ) -> None:
         """`run` is a run as a person names it; empty for the newest active one, else the newest."""
         has_no_colour = "NO_COLOR" in os.environ
@@ -94,6 +97,7 @@ class Console(App[int]):
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.keys = keys or Keys()
+        self.clipboard_file = clipboard_file or find_paths().clipboard
         self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
         self.thrift = Thrift.AUTO
         self._shown_rtt_s = 0.0
@@ -396,6 +400,26 @@ class Console(App[int]):
         if isinstance(self._driver, PonderDriver):
             self._driver.repaint()
         self.screen.refresh()
+
+    async def action_app_copy(self) -> None:
+        """What the shown screen has under its cursor, to a clipboard."""
+        found = self.shown.copied() if self.shown is not None else None
+        if found is None:
+            self.say("there is nothing here to copy")
+            return
+        what, text = found
+        try:
+            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, self.clipboard_file)
+        except OSError as error:
+            self.say(f"! not copied: `{self.clipboard_file}` cannot be written: {error.strerror}", "bad")
+            return
+        self.say(f"+ {what}, {len(text):,} characters: {where}", "good")
+
+    def _copy_to_terminal(self, text: str) -> bool:
+        if not isinstance(self._driver, PonderDriver):
+            return False
+        self.copy_to_clipboard(text)
+        return True
 
     def action_app_thrift(self) -> None:
         """Spare the line to the terminal: by itself, always, never."""

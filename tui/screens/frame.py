@@ -71,6 +71,10 @@ class ConsoleScreen(Screen[None]):
         """Leave what is open inside this screen; False when nothing is."""
         return False
 
+    def copied(self) -> tuple[str, str] | None:
+        """What `y` copies here: its name, and the text."""
+        return None
+
     def compose(self) -> ComposeResult:
         """The frame around the body."""
         yield TextLine(id="status")

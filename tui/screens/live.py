@@ -195,6 +195,19 @@ class LiveScreen(ConsoleScreen):
         """Enter on a row."""
         await self.action_live_open()
 
+    def copied(self) -> tuple[str, str] | None:
+        """The answer being read, or that of the row under the cursor."""
+        focused, watched = self.focused, self._reading.watched
+        if focused is not None and focused.id == "scored-list":
+            key = self.query_one("#scored-list", VirtualList).cursor_key
+            return next((("the answer", row.rollout.text) for row in self._samples if str(row.id) == key), None)
+        if watched is None:
+            return None
+        stored, stream = self._scored.get(watched), self.console.streams.find(watched)
+        if stored is not None:
+            return "the answer", stored.rollout.text
+        return ("the answer as far as it is written", stream.text) if stream is not None else None
+
     async def _compare(self, group_id: int, index: int) -> None:
         from tui.screens.group import GroupScreen  # the two screens lead to each other
 

@@ -74,6 +74,11 @@ class RunsScreen(ConsoleScreen):
         await self.console.watch_run(event.key)
         await self.console.show_screen("live")
 
+    def copied(self) -> tuple[str, str] | None:
+        """The name of the run under the cursor."""
+        key = self.query_one(VirtualList).cursor_key
+        return ("the name", key) if key is not None else None
+
     async def action_runs_open(self) -> None:
         """Watch the run under the cursor."""
         if (key := self.query_one("#runs", VirtualList).cursor_key) is not None:
