@@ -121,18 +121,17 @@ class Supervisor:
         return None if found is None else Started(*found, shim_pid=0, started_us=0)
 
     def _read_facts(self, run: Run) -> Facts:
-        facts = Facts()
-        if not self._paths.journal(run.name).exists():
-            for event in self._reader.attempt_events(run.name, run.attempt):
-                facts.see(event)
-            return facts
+        facts, is_empty = Facts(), True
         try:
             for payload, _ in read_records(self._paths.journal(run.name)):
-                head = read_head(payload)
+                head, is_empty = read_head(payload), False
                 if head.attempt == run.attempt and not is_group(head):
                     facts.see(decode_record(payload).event)
         except (StoreError, DecodeError) as error:  # one broken journal must not keep the daemon from starting
             say(f"{run.name}: its journal cannot be read: {error}")
+        if is_empty:  # or deleted: what was told before is known
+            for event in self._reader.attempt_events(run.name, run.attempt):
+                facts.see(event)
         return facts
 
     # ---- the watcher's side, called by ingest
