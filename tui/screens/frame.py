@@ -151,7 +151,9 @@ class ConsoleScreen(Screen[None]):
         if row is None or row.seen_us is None or row.state.is_over or row.state is RunState.QUEUED:
             return []
         quiet_s = (console.now_us() - row.seen_us) / 1e6
-        return [Part(f"! trainer silent {format_duration(quiet_s)}", "warning")] if quiet_s > STALE_S else []
+        if quiet_s > STALE_S:
+            return [Part(f"! trainer silent {format_duration(quiet_s)}", "warning")]
+        return [Part(f"! {row.stuck}", "warning")] if row.stuck else []
 
     def _tabs(self) -> list[Part]:
         """Every screen with its key; they close up where the row is narrow."""
