@@ -8,6 +8,7 @@ import signal
 
 from daemon.processes import is_attempt_alive, read_started
 from ponder import wire
+from ponder.client import Client
 from ponder.events import (
     AttemptEnded,
     AttemptStarted,
@@ -21,6 +22,7 @@ from ponder.events import (
     decode_record,
 )
 from ponder.journal import read_records
+from ponder.plain import EndingFollower
 from tests.daemon.conftest import Home, wait_for
 
 ANSWERS = (CommandApplied, CommandRefused)
@@ -259,3 +261,14 @@ def test_a_broken_journal_costs_its_own_run_only(home: Home) -> None:
     other = home.submit("other")
     assert "not a ponder journal" in home.wait_state(run, RunState.FAILED).reason
     home.wait_state(other, RunState.FINISHED)
+
+
+def test_a_follower_that_finds_its_run_over_and_no_daemon_waits_for_the_next(home: Home) -> None:
+    home.start()
+    run = home.submit(steps=3)
+    home.wait_state(run, RunState.FINISHED)
+    stored = home.events(run)
+    home.kill_daemon()
+    home.spawn()  # does not answer yet
+    with Client(home.paths) as client:
+        assert list(EndingFollower(client, run, 0, is_over=True).events()) == stored
