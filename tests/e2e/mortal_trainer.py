@@ -89,6 +89,7 @@ def watch(place: Place, passed: Callable[[], None]) -> None:
 
 def live(paths: Paths, run: str, attempt: int, death: Death | None) -> None:
     """Be the attempt's trainer process, with its log as the daemon would give it; never returns."""
+    assert sum(1 for _ in Path(f"/proc/{os.getppid()}/task").iterdir()) == 1, "a thread would not survive the fork"
     log = os.open(paths.run_log(run), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
