@@ -234,7 +234,10 @@ class EndingFollower:
             yield stored
 
     def _has_more(self) -> bool:
-        page = self._client.ask(wire.GetEvents(after=self._last, run=self._run, limit=1), wire.Events)
+        try:
+            page = self._client.ask(wire.GetEvents(after=self._last, run=self._run, limit=1), wire.Events)
+        except NoDaemon:
+            return True  # for all we know; following has the patience for a daemon that comes back
         return bool(page.events)
 
 

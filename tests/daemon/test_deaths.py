@@ -8,9 +8,12 @@ import signal
 
 from daemon.processes import is_attempt_alive, read_started
 from ponder import wire
+from ponder.client import Client
 from ponder.events import (
     AttemptEnded,
     AttemptStarted,
+    CommandApplied,
+    CommandRefused,
     RunEnded,
     RunStarted,
     RunState,
@@ -19,7 +22,10 @@ from ponder.events import (
     decode_record,
 )
 from ponder.journal import read_records
+from ponder.plain import EndingFollower
 from tests.daemon.conftest import Home, wait_for
+
+ANSWERS = (CommandApplied, CommandRefused)
 
 
 def assert_store_is_the_journal(home: Home, run: str) -> None:
@@ -32,8 +38,14 @@ def assert_store_is_the_journal(home: Home, run: str) -> None:
         return name, getattr(event, "step", None)
 
     kinds = {told(record.event)[0] for record in journaled}
-    stored = [told(stored.event) for stored in home.events(run) if type(stored.event).__name__ in kinds]
-    assert stored == [told(record.event) for record in journaled]
+    answered = {record.event.command for record in journaled if isinstance(record.event, ANSWERS)}
+
+    def is_the_daemons(event: object) -> bool:
+        """A run that has no trainer is resumed by the daemon, which answers for itself."""
+        return isinstance(event, ANSWERS) and event.command not in answered
+
+    stored = [stored.event for stored in home.events(run) if not is_the_daemons(stored.event)]
+    assert [told(event) for event in stored if told(event)[0] in kinds] == [told(one.event) for one in journaled]
 
 
 def of_kind(events: list[StoredEvent], kind: type) -> list[StoredEvent]:
@@ -250,3 +262,14 @@ def test_a_broken_journal_costs_its_own_run_only(home: Home) -> None:
     other = home.submit("other")
     assert "not a ponder journal" in home.wait_state(run, RunState.FAILED).reason
     home.wait_state(other, RunState.FINISHED)
+
+
+def test_a_follower_that_finds_its_run_over_and_no_daemon_waits_for_the_next(home: Home) -> None:
+    home.start()
+    run = home.submit(steps=3)
+    home.wait_state(run, RunState.FINISHED)
+    stored = home.events(run)
+    home.kill_daemon()
+    home.spawn()  # does not answer yet
+    with Client(home.paths) as client:
+        assert list(EndingFollower(client, run, 0, is_over=True).events()) == stored
