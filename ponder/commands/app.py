@@ -1,6 +1,6 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack replay
+    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack replay chat
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              fork rewind
 
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, look, service, start, steer, travel
+from ponder.commands import house, look, service, start, steer, talk, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -36,6 +36,7 @@ VERBS = (
     ("aha", look.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("replay", travel.replay, LOOK),
+    ("chat", talk.chat, LOOK),
     ("stack", look.stack, LOOK),
     ("pause", steer.pause, STEER),
     ("resume", steer.resume, STEER),
