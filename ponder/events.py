@@ -223,12 +223,12 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`."""
     by: str
     name: str = ""
     """The knob's name, for `set`."""
     value: KnobValue | None = None
-    """The knob's new value, for `set`; true for a `pause` that releases."""
+    """The knob's new value, for `set`; true for a `pause` that releases; the checkpoint's step, for `pin`, `unpin`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):

@@ -77,8 +77,8 @@ class RunState:
         """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
         random.seed(self.generator.initial_seed())
 
-    def save(self, root: Path, *, is_regular: bool) -> CheckpointSaved:
-        """Write all of it below `root`.
+    def save(self, root: Path, *, is_regular: bool, stage: str, scores: Mapping[str, float]) -> CheckpointSaved:
+        """Write all of it below `root`; `scores` say how good the policy is after this step.
 
         Only regular checkpoints are rolled back to: a run that was stopped, or saved by hand, goes on like one that was
         not.
@@ -118,6 +118,8 @@ class RunState:
             state=msgspec.to_builtins(facts),
             keep=self.knobs.saving.keep,
             spare={self.watchdog.memory.good_step, *self.spare},
+            stage=stage,
+            scores=scores,
         )
         return CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256)
 
