@@ -149,7 +149,12 @@ def chat(paths: Paths, given: argparse.Namespace) -> None:
         with contextlib.suppress(OSError):
             os.nice(NICENESS)
     device = given.device or ("cpu" if is_training else recipe.compute.device)
-    what = f"loading the checkpoint of step {step:,}, {format_bytes(size_bytes(folder))}" if folder else "loading"
+    what = (
+        f"loading the checkpoint of step {step:,}, {format_bytes(size_bytes(folder))}"
+        if folder
+        else f"loading {recipe.model.path}"
+    )
+    os.environ.setdefault("TQDM_DISABLE", "1")  # other people's bars; ours says what is loaded
     with told_while(what):
         from daemon.dialogue import Dialogue
         from daemon.voice import Voice

@@ -35,7 +35,9 @@ from tui.actions import Action, Keys
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
 from tui.screens.aha import AhaScreen
+from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.confirm import Confirm
+from tui.screens.fork_form import ForkForm
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.help import HelpScreen
@@ -44,6 +46,7 @@ from tui.screens.live import LiveScreen
 from tui.screens.log import LogScreen
 from tui.screens.palette import Palette
 from tui.screens.runs import RunsScreen
+from tui.screens.system import SystemScreen
 from tui.theme import THEMES, choose_theme
 
 NOTICE_S = 8.0
@@ -61,7 +64,16 @@ class Console(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
     MODES: ClassVar[dict[str, type[ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's declaration is wider
         screen.screen_name: screen
-        for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, KnobsScreen, LogScreen)
+        for screen in (
+            RunsScreen,
+            LiveScreen,
+            GroupScreen,
+            AhaScreen,
+            KnobsScreen,
+            SystemScreen,
+            LogScreen,
+            CheckpointsScreen,
+        )
     }
     # Textual declares these two as instance variables, so ClassVar would contradict it.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -318,7 +330,7 @@ class Console(App[int]):
 
     async def show_screen(self, name: str) -> None:
         """Switch to a screen by its name."""
-        while isinstance(self.screen, (HelpScreen, Palette, Confirm)):
+        while isinstance(self.screen, (HelpScreen, Palette, Confirm, ForkForm)):
             await self.pop_screen()
         if self.current_mode != name:
             await self.switch_mode(name)
@@ -395,7 +407,7 @@ class Console(App[int]):
             return
         focused = self.screen.focused
         screen = self.shown
-        if screen is not None and not isinstance(self.screen, (Palette, Confirm)):
+        if screen is not None and not isinstance(self.screen, (Palette, Confirm, ForkForm)):
             self.push_screen(HelpScreen(screen.screen_name, focused))
 
     def action_app_palette(self) -> None:

@@ -4,6 +4,8 @@ answer reaches a terminal raw."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from daemon import chat
 from daemon.dialogue import Dialogue, changed, choose, read_message
 from daemon.journal_link import JournalLink
 from daemon.voice import Voice
+from ponder.client import child_environment
 from ponder.errors import NotFound, UsageError
 from ponder.events import Finish
 from ponder.paths import Paths
@@ -283,3 +286,16 @@ def test_numbers_that_make_no_sense_are_refused_with_their_bounds() -> None:
         with pytest.raises(UsageError) as caught:
             changed(manner, word, value)
         assert caught.value.hint
+
+
+def test_the_command_starts_the_program_and_hands_its_exit_code_on(paths: Paths) -> None:
+    command = [sys.executable, "-m", "ponder.cli", "chat", f"{RUN}@2", "--prompt", ASKED, "--json"]
+    environment = child_environment(paths)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["step"] == 2
+    ended = subprocess.run(
+        [*command[:4], f"{RUN}@3"], env=environment, input=ASKED, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 4
+    assert "has no checkpoint of step 3" in ended.stderr
