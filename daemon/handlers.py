@@ -217,8 +217,7 @@ class Handlers:
             with contextlib.suppress(StoreError):
                 _write_pin(root, step, was_pinned)
             raise
-        before = "pinned before" if was_pinned else "not pinned"
-        return wire.Accepted(command, name, f"step {step} was {before}" if was_pinned is wants_pin else "")
+        return wire.Accepted(command, name, "it was so before" if was_pinned is wants_pin else "")
 
     def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
         if not request.stop_runs:

@@ -30,6 +30,7 @@ from daemon.ingest import COMMIT_BYTES, Ingest
 from daemon.journal_link import is_group, read_head
 from daemon.log import say, say_bug
 from daemon.processes import (
+    Started,
     boot_id,
     is_attempt_alive,
     is_same_process,
@@ -92,10 +93,10 @@ class Supervisor:
         known = newest.attempt if newest else 0
         run = Run(row.id, row.name, row.state, row.reason, attempt=known)
         run.orders = {order.command: order for order in self._writer.pending_orders(run.name)}
-        papers = read_started(self._paths.run(run.name))
+        papers = read_started(self._paths.run(run.name)) or self._stored_papers(run.name)
         if papers is not None and papers.attempt < known:
             papers = None
-        is_alive = is_attempt_alive(self._paths.run(run.name))
+        is_alive = self._is_alive(run.name, papers)
         is_unknown = papers is not None and papers.attempt > known
         if is_alive or is_unknown or (newest is not None and newest.ended_us is None):
             run.has_attempt = True
@@ -114,15 +115,23 @@ class Supervisor:
             self._set_state(run, RunState.QUEUED, "")
         return run
 
+    def _stored_papers(self, name: str) -> Started | None:
+        """The newest attempt as the store knows it: a folder that was deleted under its trainer tells nothing."""
+        found = self._reader.open_attempt(name)
+        return None if found is None else Started(*found, shim_pid=0, started_us=0)
+
     def _read_facts(self, run: Run) -> Facts:
-        facts = Facts()
+        facts, is_empty = Facts(), True
         try:
             for payload, _ in read_records(self._paths.journal(run.name)):
-                head = read_head(payload)
+                head, is_empty = read_head(payload), False
                 if head.attempt == run.attempt and not is_group(head):
                     facts.see(decode_record(payload).event)
         except (StoreError, DecodeError) as error:  # one broken journal must not keep the daemon from starting
             say(f"{run.name}: its journal cannot be read: {error}")
+        if is_empty:  # or deleted: what was told before is known
+            for event in self._reader.attempt_events(run.name, run.attempt):
+                facts.see(event)
         return facts
 
     # ---- the watcher's side, called by ingest
@@ -328,7 +337,11 @@ class Supervisor:
     def _is_gone(self, run: Run) -> bool:
         if run.shim is not None and run.shim.poll() is None:
             return False
-        return not is_attempt_alive(self._paths.run(run.name))
+        return not self._is_alive(run.name, run.papers)
+
+    def _is_alive(self, name: str, papers: Started | None) -> bool:
+        """Whether the lock is held, or, where the lock was deleted with the folder, the process lives."""
+        return is_attempt_alive(self._paths.run(name)) or (papers is not None and is_same_process(papers))
 
     def _press(self, run: Run, now: float) -> None:
         if run.papers is None or not is_same_process(run.papers):

@@ -53,6 +53,10 @@ class Paths:
         return self.home / "daemon.log"
 
     @property
+    def clipboard(self) -> Path:
+        return self.home / "clipboard.txt"
+
+    @property
     def runs(self) -> Path:
         return self.home / "runs"
 

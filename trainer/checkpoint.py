@@ -26,7 +26,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +43,8 @@ from ponder.paths import checkpoint_name, saved_steps, sync_path
 log = logging.getLogger(__name__)
 
 ROOM_WAIT_S = 1.0
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The last where a limit on the size of files (`ulimit -f`) leaves no room."""
 
 FORMAT = 1
 TENSORS = ".safetensors"
@@ -83,11 +84,13 @@ def save_checkpoint(
     spare: Collection[int] = (),
     stage: str = "",
     scores: Mapping[str, float] | None = None,
+    tell_full: Callable[[bool], None] = lambda _: None,
 ) -> Saved:
     """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep`, the best, the pinned, `spare`.
 
     `scores` say how good the policy of `stage` is after this step (`ponder.checkpoints`).
     Where the disk is full it waits for room, as the journal does: nothing is lost, and the run goes on by itself.
+    `tell_full` hears when that begins, and when it is over.
     """
     final = root / checkpoint_name(step)
     draft = root / f".{final.name}.tmp"
@@ -114,8 +117,11 @@ def save_checkpoint(
                 ) from error
             if not has_complained:
                 log.warning("the disk is full: the checkpoint `%s` waits for room", final)
+                tell_full(True)
             has_complained = True
             time.sleep(ROOM_WAIT_S)
+    if has_complained:
+        tell_full(False)
     _let_go(root, keep, spare)
     size = sum(size for size, _ in written.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())

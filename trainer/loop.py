@@ -34,6 +34,7 @@ from ponder import metrics
 from ponder.checkpoints import scores_of
 from ponder.errors import CheckpointError
 from ponder.events import (
+    SAVE,
     CommandApplied,
     Ending,
     Evaluated,
@@ -344,10 +345,11 @@ class Chapter:
     def _save(self, *, is_regular: bool = False) -> None:
         if self.state.step == self.span.before > 0:
             return  # what the stage before has left is the checkpoint of this step, and later stages stand on it
-        with self._phase("save", metrics.SAVE_S):
+        with self._phase(SAVE, metrics.SAVE_S):
             saved = self.state.save(
-                self.checkpoints, is_regular=is_regular, stage=self.recipe.stage.title, scores=self.scores
-            )
+                self.checkpoints, is_regular=is_regular, stage=self.recipe.stage.title, scores=self.scores,
+                tell_full=self.place.wait_for_disk,
+            )  # fmt: skip
             self.link.emit(saved)
 
     def _take_orders(self) -> None:

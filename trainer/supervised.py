@@ -25,7 +25,7 @@ import torch
 from ponder import metrics
 from ponder.checkpoints import scores_of
 from ponder.errors import CheckpointError
-from ponder.events import CheckpointSaved, CommandApplied, Ending, Evaluated, StepDone
+from ponder.events import SAVE, CheckpointSaved, CommandApplied, Ending, Evaluated, StepDone
 from ponder.knobs import Knobs, Schedule
 from ponder.recipe import Recipe
 from ponder.watchdog import Action
@@ -180,7 +180,7 @@ class SupervisedChapter:
     def _save(self) -> None:
         if self.step == self.span.before > 0:
             return  # what the stage before has left is the checkpoint of this step, and later stages stand on it
-        self.place.enter("save", self.step)
+        self.place.enter(SAVE, self.step)
         started_s = time.perf_counter()
         lesson = self.lesson
         facts = Facts(self.step, lesson.draw.place, self.version, self.knobs, to_hex(torch.get_rng_state()), self.data)
@@ -199,6 +199,7 @@ class SupervisedChapter:
             spare=self.spare,
             stage=self.recipe.stage.title,
             scores=self.scores,
+            tell_full=self.place.wait_for_disk,
         )
         self.seconds[metrics.SAVE_S] = time.perf_counter() - started_s
         self.link.emit(CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256))

@@ -34,7 +34,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from tui.cells import CellGrid
-from tui.pacing import ASK, Pacer, ReplyFilter
+from tui.pacing import ASK, LineGauge, Pacer, ReplyFilter
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -63,6 +63,8 @@ class Link:
     bytes_per_s: float
     rtt_s: float | None
     """None until the terminal has answered once."""
+    is_slow: bool
+    """Whether frames keep it busy: a picture less is a quicker answer to a key."""
     pacing: Literal["replies", "timed"]
     frames: int
     bytes_sent: int
@@ -137,6 +139,7 @@ class PonderDriver(LinuxDriver):
         self._grid = CellGrid(*self._get_terminal_size(), colour=not app.no_color)
         self._new_size: tuple[int, int] | None = None
         self._pacer = Pacer()
+        self._gauge = LineGauge()
         self._replies = ReplyFilter()
         self._answered = threading.Event()
         self._on_screen = False
@@ -152,6 +155,7 @@ class PonderDriver(LinuxDriver):
         return Link(
             bytes_per_s=self._metered.bytes_per_s(),
             rtt_s=self._pacer.rtt_s,
+            is_slow=self._gauge.judge(time.monotonic()),
             pacing="replies" if self._pacer.asks else "timed",
             frames=self._frames,
             bytes_sent=self._metered.bytes_sent,
@@ -247,8 +251,11 @@ class PonderDriver(LinuxDriver):
     def _on_replies(self, count: int) -> None:
         """Replies came in, on the input thread: the line is free."""
         with self._lock:
+            now = time.monotonic()
             for _ in range(count):
-                self._pacer.replied(time.monotonic())
+                if self._pacer.asked_at is not None:
+                    self._gauge.took(now, now - self._pacer.asked_at)
+                self._pacer.replied(now)
             if not self._pacer.unanswered:
                 self._answered.set()
             self._pump()
@@ -297,6 +304,8 @@ class PonderDriver(LinuxDriver):
                         self._hung_up()
                         break
                     typed, replies = self._replies.feed(decode(data), expecting=self._pacer.unanswered > 0)
+                    if typed:
+                        self._pacer.typed(time.monotonic())
                     if replies:
                         self._on_replies(replies)
                 else:

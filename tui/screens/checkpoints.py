@@ -19,6 +19,7 @@ from ponder import metrics, wire
 from ponder.errors import PonderError
 from ponder.event_text import format_accuracy, format_bytes
 from ponder.metrics import METRICS, format_metric
+from ponder.paths import CHECKPOINTS
 from ponder.safe_text import safe_line
 from tui import actions
 from tui.outside import run_ponder
@@ -78,6 +79,13 @@ class CheckpointsScreen(ConsoleScreen):
         self._rewards = {step: value for step, value in curves.get(metrics.REWARD_MEAN, []) if step in steps}
         runs = (await ask(wire.ListRuns(limit=FAMILY_RUNS), wire.Runs)).runs
         self._family = family(row.name, runs)
+
+    def copied(self) -> tuple[str, str] | None:
+        """Where the checkpoint under the cursor lies, on the daemon's machine."""
+        row, detail = self.chosen, self.console.detail
+        if row is None or detail is None:
+            return None
+        return f"the folder of step {row.step:,}", f"{detail.folder}/{CHECKPOINTS}/{row.folder}"
 
     # -- keys --
 

@@ -17,11 +17,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from ponder.errors import KnobError
 from ponder.knobs import KnobValue, check_value, find_knob
+from tui.screens.dialog import Dialog
 from tui.screens.text_line import Part, TextLine
 
 STEPS = "stage.steps"
@@ -70,7 +70,7 @@ def fork_command(run: str, step: int, knobs: str, name: str) -> str:
     return f"ponder fork {run} --at {step}{sets}{f' --name {name}' if name else ''}"
 
 
-class ForkForm(ModalScreen[Wishes | None]):
+class ForkForm(Dialog[Wishes | None]):
     """Answers with what is wished, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -99,7 +99,7 @@ class ForkForm(ModalScreen[Wishes | None]):
             yield TextLine()
             yield TextLine(id="fork-keys", gap="     ")
 
-    def on_mount(self) -> None:
+    def opened(self) -> None:
         """Say what is asked."""
         self.query_one("#fork-title", TextLine).show([Part(f"Fork {self._run} at step {self._step:,}", "title")])
         self.query_one("#fork-knobs-label", TextLine).show([Part("knobs")])
@@ -136,13 +136,13 @@ class ForkForm(ModalScreen[Wishes | None]):
         """Answer, when it fits."""
         event.stop()
         try:
-            self.dismiss(read_wishes(*self._typed))
+            self.close(read_wishes(*self._typed))
         except KnobError:
             return  # what does not fit stands there
 
     def action_leave(self) -> None:
         """No fork."""
-        self.dismiss(None)
+        self.close(None)
 
     def action_other(self) -> None:
         """To the other line."""

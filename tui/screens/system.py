@@ -64,6 +64,12 @@ class SystemScreen(ConsoleScreen):
         request = wire.GetMetrics(row.name, list(ASKED), max(row.step - STEPS_ASKED, -1))
         self._times = step_times((await ask(request, wire.Curves)).curves)
 
+    def copied(self) -> tuple[str, str] | None:
+        """All that is said about the machine, as lines."""
+        if self._system is None:
+            return None
+        return "the machine's figures", "\n".join(f"{what}: {words}" for what, words in machine_lines(self._system))
+
     def paint(self) -> None:
         """Lines and bars."""
         if not self.is_ready:
