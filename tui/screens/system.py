@@ -7,6 +7,8 @@ Deliberately left out: how it came to be so over the whole run (the screen of cu
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -19,7 +21,7 @@ from ponder.metrics import format_metric
 from ponder.phases import ASKED, PHASES, StepTime, advice, bar, bottleneck, step_times
 from ponder.system_text import machine_lines
 from tui import actions
-from tui.driver import PonderDriver
+from tui.driver import RATE_WINDOW_S, PonderDriver
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.widgets import LineView, Paragraph, Span
@@ -40,6 +42,7 @@ class SystemScreen(ConsoleScreen):
         super().__init__()
         self._system: wire.System | None = None
         self._times: list[StepTime] = []
+        self._frames: deque[tuple[float, int]] = deque()
 
     def body(self) -> Iterable[Widget]:
         """The machine, and the steps."""
@@ -93,7 +96,7 @@ class SystemScreen(ConsoleScreen):
         )
         self.query_one("#steps-advice", TextLine).show([Part(f" {advice(times)}", "dim")] if times else [])
         view.set_document(step_lines(times, view.size.width - 2))
-        signs = {sign for time in times for sign in time.seconds}
+        signs = {sign for step in times for sign in step.seconds}
         legend = [Part(f"{phase.sign} {phase.word}", "dim") for phase in PHASES if phase.sign in signs]
         self.query_one("#steps-legend", TextLine).show([Part("", "dim"), *legend])
 
@@ -115,7 +118,16 @@ class SystemScreen(ConsoleScreen):
             return ""
         link = driver.link
         rtt = "unknown" if link.rtt_s is None else f"{1000 * link.rtt_s:.0f} ms"
-        return f"{link.bytes_per_s / 1000:.1f} kB/s to the terminal, {link.frames:,} frames, round trip {rtt}"
+        rate = self._frame_rate(link.frames, time.monotonic())
+        return f"{link.bytes_per_s / 1000:.1f} kB/s and {rate:.1f} frames/s to the terminal, round trip {rtt}"
+
+    def _frame_rate(self, frames: int, now_s: float) -> float:
+        """Frames a second, over the last few."""
+        self._frames.append((now_s, frames))
+        while self._frames[0][0] < now_s - RATE_WINDOW_S:
+            self._frames.popleft()
+        since_s, before = self._frames[0]
+        return (frames - before) / max(now_s - since_s, 1.0)
 
 
 def _line(what: str, words: str) -> Paragraph:
@@ -124,13 +136,13 @@ def _line(what: str, words: str) -> Paragraph:
 
 def step_lines(times: Sequence[StepTime], width: int) -> list[Paragraph]:
     """The steps as bars, newest first."""
-    longest_s = max((time.total_s for time in times), default=0.0)
+    longest_s = max((step.total_s for step in times), default=0.0)
     lines = []
-    for time in reversed(times):
-        label, length = f" {time.step:>7,}  ", f"{time.total_s:7.2f} s "
-        drawn = bar(time, longest_s, max(width - len(label) - len(length), 8))
+    for step in reversed(times):
+        label, length = f" {step.step:>7,}  ", f"{step.total_s:7.2f} s "
+        drawn = bar(step, longest_s, max(width - len(label) - len(length), 8))
         spans, at = [], len(label)
-        for sign in time.seconds:
+        for sign in step.seconds:
             cells = drawn.count(sign)
             spans.append(Span(at, at + cells, PHASE_STYLES[sign], ""))
             at += cells
