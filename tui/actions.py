@@ -218,7 +218,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "checkpoints.talk",
-        "t,enter",
+        "t",
         "talk",
         "Talk to the checkpoint under the cursor; Ctrl-D comes back",
         "ponder chat {run}@STEP",

@@ -170,16 +170,16 @@ def test_nothing_is_done_with_a_checkpoint_that_is_deleted(store: Path, monkeypa
     play(store, script)
 
 
-@pytest.mark.parametrize("key", ["t", "enter"])
-def test_t_lends_the_terminal_to_a_chat_with_the_checkpoint(
-    store: Path, monkeypatch: pytest.MonkeyPatch, key: str
-) -> None:
+def test_t_lends_the_terminal_to_a_chat_with_the_checkpoint(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lent: list[list[str]] = []
     monkeypatch.setattr(checkpoints, "run_ponder", lambda _, words: lent.append(list(words)))
 
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
         await go_to(pilot, console, "checkpoints")
-        await pilot.press("j", key)
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: "t talks to it" in key_line(console))
+        assert not lent
+        await pilot.press("t")
         await until(pilot, lambda: bool(lent))
         assert lent == [["chat", f"{RUN}@20"]]
 

@@ -107,8 +107,8 @@ class CheckpointsScreen(ConsoleScreen):
         return row
 
     def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
-        """Enter on a checkpoint."""
-        self.action_checkpoints_talk()
+        """Enter does nothing that takes long or makes a run: it says what the other keys do."""
+        self.console.say("t talks to it, f forks from it, r goes back to it, p keeps it")
 
     def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
         """Another one is under the cursor."""
