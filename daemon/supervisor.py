@@ -26,6 +26,7 @@ from pathlib import Path
 from msgspec import DecodeError
 
 from daemon.facts import Facts, Verdict, judge, living_reason, living_state
+from daemon.herald import Herald
 from daemon.ingest import COMMIT_BYTES, Ingest
 from daemon.journal_link import is_group, read_head
 from daemon.log import say, say_bug
@@ -72,11 +73,12 @@ class Supervisor:
         at_once: int = 1,
         backoff_s: tuple[float, ...] = BACKOFF_S,
         note_change: Callable[[], None] = lambda: None,
+        herald: Herald | None = None,
     ) -> None:
         """`worker` is the module that a trainer's process runs, `at_once` how many may run at the same time."""
         self._paths, self._writer, self._reader, self._ingest = paths, writer, reader, ingest
         self._worker, self._at_once, self._backoff_s = worker, at_once, backoff_s
-        self._note_change = note_change
+        self._note_change, self._herald = note_change, herald
         self.runs: dict[str, Run] = {}
         ingest.watcher = self
 
@@ -85,6 +87,8 @@ class Supervisor:
     def recover(self) -> None:
         """Take up every run that is not over, as the facts tell it."""
         for row in self._reader.status_runs():
+            if self._herald is not None and self._reader.aha(row.name, limit=1).first_rescue is not None:
+                self._herald.knows_rescue(row.name)
             self.runs[row.name] = self._recover_run(row)
 
     def _recover_run(self, row: wire.RunRow) -> Run:
@@ -165,6 +169,8 @@ class Supervisor:
             known.orders.pop(getattr(record.event, "command", ""), None)
         if becomes is not None:
             known.state, known.reason = becomes, ""
+        if self._herald is not None:
+            self._herald.saw(run, records)
 
     def heard(self, beat: wire.Beat) -> None:
         known = self.runs.get(beat.run)
@@ -210,6 +216,8 @@ class Supervisor:
         run.state, run.reason = state, reason
         if state.is_over:
             self.runs.pop(run.name, None)
+            if self._herald is not None:
+                self._herald.ended(run.name, state, reason, run.facts.step)
         self._note_change()
 
     def has_trainers(self) -> bool:

@@ -57,6 +57,10 @@ class Paths:
         return self.home / "clipboard.txt"
 
     @property
+    def wishes(self) -> Path:
+        return self.home / "notify.toml"
+
+    @property
     def runs(self) -> Path:
         return self.home / "runs"
 

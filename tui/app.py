@@ -28,11 +28,13 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
 from ponder.event_text import applied_line
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
+from ponder.news import News, Notice, Wishes
 from ponder.paths import find_paths
 from ponder.plot_text import wants_ascii
 from ponder.safe_text import safe_line, safe_text
 from tui import actions
 from tui.actions import Action, Keys
+from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
@@ -95,6 +97,7 @@ class Console(App[int]):
         keys: Keys | None = None,
         driver: type[Driver] | None = None,
         clipboard_file: Path | None = None,
+        wishes: Wishes | None = None,
     ) -> None:
         """`run` is a run as a person names it; empty for the newest active one, else the newest."""
         has_no_colour = "NO_COLOR" in os.environ
@@ -108,6 +111,7 @@ class Console(App[int]):
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.keys = keys or Keys()
+        self._bell, self.wishes = Bell(), wishes or Wishes()
         self.clipboard_file = clipboard_file or find_paths().clipboard
         self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
         self.thrift = Thrift.AUTO
@@ -181,6 +185,7 @@ class Console(App[int]):
             if self.reference:
                 self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
                 self.row = self.detail.row
+                self._ring(self._bell.hear(self.detail))
                 await self._pull_knobs(self.row)
             await self._settle()
             if (screen := self.shown) is not None and screen.is_ready:
@@ -431,6 +436,13 @@ class Console(App[int]):
             return False
         self.copy_to_clipboard(text)
         return True
+
+    def _ring(self, news: Sequence[Notice]) -> None:
+        """Say what is news; the terminal's bell too, for what is wished."""
+        for notice in news:
+            self.say(f"{notice.run}: {notice.text}", "bad" if notice.kind is News.TROUBLE else "good")
+            if self.wishes.bell and notice.kind in self.wishes.on and isinstance(self._driver, PonderDriver):
+                self._driver.ring(f"{notice.title}: {notice.text}")
 
     def action_app_thrift(self) -> None:
         """Spare the line to the terminal: by itself, always, never."""

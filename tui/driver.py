@@ -46,6 +46,8 @@ MODES = re.compile(
     r"|\x07"  # the bell
 )
 CLIPBOARD = re.compile(r"\x1b\]52;c;[A-Za-z0-9+/=]{0,100000}\x07")
+NOTICE = re.compile(r"\x1b\]9;[ -~]{1,200}\x07")
+"""OSC 9: several terminals show it as a notice of the desktop, the others nothing."""
 FRAME = re.compile(r"\n*\x1b\[\d{1,5};\d{1,5}H")
 """How every frame begins; what begins otherwise and is no known mode is refused."""
 BEGIN_SYNC, END_SYNC = "\x1b[?2026h", "\x1b[?2026l"
@@ -169,6 +171,14 @@ class PonderDriver(LinuxDriver):
             self._pacer.restart()
             self._pump()
 
+    def ring(self, words: str) -> None:
+        """The bell, and a notice where the terminal has such."""
+        with self._lock:
+            self.write("\x07")
+            if os.environ.get("TERM", "") != "linux":  # which would print it
+                printable = "".join(sign for sign in words if " " <= sign <= "~")[:200]
+                self.write(f"\x1b]9;{printable}\x07")
+
     def start_application_mode(self) -> None:
         """Take the terminal. No frame leaves before its input is raw: the terminal's reply to it would be echoed."""
         self._is_starting = True
@@ -185,7 +195,7 @@ class PonderDriver(LinuxDriver):
         with self._lock:
             if data in (BEGIN_SYNC, END_SYNC):
                 self._knows_sync = True
-            elif MODES.fullmatch(data) or CLIPBOARD.fullmatch(data):
+            elif any(known.fullmatch(data) for known in (MODES, CLIPBOARD, NOTICE)):
                 if data in (ENTER_SCREEN, LEAVE_SCREEN):
                     self._send("\x1b[m")
                     self._on_screen = data == ENTER_SCREEN
