@@ -10,11 +10,12 @@ character, a carriage return. Deliberately left out: what is said (`trainer.talk
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
 from ponder.events import Finish
-from ponder.safe_text import safe_line, safe_text
+from ponder.safe_text import cell_width, safe_line, safe_text
 from trainer.rewards.form import ANSWER, ANSWERED, THINK, THOUGHT
 from trainer.talk import Said
 from trainer.thoughts import split_tags
@@ -39,6 +40,53 @@ def held_back(text: str) -> int:
     return 0
 
 
+class Wrapping:
+    """Breaks lines between words while they come in pieces; a word is held until its end is known.
+
+    >>> wrapping = Wrapping(10)
+    >>> "".join([wrapping.feed(piece) for piece in ("no wa", "it 3 ", "+ 7 = 1", "0")]) + wrapping.end()
+    'no wait 3\\n+ 7 = 10'
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._column = 0
+        self._blanks = self._word = ""
+
+    def feed(self, text: str) -> str:
+        """What may be written now."""
+        written = ""
+        for character in text:
+            if character == "\n":
+                written += self.end() + "\n"
+                self._column = 0
+            elif character == " ":
+                written += self._take() if self._word else ""
+                self._blanks += " "
+            else:
+                self._word += character
+        return written
+
+    def end(self) -> str:
+        """What was held."""
+        held = self._take()
+        self._blanks = ""
+        return held
+
+    def _take(self) -> str:
+        """The word with the blanks before it, on a new line where it does not fit."""
+        word, blanks = self._word, self._blanks
+        if not word:
+            return ""
+        self._word = self._blanks = ""
+        cells = sum(map(cell_width, word))
+        if self._column and self._column + len(blanks) + cells > self._width:
+            self._column = cells
+            return f"\n{word}"
+        self._column += len(blanks) + cells
+        return blanks + word
+
+
 class Voice:
     """Writes to stdout what was not yet written."""
 
@@ -48,10 +96,16 @@ class Voice:
         self._section = ""
         self._shown = ""
         self._is_counting = False
+        self._wrapping: Wrapping | None = None
 
     def begin(self) -> None:
         """A new answer."""
         self._section, self._shown = "", ""
+        self._wrapping = self._new_wrapping()
+
+    def _new_wrapping(self) -> Wrapping | None:
+        """For a person; a file keeps the lines as they are."""
+        return Wrapping(shutil.get_terminal_size().columns - 1) if self.is_terminal else None
 
     def write(self, text: str, *, is_opened: bool, is_whole: bool = False) -> None:
         """The text as far as it is written; only what is new is printed."""
@@ -71,7 +125,7 @@ class Voice:
     def end(self) -> None:
         """The answer is whole."""
         if self._section:
-            self._put("\n" if not self._has_styles else f"{PLAIN}\n")
+            self._end_section()
         self._section = ""
 
     def label(self, word: str) -> None:
@@ -106,7 +160,7 @@ class Voice:
     def _grow(self, section: str, text: str) -> None:
         if section != self._section:
             if self._section:
-                self._put(f"{PLAIN}\n" if self._has_styles else "\n")
+                self._end_section()
             if section != "text":
                 self.label(section)
             self._section, self._shown = section, ""
@@ -114,8 +168,14 @@ class Voice:
                 self._put(DIM)
         safe = safe_text(text, max_line=ONE_LINE)
         if len(safe) > len(self._shown):
-            self._put(safe[len(self._shown) :])
+            more = safe[len(self._shown) :]
+            self._put(self._wrapping.feed(more) if self._wrapping else more)
             self._shown = safe
+
+    def _end_section(self) -> None:
+        held = self._wrapping.end() if self._wrapping else ""
+        self._put(f"{held}{PLAIN}\n" if self._has_styles else f"{held}\n")
+        self._wrapping = self._new_wrapping()
 
     def _put(self, text: str) -> None:
         sys.stdout.write(text)

@@ -16,7 +16,7 @@ import torch
 from daemon import chat
 from daemon.dialogue import Dialogue, changed, choose, read_message
 from daemon.journal_link import JournalLink
-from daemon.voice import Voice
+from daemon.voice import Voice, Wrapping
 from ponder.client import child_environment
 from ponder.errors import NotFound, UsageError
 from ponder.events import Finish
@@ -271,6 +271,14 @@ def test_hostile_text_is_harmless_however_it_is_cut(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert not set(shown) & {"\x1b", "\x07", "\u202e", "\r", "\x9b"}
     assert "52;c" in shown and "e" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_lines_break_between_words_however_a_text_is_cut(size: int) -> None:
+    text = "the first line is long\n\n  and 漢字漢字 this-word-is-longer-than-a-line ends"
+    wrapping = Wrapping(12)
+    shown = "".join(wrapping.feed(text[at : at + size]) for at in range(0, len(text), size)) + wrapping.end()
+    assert shown == "the first\nline is long\n\n  and\n漢字漢字\nthis-word-is-longer-than-a-line\nends"
 
 
 def test_a_reward_model_is_not_spoken_to(paths: Paths, tmp_path: Path) -> None:
