@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from ponder import wire
 from ponder.errors import KnobError, UsageError
@@ -97,6 +98,23 @@ def test_what_does_not_fit_is_said_and_not_sent(store: Path) -> None:
         assert isinstance(console.screen, ForkForm)
         await pilot.press("escape")
         await until(pilot, lambda: console.shown is console.screen)
+        assert not client.acted
+
+    play(store, script)
+
+
+def test_a_letter_that_comes_after_the_form_was_closed_breaks_nothing(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "checkpoints")
+        await pilot.press("f")
+        await until(pilot, lambda: isinstance(console.screen, ForkForm))
+        form = console.screen
+        assert isinstance(form, ForkForm)
+        line = form.query_one("#fork-knobs", Input)
+        await pilot.press("escape")
+        await until(pilot, lambda: console.shown is console.screen)
+        form.check()
+        form.submit(Input.Submitted(line, ""))
         assert not client.acted
 
     play(store, script)

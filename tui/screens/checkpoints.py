@@ -92,6 +92,8 @@ class CheckpointsScreen(ConsoleScreen):
     @property
     def chosen(self) -> wire.CheckpointRow | None:
         """The checkpoint under the cursor."""
+        if not self.is_ready:  # a key may come before the list is there
+            return None
         key = self.query_one("#saves", VirtualList).cursor_key
         return next((row for row in self._rows if str(row.step) == key), None)
 

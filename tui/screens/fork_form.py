@@ -116,6 +116,8 @@ class ForkForm(Dialog[Wishes | None]):
     @on(Input.Changed)
     def check(self) -> None:
         """Say while typing whether it fits, and the command."""
+        if not self.is_current:  # it was closed with a letter still on its way
+            return
         knobs, name = self._typed
         line = self.query_one("#fork-check", TextLine)
         try:
@@ -135,6 +137,8 @@ class ForkForm(Dialog[Wishes | None]):
     def submit(self, event: Input.Submitted) -> None:
         """Answer, when it fits."""
         event.stop()
+        if not self.is_current:
+            return
         try:
             self.close(read_wishes(*self._typed))
         except KnobError:
