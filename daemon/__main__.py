@@ -43,6 +43,7 @@ from daemon.handlers import Handlers
 from daemon.herald import Herald
 from daemon.ingest import Ingest
 from daemon.log import say
+from daemon.machine import Machine
 from daemon.notify import Notify
 from daemon.questions import Questions
 from daemon.server import Server
@@ -161,10 +162,13 @@ def run_daemon(
     )  # fmt: skip
     supervisor.recover()
 
+    machine = Machine(paths.home, supervisor.trainers)
+
     def open_desk() -> Desk:
         return Desk(
             paths, supervisor, budget, gate,
-            health=lambda: writer.health() or unknown, version=version, started_us=started_us,
+            machine=machine, health=lambda: writer.health() or unknown, commit_s=lambda: writer.commit_s,
+            version=version, started_us=started_us,
         )  # fmt: skip
 
     questions = Questions(context, open_desk)

@@ -18,6 +18,7 @@ from daemon.budget import Budget
 from daemon.fork import forkable_steps
 from daemon.gate import Gate
 from daemon.log import say_bug
+from daemon.machine import Machine
 from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -30,7 +31,7 @@ from store.schema import sqlite_version
 READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints, wire.GetCommand, wire.GetLog,
-    wire.GetStack,
+    wire.GetStack, wire.GetSystem,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -67,10 +68,12 @@ class Desk:
 
     def __init__(
         self, paths: Paths, supervisor: Supervisor, budget: Budget, gate: Gate, *,
-        health: Callable[[], str], version: str, started_us: int,
+        machine: Machine, health: Callable[[], str], commit_s: Callable[[], float | None],
+        version: str, started_us: int,
     ) -> None:  # fmt: skip
         self._paths, self._supervisor, self._budget, self._gate = paths, supervisor, budget, gate
-        self._health, self._version, self._started_us = health, version, started_us
+        self._machine, self._health, self._commit_s = machine, health, commit_s
+        self._version, self._started_us = version, started_us
         self._reader = reader = Reader(paths.store)
         self._of_store: dict[type[wire.Request], Callable[..., wire.Reply]] = {
             wire.GetEvents: reader.events,
@@ -110,6 +113,11 @@ class Desk:
                 return wire.Checkpoints(with_disk(self._reader.checkpoints(run).checkpoints, root))
             case wire.GetLog():
                 return self._log(request)
+            case wire.GetSystem():
+                return msgspec.structs.replace(
+                    self._machine.look(), store_bytes=self._reader.store_bytes(), log_bytes=self._reader.log_bytes(),
+                    commit_s=self._commit_s(),
+                )  # fmt: skip
             case wire.GetStack(run=run):
                 name = self._reader.resolve(run)
                 return wire.Stack(name, *ask_for_stack(name, self._paths.run(name)))

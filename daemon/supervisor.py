@@ -239,6 +239,11 @@ class Supervisor:
         place = waiting.index(name) + 1 if name in waiting else None
         return run.beat.phase if run.beat is not None else "", run.seen_us, place, run.stuck
 
+    def trainers(self) -> dict[str, int]:
+        """The pid of each living trainer, by its run; any thread may ask, as for a sign."""
+        papers = [(run.name, run.papers) for run in list(self.runs.values()) if run.has_attempt and not run.is_gone]
+        return {name: started.pid for name, started in papers if started is not None}
+
     # ---- the turn of the clock
 
     def tick(self, now: float, *, may_start: bool = True) -> None:

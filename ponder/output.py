@@ -75,7 +75,7 @@ def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, emp
 
 def write_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Names and values below each other, the values aligned."""
-    rows = [(name, safe_line(value)) for name, value in pairs]
+    rows = [(safe_line(name), safe_line(value)) for name, value in pairs]
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         print(f"{name:<{width}}  {value}".rstrip())

@@ -168,6 +168,13 @@ class GetStack(Struct, frozen=True, tag="get_stack"):
     run: Reference
 
 
+class GetSystem(Struct, frozen=True, tag="get_system"):
+    """The machine, the trainers that live, and the daemon: looked at now, once a second at most. Answered with System.
+
+    Shares of time are those since the look before; the first look after a while has none.
+    """
+
+
 # ---- requests: acting (answered with Accepted or Refusal)
 
 
@@ -274,6 +281,7 @@ Request = (
     | GetCommand
     | GetLog
     | GetStack
+    | GetSystem
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -539,6 +547,60 @@ class Stack(Struct, frozen=True, tag="stack"):
     text: str
 
 
+class GpuRow(Struct, frozen=True):
+    """A graphics card; None where it does not say."""
+
+    name: str
+    memory_bytes: int
+    memory_used_bytes: int
+    busy_share: float | None
+    temperature_c: float | None
+    power_w: float | None
+
+
+class ProcessRow(Struct, frozen=True):
+    """What a process takes, or several that belong together."""
+
+    what: str
+    """`daemon`, `trainer`, or `reward workers`, which are all that a trainer has started."""
+    run: str
+    pid: int
+    cpu_share: float | None
+    """Of one processor; None until it was looked at twice."""
+    memory_bytes: int
+    threads: int
+
+
+class System(Struct, frozen=True, tag="system"):
+    """The daemon's machine."""
+
+    taken_us: int
+    over_s: float
+    """The shares are those of so many seconds; 0 where there are none yet."""
+    cpus: int
+    cpu_share: float | None
+    """Of all processors."""
+    load: list[float]
+    """Mean length of the queue of processes over one, five and fifteen minutes."""
+    memory_bytes: int
+    memory_used_bytes: int
+    swap_used_bytes: int
+    disk_bytes: int
+    """Of the disk that holds the home, as the next."""
+    disk_free_bytes: int
+    full_in_s: float | None
+    """When it is full at the pace of the last minutes; None while it does not fill."""
+    gpus: list[GpuRow]
+    gpu_note: str
+    """Why no card is seen; empty where one is."""
+    processes: list[ProcessRow]
+    store_bytes: int = 0
+    log_bytes: int = 0
+    """Of SQLite's write-ahead log."""
+    commit_s: float | None = None
+    """How long the daemon's newest transaction took, its sync included."""
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -574,6 +636,7 @@ Reply = (
     | CommandStatus
     | LogPage
     | Stack
+    | System
     | Accepted
     | Refusal
 )

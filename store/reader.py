@@ -325,6 +325,11 @@ class Reader:
             command, run, verb, name, CommandState(state), step, from_json(old), from_json(new), message, hint
         )
 
+    def log_bytes(self) -> int:
+        """What SQLite's write-ahead log takes on disk."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return log.stat().st_size if log.exists() else 0
+
     def store_bytes(self) -> int:
         """What the store takes on disk, its write-ahead log included."""
         files = (self.path, self.path.with_name(f"{self.path.name}-wal"))

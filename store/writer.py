@@ -70,6 +70,8 @@ class Writer:
         self.path = path
         self._clock = clock
         self._trouble = ""
+        self.commit_s: float | None = None
+        """How long the newest transaction took, its sync included."""
         self._is_together = False
         self._connection = open_for_writing(path)
 
@@ -357,9 +359,11 @@ class Writer:
         try:
             with explained(self.path):
                 connection.execute("BEGIN IMMEDIATE")
+                began_s = time.perf_counter()
                 try:
                     yield connection
                     connection.execute("COMMIT")
+                    self.commit_s = time.perf_counter() - began_s
                 finally:
                     if connection.in_transaction:  # on a full disk SQLite has rolled back by itself
                         connection.execute("ROLLBACK")

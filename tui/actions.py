@@ -52,7 +52,7 @@ class Action:
         return self.id in ("app.interrupt", "app.help")
 
 
-SCREENS = ("runs", "live", "group", "aha", "knobs", "log")
+SCREENS = ("runs", "live", "group", "aha", "knobs", "system", "log", "checkpoints")
 """The screens in the order of their tabs."""
 
 SHORT_NAMES = {"tokens": "token", "system": "sys", "checkpoints": "saves"}
@@ -77,7 +77,23 @@ ACTIONS: tuple[Action, ...] = (
         "ponder knobs {run}",
         rank=9,
     ),
+    Action(
+        "screen.system",
+        "0",
+        "system",
+        "Processors, memory, disk, GPUs, and where the time of a step goes",
+        "ponder system {run}",
+        rank=9,
+    ),
     Action("screen.log", "L", "log", "The trainer's log", "ponder logs {run}", rank=9),
+    Action(
+        "screen.checkpoints",
+        "C",
+        "checkpoints",
+        "What the run left on disk: talk to it, fork, go back, keep it",
+        "ponder checkpoints {run}",
+        rank=9,
+    ),
     Action(
         "run.pause",
         "space,P",
@@ -199,6 +215,45 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "log.follow", "f", "follow", "Stay at the end of the log, or stop", "ponder logs {run} --follow", "log", rank=0
+    ),
+    Action(
+        "checkpoints.talk",
+        "t",
+        "talk",
+        "Talk to the checkpoint under the cursor; Ctrl-D comes back",
+        "ponder chat {run}@STEP",
+        "checkpoints",
+        rank=0,
+    ),
+    Action(
+        "checkpoints.fork",
+        "f",
+        "fork",
+        "A new run that shares the past up to there, with other knobs if you like",
+        "ponder fork {run} --at STEP --set KNOB=VALUE",
+        "checkpoints",
+        True,
+        1,
+    ),
+    Action(
+        "checkpoints.rewind",
+        "r",
+        "rewind",
+        "A new run begins there and this one is stopped; asks first",
+        "ponder rewind {run} STEP",
+        "checkpoints",
+        True,
+        2,
+    ),
+    Action(
+        "checkpoints.pin",
+        "p",
+        "pin",
+        "Keep it however old it gets, or let it go again",
+        "ponder pin {run} STEP",
+        "checkpoints",
+        True,
+        2,
     ),
 )
 

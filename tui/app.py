@@ -40,6 +40,7 @@ from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
 from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.screens.aha import AhaScreen
+from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.confirm import Confirm
 from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
@@ -50,6 +51,7 @@ from tui.screens.live import LiveScreen
 from tui.screens.log import LogScreen
 from tui.screens.palette import Palette
 from tui.screens.runs import RunsScreen
+from tui.screens.system import SystemScreen
 from tui.theme import THEMES, choose_theme
 
 NOTICE_S = 8.0
@@ -70,7 +72,16 @@ class Console(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
     MODES: ClassVar[dict[str, type[ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's declaration is wider
         screen.screen_name: screen
-        for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, KnobsScreen, LogScreen)
+        for screen in (
+            RunsScreen,
+            LiveScreen,
+            GroupScreen,
+            AhaScreen,
+            KnobsScreen,
+            SystemScreen,
+            LogScreen,
+            CheckpointsScreen,
+        )
     }
     # Textual declares these two as instance variables, so ClassVar would contradict it.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -454,7 +465,7 @@ class Console(App[int]):
             return
         focused = self.screen.focused
         screen = self.shown
-        if screen is not None and not isinstance(self.screen, (Palette, Confirm)):
+        if screen is not None and not isinstance(self.screen, Dialog):
             self.push_screen(HelpScreen(screen.screen_name, focused))
 
     def action_app_palette(self) -> None:

@@ -1,7 +1,7 @@
 """The verbs of the `ponder` command, and the one table of them.
 
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
-                                                        checkpoints replay
+                                                        checkpoints replay chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind
 
@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, service, start, steer, travel
+from ponder.commands import house, keep, look, machine, service, start, steer, talk, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -38,7 +38,9 @@ VERBS = (
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
+    ("chat", talk.chat, LOOK),
     ("stack", look.stack, LOOK),
+    ("system", machine.system, LOOK),
     ("pause", steer.pause, STEER),
     ("resume", steer.resume, STEER),
     ("stop", steer.stop, STEER),

@@ -156,6 +156,15 @@ def test_the_daemon_is_small(served: Home) -> None:
     assert resident_kb(served.client.ask(wire.GetStatus(), wire.Status).pid) < 80_000
 
 
+def test_the_daemon_tells_of_its_machine_and_of_itself(served: Home) -> None:
+    served.client.ask(wire.GetSystem(), wire.System)
+    system = served.client.ask(wire.GetSystem(), wire.System)
+    (own,) = system.processes
+    assert (own.what, own.pid) == ("daemon", served.client.ask(wire.GetStatus(), wire.Status).pid)
+    assert system.store_bytes >= system.log_bytes > 0
+    assert system.memory_used_bytes < system.memory_bytes and system.disk_free_bytes < system.disk_bytes
+
+
 def test_a_frame_that_is_too_big_costs_its_sender_the_line_and_nobody_else(
     served: Home, dealer: zmq.Socket[bytes]
 ) -> None:

@@ -22,6 +22,8 @@ SECONDS = float(os.environ.get("PONDER_MONKEY_S", "10"))
 SEED = int(os.environ.get("PONDER_MONKEY_SEED", "1"))
 EVERY_S = 0.06
 LEAVING = ("app.leave", "app.interrupt")
+LENDING = ("checkpoints.talk",)
+"""Actions that hand the terminal to another program, whose keys are not the console's."""
 SIZES = ((80, 24), (120, 40), (200, 60), (59, 14), (61, 16))
 TYPED = {
     "enter": "\r", "escape": "\x1b", "tab": "\t", "space": " ", "up": "\x1b[A", "down": "\x1b[B", "right": "\x1b[C",
@@ -52,7 +54,9 @@ def all_keys() -> list[str]:
         "\x1b[200~pasted\nlines\x1b[201~",
         "\x1b[<0;10;5M\x1b[<0;10;5m",
     ]
-    return [*map(typed, declared), *map(typed, moving), *words, "\r", "\r", "\x1b"]
+    lending = {typed(key) for action in ACTIONS if action.id in LENDING for key in action.key.split(",")}
+    every = [*map(typed, declared), *map(typed, moving), *words, "\r", "\r", "\x1b"]
+    return [key for key in every if key not in lending]
 
 
 def last_words(terminal: Terminal) -> str:

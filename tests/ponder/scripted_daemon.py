@@ -199,6 +199,25 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
         wire.GetStack: wire.Stack(
             "demo-1", 4711, 'Current thread (most recent call first):\n  File "x.py", line 1 in f\n'
         ),
+        wire.GetSystem: wire.System(
+            1,
+            1.0,
+            2,
+            0.62,
+            [1.5, 1.2, 0.7],
+            8 << 30,
+            3 << 30,
+            0,
+            40 << 30,
+            12 << 30,
+            18_000.0,
+            [wire.GpuRow("Card X", 100, 40, 0.75, 61.0, None)],
+            "",
+            [wire.ProcessRow("trainer", "countdown-zero-3", 4711, 0.98, 310 << 20, 9)],
+            12 << 20,
+            1 << 20,
+            0.0021,
+        ),
         wire.GetLog: wire.LogPage("one\ntwo\n\x1b[2Jthree\n", 0, 20, 20, "/h/daemon.log"),
         wire.GetCommand: wire.CommandStatus(
             "c-1", "countdown-zero-3", "set", "optim.lr", wire.CommandState.APPLIED, 41, 0.0003, 0.0001, "", ""

@@ -238,3 +238,30 @@ def test_a_stack_is_printed_as_it_came(serve: Serve, ponder: Command) -> None:
 def test_logs_print_the_last_lines(serve: Serve, ponder: Command) -> None:
     serve()
     assert ponder("logs", "-n", "2").out == "two\n␛[2Jthree\n"
+
+
+def test_system_says_what_the_machine_does_and_what_a_step_waits_for(serve: Serve, ponder: Command) -> None:
+    daemon = serve()
+    curves = {"time/step": [(1, 2.0), (2, 4.0)], "time/sample": [(1, 1.0), (2, 3.0)], "time/save": [(2, 1.0)]}
+    daemon.replies[wire.GetMetrics] = wire.Curves(curves, [])
+    said = ponder("system")
+    assert said.code == 0
+    assert "[#######.....] 62 % of 2 cores, load 1.5 1.2 0.7" in said.out
+    assert "12.9 GB free of 42.9 GB, full in 5 h" in said.out
+    assert "75 % busy, 40 B of 100 B, 61 degrees, Card X" in said.out
+    assert "trainer  countdown-zero-3, 98 % of a core" in said.out
+    assert "last commit 2.1 ms" in said.out
+    assert "countdown-zero-3: sampling takes 57 % of a step, other 29 %" in said.out
+    assert f"step      2  {'s' * 24}{'o' * 8}{'c' * 8}  5.00 s" in said.out
+    assert ponder("system", "--json").json()["cpus"] == 2
+
+
+def test_a_chat_that_cannot_be_is_refused_before_anything_is_loaded(
+    serve: Serve, ponder: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve()
+    assert ponder("chat", "countdown-zero-3@last").code == 2
+    monkeypatch.setenv("PONDER_SERVER", "tcp://elsewhere:1")
+    said = ponder("chat", "countdown-zero-3@20")
+    assert said.code == 2
+    assert "checkpoints lie on the daemon's machine" in said.err

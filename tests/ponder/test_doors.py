@@ -34,9 +34,12 @@ DOORS = {
     "ponder/models.py": "pip's own bar, while it brings a model",
     "ponder/plot_text.py": "looks which characters stdout can take",
     "ponder/terminal.py": "our own sequences, which give a terminal back",
+    "daemon/chat.py": "for how long it loads: numbers only",
+    "daemon/voice.py": "an answer while it is written: passes `safe_text` and `safe_line`",
     "daemon/replay.py": "how far a replay is: numbers only",
     "daemon/log.py": "lines of logs: pass `safe_text`",
     "tui/session.py": "before and after the console: passes `safe_line` and `safe_text`",
+    "tui/outside.py": "how to come back to the console: our own words",
     "tui/driver.py": "the console's last gate: only what it knows goes out",
 }
 """Who may write to a terminal, and why that is safe."""
@@ -48,8 +51,9 @@ PACKAGES = ("ponder", "daemon", "store", "tui", "trainer")
 
 VERBS = [
     ["status"], ["ls"], ["show"], ["follow"], ["follow", "--all"], ["samples"], ["group"], ["group", "9"], ["aha"],
-    ["logs"], ["logs", "--daemon"], ["knobs"], ["pause"], ["resume"], ["save"], ["stop"], ["set", "optim.lr=0.1"],
-    ["checkpoints"], ["pin", "x", "2"], ["unpin", "x", "2"], ["pause", "--no-wait"], ["watch", "--plain"],
+    ["system"], ["logs"], ["logs", "--daemon"], ["knobs"], ["pause"], ["resume"], ["save"], ["stop"],
+    ["set", "optim.lr=0.1"], ["checkpoints"], ["pin", "x", "2"], ["unpin", "x", "2"], ["pause", "--no-wait"],
+    ["watch", "--plain"],
 ]  # fmt: skip
 
 

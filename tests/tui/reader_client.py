@@ -21,7 +21,23 @@ from store.reader import Reader
 
 R = TypeVar("R", bound=Struct)
 
-ACTING = (wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown)
+ACTING = (
+    wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
+    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
+)  # fmt: skip
+
+
+SYSTEM = wire.System(
+    taken_us=0, over_s=1.0, cpus=2, cpu_share=0.62, load=[1.5, 1.2, 0.7], memory_bytes=8 << 30,
+    memory_used_bytes=3 << 30, swap_used_bytes=0, disk_bytes=40 << 30, disk_free_bytes=12 << 30, full_in_s=18_000.0,
+    gpus=[], gpu_note="none seen: `pip install nvidia-ml-py` shows NVIDIA cards",
+    processes=[
+        wire.ProcessRow("daemon", "", 123, 0.02, 70 << 20, 6),
+        wire.ProcessRow("trainer", "countdown-zero-2", 4000, 0.98, 310 << 20, 9),
+    ],
+    store_bytes=12 << 20, log_bytes=1 << 20, commit_s=0.0021,
+)  # fmt: skip
+"""What a machine may look like."""
 
 
 class ReaderClient:
@@ -38,6 +54,8 @@ class ReaderClient:
         """Given instead of the next Accepted."""
         self.overrides: dict[str, wire.RunRow] = {}
         """Rows that tests put in the place of the stored ones, by run."""
+        self.saved: dict[int, wire.CheckpointRow] = {}
+        """Checkpoints that tests put in the place of the stored ones, by step."""
         self.is_away = False
         self.head = 1
 
@@ -131,6 +149,11 @@ class ReaderClient:
                 return reader.aha(request.run, request.outcome, request.order, request.limit)
             case wire.GetKnobs():
                 return reader.knobs(request.run)
+            case wire.GetCheckpoints():
+                saved = reader.checkpoints(request.run).checkpoints
+                return wire.Checkpoints([self.saved.get(row.step, row) for row in saved])
+            case wire.GetSystem():
+                return SYSTEM
             case wire.GetCommand():
                 return self.commands[request.command]
             case wire.GetLog():

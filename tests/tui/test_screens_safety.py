@@ -99,7 +99,8 @@ def test_hostile_text_is_shown_as_text_on_every_screen(store: Path, size: tuple[
                 await pilot.press("enter")
                 await settled(pilot, console)
             assert not dangers(screen_text(console)), name
-            assert "owned" in screen_text(console) or name == "knobs", name
+            text = screen_text(console)
+            assert "owned" in text or "␛]52" in text or name == "knobs", name  # a line may be cut before the word
         await pilot.press("colon")
         await until(pilot, lambda: isinstance(console.screen, Palette) and "countdown" in screen_text(console))
         assert not dangers(screen_text(console))

@@ -113,7 +113,7 @@ class ConsoleScreen(Screen[None]):
         if not self.is_ready:
             return
         self.query_one("#status", TextLine).show(*self._status())
-        self.query_one("#tabs", TextLine).show(self._tabs(), self._scope())
+        self.query_one("#tabs", TextLine).show(self._tabs())
         self.query_one("#keys", TextLine).show(*self._keys())
 
     def _status(self) -> tuple[list[Part], list[Part]]:
@@ -172,10 +172,6 @@ class ConsoleScreen(Screen[None]):
             for n, (name, text) in enumerate(zip(keys, texts, strict=True))
         ]
 
-    def _scope(self) -> list[Part]:
-        """What else is worth a word on the line of the tabs."""
-        return [Part("read only", "warning", 1)] if self.console.is_readonly else []
-
     def _keys(self) -> tuple[list[Part], list[Part]]:
         console = self.console
         if console.notice is not None:
@@ -189,7 +185,8 @@ class ConsoleScreen(Screen[None]):
             is_anchor = action.id in ("app.help", "app.palette", "app.leave")
             drop = 0 if is_anchor else 10 + number
             parts.append(Part(f"{' ' if not parts else ''}{key} {words}", "plain", drop, action.id))
-        return parts, [Part(console.link_words(), "dim", 99)]
+        scope = Part("read only" if console.is_readonly else "", "warning")  # beside the keys that are missing for it
+        return parts, [scope, Part(console.link_words(), "dim", 99)]
 
 
 def _target(action_id: str) -> str:

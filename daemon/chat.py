@@ -1,0 +1,229 @@
+"""A program that talks to a checkpoint of a run, or to the model that the run begins with.
+
+    python -P -m daemon.chat RUN [--step N] [--prompt TEXT] [--json] [options]
+
+    a terminal        a conversation (`daemon.dialogue`)
+    --prompt, a pipe  one question, one answer, on stdout
+
+The checkpoint is loaded by the trainer's code, in this process; the run is neither asked nor slowed: while its trainer
+lives this program takes few threads, yields to it, and leaves the GPU alone. Exit codes are those of `ponder.errors`;
+130 after Ctrl-C outside an answer. Deliberately left out: the daemon, which is not needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from daemon.fork import choose_step
+from daemon.processes import is_attempt_alive
+from daemon.worker import set_threads
+from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
+from ponder.event_text import format_bytes
+from ponder.output import say, show_error, write_json
+from ponder.paths import Paths, find_paths, saved_steps
+from ponder.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from daemon.dialogue import Dialogue
+
+SAY_AFTER_S = 2.0
+SHARE_OF_CPUS = 4
+"""One in so many threads, while the run's trainer lives."""
+NICENESS = 10
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One answer, for programs."""
+
+    text: str
+    thinking: str
+    answer: str
+    value: str
+    tokens: int
+    finish: str
+    is_forced: bool
+
+
+class Replies(msgspec.Struct, frozen=True):
+    """All that `--json` tells."""
+
+    run: str
+    step: int
+    prompt: str
+    answer: str
+    """What the majority comes to."""
+    votes: list[tuple[str, int]]
+    samples: list[Reply]
+
+
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, which `ponder chat` has checked."""
+    parser = argparse.ArgumentParser(prog="python -P -m daemon.chat")
+    parser.add_argument("run")
+    parser.add_argument("--step", type=int)
+    parser.add_argument("--prompt")
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--budget", type=int)
+    parser.add_argument("--tokens", type=int)
+    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--summarised", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(words)
+
+
+def find_checkpoint(paths: Paths, run: str, step: int | None) -> tuple[int, Path | None]:
+    """The step that is meant and its folder; step 0 without a checkpoint is the model that the run begins with."""
+    steps = saved_steps(paths.checkpoints(run))
+    if step == 0 and 0 not in steps:
+        return 0, None
+    chosen = choose_step(run, steps, step)
+    return chosen, paths.checkpoint(run, chosen)
+
+
+def choose_threads(asked: int, of_recipe: int, is_training: bool) -> int:
+    """So many threads for this program: as asked, a share while the trainer lives, else as many as it takes itself.
+
+    >>> choose_threads(3, 1, True), choose_threads(0, 4, False)
+    (3, 4)
+    """
+    if asked or not is_training:
+        return asked or of_recipe
+    return max(1, (os.cpu_count() or 1) // SHARE_OF_CPUS)
+
+
+@contextlib.contextmanager
+def told_while(what: str) -> Iterator[None]:
+    """Say what takes so long, if it does, and for how long on a terminal."""
+    done = threading.Event()
+    is_terminal = sys.stderr.isatty()
+
+    def tell() -> None:
+        began_s = time.monotonic()
+        if done.wait(SAY_AFTER_S):
+            return
+        if not is_terminal:
+            say(what)
+            return
+        while not done.wait(0.5):
+            sys.stderr.write(f"\r\x1b[K{what}, {time.monotonic() - began_s:.0f} s")
+            sys.stderr.flush()
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+def size_bytes(folder: Path) -> int:
+    """What a checkpoint's weights take on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*model.safetensors"))
+
+
+def chat(paths: Paths, given: argparse.Namespace) -> None:
+    """Load and talk; raises PonderError."""
+    recipe_path = paths.run_recipe(given.run)
+    whole: Recipe = read_recipe(recipe_path)
+    step, folder = find_checkpoint(paths, given.run, given.step)
+    recipe = whole.stage_after(step) if step else whole
+    is_training = is_attempt_alive(paths.run(given.run))
+    set_threads(choose_threads(given.threads, recipe.compute.threads, is_training))
+    if is_training:
+        with contextlib.suppress(OSError):
+            os.nice(NICENESS)
+    device = given.device or ("cpu" if is_training else recipe.compute.device)
+    what = (
+        f"loading the checkpoint of step {step:,}, {format_bytes(size_bytes(folder))}"
+        if folder
+        else f"loading {recipe.model.path}"
+    )
+    os.environ.setdefault("TQDM_DISABLE", "1")  # other people's bars; ours says what is loaded
+    with told_while(what):
+        from daemon.dialogue import Dialogue
+        from daemon.voice import Voice
+        from trainer.talk import Manner, load_talk
+
+        talk, note = load_talk(folder, recipe, device=device, models_folder=paths.models)
+    if note:
+        say(f"{note}; chatting goes on without the data")
+    manner = Manner(
+        recipe.sampling.temperature if given.temperature is None else given.temperature,
+        given.tokens or recipe.sampling.max_new_tokens, given.samples, given.budget,
+    )  # fmt: skip
+    dialogue = Dialogue(talk, manner, Voice(), given.seed, given.summarised)
+    prompt = given.prompt if given.prompt is not None else None if sys.stdin.isatty() else sys.stdin.read().strip()
+    if prompt is not None:
+        ask_once(dialogue, given, step, prompt)
+        return
+    greet(dialogue, given.run, step, talk.policy.parameters, str(talk.policy.device))
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # editing and history for `input`
+    dialogue.hold(input)
+
+
+def ask_once(dialogue: Dialogue, given: argparse.Namespace, step: int, prompt: str) -> None:
+    """One question, one answer."""
+    from trainer.thoughts import tally
+
+    if not prompt:
+        raise UsageError("there is nothing to ask", "give `--prompt TEXT`, or text on stdin")
+    if not given.json:
+        dialogue.ask(prompt)
+        return
+    answers = dialogue.answers(prompt)
+    counted = tally([said.parts.value for said in answers])
+    samples = [
+        Reply(
+            said.text, said.parts.thinking, said.parts.answer, said.parts.value, said.tokens, str(said.finish),
+            said.is_forced,
+        )
+        for said in answers
+    ]  # fmt: skip
+    write_json("chat", Replies(given.run, step, prompt, counted[0][0], counted, samples))
+
+
+def greet(dialogue: Dialogue, run: str, step: int, parameters: int, device: str) -> None:
+    """Who speaks, how it was asked while it learnt, and what can be typed."""
+    from daemon.dialogue import manner_words
+
+    which = f"step {step:,}" if step else "before its first step"
+    say(f"{run}, {which}: {parameters / 1e6:.1f} M parameters on {device}; {manner_words(dialogue.manner)}")
+    problems = dialogue.talk.task.held_out(1)
+    if problems:
+        say(f"it learns to answer: {problems[0].prompt}")
+    say("/problem asks it a held-out one, /help lists the rest, Ctrl-D leaves")
+
+
+def main(words: list[str]) -> int:
+    """Be the program."""
+    os.umask(0o077)
+    try:
+        chat(find_paths(), parse_arguments(words))
+    except PonderError as error:
+        show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("")
+        return INTERRUPTED_EXIT_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""The verb that talks: chat, with a checkpoint of a run, in a program of its own, `daemon.chat`.
+
+Deliberately left out: loading and sampling, which need torch.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from ponder.commands.options import JsonOption, complete_run, connect, name_run
+from ponder.errors import UsageError
+from ponder.paths import find_paths
+
+
+def chat(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN[@STEP]",
+            help="A run, and a checkpoint's step, `0` for the model it began with; the newest when left out",
+            autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = "",
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", metavar="TEXT", help="Ask this once, print the answer, and end")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, max=256, help="Draw so many answers and vote")] = 1,
+    budget: Annotated[
+        int | None, typer.Option("--budget", min=0, metavar="TOKENS", help="End the thinking after so many tokens")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", min=1, help="Write at most so many; as in training when left out")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", min=0.0, max=10.0, help="As in training when left out; 0 is the most probable"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="What is drawn grows from it")] = 1,
+    summarised: Annotated[
+        bool, typer.Option("--summarised", help="Show the thinking in a few of its own lines")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
+    ] = "",
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads",
+            min=0,
+            help="CPU threads; 0 takes as many as the recipe says, or a quarter of all while the run trains",
+        ),
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Talk to a checkpoint: its thinking and its answers as they are written. With a pipe on stdin it answers once."""
+    from ponder.wire import GetRun, RunDetail
+
+    if os.environ.get("PONDER_SERVER"):
+        raise UsageError("checkpoints lie on the daemon's machine", "`unset PONDER_SERVER`, or chat over there")
+    if as_json and prompt is None and sys.stdin.isatty():
+        raise UsageError("`--json` answers one question", "give it with `--prompt TEXT`, or on stdin")
+    name, at, step = run.partition("@")
+    if at and not step.isdecimal():
+        raise UsageError(f"`{step}` is no step", "for example `ponder chat demo-1@20`; `ponder show` lists them")
+    if not name or not find_paths().run_recipe(name).is_file():
+        with connect() as client:
+            name = client.ask(GetRun(name_run(client, name)), RunDetail).row.name
+    values = {
+        "--step": step or None, "--prompt": prompt, "--samples": samples, "--budget": budget, "--tokens": tokens,
+        "--temperature": temperature, "--seed": seed, "--device": device or None, "--threads": threads,
+    }  # fmt: skip
+    words = [f"{option}={value}" for option, value in values.items() if value is not None]
+    flags = [flag for flag, is_given in (("--summarised", summarised), ("--json", as_json)) if is_given]
+    _become_patiently([name, *words, *flags])
+
+
+def _become_patiently(words: list[str]) -> None:
+    """Run the program in this one's place; Ctrl-C is its own affair, for it may only end an answer."""
+    from ponder.client import child_environment
+
+    sys.stdout.flush()
+    command = [sys.executable, "-P", "-m", "daemon.chat", *words]
+    with subprocess.Popen(command, env=child_environment(find_paths())) as program:
+        while True:
+            try:
+                code = program.wait()
+                break
+            except KeyboardInterrupt:
+                continue
+    if code:
+        raise typer.Exit(code if code > 0 else 128 - code)
