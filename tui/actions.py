@@ -52,7 +52,7 @@ class Action:
         return self.id in ("app.interrupt", "app.help")
 
 
-SCREENS = ("runs", "live", "group", "aha", "knobs", "log")
+SCREENS = ("runs", "live", "group", "aha", "curves", "knobs", "log")
 """The screens in the order of their tabs."""
 
 SHORT_NAMES = {"tokens": "token", "system": "sys", "checkpoints": "saves"}
@@ -68,6 +68,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("screen.group", "4", "group", "The answers to one prompt side by side", "ponder group --run {run}", rank=9),
     Action(
         "screen.aha", "6", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
+    ),
+    Action(
+        "screen.curves",
+        "7",
+        "curves",
+        "Any metric as a curve, several at once, several runs over each other",
+        "ponder plot {run}",
+        rank=9,
     ),
     Action(
         "screen.knobs",
@@ -153,6 +161,30 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("aha.order", "s", "sort", "Newest first, oldest first, or best first", screen="aha", rank=2),
     Action(
+        "curves.choose",
+        "m",
+        "metrics",
+        "Choose the metrics by letters of their names or /regex",
+        screen="curves",
+        rank=0,
+    ),
+    Action("curves.runs", "o", "runs", "Choose up to seven runs to lay over this one", screen="curves", rank=1),
+    Action(
+        "curves.smooth", "s", "smooth", "Smoothing: none, 0.6, 0.9, 0.99; raw values stay behind", "", "curves", rank=2
+    ),
+    Action("curves.closer", "z,plus", "zoom", "Half as many steps, around the cursor", screen="curves", rank=2),
+    Action("curves.wider", "Z,minus", "out", "Twice as many steps", screen="curves", rank=9),
+    Action("curves.left", "h,left", "cursor", "The cursor a column back", screen="curves", rank=3),
+    Action("curves.right", "l,right", "right", "The cursor a column on", screen="curves", rank=9),
+    Action("curves.last_mark", "p", "marks", "The cursor to the mark before it", screen="curves", rank=4),
+    Action("curves.next_mark", "n", "next mark", "The cursor to the next mark", screen="curves", rank=9),
+    Action("curves.earlier", "left_square_bracket", "earlier", "Half a view back", screen="curves", rank=9),
+    Action("curves.later", "right_square_bracket", "later", "Half a view on", screen="curves", rank=9),
+    Action("curves.axis", "x", "time", "Steps or wall time along x", screen="curves", rank=5),
+    Action("curves.log", "e", "log", "The chart in focus by the logarithm, or plainly again", screen="curves", rank=5),
+    Action("curves.open", "enter", "large", "The chart in focus alone, or all again", screen="curves", rank=4),
+    Action("curves.more", "f", "page", "The next page of charts", screen="curves", rank=6),
+    Action(
         "knobs.edit",
         "enter",
         "edit",
@@ -227,6 +259,8 @@ _KEY_NAMES = {
     "plus": "+",
     "equals_sign": "=",
     "minus": "-",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
     "escape": "Esc",
     "enter": "Enter",
     "tab": "Tab",

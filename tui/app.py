@@ -34,8 +34,11 @@ from tui import actions
 from tui.actions import Action, Keys
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
+from tui.memory import Memory
 from tui.screens.aha import AhaScreen
+from tui.screens.chooser import Chooser
 from tui.screens.confirm import Confirm
+from tui.screens.curves import CurvesScreen
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.help import HelpScreen
@@ -61,7 +64,7 @@ class Console(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
     MODES: ClassVar[dict[str, type[ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's declaration is wider
         screen.screen_name: screen
-        for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, KnobsScreen, LogScreen)
+        for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, CurvesScreen, KnobsScreen, LogScreen)
     }
     # Textual declares these two as instance variables, so ClassVar would contradict it.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -76,6 +79,7 @@ class Console(App[int]):
         is_ascii: bool | None = None,
         keys: Keys | None = None,
         driver: type[Driver] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """`run` is a run as a person names it; empty for the newest active one, else the newest."""
         has_no_colour = "NO_COLOR" in os.environ
@@ -89,6 +93,7 @@ class Console(App[int]):
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.keys = keys or Keys()
+        self.memory = memory or Memory()
         self.feed = Feed(client, self.pull, self.paint)
         self.row: wire.RunRow | None = None
         self.detail: wire.RunDetail | None = None
@@ -318,7 +323,7 @@ class Console(App[int]):
 
     async def show_screen(self, name: str) -> None:
         """Switch to a screen by its name."""
-        while isinstance(self.screen, (HelpScreen, Palette, Confirm)):
+        while isinstance(self.screen, (HelpScreen, Palette, Confirm, Chooser)):
             await self.pop_screen()
         if self.current_mode != name:
             await self.switch_mode(name)
@@ -395,7 +400,7 @@ class Console(App[int]):
             return
         focused = self.screen.focused
         screen = self.shown
-        if screen is not None and not isinstance(self.screen, (Palette, Confirm)):
+        if screen is not None and not isinstance(self.screen, (Palette, Confirm, Chooser)):
             self.push_screen(HelpScreen(screen.screen_name, focused))
 
     def action_app_palette(self) -> None:
@@ -421,5 +426,6 @@ class Console(App[int]):
                 await self.show_screen(action.screen)
             await self.run_action(f"{'screen' if action.screen else 'app'}.{action.method}")
         else:
-            await self.show_screen("live")
-            self.say(name)
+            await self.show_screen("curves")
+            if isinstance(self.shown, CurvesScreen):
+                self.shown.show_metric(name)
