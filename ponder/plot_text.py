@@ -23,6 +23,9 @@ Point = tuple[float, float]
 Band = tuple[float, float, float]
 """x, and the least and the greatest y of all that stands there."""
 
+FLAT = 1e-9
+"""A range that is a smaller share than this of its ends is the rounding of one value."""
+
 BLANK = -1
 """Owner of a cell that no curve touches."""
 AXIS = -2
@@ -108,6 +111,15 @@ def wants_ascii(environ: Mapping[str, str] | None = None) -> bool:
     if locale:
         return "utf8" not in locale.lower().replace("-", "")
     return environ is None and (sys.__stdout__ is None or "utf" not in sys.__stdout__.encoding.lower())
+
+
+def mark_sign(what: str) -> str:
+    """The letter above one of `ponder.wire.Curves.marks`: a knob was turned, the run went back, was forked, was ill.
+
+    >>> [mark_sign(what) for what in ("optim.lr 0.1 -> 0.2", "resumed from step 5", "forked from x", "watchdog: kl")]
+    ['k', 'r', 'f', 'w']
+    """
+    return {"resumed": "r", "forked": "f", "watchdog:": "w"}.get(what.split(" ")[0], "k")
 
 
 def finite(points: Iterable[Point]) -> list[Point]:
@@ -271,7 +283,7 @@ def _range(values: Sequence[float], low: float | None, high: float | None) -> tu
     """The asked range, or that of the values; never empty."""
     least = min(values) if low is None else low
     most = max(values) if high is None else high
-    if most <= least:
+    if most - least <= FLAT * max(abs(least), abs(most)):
         room = abs(least) * 0.1 or 1.0
         return (least, least + room) if low is not None else (least - room, least + room)
     return least, most

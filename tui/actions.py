@@ -123,6 +123,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.help", "f1,question_mark", "help", "This page: keys, the pane in focus, what the words mean", rank=8),
     Action("app.leave", "q", "leave", "Leave the console; runs go on", rank=8),
     Action("runs.open", "enter", "open", "Watch the run under the cursor", _OUTSIDE, "runs", rank=0),
+    Action("runs.mark", "m", "mark", "Mark the run to compare it with others, up to eight", screen="runs", rank=1),
+    Action(
+        "runs.compare",
+        "v",
+        "compare",
+        "Settings that differ, final and best figures of the marked runs side by side",
+        "ponder compare RUN RUN",
+        "runs",
+        rank=1,
+    ),
+    Action("runs.overlay", "o", "curves", "The marked runs as curves over each other", screen="runs", rank=2),
+    Action("runs.find", "slash", "filter", "Only runs with these words in name, title, state", screen="runs", rank=2),
     Action("live.next", "n", "next", "Read the next of the answers that are being written", screen="live", rank=0),
     Action("live.previous", "p", "previous", "Read the previous one", screen="live", rank=1),
     Action(
@@ -256,6 +268,7 @@ def bindings(screen: str = "") -> list[Binding]:
 _KEY_NAMES = {
     "question_mark": "?",
     "colon": ":",
+    "slash": "/",
     "plus": "+",
     "equals_sign": "=",
     "minus": "-",

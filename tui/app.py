@@ -37,6 +37,7 @@ from tui.feed import Asks, Feed, R, Streams
 from tui.memory import Memory
 from tui.screens.aha import AhaScreen
 from tui.screens.chooser import Chooser
+from tui.screens.compare import ComparePage
 from tui.screens.confirm import Confirm
 from tui.screens.curves import CurvesScreen
 from tui.screens.frame import ConsoleScreen
@@ -323,7 +324,7 @@ class Console(App[int]):
 
     async def show_screen(self, name: str) -> None:
         """Switch to a screen by its name."""
-        while isinstance(self.screen, (HelpScreen, Palette, Confirm, Chooser)):
+        while isinstance(self.screen, (HelpScreen, Palette, Confirm, Chooser, ComparePage)):
             await self.pop_screen()
         if self.current_mode != name:
             await self.switch_mode(name)
@@ -400,7 +401,7 @@ class Console(App[int]):
             return
         focused = self.screen.focused
         screen = self.shown
-        if screen is not None and not isinstance(self.screen, (Palette, Confirm, Chooser)):
+        if screen is not None and not isinstance(self.screen, (Palette, Confirm, Chooser, ComparePage)):
             self.push_screen(HelpScreen(screen.screen_name, focused))
 
     def action_app_palette(self) -> None:

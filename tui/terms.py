@@ -77,15 +77,6 @@ CURVE_SIGNS = {
 """The letters above the vertical marks of a curve."""
 
 
-def curve_sign(what: str) -> str:
-    """The letter for one of `ponder.wire.Curves.marks`.
-
-    >>> [curve_sign(what) for what in ("optim.lr 0.1 -> 0.2", "resumed from step 5", "watchdog: kl (warn)")]
-    ['k', 'r', 'w']
-    """
-    return {"resumed": "r", "forked": "f", "watchdog:": "w"}.get(what.split(" ")[0], "k")
-
-
 def glossary() -> list[tuple[str, str]]:
     """Every term of the screens with its explanation, for the help page."""
     scale = DECLARATIONS["policy.advantage_scale"]

@@ -1,6 +1,7 @@
 """The verbs of the `ponder` command, and the one table of them.
 
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack replay
+                                               compare plot shot report
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              fork rewind
 
@@ -16,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, look, service, start, steer, travel
+from ponder.commands import house, look, pictures, service, start, steer, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -37,6 +38,10 @@ VERBS = (
     ("logs", look.logs, LOOK),
     ("replay", travel.replay, LOOK),
     ("stack", look.stack, LOOK),
+    ("compare", pictures.compare, LOOK),
+    ("plot", pictures.plot, LOOK),
+    ("shot", pictures.shot, LOOK),
+    ("report", pictures.report, LOOK),
     ("pause", steer.pause, STEER),
     ("resume", steer.resume, STEER),
     ("stop", steer.stop, STEER),

@@ -37,6 +37,7 @@ DOORS = {
     "daemon/replay.py": "how far a replay is: numbers only",
     "daemon/log.py": "lines of logs: pass `safe_text`",
     "tui/session.py": "before and after the console: passes `safe_line` and `safe_text`",
+    "tui/shot.py": "why there is no picture: passes `safe_line`",
     "tui/driver.py": "the console's last gate: only what it knows goes out",
 }
 """Who may write to a terminal, and why that is safe."""
@@ -49,7 +50,7 @@ PACKAGES = ("ponder", "daemon", "store", "tui", "trainer")
 VERBS = [
     ["status"], ["ls"], ["show"], ["follow"], ["follow", "--all"], ["samples"], ["group"], ["group", "9"], ["aha"],
     ["logs"], ["logs", "--daemon"], ["knobs"], ["pause"], ["resume"], ["save"], ["stop"], ["set", "optim.lr=0.1"],
-    ["pause", "--no-wait"], ["watch", "--plain"],
+    ["pause", "--no-wait"], ["watch", "--plain"], ["compare", "1", "2"], ["plot", "1", "reward/mean"],
 ]  # fmt: skip
 
 

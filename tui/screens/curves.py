@@ -24,14 +24,14 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.event_text import format_duration
 from ponder.metrics import METRICS, find_metric, format_metric
-from ponder.plot_text import Frame, short_number
+from ponder.plot_text import Frame, mark_sign, short_number
 from tui import actions
 from tui.axes import curve_range
 from tui.screens.chooser import Choice, Chooser
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.series import RunSeries, Window, part_window, whole_window
-from tui.terms import CURVE_SIGNS, curve_sign
+from tui.terms import CURVE_SIGNS
 from tui.view import View
 from tui.widgets import BrailleChart
 
@@ -426,7 +426,7 @@ class CurvesScreen(ConsoleScreen):
             for step, what in series.marks:
                 x = series.seconds_at(step) if self._is_time else float(step)
                 if run == self.console.run_name or x not in places:
-                    places[x] = curve_sign(what)
+                    places[x] = mark_sign(what)
         return places
 
     def _paint_head(self) -> None:
@@ -450,7 +450,7 @@ class CurvesScreen(ConsoleScreen):
     def _paint_foot(self) -> None:
         foot, marks = self.query_one("#curves-foot", TextLine), self._marks()
         if self._view.cursor is None:
-            signs = sorted({curve_sign(what) for _, what, _ in marks})
+            signs = sorted({mark_sign(what) for _, what, _ in marks})
             words = ", ".join(f"{sign} {CURVE_SIGNS[sign]}" for sign in signs)
             count = f"{len(marks)} mark{'s' if len(marks) != 1 else ''}"
             here = f" {count}: {words}" if marks else " nothing was turned, and the run never went back: no marks"
@@ -468,7 +468,7 @@ class CurvesScreen(ConsoleScreen):
             owners = [letters[run] for other_step, other, run in found if (other_step, other) == (step, what)]
             whose = f" ({', '.join(sorted(owners))})" if len(letters) > 1 else ""
             at = f" at step {step:,}" if step != self._view.cursor else ""
-            parts.append(Part(f"{curve_sign(what)} {what}{at}{whose}", "warning", number))
+            parts.append(Part(f"{mark_sign(what)} {what}{at}{whose}", "warning", number))
         foot.show(parts, [Part("" if found else "no mark here ", "dim", 10)])
 
 

@@ -134,7 +134,9 @@ class BrailleChart(Widget):
         base = self.rich_style
         width = self.size.width
         if y == 0:
-            segments = [Segment(text, base + self._named(name)) for text, name in self._head]
+            segments = [
+                Segment(text, base if text.isspace() else base + self._named(name)) for text, name in self._head
+            ]
         elif y <= len(self._drawing.lines):
             segments = self._segments(self._drawing.lines[y - 1], self._drawing.owners[y - 1], base)
         else:
