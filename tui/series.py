@@ -58,6 +58,8 @@ class RunSeries:
         """What was changed in the run, and where."""
         self.step = 0
         """The step up to which everything was asked for."""
+        self.changes = 0
+        """Goes up whenever something else is to be drawn."""
         self._attempt = -1
         self._is_over = False
         self._window = Window(0, None, 1)
@@ -72,6 +74,7 @@ class RunSeries:
             self._attempt, self._window = row.attempt, window
             self._points, self._bands, self._times, self._timed = {}, {}, {}, []
             self.step, self._is_over = 0, False
+            self.changes += 1
         known = [name for name in names if name in self._points]
         fresh = [name for name in names if name not in self._points]
         is_past = window.last is not None and self.step > window.last
@@ -86,16 +89,21 @@ class RunSeries:
 
     def take(self, request: wire.GetMetrics, found: wire.Curves) -> None:
         """Learn what one of the requests was answered with."""
+        before = (len(self._times), self.marks)
         for name in request.names:
             points, bands = self._points.setdefault(name, {}), self._bands.setdefault(name, {})
-            for step in [step for step in points if step > request.after_step]:
+            new = dict(found.curves.get(name, []))
+            replaced = {step: value for step, value in points.items() if step > request.after_step}
+            for step in replaced:
                 del points[step]  # the newest span, which may end with a later step now
                 bands.pop(step, None)
-            points.update(found.curves.get(name, []))
+            points.update(new)
             bands.update({step: (low, high) for step, low, high in found.bands.get(name, [])})
+            self.changes += new != replaced
         self._times.update(found.times)
         self._timed = sorted(self._times)
         self.marks = found.marks
+        self.changes += before != (len(self._times), self.marks)
 
     def caught_up(self, row: wire.RunRow) -> None:
         """All requests were answered: what the run had when it looked like this is known."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,10 +24,10 @@ ATTACK = (
     "<script>alert(1)</script><img src=x onerror=alert(1)></pre></div></svg><style>*{display:none}</style>"
     "<a href='javascript:alert(1)'>click</a><!-- \" ' &lt; \x1b]52;c;eA==\x07\u202eevil ]]> {{7*7}}"
 )
-VOID = {"meta", "rect", "path", "circle"}
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 KNOWN_TAGS = {
-    "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "nav", "a", "table", "tr", "th", "td",
-    "div", "span", "pre", "details", "summary", "svg", "g", "path", "text", "circle", "rect",
+    "html", "head", "meta", "title", "style", "body", "tbody", "h1", "h2", "h3", "p", "nav", "a", "table", "tr",
+    "th", "td", "div", "span", "pre", "details", "summary", "svg", "g", "path", "text", "circle", "rect",
 }  # fmt: skip
 
 
@@ -145,6 +147,26 @@ def test_whatever_a_model_wrote_is_text_on_the_page(plain: Facts) -> None:
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert sum(tag == "style" for tag, _ in page.tags) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no Chromium here")
+def test_a_browser_shows_the_hostile_page_as_it_was_written(plain: Facts, tmp_path: Path) -> None:
+    """What the browser itself made of the page: had any attack opened a tag, it would be one of the tags here."""
+    text = report_page(hostile(plain))
+    path = tmp_path / "report.html"
+    path.write_text(text, encoding="utf-8")
+    assert BROWSER is not None
+    ended = subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"--user-data-dir={tmp_path}/profile",
+         path.as_uri()],
+        capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    seen, written = Page(ended.stdout), Page(text)
+    check_harmless(seen)
+    count = {tag: sum(name == tag for name, _ in written.tags) for tag in ("svg", "pre", "td", "h2", "script", "img")}
+    assert {tag: sum(name == tag for name, _ in seen.tags) for tag in count} == count
+    assert seen.text.count("<script>alert(1)</script>") == written.text.count("<script>alert(1)</script>")
 
 
 def test_a_run_that_has_nothing_yet_has_a_page_that_says_so(plain: Facts) -> None:

@@ -18,7 +18,6 @@ from typing import ClassVar
 from textual import events
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.message import Message
 from textual.widget import Widget
 
 from ponder import metrics, wire
@@ -33,7 +32,7 @@ from tui.screens.text_line import Part, TextLine
 from tui.series import RunSeries, Window, part_window, whole_window
 from tui.terms import CURVE_SIGNS
 from tui.view import View
-from tui.widgets import BrailleChart
+from tui.widgets.curve_chart import CurveChart
 
 MOST_METRICS = 24
 MOST_CHARTS = 12
@@ -43,27 +42,6 @@ SMOOTHINGS = (0.0, 0.6, 0.9, 0.99)
 LEAST_WIDTH, LEAST_HEIGHT = 36, 6
 BROAD = 4.5
 """How much broader than high a chart should be, in cells."""
-
-
-class CurveChart(BrailleChart, can_focus=True):
-    """A chart that a cursor can be set in with the mouse."""
-
-    HELP = "A chart. `h`/`l` move the cursor, `z`/`Z` zoom, `Tab` goes to the next chart, `Enter` makes it large."
-    DEFAULT_CSS = "CurveChart:focus > .braille-chart--title { text-style: bold reverse; }"
-
-    class Pointed(Message):
-        """A place of x was clicked."""
-
-        def __init__(self, x: float) -> None:
-            super().__init__()
-            self.x = x
-
-    def on_click(self, event: events.Click) -> None:
-        """The cursor goes there."""
-        offset = event.get_content_offset(self)
-        x = self.x_at(offset.x) if offset is not None else None
-        if x is not None:
-            self.post_message(self.Pointed(x))
 
 
 class CurvesScreen(ConsoleScreen):
@@ -84,6 +62,7 @@ class CurvesScreen(ConsoleScreen):
         self._series: dict[str, RunSeries] = {}
         self._view = View()
         self._page = 0
+        self._drawn: tuple[object, ...] = ()
         self._large: str | None = None
         """The metric that is shown alone."""
 
@@ -336,14 +315,24 @@ class CurvesScreen(ConsoleScreen):
             return
         shown = self._shown
         self._lay_out(len(shown))
+        self._paint_head()
+        self._paint_foot()
+        drawn = self._look(shown)
+        if drawn == self._drawn:
+            return
+        self._drawn = drawn
         frame_marks, (low, high), cursor = self._frame_marks(), self._x_view(), self._x_cursor()
         for number in range(MOST_CHARTS):
             chart = self.query_one(f"#curve-{number}", CurveChart)
             if number < len(shown):
                 frame = Frame(low, high, marks=frame_marks, cursor=cursor, x_words=self._x_words)
                 self._paint_chart(chart, shown[number], frame)
-        self._paint_head()
-        self._paint_foot()
+
+    def _look(self, shown: Sequence[str]) -> tuple[object, ...]:
+        """Everything that decides how the charts look: while it is the same there is nothing to draw."""
+        known = tuple((run, series.changes) for run, series in self._series.items())
+        view, how = self._view, (self._smoothing, self._is_time, tuple(self._logs))
+        return known, tuple(shown), view.range, view.cursor, how, self._focused, self.query_one("#curves").size
 
     def _lay_out(self, count: int) -> None:
         """As many charts as there are metrics, in rows and columns that suit the room."""

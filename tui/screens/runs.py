@@ -18,9 +18,9 @@ from textual.widgets import Input
 
 from ponder import metrics, wire
 from ponder.compare import MOST_RUNS, compare, request
-from ponder.event_text import format_accuracy, format_ago
+from ponder.event_text import format_accuracy, format_ago, format_duration
 from ponder.metrics import METRICS, find_metric, format_metric
-from ponder.plot_text import sparkline
+from ponder.plot_text import short_number, sparkline
 from tui import actions
 from tui.screens.compare import ComparePage
 from tui.screens.frame import ConsoleScreen, elapsed_words
@@ -29,14 +29,18 @@ from tui.terms import STATES
 from tui.widgets import Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
 
 SPARK_CELLS = 12
+STEP_CELLS = 11
 COLUMNS = (
     Column("", 1),
     Column("", 1),
     Column("run", 20),
     Column("state", 10),
-    Column("step", 11, "right"),
+    Column("step", STEP_CELLS, "right"),
     Column("reward", 6, "right", drop=2),
     Column("accuracy", 8, "right", drop=1),
+    Column("length", 6, "right", drop=6),
+    Column("turns", 6, "right", drop=7),
+    Column("heard", 16, "right", drop=5),
     Column("reward curve", SPARK_CELLS, drop=3),
     Column("what", 0, drop=4),
 )
@@ -235,9 +239,12 @@ class RunsScreen(ConsoleScreen):
                 Cell(word.sign, word.style),
                 Cell(row.name, "title" if row.name == self.console.run_name else "plain"),
                 Cell(row.state, word.style),
-                f"{row.step:,}/{row.steps:,}",
+                _steps(row),
                 _headline(row, metrics.REWARD_MEAN),
                 _headline(row, metrics.EVAL_ACCURACY),
+                _headline(row, metrics.LENGTH_MEAN),
+                _headline(row, metrics.REFLECT),
+                Cell(_heard(row, self.console.now_us()), "warning" if row.stuck else "dim"),
                 sparkline(row.spark, SPARK_CELLS, self.console.is_ascii),
                 row.stuck or row.reason or queue or f"{row.title or row.stage}",
             ),
@@ -248,6 +255,21 @@ def fits(row: wire.RunRow, words: str) -> bool:
     """Whether all words are in what the list says of a run."""
     said = f"{row.name} {row.title} {row.state} {row.stage} {row.reason} {row.stuck} {row.forked_from}".lower()
     return all(word in said for word in words.lower().split())
+
+
+def _steps(row: wire.RunRow) -> str:
+    """How far it is, in as many cells as there are."""
+    words = f"{row.step:,}/{row.steps:,}"
+    return words if len(words) <= STEP_CELLS else f"{short_number(row.step)}/{short_number(row.steps)}"
+
+
+def _heard(row: wire.RunRow, now_us: int) -> str:
+    """When the trainer was heard last, or when it ended; in whole minutes once that is long enough to say."""
+    at_us = row.ended_us or row.seen_us
+    if at_us is None:
+        return "-"
+    seconds = (now_us - at_us) / 1e6
+    return f"{format_duration(seconds if seconds < 60 else seconds // 60 * 60)} ago".replace(" 0 s", "")
 
 
 def _headline(row: wire.RunRow, name: str) -> str:
