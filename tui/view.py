@@ -21,6 +21,16 @@ class View:
         self._width: float | None = None
         self._end: float | None = None
 
+    def reach(self, here: float, last: float) -> None:
+        """The runs are so far now; what lay beyond, before one went back, is left."""
+        self.here, self.last = here, max(1.0, last)
+        if self.cursor is not None and self.cursor > here:
+            self.cursor = None
+        if self._end is not None and self._end >= self.last:
+            self._end = None
+        if self._width is not None and self._width >= self.last:
+            self.show_all()
+
     @property
     def is_whole(self) -> bool:
         """Whether all steps are in view."""

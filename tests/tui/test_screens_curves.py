@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from ponder import wire
@@ -182,6 +183,33 @@ def test_runs_are_laid_over_each_other_with_letters(store: Path) -> None:
         assert {request.run for request in client.asked if isinstance(request, wire.GetMetrics)} == {"countdown-zero-2"}
 
     play(store, script)
+
+
+def test_another_run_is_seen_whole_and_a_firing_tells_what_was_found(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await open_curves(pilot, console)
+        await pilot.press("p", "z")
+        await until(pilot, lambda: "steps 5 to 20" in head(console))
+        await console.watch_run("countdown-zero-1")
+        await until(pilot, lambda: "countdown-zero-1" in head(console) and "steps" not in head(console))
+        assert "2 marks" in foot(console)
+        told = client._read
+
+        def with_firing(request: wire.Request) -> wire.Reply:
+            reply = told(request)
+            if isinstance(reply, wire.Curves):
+                return replace(reply, marks=[*reply.marks, (25, "watchdog: kl (warn)")])
+            if isinstance(reply, wire.RunDetail):
+                return replace(reply, firings=[(25, "kl: 0.9 nats are more than 0.5 (warn)")])
+            return reply
+
+        client._read = with_firing  # type: ignore[method-assign]  # a firing that the store does not have
+        await console.watch_run("countdown-zero-2")
+        await until(pilot, lambda: "w the watchdog fired" in foot(console))
+        await pilot.press("p")
+        await until(pilot, lambda: "w watchdog: kl: 0.9 nats are more" in foot(console))
+
+    play(store, script, (120, 40))
 
 
 def test_the_palette_leads_to_a_metric(store: Path) -> None:

@@ -13,7 +13,7 @@ moves = st.lists(
         st.tuples(st.just("pan"), st.sampled_from([-0.5, 0.5])),
         st.tuples(st.just("move"), st.integers(-30, 30)),
         st.tuples(st.just("point"), st.floats(0, 2000)),
-        st.tuples(st.just("grow"), st.integers(0, 300)),
+        st.tuples(st.just("grow"), st.integers(-300, 300)),
     ),
     max_size=40,
 )
@@ -24,11 +24,10 @@ def test_whatever_is_pressed_the_view_is_inside_the_runs_and_no_narrower_than_it
     here: int, more: int, presses: list[tuple[str, float]]
 ) -> None:
     view = View()
-    view.here, view.last = float(here), float(max(1, here + more))
+    view.reach(float(here), float(here + more))
     for what, value in presses:
         if what == "grow":
-            view.here += value
-            view.last = max(view.last, view.here)
+            view.reach(max(0.0, view.here + value), max(view.last if value > 0 else 0.0, view.here + value))
         elif what == "move":
             view.move(int(value), 60)
         elif what == "point":
@@ -47,11 +46,23 @@ def test_whatever_is_pressed_the_view_is_inside_the_runs_and_no_narrower_than_it
 
 def test_the_end_is_followed_until_a_person_moves_away() -> None:
     view = View()
-    view.here = view.last = 100.0
+    view.reach(100.0, 100.0)
     view.zoom(0.5)
     assert view.range == (50.0, 100.0)
-    view.here = view.last = 120.0
+    view.reach(120.0, 120.0)
     assert view.range == (70.0, 120.0)
     view.pan(-0.5)
-    view.here = view.last = 140.0
+    view.reach(140.0, 140.0)
     assert view.range == (45.0, 95.0)
+
+
+def test_a_run_that_went_back_leaves_nothing_beyond_its_end() -> None:
+    view = View()
+    view.reach(100.0, 100.0)
+    view.point(90.0)
+    view.zoom(0.25)
+    view.reach(40.0, 40.0)
+    assert view.cursor is None
+    assert view.range[1] == 40.0
+    view.reach(3.0, 3.0)
+    assert view.range == (0.0, 3.0)

@@ -141,8 +141,9 @@ class CurvesScreen(ConsoleScreen):
         for name in self._others:
             if name not in self._rows or not self._rows[name].state.is_over:
                 self._rows[name] = (await console.ask(wire.GetRun(name), wire.RunDetail)).row
-        self._view.here = float(watched.step)
-        self._view.last = float(max([1, watched.step, *(self._rows[name].step for name in self._others)]))
+        if watched.name not in self._series:
+            self._view = View()  # another run's steps are other places
+        self._view.reach(float(watched.step), float(max([watched.step, *(self._rows[n].step for n in self._others)])))
         self._series = {name: self._series.get(name, RunSeries()) for name in self._runs}
         for name in self._runs:
             row, series = watched if name == watched.name else self._rows[name], self._series[name]
@@ -457,8 +458,14 @@ class CurvesScreen(ConsoleScreen):
             owners = [letters[run] for other_step, other, run in found if (other_step, other) == (step, what)]
             whose = f" ({', '.join(sorted(owners))})" if len(letters) > 1 else ""
             at = f" at step {step:,}" if step != self._view.cursor else ""
-            parts.append(Part(f"{mark_sign(what)} {what}{at}{whose}", "warning", number))
+            parts.append(Part(f"{mark_sign(what)} {self._in_full(step, what)}{at}{whose}", "warning", number))
         foot.show(parts, [Part("" if found else "no mark here ", "dim", 10)])
+
+    def _in_full(self, step: int, what: str) -> str:
+        """What the watchdog found, where it was the watched run's; every other mark says all there is."""
+        rule = what.removeprefix("watchdog: ").partition(" ")[0]
+        firings = self.console.detail.firings if self.console.detail is not None and mark_sign(what) == "w" else []
+        return next((f"watchdog: {said}" for at, said in firings if at == step and said.startswith(rule)), what)
 
 
 def grid_columns(count: int, width: int, height: int) -> int:
