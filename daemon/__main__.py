@@ -40,6 +40,7 @@ from daemon.desk import Desk
 from daemon.feed import Feed, Outlet
 from daemon.gate import Gate
 from daemon.handlers import Handlers
+from daemon.herald import Herald
 from daemon.ingest import Ingest
 from daemon.log import say
 from daemon.notify import Notify
@@ -156,7 +157,7 @@ def run_daemon(
     ingest = Ingest(ingest_socket, writer, feed, budget)
     supervisor = Supervisor(
         paths, writer, reader, ingest,
-        worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=note_change,
+        worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=note_change, herald=Herald(paths.wishes),
     )  # fmt: skip
     supervisor.recover()
 

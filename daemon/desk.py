@@ -6,9 +6,10 @@ the daemon's thread replaces and never changes in place. Deliberately left out: 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,8 +21,9 @@ from daemon.log import say_bug
 from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from ponder import wire
+from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
-from ponder.paths import Paths
+from ponder.paths import Paths, checkpoint_name, saved_steps
 from store.reader import Reader
 from store.schema import sqlite_version
 
@@ -79,7 +81,6 @@ class Desk:
             wire.GetSample: reader.sample,
             wire.GetAha: reader.aha,
             wire.GetKnobs: reader.knobs,
-            wire.GetCheckpoints: reader.checkpoints,
             wire.GetCommand: reader.command,
         }
 
@@ -104,6 +105,9 @@ class Desk:
                 detail = self._reader.run(run)
                 steps = forkable_steps(self._paths, detail.row)
                 return msgspec.structs.replace(detail, row=self._with_signs(detail.row), checkpoints=steps)
+            case wire.GetCheckpoints(run=run):
+                root = self._paths.checkpoints(self._reader.resolve(run))
+                return wire.Checkpoints(with_disk(self._reader.checkpoints(run).checkpoints, root))
             case wire.GetLog():
                 return self._log(request)
             case wire.GetStack(run=run):
@@ -145,6 +149,27 @@ class Desk:
         paths, run = self._paths, request.run
         path = paths.daemon_log if run is None else paths.run_log(self._reader.resolve(run))
         return read_log(path, request.offset, request.max_bytes)
+
+
+def with_disk(stored: Sequence[wire.CheckpointRow], root: Path) -> list[wire.CheckpointRow]:
+    """What the run told of its checkpoints, and those of a fork's past, newest first; which of them are on the disk."""
+    manifests = {manifest.step: manifest for manifest in read_manifests(root)}
+    best, on_disk = best_step(manifests.values()), set(saved_steps(root))
+    rows = {row.step: row for row in [*(_row_of(manifest, root) for manifest in manifests.values()), *stored]}
+    return [
+        msgspec.structs.replace(
+            rows[step], is_on_disk=step in on_disk, is_best=step == best, is_pinned=is_pinned(root, step),
+            scores=manifests[step].scores if step in manifests else {},
+        )
+        for step in sorted(rows, reverse=True)
+    ]  # fmt: skip
+
+
+def _row_of(manifest: Manifest, root: Path) -> wire.CheckpointRow:
+    path = root / checkpoint_name(manifest.step) / MANIFEST
+    size_bytes = sum(size for size, _ in manifest.files.values()) + path.stat().st_size
+    sha256, saved_us = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns // 1000
+    return wire.CheckpointRow(manifest.step, path.parent.name, size_bytes, sha256, saved_us)
 
 
 def read_log(path: Path, offset: int, max_bytes: int) -> wire.LogPage:

@@ -21,6 +21,7 @@ from ponder.events import (
     CommandApplied,
     Ending,
     Evaluated,
+    FeedEvent,
     RunBroke,
     RunEnded,
     RunPaused,
@@ -52,7 +53,7 @@ class Facts:
     checkpoint: int | None = None
     """The step of the newest checkpoint of this attempt."""
 
-    def see(self, event: TrainerEvent) -> None:
+    def see(self, event: TrainerEvent | FeedEvent) -> None:
         """Take one event of the attempt, in order."""
         match event:
             case RunStarted(step=step):

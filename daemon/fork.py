@@ -58,7 +58,7 @@ def forkable_steps(paths: Paths, row: wire.RunRow) -> list[int]:
 def plan_fork(parent: wire.RunDetail, applied: Sequence[wire.KnobChange], request: wire.ForkRun, paths: Paths) -> Fork:
     """The fork that is asked for; raises the PonderError that says why it cannot be. `applied` come newest first."""
     row = parent.row
-    step = _choose_step(row.name, forkable_steps(paths, row), request.step)
+    step = choose_step(row.name, forkable_steps(paths, row), request.step)
     whole = parse_recipe(parent.recipe, f"the recipe of {row.name}")
     stage = whole.stage_after(step)
     place, before = _place_of(whole, stage)
@@ -77,7 +77,8 @@ def plan_fork(parent: wire.RunDetail, applied: Sequence[wire.KnobChange], reques
     return Fork(step, dump_recipe(whole.with_stages(parts)), changes)
 
 
-def _choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
+def choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
+    """The checkpoint that is meant, the newest where none is named; NotFound says which there are."""
     if not steps:
         raise NotFound(f"`{run}` has no checkpoint yet", f"`ponder save {run}` writes one")
     if wanted is None:

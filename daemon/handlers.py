@@ -9,19 +9,22 @@ Deliberately left out: requests that only read (`daemon.desk`), and sockets.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from daemon.facts import RELEASED
-from daemon.fork import plan_fork, share_past
+from daemon.fork import choose_step, plan_fork, share_past
 from daemon.run import Run
 from daemon.supervisor import Supervisor
 from ponder import wire
+from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import RunState
 from ponder.knobs import KnobValue, check_value, find_knob
-from ponder.paths import Paths
+from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
 from store.writer import RUN_VERB, Writer
 
@@ -30,7 +33,7 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -41,6 +44,8 @@ VERBS: dict[type[Acting], str] = {
     wire.ResumeRun: "resume",
     wire.StopRun: "stop",
     wire.SaveRun: "save",
+    wire.PinCheckpoint: "pin",
+    wire.UnpinCheckpoint: "unpin",
 }
 
 
@@ -84,6 +89,8 @@ class Handlers:
                     return self._stop(ask.id, request)
                 case wire.SaveRun():
                     return self._save(ask.id, request)
+                case wire.PinCheckpoint() | wire.UnpinCheckpoint():
+                    return self._pin(ask.id, request)
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:
@@ -194,6 +201,24 @@ class Handlers:
             raise Refused("conflict", f"`{run.name}` has no trainer, it is {run.state}: there is nothing new to save")
         return self._order(run, command, "save", wire.SaveOrder(), request.by)
 
+    def _pin(self, command: str, request: wire.PinCheckpoint | wire.UnpinCheckpoint) -> wire.Accepted:
+        """Done here, whether a trainer lives or not: it looks for the pin before it deletes."""
+        row = self._reader.run(request.run).row
+        name, root, wants_pin = row.name, self._paths.checkpoints(row.name), isinstance(request, wire.PinCheckpoint)
+        step = choose_step(name, saved_steps(root), request.step)
+        was_pinned = is_pinned(root, step)
+        try:
+            with self._writer.together():
+                self._writer.accept_command(command, name, VERBS[type(request)], value=step, by=_who(request.by))
+                self._writer.settle_command(command, row.step)
+                _write_pin(root, step, wants_pin)
+                choose_step(name, saved_steps(root), step)  # its trainer may have been quicker
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                _write_pin(root, step, was_pinned)
+            raise
+        return wire.Accepted(command, name, "it was so before" if was_pinned is wants_pin else "")
+
     def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
         if not request.stop_runs:
             self.wants_end = True
@@ -248,6 +273,13 @@ class Handlers:
             self._writer.settle_command(command, run.facts.step)
         self._supervisor.remember_state(run, state, reason)
         return wire.Accepted(command, run.name, reason)
+
+
+def _write_pin(root: Path, step: int, is_to_stay: bool) -> None:
+    try:
+        set_pin(root, step, is_to_stay)
+    except OSError as error:
+        raise explain_file_error(error, pin_of(root, step)) from error
 
 
 def _who(by: str) -> str:

@@ -188,6 +188,16 @@ class JournalLink:
             self._orders.put(Order(held_by, PauseOrder()))
 
     @property
+    def readable(self) -> Path:
+        """Where the journal can be read, also when the run's folder was deleted under it."""
+        return self._journal.readable
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether the journal was deleted under us."""
+        return self._journal.is_nameless
+
+    @property
     def last_seq(self) -> int:
         """The newest record in the journal."""
         return self._seq

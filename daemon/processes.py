@@ -54,11 +54,21 @@ def boot_id() -> str:
 
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks since boot; None when it is gone, 0 where the kernel does not say."""
+    words = _stat_words(pid)
+    return None if not words or words[0] in ("Z", "X") else int(words[19])
+
+
+def is_halted(pid: int) -> bool:
+    """Whether a signal or a debugger has stopped the process, so that it answers nothing until it goes on."""
+    return _stat_words(pid)[:1] in (["T"], ["t"])
+
+
+def _stat_words(pid: int) -> list[str]:
+    """What the kernel says of a process, from its state on; empty when it is gone."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    return None if words[0] in ("Z", "X") else int(words[19])
+        return []
 
 
 def is_same_process(started: Started) -> bool:

@@ -35,6 +35,8 @@ SILENCE_S = 3.0
 STUCK_S = 10.0
 """A batch that is not acknowledged for so long, by a daemon that talks, was lost: start over with a Hello."""
 REJECTED_WAIT_S = 10.0
+NAMELESS_S = 30.0
+"""So long a trainer whose folder was deleted waits at its end for a daemon that takes what it told."""
 
 
 class Relay(threading.Thread):
@@ -66,7 +68,13 @@ class Relay(threading.Thread):
             os.write(self._nudge_in, b"!")
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """End the thread. What it has not carried stays in the journal, where the daemon finds it."""
+        """End the thread. What it has not carried stays in the journal, where the daemon finds it.
+
+        A journal that was deleted is found by nobody: there it waits for the last acknowledgement.
+        """
+        deadline = time.monotonic() + NAMELESS_S
+        while self._link.is_nameless and self._acked < self._link.last_seq and time.monotonic() < deadline:
+            time.sleep(GATHER_S)
         self._is_over = True
         self.nudge()
         self.join(timeout_s)
@@ -135,7 +143,7 @@ class Relay(threading.Thread):
     def _send_batches(self, daemon: zmq.Socket[bytes]) -> None:
         while self._sent < self._link.last_seq and self._has_window():
             first, records, size, offset = 0, [], 0, self._offset
-            for payload, offset in read_records(self._link.path, self._offset):
+            for payload, offset in read_records(self._link.readable, self._offset):
                 seq = read_head(payload).seq
                 self._link.history.note(seq, offset)
                 if seq > self._sent:

@@ -2,7 +2,7 @@
 
     python -P -m daemon.replay RUN [--steps N] [--json]
 
-    journal ──► what each step told: metrics, answers        the newest attempt's word
+    journal ──► what each step told: metrics, answers, their tokens    the newest attempt's word
             ──► knob changes, applied again at their steps
     trainer ──► tells every step once more ──► compared ──► the first difference, or none
 
@@ -17,12 +17,14 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import struct
 import sys
 import tempfile
 import time
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from daemon.fork import share_past
@@ -51,6 +53,8 @@ SAY_EVERY_S = 5.0
 SHOWN_CHARACTERS = 80
 COMPARED = ("token_ids", "text", "finish", "reward", "advantage")
 """Of an answer; the first that differs is told."""
+OF_TOKENS = ("logps", "entropies")
+"""Of each token of an answer, where the journal holds them."""
 
 Key = tuple[type[TrainerEvent], int, int]
 """An event's kind, step, and place in the step."""
@@ -146,6 +150,22 @@ def _compare_groups(told: GroupScored, again: GroupScored) -> Difference | None:
             if getattr(old, name) != getattr(new, name):
                 what = f"{place}, answer {old.index}, {name}"
                 return Difference(told.step, what, _shown(old, name), _shown(new, name))
+        for name in OF_TOKENS:
+            if (found := _first_other_token(getattr(old, name), getattr(new, name))) is not None:
+                at, was, became = found
+                what = f"{place}, answer {old.index}, {name} of token {at}"
+                return Difference(told.step, what, repr(was), repr(became))
+    return None
+
+
+def _first_other_token(told: bytes, again: bytes) -> tuple[int, float | None, float | None] | None:
+    """Which token, from 0, has another figure, and both; None where all have the same, or none was told."""
+    if not told or told == again:
+        return None
+    old, new = ([figure for (figure,) in struct.iter_unpack("<e", figures)] for figures in (told, again))
+    for at, (was, became) in enumerate(zip_longest(old, new)):
+        if was != became and not (_is_nan(was) and _is_nan(became)):
+            return at, was, became
     return None
 
 

@@ -12,7 +12,10 @@ from ponder import wire
 from ponder.errors import Refused
 from ponder.keys import Allowed, Role
 
-OPERATING = (wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.ForkRun)
+OPERATING = (
+    wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
+    wire.ForkRun,
+)  # fmt: skip
 
 
 def needed_role(request: wire.Request) -> Role:

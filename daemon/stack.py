@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from daemon.processes import is_same_process, read_started
+from daemon.processes import is_halted, is_same_process, read_started
 from ponder.errors import Refused
 
 STACK_NAME = "stack.txt"
@@ -25,7 +25,6 @@ PATIENCE_S = 2.0
 QUIET_S = 0.1
 """The dump is whole when nothing was added for so long."""
 
-_STOPPED = ("T", "t")
 _one_at_a_time = threading.Lock()
 
 
@@ -43,7 +42,7 @@ def ask_for_stack(run: str, folder: Path) -> tuple[int, str]:
         raise Refused("conflict", f"`{run}` has no trainer that lives", f"`ponder show {run}` tells its state")
     if not _catches(papers.pid):
         raise Refused("conflict", f"the trainer of `{run}` cannot show its stack yet", "ask again in a second")
-    if _state(papers.pid) in _STOPPED:  # it would answer when it goes on
+    if is_halted(papers.pid):  # it would answer when it goes on
         raise Refused("conflict", f"the trainer of `{run}` (pid {papers.pid}) is stopped by a signal or a debugger")
     path = folder / STACK_NAME
     with _one_at_a_time:
@@ -76,10 +75,3 @@ def _catches(pid: int) -> bool:
         return False
     mask = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:")), 0)
     return bool(mask >> (STACK_SIGNAL - 1) & 1)
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""

@@ -26,10 +26,12 @@ from pathlib import Path
 from msgspec import DecodeError
 
 from daemon.facts import Facts, Verdict, judge, living_reason, living_state
+from daemon.herald import Herald
 from daemon.ingest import COMMIT_BYTES, Ingest
 from daemon.journal_link import is_group, read_head
 from daemon.log import say, say_bug
 from daemon.processes import (
+    Started,
     boot_id,
     is_attempt_alive,
     is_same_process,
@@ -71,11 +73,12 @@ class Supervisor:
         at_once: int = 1,
         backoff_s: tuple[float, ...] = BACKOFF_S,
         note_change: Callable[[], None] = lambda: None,
+        herald: Herald | None = None,
     ) -> None:
         """`worker` is the module that a trainer's process runs, `at_once` how many may run at the same time."""
         self._paths, self._writer, self._reader, self._ingest = paths, writer, reader, ingest
         self._worker, self._at_once, self._backoff_s = worker, at_once, backoff_s
-        self._note_change = note_change
+        self._note_change, self._herald = note_change, herald
         self.runs: dict[str, Run] = {}
         ingest.watcher = self
 
@@ -84,6 +87,8 @@ class Supervisor:
     def recover(self) -> None:
         """Take up every run that is not over, as the facts tell it."""
         for row in self._reader.status_runs():
+            if self._herald is not None and self._reader.aha(row.name, limit=1).first_rescue is not None:
+                self._herald.knows_rescue(row.name)
             self.runs[row.name] = self._recover_run(row)
 
     def _recover_run(self, row: wire.RunRow) -> Run:
@@ -92,10 +97,10 @@ class Supervisor:
         known = newest.attempt if newest else 0
         run = Run(row.id, row.name, row.state, row.reason, attempt=known)
         run.orders = {order.command: order for order in self._writer.pending_orders(run.name)}
-        papers = read_started(self._paths.run(run.name))
+        papers = read_started(self._paths.run(run.name)) or self._stored_papers(run.name)
         if papers is not None and papers.attempt < known:
             papers = None
-        is_alive = is_attempt_alive(self._paths.run(run.name))
+        is_alive = self._is_alive(run.name, papers)
         is_unknown = papers is not None and papers.attempt > known
         if is_alive or is_unknown or (newest is not None and newest.ended_us is None):
             run.has_attempt = True
@@ -114,15 +119,23 @@ class Supervisor:
             self._set_state(run, RunState.QUEUED, "")
         return run
 
+    def _stored_papers(self, name: str) -> Started | None:
+        """The newest attempt as the store knows it: a folder that was deleted under its trainer tells nothing."""
+        found = self._reader.open_attempt(name)
+        return None if found is None else Started(*found, shim_pid=0, started_us=0)
+
     def _read_facts(self, run: Run) -> Facts:
-        facts = Facts()
+        facts, is_empty = Facts(), True
         try:
             for payload, _ in read_records(self._paths.journal(run.name)):
-                head = read_head(payload)
+                head, is_empty = read_head(payload), False
                 if head.attempt == run.attempt and not is_group(head):
                     facts.see(decode_record(payload).event)
         except (StoreError, DecodeError) as error:  # one broken journal must not keep the daemon from starting
             say(f"{run.name}: its journal cannot be read: {error}")
+        if is_empty:  # or deleted: what was told before is known
+            for event in self._reader.attempt_events(run.name, run.attempt):
+                facts.see(event)
         return facts
 
     # ---- the watcher's side, called by ingest
@@ -156,6 +169,8 @@ class Supervisor:
             known.orders.pop(getattr(record.event, "command", ""), None)
         if becomes is not None:
             known.state, known.reason = becomes, ""
+        if self._herald is not None:
+            self._herald.saw(run, records)
 
     def heard(self, beat: wire.Beat) -> None:
         known = self.runs.get(beat.run)
@@ -201,6 +216,8 @@ class Supervisor:
         run.state, run.reason = state, reason
         if state.is_over:
             self.runs.pop(run.name, None)
+            if self._herald is not None:
+                self._herald.ended(run.name, state, reason, run.facts.step)
         self._note_change()
 
     def has_trainers(self) -> bool:
@@ -323,7 +340,11 @@ class Supervisor:
     def _is_gone(self, run: Run) -> bool:
         if run.shim is not None and run.shim.poll() is None:
             return False
-        return not is_attempt_alive(self._paths.run(run.name))
+        return not self._is_alive(run.name, run.papers)
+
+    def _is_alive(self, name: str, papers: Started | None) -> bool:
+        """Whether the lock is held, or, where the lock was deleted with the folder, the process lives."""
+        return is_attempt_alive(self._paths.run(name)) or (papers is not None and is_same_process(papers))
 
     def _press(self, run: Run, now: float) -> None:
         if run.papers is None or not is_same_process(run.papers):

@@ -16,7 +16,8 @@ import zmq.asyncio
 
 from ponder import wire
 from ponder.client import TRY_WAITS_S, R, dial, explain_silence, read_answer, read_feed, read_frame
-from ponder.errors import NoDaemon
+from ponder.errors import NoDaemon, PonderError
+from ponder.handshakes import Handshakes
 from ponder.paths import Paths
 from ponder.remote import find_server
 
@@ -30,7 +31,7 @@ class AsyncClient:
         self.timeout_s = timeout_s
         self._context = zmq.asyncio.Context()
         self._ctl: zmq.asyncio.Socket | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, asyncio.Future[wire.Answer]] = {}
 
     async def __aenter__(self) -> AsyncClient:
@@ -43,16 +44,15 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Let go of the sockets; asks in flight end with NoDaemon."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(NoDaemon("this client was closed"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail(NoDaemon("this client was closed"))
         self._context.destroy(linger=0)
 
     async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
-        """The daemon's reply, or what its Refusal stands for; NoDaemon when no daemon answers in time.
+        """The daemon's reply, or what its Refusal stands for; NoDaemon when no daemon answers in time, Refused at once
+        when the network does not let us in.
 
         Unlike `Client.ask` it does not give up at once when nobody listens: a daemon that restarts is worth a wait.
         """
@@ -104,9 +104,34 @@ class AsyncClient:
         if self._ctl is None:
             self._ctl = self._context.socket(zmq.DEALER)
             self._ctl.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+            handshakes = Handshakes(self._ctl, self.server) if self.server else None
             dial(self._ctl, self.paths, self.server, "ctl")
-            self._reader = asyncio.create_task(self._read(self._ctl), name="answers")
+            self._tasks = [asyncio.create_task(self._read(self._ctl), name="answers")]
+            if handshakes is not None:
+                self._tasks.append(asyncio.create_task(self._watch(self._ctl, handshakes), name="handshakes"))
         return self._ctl
+
+    async def _watch(self, ctl: zmq.asyncio.Socket, handshakes: Handshakes[zmq.asyncio.Socket]) -> None:
+        """Consumes what is told of the line's handshakes; when nobody lets us in, wakes whoever waits and hangs up.
+
+        The next ask knocks again: the key may be allowed by then.
+        """
+        try:
+            while True:
+                handshakes.see(await handshakes.monitor.recv_multipart())
+        except PonderError as error:
+            self._fail(error)
+            self._tasks[0].cancel()
+            self._ctl = None
+            ctl.close(linger=0)
+        finally:
+            handshakes.close()
+
+    def _fail(self, error: PonderError) -> None:
+        """Whoever waits for an answer gets none."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
 
     async def _read(self, ctl: zmq.asyncio.Socket) -> None:
         """Consumes answers, wakes whoever waits for each; an answer that nobody waits for any more is dropped."""
@@ -115,9 +140,7 @@ class AsyncClient:
             try:
                 answer = read_frame(frame)
             except NoDaemon as error:
-                for future in self._waiting.values():
-                    if not future.done():
-                        future.set_exception(error)
+                self._fail(error)
                 continue
             future_or_none = self._waiting.get(answer.id)
             if future_or_none is not None and not future_or_none.done():

@@ -34,6 +34,7 @@ from msgspec import Struct
 from ponder import wire
 from ponder.errors import KnobError, NoDaemon, NotFound, PonderError, Refused, StoreError, TimedOut, UsageError
 from ponder.events import StoredEvent
+from ponder.handshakes import Handshakes
 from ponder.paths import Paths, make_private_folder, open_private_file
 from ponder.remote import Server, find_server
 
@@ -145,11 +146,10 @@ def dial(line: zmq.Socket[Any], paths: Paths, server: Server | None, name: str) 
 
 
 def explain_silence(paths: Paths, server: Server | None, waited_s: float) -> NoDaemon:
-    """Why the daemon may not have answered; one that does not know our key says nothing at all."""
+    """Why the daemon may not have answered; one that turns our key away was heard (`ponder.handshakes`)."""
     if server is None:
         return NoDaemon(f"the daemon did not answer in {waited_s:g} s", f"see `{paths.daemon_log}`")
-    hint = f"`ponder key list` over there shows whether `{server.key.name}` is let in; `ponder key add` makes a key"
-    return NoDaemon(f"`{server}` did not answer in {waited_s:g} s", hint)
+    return NoDaemon(f"`{server}` did not answer in {waited_s:g} s", "`ponder status` over there says how the daemon is")
 
 
 class Client:
@@ -164,6 +164,7 @@ class Client:
         self.timeout_s = timeout_s
         self._context = zmq.Context()
         self._ctl: zmq.Socket[bytes] | None = None
+        self._handshakes: Handshakes[zmq.Socket[bytes]] | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -182,7 +183,7 @@ class Client:
         """The daemon's reply, or what its Refusal stands for.
 
         Raises NoDaemon when nobody answers in `timeout_s`; an acting request may then have been accepted, which
-        `GetCommand` tells.
+        `GetCommand` tells. Over the network Refused comes at once when our key is not let in.
         """
         return self._ask(wire.Ask(wire.new_id(), wire.PROTOCOL, request), reply_type)
 
@@ -266,39 +267,50 @@ class Client:
         tries = 0
         while time.monotonic() < deadline:
             if self._ctl is None:
-                self._ctl = self._connect(zmq.DEALER, "ctl")
+                self._ctl = self._context.socket(zmq.DEALER)
+                self._handshakes = Handshakes(self._ctl, self.server) if self.server else None
+                dial(self._ctl, self.paths, self.server, "ctl")
             self._ctl.send(data)
             wait_s = TRY_WAITS_S[min(tries, len(TRY_WAITS_S) - 1)]
-            answer = _receive(self._ctl, ask.id, min(deadline, time.monotonic() + wait_s))
+            try:
+                answer = _receive(self._ctl, ask.id, min(deadline, time.monotonic() + wait_s), self._handshakes)
+            except PonderError:
+                self._hang_up()
+                raise
             if answer is not None:
                 return read_answer(answer, reply_type)
             self._hang_up()
             tries += 1
         raise explain_silence(self.paths, self.server, self.timeout_s)
 
-    def _connect(self, kind: int, name: str) -> zmq.Socket[bytes]:
-        fresh: zmq.Socket[bytes] = self._context.socket(kind)
-        dial(fresh, self.paths, self.server, name)
-        return fresh
-
     def _subscribe(self, topic: bytes) -> zmq.Socket[bytes]:
-        feed = self._connect(zmq.SUB, "feed")
+        feed: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+        dial(feed, self.paths, self.server, "feed")
         feed.setsockopt(zmq.SUBSCRIBE, topic)
         return feed
 
     def _hang_up(self) -> None:
+        if self._handshakes is not None:
+            self._handshakes.close()
+            self._handshakes = None
         if self._ctl is not None:
             self._ctl.close(linger=0)
             self._ctl = None
 
 
-def _receive(ctl: zmq.Socket[bytes], ask_id: str, deadline: float) -> wire.Answer | None:
-    """The Answer to this Ask; answers to earlier tries are dropped, rubbish raises NoDaemon."""
+def _receive(
+    ctl: zmq.Socket[bytes], ask_id: str, deadline: float, handshakes: Handshakes[zmq.Socket[bytes]] | None
+) -> wire.Answer | None:
+    """The Answer to this Ask; answers to earlier tries are dropped, rubbish and a closed door raise what they mean."""
+    poller = zmq.Poller()
+    poller.register(ctl, zmq.POLLIN)
+    if handshakes is not None:
+        poller.register(handshakes.monitor, zmq.POLLIN)
     while (left_s := deadline - time.monotonic()) > 0:
-        if not ctl.poll(max(1, int(left_s * 1000))):
-            return None
-        answer = read_frame(ctl.recv())
-        if answer.id == ask_id:
+        ready = dict(poller.poll(max(1, int(left_s * 1000))))
+        if handshakes is not None and handshakes.monitor in ready:
+            handshakes.see(handshakes.monitor.recv_multipart())
+        if ctl in ready and (answer := read_frame(ctl.recv())).id == ask_id:
             return answer
     return None
 

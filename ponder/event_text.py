@@ -70,10 +70,14 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
     """`applied at step N`, with what it changed."""
     at = "applied" if step is None else f"applied at step {step}"
     if not name:
-        return f"{at}: {verb}"
+        return f"{at}: {verb}{_of_step(verb, new)}"
     before = "?" if old is None else format_value(old)
     after = "?" if new is None else format_value(new)
     return f"{at}: {name} {before} -> {after}"
+
+
+def _of_step(verb: str, value: KnobValue | None) -> str:
+    return f" step {value}" if verb in ("pin", "unpin") else ""
 
 
 def step_line(event: events.StepDone) -> str:
@@ -187,6 +191,7 @@ def _command_line(event: events.CommandAccepted | events.CommandApplied | events
         case events.CommandAccepted():
             asked = format_value(event.value) if event.value is not None else ""
             what = f" {event.name} = {asked}" if event.name else " with release" if asked else ""
+            what = _of_step(event.verb, event.value) or what
             return f"accepted: {event.verb}{what}" + (f" by {event.by}" if event.by else "")
         case events.CommandApplied():
             return applied_line(event.verb, event.step, event.name, event.old, event.new)

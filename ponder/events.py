@@ -223,12 +223,12 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`."""
     by: str
     name: str = ""
     """The knob's name, for `set`."""
     value: KnobValue | None = None
-    """The knob's new value, for `set`; true for a `pause` that releases."""
+    """The knob's new value, for `set`; true for a `pause` that releases; the checkpoint's step, for `pin`, `unpin`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):
@@ -394,8 +394,11 @@ LOAD = "load"
 HELD = "pause"
 """The phase of a trainer that holds at a step boundary."""
 
+SAVE = "save"
+"""The phase of a trainer that writes a checkpoint."""
+
 WAIT_FOR_DISK = "wait for disk"
-"""The phase of a trainer that cannot journal: nothing is lost, and it goes on once there is room."""
+"""The phase of a trainer that can neither journal nor save: nothing is lost, and it goes on once there is room."""
 
 
 class Progress(Struct, frozen=True, tag="progress"):
@@ -403,7 +406,7 @@ class Progress(Struct, frozen=True, tag="progress"):
 
     step: int
     phase: str
-    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`; of a beat also WAIT_FOR_DISK."""
+    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`, WAIT_FOR_DISK."""
     done: int
     total: int
 

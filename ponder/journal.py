@@ -88,6 +88,17 @@ class JournalWriter:
         """Return when everything appended is on the disk itself."""
         os.fdatasync(self._descriptor)
 
+    @property
+    def readable(self) -> Path:
+        """Where this very file can be read, even when its name was deleted or now means another."""
+        own = Path(f"/proc/self/fd/{self._descriptor}")
+        return own if own.exists() else self.path
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether the file was deleted, so that it ends with this writer."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
     def close(self) -> None:
         os.close(self._descriptor)
 

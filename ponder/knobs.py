@@ -341,7 +341,13 @@ class Saving(Struct, frozen=True, forbid_unknown_fields=True):
         Knob("steps"),
     ] = 25
     keep: Annotated[
-        int, Meta(ge=1, le=10_000, description="The newest so many checkpoints stay on disk"), Knob("checkpoints")
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="The newest so many checkpoints stay on disk, beside the best and those that are pinned",
+        ),
+        Knob("checkpoints"),
     ] = 3
 
 

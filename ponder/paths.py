@@ -53,6 +53,14 @@ class Paths:
         return self.home / "daemon.log"
 
     @property
+    def clipboard(self) -> Path:
+        return self.home / "clipboard.txt"
+
+    @property
+    def wishes(self) -> Path:
+        return self.home / "notify.toml"
+
+    @property
     def runs(self) -> Path:
         return self.home / "runs"
 

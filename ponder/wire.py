@@ -148,7 +148,10 @@ class GetKnobs(Struct, frozen=True, tag="get_knobs"):
 
 
 class GetCheckpoints(Struct, frozen=True, tag="get_checkpoints"):
-    """A run's checkpoints, newest first. Answered with Checkpoints."""
+    """The checkpoints that a run saved, and those of its past that lie with it, newest first.
+
+    Answered with Checkpoints.
+    """
 
     run: Reference
 
@@ -241,6 +244,22 @@ class SaveRun(Struct, frozen=True, tag="save_run"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class PinCheckpoint(Struct, frozen=True, tag="pin_checkpoint"):
+    """Keep the checkpoint of `step` on disk, however old, whether the run is over or not."""
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0)]
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
+class UnpinCheckpoint(Struct, frozen=True, tag="unpin_checkpoint"):
+    """Let the run's next checkpoint push this one out again, where it is old and not the best."""
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0)]
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -270,6 +289,8 @@ Request = (
     | ResumeRun
     | StopRun
     | SaveRun
+    | PinCheckpoint
+    | UnpinCheckpoint
     | ShutDown
 )
 
@@ -481,6 +502,12 @@ class CheckpointRow(Struct, frozen=True):
     size_bytes: int
     sha256: str
     saved_us: int
+    is_on_disk: bool = True
+    is_best: bool = False
+    """Of those on disk, by the newest one's stage and what was measured there (`ponder.checkpoints`)."""
+    is_pinned: bool = False
+    scores: dict[str, float] = {}
+    """What its policy was measured at."""
 
 
 class Checkpoints(Struct, frozen=True, tag="checkpoints"):

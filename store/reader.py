@@ -18,7 +18,7 @@ import msgspec
 
 from ponder import wire
 from ponder.errors import NotFound
-from ponder.events import FeedEvent, Outcome, RunState, StoredEvent
+from ponder.events import FeedEvent, GroupStored, Outcome, RunState, StoredEvent
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
@@ -110,6 +110,26 @@ class Reader:
                 newest=rows.newest_metrics(connection, run_id, rows.metric_names(connection, run_id)),
                 firings=[(step, f"{rule}: {message} ({action})") for step, rule, message, action in firings],
             )
+
+    def open_attempt(self, run: str) -> tuple[int, int, int, str] | None:
+        """Attempt, pid, start ticks and boot id of the newest attempt whose process is not known to be gone."""
+        with self._snapshot() as connection:
+            found = connection.execute(
+                """SELECT attempt, pid, pid_start, boot_id FROM attempts
+                   WHERE run_id = ? AND pid > 0 AND ended_us IS NULL ORDER BY attempt DESC LIMIT 1""",
+                (_find_run(connection, run)[0],),
+            ).fetchone()
+            return None if found is None else tuple(found)
+
+    def attempt_events(self, run: str, attempt: int) -> list[FeedEvent]:
+        """All that one attempt told but its groups, oldest first."""
+        with self._snapshot() as connection:
+            found = connection.execute(
+                """SELECT body FROM events WHERE run_id = ? AND attempt = ? AND seq IS NOT NULL AND kind != ?
+                   ORDER BY seq""",
+                (_find_run(connection, run)[0], attempt, str(GroupStored.__struct_config__.tag)),
+            )
+            return [_event_decoder.decode(body) for (body,) in found]
 
     def events(self, after: int, run: str | None = None, limit: int = NO_LIMIT) -> wire.Events:
         """Durable events with an id after `after`, oldest first; of all runs when `run` is None."""

@@ -35,10 +35,8 @@ from transformers import PreTrainedModel
 
 from ponder.choices import Layout
 from trainer.attention import Blocks, attend_in_blocks
-from trainer.family import small_like
+from trainer.family import TOLERANCE, small_like
 from trainer.rows import lay_out
-
-TOLERANCE = 1e-4
 
 
 def read_row(model: PreTrainedModel, ids_N: Tensor, position_N: Tensor, blocks: Blocks) -> Tensor:

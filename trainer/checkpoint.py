@@ -8,15 +8,17 @@
         critic.safetensors     the value head (and value model), with critic_optimizer.safetensors, where there is one
         reward_head.safetensors  the head of a reward model, with reward_model.json, which says that it is one
         state.json             step, cursor, knobs, and the state of every random generator, in hex
-        manifest.json          size and SHA-256 of every file above, written last
+        manifest.json          size and SHA-256 of every file above, and what was measured; written last
 
-Everything is written into `.step-000025.tmp`, synced, and renamed: a folder with its final name is complete. When a
+Everything is written into `.step-000025.tmp`, synced, and renamed: a folder with its final name is complete. One that
+goes is renamed to `.step-000025.gone` first. The newest stay, the best, and the pinned (`ponder.checkpoints`). When a
 file does not match the manifest the checkpoint before it is used. Nothing is pickled. Deliberately left out: what a
 run consists of (`trainer.run_state` knows).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -24,8 +26,8 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -34,26 +36,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifest, read_manifests
 from ponder.errors import CheckpointError
 from ponder.paths import checkpoint_name, saved_steps, sync_path
 
 log = logging.getLogger(__name__)
 
 ROOM_WAIT_S = 1.0
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The last where a limit on the size of files (`ulimit -f`) leaves no room."""
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 TENSORS = ".safetensors"
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a complete checkpoint holds."""
-
-    format: int
-    step: int
-    files: dict[str, tuple[int, str]]
-    """Size in bytes and SHA-256 of each file."""
+GONE = ".gone"
 
 
 @dataclass(frozen=True)
@@ -73,6 +68,7 @@ class Restored:
     tensors: dict[str, dict[str, Tensor]]
     """By file: `model` or `adapter_model`, `optimizer`, and what else was saved beside them."""
     state: dict[str, object]
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -86,10 +82,15 @@ def save_checkpoint(
     keep: int,
     files: Mapping[str, bytes] | None = None,
     spare: Collection[int] = (),
+    stage: str = "",
+    scores: Mapping[str, float] | None = None,
+    tell_full: Callable[[bool], None] = lambda _: None,
 ) -> Saved:
-    """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep` and those of `spare`.
+    """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep`, the best, the pinned, `spare`.
 
+    `scores` say how good the policy of `stage` is after this step (`ponder.checkpoints`).
     Where the disk is full it waits for room, as the journal does: nothing is lost, and the run goes on by itself.
+    `tell_full` hears when that begins, and when it is over.
     """
     final = root / checkpoint_name(step)
     draft = root / f".{final.name}.tmp"
@@ -100,7 +101,9 @@ def save_checkpoint(
             draft.mkdir(parents=True)
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
-            written, manifest = _write_rest(draft, step, tensors, files or {}, state)
+            written = _write_rest(draft, tensors, files or {}, state)
+            manifest = msgspec.json.encode(Manifest(FORMAT, step, written, stage, dict(scores or {})))
+            _seal(draft, manifest)
             shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
             sync_path(root)
@@ -114,34 +117,56 @@ def save_checkpoint(
                 ) from error
             if not has_complained:
                 log.warning("the disk is full: the checkpoint `%s` waits for room", final)
+                tell_full(True)
             has_complained = True
             time.sleep(ROOM_WAIT_S)
-    for old_step, old in list_checkpoints(root)[keep:]:
-        if old_step not in spare:
-            shutil.rmtree(old, ignore_errors=True)
+    if has_complained:
+        tell_full(False)
+    _let_go(root, keep, spare)
     size = sum(size for size, _ in written.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())
 
 
 def _write_rest(
     draft: Path,
-    step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     files: Mapping[str, bytes],
     state: Mapping[str, object],
-) -> tuple[dict[str, tuple[int, str]], bytes]:
-    """All beside the model, the manifest last, synced; sizes and hashes of the files, and the manifest."""
+) -> dict[str, tuple[int, str]]:
+    """All beside the model but the manifest; sizes and hashes of the files."""
     for name, group in tensors.items():
         save_file({key: value.detach().contiguous() for key, value in group.items()}, draft / f"{name}.safetensors")
     for other, content in files.items():
         (draft / other).write_bytes(content)
     (draft / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    written = {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
-    manifest = msgspec.json.encode(Manifest(FORMAT, step, written))
+    return {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
+
+
+def _seal(draft: Path, manifest: bytes) -> None:
+    """Write the manifest, and return when everything is on the disk itself."""
     (draft / MANIFEST).write_bytes(manifest)
     for path in [*draft.iterdir(), draft]:
         sync_path(path)
-    return written, manifest
+
+
+def _let_go(root: Path, keep: int, spare: Collection[int]) -> None:
+    """Delete what need not stay.
+
+    A person may pin one in the same moment: it is set aside first, looked at once more, and put back if it is pinned.
+    """
+    old = list_checkpoints(root)[keep:]
+    best = best_step(read_manifests(root)) if old else None
+    for step, folder in old:
+        if step != best and step not in spare and not is_pinned(root, step):
+            with contextlib.suppress(OSError):  # it stays, then
+                folder.rename(root / f".{folder.name}{GONE}")
+    for aside in root.glob(f".step-*{GONE}"):
+        folder = root / aside.name[1:].removesuffix(GONE)
+        if is_pinned(root, int(folder.name.removeprefix("step-"))) and not folder.exists():
+            with contextlib.suppress(OSError):
+                aside.rename(folder)
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def is_full_disk(error: OSError | SafetensorError) -> bool:
@@ -196,15 +221,7 @@ def load_checkpoint(folder: Path) -> Restored:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"`{folder}` cannot be read: {error}") from error
-    return Restored(manifest.step, tensors, state)
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a checkpoint, or CheckpointError."""
-    try:
-        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise CheckpointError(f"`{folder / MANIFEST}` cannot be read: {error}") from error
+    return Restored(manifest.step, tensors, state, manifest.scores)
 
 
 def _sha256(path: Path) -> str:

@@ -27,10 +27,9 @@ import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from trainer.family import small_like
+from trainer.family import TOLERANCE, small_like
 from trainer.reading import Moves, Prompts, read_prompts
 
-TOLERANCE = 1e-4
 ROOM = 16
 """Positions by which the cache grows. All of it is read at every step: keys and values without gaps between the rows
 come from memory twice as fast, which pays for a few that are hidden, and for the copy."""

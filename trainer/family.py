@@ -21,11 +21,29 @@ STEADY_ROTATIONS = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions whose angle depends on nothing but the position."""
 
 
+TOLERANCE = 1e-4
+"""So far apart may the arithmetic here and transformers' be, on small numbers."""
+
+
 def knows(model: PreTrainedModel) -> bool:
-    """Whether the model is of the family, its weights float32 and plain: no adapter, no quantised matrix."""
+    """Whether the model is of the family, and plain."""
     config = model.config
     if config.model_type not in FAMILY or not attends_to_all(model):
         return False
+    body: Any = model.base_model
+    return (
+        config.hidden_act == "silu"
+        and config.rope_parameters["rope_type"] in STEADY_ROTATIONS
+        and 2 * len(body.rotary_emb.inv_freq) == body.layers[0].self_attn.head_dim
+        and is_plain(model)
+    )
+
+
+def is_plain(model: PreTrainedModel) -> bool:
+    """Whether the weights of a model of the family are float32, without an adapter, no matrix quantised.
+
+    The rest of what `knows` asks never changes; this an adapter does.
+    """
     body: Any = model.base_model
     head: Any = model.get_output_embeddings()
     linear = [head]
@@ -33,12 +51,7 @@ def knows(model: PreTrainedModel) -> bool:
         attention, mlp = layer.self_attn, layer.mlp
         linear += [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-    return (
-        all(type(module) is nn.Linear and module.weight.dtype is torch.float32 for module in linear)
-        and config.hidden_act == "silu"
-        and config.rope_parameters["rope_type"] in STEADY_ROTATIONS
-        and 2 * len(body.rotary_emb.inv_freq) == body.layers[0].self_attn.head_dim
-    )
+    return all(type(module) is nn.Linear and module.weight.dtype is torch.float32 for module in linear)
 
 
 def small_like(model: PreTrainedModel) -> PreTrainedModel:

@@ -31,8 +31,10 @@ from pathlib import Path
 import torch
 
 from ponder import metrics
+from ponder.checkpoints import scores_of
 from ponder.errors import CheckpointError
 from ponder.events import (
+    SAVE,
     CommandApplied,
     Ending,
     Evaluated,
@@ -117,6 +119,8 @@ class Chapter:
         self.boundary = Boundary(link, self.state.knobs, steps=span.total, replay=replay, check=self._check)
         self.seconds: dict[str, float] = {}
         self.figures: dict[str, float] = {}
+        self.scores: dict[str, float] = restored.scores if restored else {}
+        """What the policy of this very step is worth."""
 
     def _measure_prompts(self) -> int:
         """Tokens of the longest prompt of the next step and of the evaluations."""
@@ -193,6 +197,7 @@ class Chapter:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
         self.seconds = {}
         self.figures = {**figures, **learnt, **speed}
+        self.scores = scores_of(self.figures)
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
 
     def _learn(self) -> tuple[dict[str, float], list[Answer]]:
@@ -237,6 +242,7 @@ class Chapter:
         if acting.action == Action.ROLLBACK:
             try:
                 state.roll_back(self.checkpoints)
+                self.scores = {}  # they were the other policy's
                 return True
             except CheckpointError as error:
                 log.warning("cannot roll back, so the run pauses: %s", error.message)
@@ -331,6 +337,7 @@ class Chapter:
                     judge=self.judge,
                 )
             if self.judge.fault is None:
+                self.scores = {**self.scores, **scores_of(figures)}
                 self.link.emit(Evaluated(state.step, figures, is_final and self.span.is_last))
                 return
             self._take_orders()
@@ -338,8 +345,12 @@ class Chapter:
     def _save(self, *, is_regular: bool = False) -> None:
         if self.state.step == self.span.before > 0:
             return  # what the stage before has left is the checkpoint of this step, and later stages stand on it
-        with self._phase("save", metrics.SAVE_S):
-            self.link.emit(self.state.save(self.checkpoints, is_regular=is_regular))
+        with self._phase(SAVE, metrics.SAVE_S):
+            saved = self.state.save(
+                self.checkpoints, is_regular=is_regular, stage=self.recipe.stage.title, scores=self.scores,
+                tell_full=self.place.wait_for_disk,
+            )  # fmt: skip
+            self.link.emit(saved)
 
     def _take_orders(self) -> None:
         """Take what waits; while reward code fails on everything, hold until it is mended."""

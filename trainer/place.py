@@ -14,7 +14,7 @@ import transformers
 
 from ponder import knobs as knob_words
 from ponder.chain import last_steps
-from ponder.events import LOAD, Progress, RunStarted, StageStarted
+from ponder.events import LOAD, SAVE, WAIT_FOR_DISK, Progress, RunStarted, StageStarted
 from ponder.recipe import Recipe
 from trainer.link import Link
 from trainer.policy import Policy
@@ -65,6 +65,10 @@ class Place:
     def enter(self, phase: str, step: int) -> None:
         self.phase, self.step = phase, step
         self._link.preview(Progress(step, phase, step, self._steps))
+
+    def wait_for_disk(self, is_full: bool) -> None:
+        """A checkpoint waits for room, or no longer."""
+        self.enter(WAIT_FOR_DISK if is_full else SAVE, self.step)
 
     def tell_start(
         self, recipe: Recipe, span: Span, policy: Policy, *, resumed_from: int | None, data: str = ""

@@ -31,7 +31,7 @@ from trainer import builtin
 from trainer.adapter import ADAPTER_CONFIG, WithoutAdapter, merge_adapter
 from trainer.attention import attends_in_blocks, take_over
 from trainer.body import agrees, read_row
-from trainer.family import knows
+from trainer.family import is_plain, knows
 from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
@@ -212,7 +212,7 @@ def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
 
 def _hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
     reads = policy.has_own_pass and policy.dtype is torch.float32
-    if reads and rows.blocks is not None and rows.position_BT is not None and knows(model):
+    if reads and rows.blocks is not None and rows.position_BT is not None and is_plain(model):
         return read_row(model, rows.ids_BT[0], rows.position_BT[0], rows.blocks)[None]
     with computing(policy.device, policy.dtype):
         hidden_BTD: Tensor = model.base_model(**_inputs(rows)).last_hidden_state

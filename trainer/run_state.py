@@ -9,7 +9,7 @@ seed and cursor. Deliberately left out: files (`trainer.checkpoint`).
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,8 +77,11 @@ class RunState:
         """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
         random.seed(self.generator.initial_seed())
 
-    def save(self, root: Path, *, is_regular: bool) -> CheckpointSaved:
-        """Write all of it below `root`.
+    def save(
+        self, root: Path, *, is_regular: bool, stage: str, scores: Mapping[str, float],
+        tell_full: Callable[[bool], None],
+    ) -> CheckpointSaved:  # fmt: skip
+        """Write all of it below `root`; `scores` say how good the policy is after this step.
 
         Only regular checkpoints are rolled back to: a run that was stopped, or saved by hand, goes on like one that was
         not.
@@ -118,6 +121,9 @@ class RunState:
             state=msgspec.to_builtins(facts),
             keep=self.knobs.saving.keep,
             spare={self.watchdog.memory.good_step, *self.spare},
+            stage=stage,
+            scores=scores,
+            tell_full=tell_full,
         )
         return CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256)
 

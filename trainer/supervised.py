@@ -23,8 +23,9 @@ import msgspec
 import torch
 
 from ponder import metrics
+from ponder.checkpoints import scores_of
 from ponder.errors import CheckpointError
-from ponder.events import CheckpointSaved, CommandApplied, Ending, Evaluated, StepDone
+from ponder.events import SAVE, CheckpointSaved, CommandApplied, Ending, Evaluated, StepDone
 from ponder.knobs import Knobs, Schedule
 from ponder.recipe import Recipe
 from ponder.watchdog import Action
@@ -66,6 +67,8 @@ class SupervisedChapter:
         self.resumed_from = restored.step if restored else None
         self.boundary = Boundary(link, self.knobs, steps=span.total, replay=replay)
         self.seconds: dict[str, float] = {}
+        self.scores: dict[str, float] = restored.scores if restored else {}
+        """What the policy of this very step is worth."""
         self.skipped_in_a_row = 0
 
     def read(self) -> Ending:
@@ -137,7 +140,7 @@ class SupervisedChapter:
             metrics.NONFINITE_GRADIENTS: float(not is_finite),
         }  # fmt: skip
         self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
-        self.seconds = {}
+        self.seconds, self.scores = {}, scores_of(figures)
         self.link.emit(StepDone(self.step, self.version, figures))
 
     def _evaluate(self, *, is_final: bool) -> None:
@@ -160,6 +163,7 @@ class SupervisedChapter:
             figures = {**task_figures, **figures}
         self.seconds[metrics.EVALUATE_S] = time.perf_counter() - started_s
         if figures:
+            self.scores = {**self.scores, **scores_of(figures)}
             self.link.emit(Evaluated(self.step, figures, is_final and self.span.is_last))
 
     def _take_orders(self) -> None:
@@ -176,7 +180,7 @@ class SupervisedChapter:
     def _save(self) -> None:
         if self.step == self.span.before > 0:
             return  # what the stage before has left is the checkpoint of this step, and later stages stand on it
-        self.place.enter("save", self.step)
+        self.place.enter(SAVE, self.step)
         started_s = time.perf_counter()
         lesson = self.lesson
         facts = Facts(self.step, lesson.draw.place, self.version, self.knobs, to_hex(torch.get_rng_state()), self.data)
@@ -193,6 +197,9 @@ class SupervisedChapter:
             keep=self.knobs.saving.keep,
             files=lesson.extra_files(),
             spare=self.spare,
+            stage=self.recipe.stage.title,
+            scores=self.scores,
+            tell_full=self.place.wait_for_disk,
         )
         self.seconds[metrics.SAVE_S] = time.perf_counter() - started_s
         self.link.emit(CheckpointSaved(self.step, saved.folder, saved.size_bytes, saved.sha256))

@@ -116,6 +116,20 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.back", "escape", "back", "Out of what is open; back to the live screen", rank=9),
     Action("app.next_pane", "tab", "pane", "To the next pane", rank=6),
     Action("app.repaint", "ctrl+l", "repaint", "Paint the whole screen again", rank=9),
+    Action(
+        "app.copy",
+        "y",
+        "copy",
+        "Copy what is under the cursor: through tmux, or the terminal (OSC 52), else into a file",
+        rank=9,
+    ),
+    Action(
+        "app.thrift",
+        "w",
+        "spare line",
+        "Paint about once a second: by itself on a slow line, always, or never; keys are shown at once",
+        rank=9,
+    ),
     Action("app.interrupt", "ctrl+c", "leave", "Leave the console at once; runs go on", rank=9),
     Action(
         "app.palette", "colon,ctrl+p", "find", "Find a run, a screen, a knob, a metric or an action by its name", rank=8

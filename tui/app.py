@@ -28,18 +28,22 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
 from ponder.event_text import applied_line
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
+from ponder.news import News, Notice, Wishes
+from ponder.paths import find_paths
 from ponder.plot_text import wants_ascii
-from ponder.safe_text import safe_line
+from ponder.safe_text import safe_line, safe_text
 from tui import actions
 from tui.actions import Action, Keys
+from tui.bell import Bell
+from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
 from tui.memory import Memory
+from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.screens.aha import AhaScreen
-from tui.screens.chooser import Chooser
-from tui.screens.compare import ComparePage
 from tui.screens.confirm import Confirm
 from tui.screens.curves import CurvesScreen
+from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.help import HelpScreen
@@ -53,6 +57,9 @@ from tui.theme import THEMES, choose_theme
 NOTICE_S = 8.0
 """So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
 NOTICE_LEAST_S = 1.0
+LEAST_SHOWN_BYTES_PER_S = 500.0
+LEAST_SHOWN_RTT_S = 0.02
+"""Less is not worth a word, and the word would be most of what is sent."""
 PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
 
 
@@ -81,6 +88,8 @@ class Console(App[int]):
         keys: Keys | None = None,
         driver: type[Driver] | None = None,
         memory: Memory | None = None,
+        clipboard_file: Path | None = None,
+        wishes: Wishes | None = None,
     ) -> None:
         """`run` is a run as a person names it; empty for the newest active one, else the newest."""
         has_no_colour = "NO_COLOR" in os.environ
@@ -95,7 +104,12 @@ class Console(App[int]):
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.keys = keys or Keys()
         self.memory = memory or Memory()
-        self.feed = Feed(client, self.pull, self.paint)
+        self._bell, self.wishes = Bell(), wishes or Wishes()
+        self.clipboard_file = clipboard_file or find_paths().clipboard
+        self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
+        self.thrift = Thrift.AUTO
+        self._shown_rtt_s = 0.0
+        """Changes by leaps only, since to show it anew is a frame, which takes its own time."""
         self.row: wire.RunRow | None = None
         self.detail: wire.RunDetail | None = None
         self.knobs: dict[str, KnobValue] = {}
@@ -164,6 +178,7 @@ class Console(App[int]):
             if self.reference:
                 self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
                 self.row = self.detail.row
+                self._ring(self._bell.hear(self.detail))
                 await self._pull_knobs(self.row)
             await self._settle()
             if (screen := self.shown) is not None and screen.is_ready:
@@ -274,12 +289,21 @@ class Console(App[int]):
         return action.id == "run.pause" or not self.row.state.is_over
 
     def link_words(self) -> str:
-        """The line to the terminal: bytes a second, and the round trip where it is known."""
+        """The line to the terminal: bytes a second, the round trip where it is known, and whether it is spared."""
+        spared = "sparing the line" if self.pace() is SLOW else ""
         if not isinstance(self._driver, PonderDriver):
-            return ""
+            return spared
         link = self._driver.link
-        rtt = f" rtt {link.rtt_s * 1000:.0f} ms" if link.rtt_s is not None else ""
-        return f"{link.bytes_per_s / 1000:.0f} kB/s{rtt}"
+        rate = f"{link.bytes_per_s / 1000:.0f} kB/s" if link.bytes_per_s >= LEAST_SHOWN_BYTES_PER_S else ""
+        if link.rtt_s is not None and not 0.7 < link.rtt_s / (self._shown_rtt_s or 1e-9) < 1.4:
+            self._shown_rtt_s = link.rtt_s
+        rtt = f"rtt {self._shown_rtt_s * 1000:.0f} ms" if self._shown_rtt_s >= LEAST_SHOWN_RTT_S else ""
+        return " ".join(word for word in (spared, rate, rtt) if word)
+
+    def pace(self) -> Pace:
+        """How often to ask and to paint now."""
+        is_slow = isinstance(self._driver, PonderDriver) and self._driver.link.is_slow
+        return choose_pace(self.thrift, is_slow)
 
     # -- doing --
 
@@ -324,7 +348,7 @@ class Console(App[int]):
 
     async def show_screen(self, name: str) -> None:
         """Switch to a screen by its name."""
-        while isinstance(self.screen, (HelpScreen, Palette, Confirm, Chooser, ComparePage)):
+        while isinstance(self.screen, Dialog):
             await self.pop_screen()
         if self.current_mode != name:
             await self.switch_mode(name)
@@ -386,6 +410,39 @@ class Console(App[int]):
             self._driver.repaint()
         self.screen.refresh()
 
+    async def action_app_copy(self) -> None:
+        """What the shown screen has under its cursor, to a clipboard."""
+        found = self.shown.copied() if self.shown is not None else None
+        if found is None:
+            self.say("there is nothing here to copy")
+            return
+        what, text = found
+        try:
+            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, self.clipboard_file)
+        except OSError as error:
+            self.say(f"! not copied: `{self.clipboard_file}` cannot be written: {error.strerror}", "bad")
+            return
+        self.say(f"+ {what}, {len(text):,} characters: {where}", "good")
+
+    def _copy_to_terminal(self, text: str) -> bool:
+        if not isinstance(self._driver, PonderDriver):
+            return False
+        self.copy_to_clipboard(text)
+        return True
+
+    def _ring(self, news: Sequence[Notice]) -> None:
+        """Say what is news; the terminal's bell too, for what is wished."""
+        for notice in news:
+            self.say(f"{notice.run}: {notice.text}", "bad" if notice.kind is News.TROUBLE else "good")
+            if self.wishes.bell and notice.kind in self.wishes.on and isinstance(self._driver, PonderDriver):
+                self._driver.ring(f"{notice.title}: {notice.text}")
+
+    def action_app_thrift(self) -> None:
+        """Spare the line to the terminal: by itself, always, never."""
+        self.thrift = self.thrift.next
+        self.say(f"sparing the line: {self.thrift}; about one picture a second while it is spared")
+        self.want()
+
     def action_app_interrupt(self) -> None:
         """Leave as after Ctrl-C."""
         self._end(INTERRUPTED_EXIT_CODE)
@@ -397,11 +454,11 @@ class Console(App[int]):
     def action_app_help(self) -> None:
         """Keys, the pane in focus, words."""
         if isinstance(self.screen, HelpScreen):
-            self.screen.dismiss()
+            self.screen.close(None)
             return
         focused = self.screen.focused
         screen = self.shown
-        if screen is not None and not isinstance(self.screen, (Palette, Confirm, Chooser, ComparePage)):
+        if screen is not None and not isinstance(self.screen, Dialog):
             self.push_screen(HelpScreen(screen.screen_name, focused))
 
     def action_app_palette(self) -> None:

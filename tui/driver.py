@@ -34,7 +34,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
 from tui.cells import CellGrid
-from tui.pacing import ASK, Pacer, ReplyFilter
+from tui.pacing import ASK, LineGauge, Pacer, ReplyFilter
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -46,6 +46,8 @@ MODES = re.compile(
     r"|\x07"  # the bell
 )
 CLIPBOARD = re.compile(r"\x1b\]52;c;[A-Za-z0-9+/=]{0,100000}\x07")
+NOTICE = re.compile(r"\x1b\]9;[ -~]{1,200}\x07")
+"""OSC 9: several terminals show it as a notice of the desktop, the others nothing."""
 FRAME = re.compile(r"\n*\x1b\[\d{1,5};\d{1,5}H")
 """How every frame begins; what begins otherwise and is no known mode is refused."""
 BEGIN_SYNC, END_SYNC = "\x1b[?2026h", "\x1b[?2026l"
@@ -63,6 +65,8 @@ class Link:
     bytes_per_s: float
     rtt_s: float | None
     """None until the terminal has answered once."""
+    is_slow: bool
+    """Whether frames keep it busy: a picture less is a quicker answer to a key."""
     pacing: Literal["replies", "timed"]
     frames: int
     bytes_sent: int
@@ -137,6 +141,7 @@ class PonderDriver(LinuxDriver):
         self._grid = CellGrid(*self._get_terminal_size(), colour=not app.no_color)
         self._new_size: tuple[int, int] | None = None
         self._pacer = Pacer()
+        self._gauge = LineGauge()
         self._replies = ReplyFilter()
         self._answered = threading.Event()
         self._on_screen = False
@@ -152,6 +157,7 @@ class PonderDriver(LinuxDriver):
         return Link(
             bytes_per_s=self._metered.bytes_per_s(),
             rtt_s=self._pacer.rtt_s,
+            is_slow=self._gauge.judge(time.monotonic()),
             pacing="replies" if self._pacer.asks else "timed",
             frames=self._frames,
             bytes_sent=self._metered.bytes_sent,
@@ -164,6 +170,14 @@ class PonderDriver(LinuxDriver):
             self._grid.forget()
             self._pacer.restart()
             self._pump()
+
+    def ring(self, words: str) -> None:
+        """The bell, and a notice where the terminal has such."""
+        with self._lock:
+            self.write("\x07")
+            if os.environ.get("TERM", "") != "linux":  # which would print it
+                printable = "".join(sign for sign in words if " " <= sign <= "~")[:200]
+                self.write(f"\x1b]9;{printable}\x07")
 
     def start_application_mode(self) -> None:
         """Take the terminal. No frame leaves before its input is raw: the terminal's reply to it would be echoed."""
@@ -181,7 +195,7 @@ class PonderDriver(LinuxDriver):
         with self._lock:
             if data in (BEGIN_SYNC, END_SYNC):
                 self._knows_sync = True
-            elif MODES.fullmatch(data) or CLIPBOARD.fullmatch(data):
+            elif any(known.fullmatch(data) for known in (MODES, CLIPBOARD, NOTICE)):
                 if data in (ENTER_SCREEN, LEAVE_SCREEN):
                     self._send("\x1b[m")
                     self._on_screen = data == ENTER_SCREEN
@@ -247,8 +261,11 @@ class PonderDriver(LinuxDriver):
     def _on_replies(self, count: int) -> None:
         """Replies came in, on the input thread: the line is free."""
         with self._lock:
+            now = time.monotonic()
             for _ in range(count):
-                self._pacer.replied(time.monotonic())
+                if self._pacer.asked_at is not None:
+                    self._gauge.took(now, now - self._pacer.asked_at)
+                self._pacer.replied(now)
             if not self._pacer.unanswered:
                 self._answered.set()
             self._pump()
@@ -297,6 +314,8 @@ class PonderDriver(LinuxDriver):
                         self._hung_up()
                         break
                     typed, replies = self._replies.feed(decode(data), expecting=self._pacer.unanswered > 0)
+                    if typed:
+                        self._pacer.typed(time.monotonic())
                     if replies:
                         self._on_replies(replies)
                 else:

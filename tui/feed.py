@@ -1,7 +1,7 @@
 """What comes in from the daemon, at a pace that eyes and lines can follow.
 
-    client.feed ──bell──► something happened: pull what the screen shows, at most PULLS_PER_S times a second
-                ──live──► texts that are being written: into `Streams`, painted at most PAINTS_PER_S times a second
+    client.feed ──bell──► something happened: pull what the screen shows, as often as the pace allows (`tui.pace`)
+                ──live──► texts that are being written: into `Streams`, painted as often as the pace allows
 
 Bells that come while a pull is under way become one more pull: the newest state wins, nothing queues. Silence for
 QUIET_S means that no daemon lives: the screens keep their data and show its age, and the first bell of the next
@@ -23,11 +23,10 @@ from msgspec import Struct
 from ponder import wire
 from ponder.errors import NoDaemon
 from ponder.events import Preview, Progress
+from tui.pace import FULL, Pace
 
 R = TypeVar("R", bound=Struct)
 
-PULLS_PER_S = 3.0
-PAINTS_PER_S = 10.0
 QUIET_S = 3.5
 """A daemon rings once a second even when nothing happens."""
 STEPS_KEPT = 3
@@ -113,12 +112,15 @@ class Feed:
         pull: Callable[[], Awaitable[None]],
         paint: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        pace: Callable[[], Pace] = lambda: FULL,
     ) -> None:
+        self._pace = pace
         self._client = client
         self._pull = pull
         self._paint = paint
         self._clock = clock
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._is_pull_wanted = True
         self._head = -1
         self._heard_s = clock()
@@ -145,6 +147,7 @@ class Feed:
         """Pull as soon as possible: a key was pressed."""
         self._is_pull_wanted = True
         self._next_pull_s = 0.0
+        self._hurry.set()
         self._wake.set()
 
     async def listen(self) -> None:
@@ -169,18 +172,14 @@ class Feed:
             self._wake.set()
 
     async def work(self) -> None:
-        """Pull and paint for ever, at the pace of the module's constants."""
+        """Pull and paint for ever, at its pace."""
         while True:
             began_s = self._clock()
+            self._hurry.clear()
             await self._once()
             self._paint()
-            pause_s = max(0.0, 1 / PAINTS_PER_S - (self._clock() - began_s))
-            await asyncio.sleep(pause_s)
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout=1.0)
-            except TimeoutError:
-                continue
-            finally:
+            await _wait(self._hurry, max(0.0, 1 / self._pace().paints_per_s - (self._clock() - began_s)))
+            if await _wait(self._wake, 1.0):
                 self._wake.clear()
 
     async def _once(self) -> None:
@@ -188,7 +187,7 @@ class Feed:
         now_s = self._clock()
         if self._is_pull_wanted and now_s >= self._next_pull_s:
             self._is_pull_wanted = False
-            self._next_pull_s = now_s + 1 / PULLS_PER_S
+            self._next_pull_s = now_s + 1 / self._pace().pulls_per_s
             try:
                 await self._pull_patiently()
             except NoDaemon:
@@ -222,3 +221,12 @@ class Feed:
         if self.lost_since_s is None:
             self.lost_since_s = self._heard_s
         self._is_pull_wanted = True
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it was set within so many seconds."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

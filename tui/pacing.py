@@ -2,8 +2,15 @@
 
 Each frame ends with the question "where is the cursor?" (CSI 6 n); the terminal's reply means that everything before
 it was shown. Until then nothing else is sent: what the screen wants meanwhile is only remembered, so a slow link shows
-fewer pictures and never an old one. A terminal that does not reply within `PATIENCE_S` is no longer asked and gets
-frames at a fixed rate; should the reply come after all, pacing by replies begins again.
+fewer pictures and never an old one.
+
+A terminal that has never replied within `PATIENCE_S`, or that lets keys through but no reply for `LOST_S`, is no
+longer asked and gets frames at a fixed rate; should a reply come after all, pacing by replies begins again. One that
+has replied before and is silent altogether stands at the end of a line that is stuck: whatever were sent would be old
+when it arrives, so that only one frame every `STUCK_S` asks again, in case the reply was lost.
+
+`LineGauge` says from the same replies whether the line is too slow for what is sent over it; then the screens are
+repainted less often (tui/pace.py), which costs nothing of what a key shows.
 
 Left out on purpose: clocks, threads and writing (tui/driver.py).
 """
@@ -11,11 +18,18 @@ Left out on purpose: clocks, threads and writing (tui/driver.py).
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass, field
 
 PATIENCE_S = 2.0
+LOST_S, STUCK_S = 5.0, 15.0
 TIMED_INTERVAL_S = 0.1
 ASK = "\x1b[6n"
+
+GAUGE_WINDOW_S = 5.0
+SLOW_FROM, SLOW_UNTIL = 0.4, 0.04
+"""Shares of the time in which frames are under way: too much, and so little that ten times as much would be fine."""
+FRAMES_FOR_BASE = 200
 
 _REPLY = re.compile(r"\x1b\[\d{1,5};\d{1,5}R")
 _PART_OF_REPLY = re.compile(r"\x1b(?:\[(?:\d{1,5}(?:;\d{0,5})?)?)?\Z")
@@ -34,15 +48,20 @@ class Pacer:
     """Seconds between the last answered frame and its reply."""
     unanswered: int = 0
     """Replies that may still come in."""
+    typed_at: float = float("-inf")
+    """When a key came in."""
 
     def wait_s(self, now: float) -> float:
         """Seconds until a frame may be sent; 0 means now. A reply can make it 0 sooner."""
         if self.asked_at is not None:
-            left = self.asked_at + PATIENCE_S - now
+            has_replied = self.rtt_s is not None
+            is_stuck = has_replied and self.typed_at < self.asked_at + PATIENCE_S
+            patience_s = STUCK_S if is_stuck else LOST_S if has_replied else PATIENCE_S
+            left = self.asked_at + patience_s - now
             if left > 0:
                 return left
             self.asked_at = None
-            self.asks = False
+            self.asks = is_stuck
         if not self.asks:
             return max(0.0, self.sent_at + TIMED_INTERVAL_S - now)
         return 0.0
@@ -55,18 +74,44 @@ class Pacer:
             self.unanswered += 1
 
     def replied(self, now: float) -> None:
-        """A reply came in, late or not."""
+        """A reply came in, late or not; a late one frees the line too, for another one may have been lost."""
         self.unanswered = max(0, self.unanswered - 1)
         self.asks = True
-        if self.asked_at is not None and not self.unanswered:
+        if self.asked_at is not None:
             self.rtt_s = now - self.asked_at
             self.asked_at = None
+
+    def typed(self, now: float) -> None:
+        """A key came in: the line is not stuck, at least in this direction."""
+        self.typed_at = now
 
     def restart(self) -> None:
         """Ask again from the next frame on, whatever was asked before."""
         self.asks = True
         self.asked_at = None
         self.unanswered = 0
+
+
+class LineGauge:
+    """Whether frames keep the line busy, beyond the time that an empty one takes there and back."""
+
+    def __init__(self) -> None:
+        self.is_slow = False
+        self._times: deque[float] = deque(maxlen=FRAMES_FOR_BASE)
+        self._recent: deque[tuple[float, float]] = deque()
+
+    def took(self, now: float, seconds: float) -> None:
+        """A frame was answered after so many seconds."""
+        self._times.append(seconds)
+        self._recent.append((now, seconds - min(self._times)))
+
+    def judge(self, now: float) -> bool:
+        """Whether it is slow, over the last seconds."""
+        while self._recent and self._recent[0][0] < now - GAUGE_WINDOW_S:
+            self._recent.popleft()
+        busy = sum(seconds for _, seconds in self._recent) / GAUGE_WINDOW_S
+        self.is_slow = busy > (SLOW_UNTIL if self.is_slow else SLOW_FROM)
+        return self.is_slow
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The console on this terminal, from the first check to the farewell; the exit code says how it ended.
 
     0    left with q                  130  Ctrl-C          143, 129  SIGTERM, SIGHUP
-    2    there is no terminal, or `keys.toml` makes no sense
+    2    there is no terminal, or `keys.toml` or `notify.toml` makes no sense
     3    no daemon answers            4    there is no such run
 
 Whatever ends it, the terminal gets its modes back and the run goes on. Deliberately left out: starting a daemon,
@@ -21,6 +21,7 @@ from ponder import wire
 from ponder.async_client import AsyncClient
 from ponder.client import NO_DAEMON_HINT, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
+from ponder.news import Wishes, read_wishes
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
 from tui.actions import Keys, read_keys
@@ -51,7 +52,7 @@ def require_terminal() -> None:
 
 async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> tuple[int, str]:
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
-    keys = read_keys(paths.home / "keys.toml")
+    keys, wishes = read_keys(paths.home / "keys.toml"), read_wishes(paths.wishes)
     async with AsyncClient(paths) as client:
         if not is_served(paths, client.server):
             raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
@@ -59,7 +60,9 @@ async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> 
         if run:
             await client.ask(wire.GetRun(run), wire.RunDetail)
         memory = Memory(paths.home / FILE_NAME)
-        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys, memory=memory)
+        return await present(
+            client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys, memory=memory, wishes=wishes
+        )
 
 
 async def present(
@@ -70,10 +73,17 @@ async def present(
     is_ascii: bool = False,
     keys: Keys | None = None,
     memory: Memory | None = None,
+    wishes: Wishes | None = None,
 ) -> tuple[int, str]:
     """The console over a client, until it is left: the exit code, and what to say then."""
     console = Console(
-        client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, keys=keys, memory=memory
+        client,
+        run,
+        is_readonly=is_readonly,
+        is_ascii=True if is_ascii else None,
+        keys=keys,
+        memory=memory,
+        wishes=wishes,
     )
     code = await console.run_async()
     return (console.return_code or 0) if code is None else code, farewell(console)

@@ -1,9 +1,9 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack replay
-                                               compare plot shot report
+    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
+                                                        checkpoints replay compare plot shot report
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             fork rewind
+             pin unpin fork rewind
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, look, pictures, service, start, steer, travel
+from ponder.commands import house, keep, look, pictures, service, start, steer, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -36,6 +36,7 @@ VERBS = (
     ("group", look.group, LOOK),
     ("aha", look.aha, LOOK),
     ("logs", look.logs, LOOK),
+    ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("stack", look.stack, LOOK),
     ("compare", pictures.compare, LOOK),
@@ -48,6 +49,8 @@ VERBS = (
     ("save", steer.save, STEER),
     ("set", steer.set_knob, STEER),
     ("knobs", steer.knobs, STEER),
+    ("pin", keep.pin, STEER),
+    ("unpin", keep.unpin, STEER),
     ("fork", travel.fork, STEER),
     ("rewind", travel.rewind, STEER),
     ("up", house.up, HOUSE),

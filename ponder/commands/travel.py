@@ -64,7 +64,7 @@ def rewind(
             metavar="RUN", help="A run's name, number, or the beginning of its name", autocompletion=complete_run
         ),
     ],
-    step: Annotated[int, typer.Argument(metavar="STEP", help="A checkpoint's step; `ponder show` lists them")],
+    step: Annotated[int, typer.Argument(metavar="STEP", help="A checkpoint's step; `ponder checkpoints` lists them")],
     changes: ChangeOption = None,
     name: NameOption = "",
     timeout: Annotated[

@@ -132,6 +132,14 @@ class Store:
         self._work()
         yield
 
+    def open_attempt(self, run: str) -> tuple[int, int, int, str] | None:
+        newest = max(self.attempts.values(), key=lambda row: row.attempt, default=None)
+        is_open = newest is not None and newest.ended_us is None and newest.pid > 0
+        return (newest.attempt, newest.pid, 1, "boot") if newest is not None and is_open else None
+
+    def attempt_events(self, run: str, attempt: int) -> list[object]:
+        return [record.event for record in self.records if record.attempt == attempt]
+
     def status_runs(self) -> list[wire.RunRow]:
         return [] if self.state.is_over else [self._row()]
 
@@ -194,6 +202,8 @@ class Router:
 
 class Journal:
     """Stands for the file, and for its writer and the thread that syncs it."""
+
+    readable, is_nameless = Path(RUN), False
 
     def __init__(self, records: list[bytes]) -> None:
         self.records = records

@@ -42,7 +42,7 @@ def of_kind(events: list[StoredEvent], kind: type) -> list[StoredEvent]:
 
 def test_a_new_daemon_takes_up_the_trainer_of_a_killed_one_and_no_event_is_lost_or_doubled(home: Home) -> None:
     home.start()
-    run = home.submit(steps=300, step_s=0.02, save_every=50)
+    run = home.submit(steps=100_000, step_s=0.02, save_every=50)
     home.wait_step(run, 3)
     trainer = home.trainer_pid(run)
     for seed in range(3):
@@ -51,11 +51,12 @@ def test_a_new_daemon_takes_up_the_trainer_of_a_killed_one_and_no_event_is_lost_
         home.start()
         assert home.trainer_pid(run) == trainer
         home.wait_step(run, home.row(run).step + 1 + random.Random(seed).randrange(5))
-    row = home.wait_state(run, RunState.FINISHED)
+    home.client.command(wire.StopRun(run))
+    row = home.wait_state(run, RunState.STOPPED)
     assert row.attempt == 1
     assert_store_is_the_journal(home, run)
     steps = [getattr(stored.event, "step", 0) for stored in of_kind(home.events(run), StepDone)]
-    assert steps == list(range(1, 301))
+    assert steps == list(range(1, row.step + 1))
     assert [getattr(s.event, "is_reattached", None) for s in of_kind(home.events(run), AttemptStarted)].count(True) == 3
 
 

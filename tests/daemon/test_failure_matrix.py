@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import zmq
 
@@ -23,7 +24,7 @@ from daemon.processes import is_attempt_alive
 from daemon.pulse import Pulse
 from ponder import wire
 from ponder.client import Client, child_environment, is_listening
-from ponder.events import RunStarted, RunState, StepDone
+from ponder.events import AttemptStarted, RunStarted, RunState, StepDone
 from ponder.paths import Paths
 from tests.daemon.conftest import Home, wait_for
 from tests.peers.odd_trainer import ODDITY
@@ -132,14 +133,61 @@ def test_a_run_whose_folder_was_deleted_begins_anew_and_the_daemon_serves_on(ser
     assert served.wait_state(other, RunState.FINISHED).step == 3
 
 
+def attempts_of(home: Home, run: str) -> list[int]:
+    """The attempts that were started for a run, each as often as it was."""
+    told = [stored.event for stored in home.events(run)]
+    return [event.attempt for event in told if isinstance(event, AttemptStarted) and not event.is_reattached]
+
+
+def pause_without_folder(home: Home) -> tuple[str, int]:
+    """A run that holds, its folder deleted, its daemon killed; its name and its trainer's pid."""
+    home.start()
+    run = home.submit(steps=30, step_s=0.02, save_every=0)
+    home.wait_step(run, 2)
+    home.client.wait_for_command(home.client.command(wire.PauseRun(run)).command, 10)
+    home.wait_state(run, RunState.PAUSED)
+    trainer = home.trainer_pid(run)
+    home.kill_daemon()
+    shutil.rmtree(home.paths.run(run))
+    return run, trainer
+
+
+def test_a_trainer_whose_folder_was_deleted_is_found_by_the_next_daemon(home: Home) -> None:
+    run, trainer = pause_without_folder(home)
+    home.start()
+    assert home.row(run).state is RunState.PAUSED and psutil.pid_exists(trainer)
+    command = home.client.command(wire.ResumeRun(run)).command
+    assert home.client.wait_for_command(command, 10).state is wire.CommandState.APPLIED
+    row = home.wait_state(run, RunState.FINISHED)
+    assert (row.step, row.attempt, attempts_of(home, run)) == (30, 1, [1])
+    steps = [stored.event.step for stored in home.events(run) if isinstance(stored.event, StepDone)]
+    assert steps == list(range(1, 31)), "what it told into a deleted file is in the store"
+
+
+def test_another_trainer_is_started_only_when_the_one_without_a_folder_is_dead(home: Home) -> None:
+    run, trainer = pause_without_folder(home)
+    for _ in range(2):
+        home.start()
+        seen_us = home.row(run).seen_us or 0
+        wait_for(lambda: True if (home.row(run).seen_us or 0) > seen_us else None, "a beat of the old trainer")  # noqa: B023
+        assert attempts_of(home, run) == [1]
+        home.kill_daemon()
+    os.kill(trainer, signal.SIGKILL)
+    home.start()
+    wait_for(lambda: True if attempts_of(home, run) == [1, 2] else None, "another trainer")
+    home.wait_state(run, RunState.PAUSED)
+    home.client.command(wire.ResumeRun(run))
+    assert home.wait_state(run, RunState.FINISHED).step == 30
+
+
 def test_a_released_run_whose_folder_was_deleted_begins_anew(served: Home) -> None:
-    run = served.submit(steps=6, step_s=0.02, save_every=2)
+    run = served.submit(steps=60, step_s=0.02, save_every=2)
     served.wait_step(run, 1)
     served.client.wait_for_command(served.client.command(wire.PauseRun(run, release=True)).command, 10)
     assert not is_attempt_alive(served.paths.run(run))
     shutil.rmtree(served.paths.run(run))
     served.client.command(wire.ResumeRun(run))
-    assert served.wait_state(run, RunState.FINISHED).step == 6
+    assert served.wait_state(run, RunState.FINISHED).step == 60
 
 
 @pytest.mark.parametrize("protocol", [wire.PROTOCOL - 1, wire.PROTOCOL + 1])

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 import zmq
@@ -24,6 +25,9 @@ from ponder.remote import find_server
 from tests.daemon.conftest import Home, recipe_text, wait_for
 from tests.peers.hostile import GREETING
 from tests.tui.terminal import Terminal
+
+PATIENCE_S = 60.0
+"""Nobody waits so long: what is told at once is told long before."""
 
 
 def free_port() -> int:
@@ -126,15 +130,15 @@ def test_a_follower_over_the_network_misses_nothing_and_hears_what_passes(networ
 def test_a_revoked_key_is_worth_nothing_at_once_and_the_others_go_on(network: Network) -> None:
     run = network.home.submit(steps=100_000, step_s=0.02)
     network.home.wait_state(run, RunState.RUNNING)
-    with network.enter("operate", timeout_s=1.5) as old, network.enter("observe") as other:
+    with network.enter("operate", PATIENCE_S) as old, network.enter("observe") as other:
         assert old.ask(wire.GetRun(run), wire.RunDetail)
         assert other.ask(wire.GetRun(run), wire.RunDetail)
         feed, kept = old._subscribe(wire.BELL_TOPIC), other._subscribe(wire.BELL_TOPIC)
         assert feed.poll(5000) and kept.poll(5000)
         network.keys.revoke("operate")
-        with pytest.raises(NoDaemon, match="did not answer") as silence:
+        with pytest.raises(Refused, match="does not let in the key `operate`") as refused:
             old.ask(wire.SetKnob(run, "optim.lr", 1e-3), wire.Accepted)
-        assert "ponder key list" in silence.value.hint
+        assert refused.value.code == "forbidden" and "ponder key list" in refused.value.hint
         while feed.poll(0):
             feed.recv_multipart()
         assert not feed.poll(1500)
@@ -171,6 +175,79 @@ def test_callers_without_an_allowed_key_hear_nothing_and_are_counted(network: Ne
         for line in lines:
             assert not line.poll(0)
             line.close()
+
+
+def key_file(network: Network, folder: Path, **changes: str) -> Path:
+    """A copy of the observer's key, where a visitor would have it, with something in it that is not so."""
+    key = msgspec.structs.replace(read_client_key(network.keys.secret_file("observe")), **changes)
+    path = folder / "visitor.json"
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(key))
+    return path
+
+
+def test_a_key_of_the_role_that_is_no_more_may_look(network: Network) -> None:
+    allowed = network.keys.folder / "allowed" / "observe.json"
+    allowed.write_bytes(allowed.read_bytes().replace(b'"role": "observe"', b'"role": "rate"'))
+    assert b'"rate"' in allowed.read_bytes()
+    assert network.keys.allowed()[1].role is Role.OBSERVE
+    with network.enter("observe", PATIENCE_S) as client:
+        assert client.ask(wire.GetStatus(), wire.Status).health == ""
+        with pytest.raises(Refused, match="this key may observe"):
+            client.ask(wire.ShutDown(), wire.Accepted)
+
+
+def test_an_unknown_key_is_refused_at_once_and_by_name(network: Network, tmp_path: Path) -> None:
+    public, secret = (part.decode() for part in zmq.curve_keypair())
+    network.arrive(key_file(network, tmp_path, public=public, secret=secret))
+    with Client(network.home.paths, PATIENCE_S) as client:
+        for _ in range(2):
+            with pytest.raises(Refused, match="does not let in the key") as refused:
+                client.ask(wire.GetStatus(), wire.Status)
+            assert refused.value.code == "forbidden"
+
+
+def test_another_daemons_key_is_told_at_once(network: Network, tmp_path: Path) -> None:
+    network.arrive(key_file(network, tmp_path, server=zmq.curve_keypair()[0].decode()))
+    with Client(network.home.paths, PATIENCE_S) as client, pytest.raises(NoDaemon, match="is not the daemon that made"):
+        client.ask(wire.GetStatus(), wire.Status)
+
+
+def test_a_socket_that_speaks_no_curve_is_told_at_once(network: Network) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as stranger:
+        network.port = stranger.bind_to_random_port("tcp://127.0.0.1")
+        with network.enter("observe", PATIENCE_S) as client, pytest.raises(NoDaemon, match="no daemon of ponder's"):
+            client.ask(wire.GetStatus(), wire.Status)
+
+
+def test_one_who_says_nothing_is_waited_for(network: Network) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        network.port = mute.getsockname()[1]
+        with network.enter("observe", 0.3) as client, pytest.raises(NoDaemon, match=r"did not answer in 0\.3 s"):
+            client.ask(wire.GetStatus(), wire.Status)
+
+
+def test_the_console_too_hears_at_once_that_its_key_was_revoked_and_knocks_again(network: Network) -> None:
+    async def visit() -> None:
+        async with AsyncClient(network.home.paths, PATIENCE_S) as client:
+            assert await client.ask(wire.GetStatus(), wire.Status)
+            network.keys.revoke("observe")
+            for _ in range(2):
+                asks = [client.ask(wire.GetStatus(), wire.Status) for _ in range(3)]
+                for said in await asyncio.gather(*asks, return_exceptions=True):
+                    assert isinstance(said, Refused) and said.code == "forbidden"
+
+    network.arrive(network.keys.secret_file("observe"))
+    asyncio.run(visit())
+
+
+def test_a_command_whose_key_is_not_let_in_ends_with_5(
+    network: Network, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network.arrive(key_file(network, tmp_path))
+    network.keys.revoke("observe")
+    assert main(["status"]) == Refused.exit_code
+    assert "hint: `ponder key list` over there" in capfd.readouterr().err
 
 
 def test_only_what_was_named_is_open_and_never_the_trainers_socket(network: Network) -> None:

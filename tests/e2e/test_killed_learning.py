@@ -19,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ponder.checkpoints import MANIFEST
 from ponder.client import child_environment
 from ponder.events import (
     CommandApplied,
@@ -38,7 +39,6 @@ from tests.e2e.conftest import wait_for
 from tests.e2e.turned_trainer import TURNS
 from tests.trainer.conftest import RECIPE, make_tiny_model
 from trainer import builtin
-from trainer.checkpoint import MANIFEST
 
 KILLS = int(os.environ.get("PONDER_LEARNING_KILLS", "3"))
 SEED = int(os.environ.get("PONDER_KILLS_SEED", "1"))

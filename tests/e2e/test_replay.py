@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,6 +96,34 @@ def test_the_first_difference_is_named_with_both_values(paths: Paths) -> None:
     assert difference is not None
     assert (steps, difference.step, difference.what) == (2, 3, "group 1, answer 1, token_ids")
     assert difference.journal != difference.replay
+
+
+@pytest.mark.parametrize("name", ["logps", "entropies"])
+def test_a_token_that_was_drawn_with_another_chance_is_named(paths: Paths, name: str) -> None:
+    def other_figure(event: TrainerEvent) -> TrainerEvent:
+        if not (isinstance(event, GroupScored) and (event.step, event.group) == (2, 0)):
+            return event
+        first, *rest = event.rollouts
+        figures = getattr(first, name)
+        assert len(figures) == 2 * first.length_tokens
+        changed = msgspec.structs.replace(first, **{name: figures[:2] + struct.pack("<e", -9.5) + figures[4:]})
+        return msgspec.structs.replace(event, rollouts=[changed, *rest])
+
+    steps, difference = replay(paths, retold(paths, f"{name}-1", other_figure), None)
+    assert difference is not None
+    assert (steps, difference.step) == (1, 2)
+    assert (difference.what, difference.journal) == (f"group 0, answer 0, {name} of token 1", "-9.5")
+    assert float(difference.replay) != -9.5
+
+
+def test_a_journal_without_figures_of_tokens_is_compared_without_them(paths: Paths) -> None:
+    def without(event: TrainerEvent) -> TrainerEvent:
+        if not isinstance(event, GroupScored):
+            return event
+        rollouts = [msgspec.structs.replace(rollout, logps=b"", entropies=b"") for rollout in event.rollouts]
+        return msgspec.structs.replace(event, rollouts=rollouts)
+
+    assert replay(paths, retold(paths, "bare-1", without), 1) == (1, None)
 
 
 def test_a_metric_that_differs_is_shown_and_the_exit_code_is_1(

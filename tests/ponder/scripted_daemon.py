@@ -163,7 +163,10 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
     def accept(request: wire.Request) -> wire.Accepted:
         return wire.Accepted("c-1", getattr(request, "run", "") or "countdown-zero-3")
 
-    acting = (wire.SubmitRun, wire.ForkRun, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SetKnob)
+    acting = (
+        wire.SubmitRun, wire.ForkRun, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SetKnob,
+        wire.PinCheckpoint, wire.UnpinCheckpoint,
+    )  # fmt: skip
     return {
         wire.GetStatus: wire.Status(
             7, "0.1.0", wire.PROTOCOL, "/h", 1, "3.53", 1000, 10**10, "", [run_row(state)], history[-1].id
@@ -183,6 +186,15 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
             41,
             [wire.KnobRow("optim.lr", 0.0003, None, "")],
             [wire.KnobChange("c-1", "optim.lr", 0.0003, 0.0001, "cli", 1, wire.CommandState.APPLIED, 41, "")],
+        ),
+        wire.GetCheckpoints: wire.Checkpoints(
+            [
+                wire.CheckpointRow(40, "step-000040", 2_000_000, "0" * 64, 1, scores={"reward/mean": 0.5}),
+                wire.CheckpointRow(
+                    20, "step-000020", 2_000_000, "0" * 64, 1, True, True, True, {"eval/accuracy": 0.25}
+                ),
+                wire.CheckpointRow(10, "step-000010", 2_000_000, "0" * 64, 1, is_on_disk=False),
+            ]
         ),
         wire.GetStack: wire.Stack(
             "demo-1", 4711, 'Current thread (most recent call first):\n  File "x.py", line 1 in f\n'

@@ -50,7 +50,8 @@ PACKAGES = ("ponder", "daemon", "store", "tui", "trainer")
 VERBS = [
     ["status"], ["ls"], ["show"], ["follow"], ["follow", "--all"], ["samples"], ["group"], ["group", "9"], ["aha"],
     ["logs"], ["logs", "--daemon"], ["knobs"], ["pause"], ["resume"], ["save"], ["stop"], ["set", "optim.lr=0.1"],
-    ["pause", "--no-wait"], ["watch", "--plain"], ["compare", "1", "2"], ["plot", "1", "reward/mean"],
+    ["checkpoints"], ["pin", "x", "2"], ["unpin", "x", "2"], ["pause", "--no-wait"], ["watch", "--plain"],
+    ["compare", "1", "2"], ["plot", "1", "reward/mean"],
 ]  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def test_no_verb_prints_what_a_terminal_obeys(
     liar(WHOLE, state=ENDS.get(words[0], RunState.RUNNING))
     said = ponder(*words)
     assert is_harmless(said.out) and is_harmless(said.err), words
-    assert "␛]52;c;" in said.out + said.err or words[0] in ("knobs", "set"), said
+    assert "␛]52;c;" in said.out + said.err or words[0] in ("knobs", "set", "checkpoints"), said
     assert "made a mistake" not in said.err, said.err
     said = ponder(*words, "--json")
     assert said.out.isascii() and is_harmless(said.out) and is_harmless(said.err)

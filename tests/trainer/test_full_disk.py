@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 from typing import cast
 
@@ -14,8 +15,12 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ponder.errors import CheckpointError
+from ponder.events import SAVE, WAIT_FOR_DISK, CheckpointSaved, Progress, StepDone, TrainerEvent
+from ponder.recipe import Recipe
+from tests.trainer.test_loop import go, of
 from trainer import checkpoint
 from trainer.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from trainer.link import ListLink
 
 
 class Disk:
@@ -92,3 +97,30 @@ def test_another_failure_ends_the_waiting_and_leaves_nothing(tmp_path: Path, mon
         with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
             save(tmp_path, Disk(full_at, number=errno.EACCES), monkeypatch)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_may_write_no_longer_file_waits_and_says_so(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own refusal, by a limit on the size of files."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(event: TrainerEvent) -> None:
+        if isinstance(event, StepDone) and event.step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+
+    def make_room(_: float) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr("trainer.checkpoint.time.sleep", make_room)
+    link = ListLink(fill)
+    try:
+        go(recipe, tmp_path, link)
+    finally:
+        make_room(0)
+    phases = [event.phase for event in link.passing if isinstance(event, Progress) and event.step == 2]
+    place = phases.index(WAIT_FOR_DISK)
+    assert phases[place - 1 : place + 2] == [SAVE, WAIT_FOR_DISK, SAVE]
+    assert phases.count(WAIT_FOR_DISK) == 1
+    assert [event.step for event in of(link, CheckpointSaved)] == [2, 4]
+    assert load_checkpoint(tmp_path / "step-000002").step == 2

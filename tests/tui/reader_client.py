@@ -50,6 +50,12 @@ class ReaderClient:
         """The runs as stored."""
         return self._reader.runs().runs
 
+    def detail(self, run: str) -> wire.RunDetail:
+        """What is told of a run."""
+        detail = self._reader.run(self._reader.resolve(run))
+        row = self.overrides.get(detail.row.name, detail.row)
+        return replace(detail, row=row, folder=f"/home/ada/ponder/runs/{row.name}")
+
     def ring(self) -> None:
         """Something durable happened."""
         self.head += 1
@@ -110,9 +116,7 @@ class ReaderClient:
                 rows = reader.runs(request.limit, request.only_active).runs
                 return wire.Runs([self.overrides.get(row.name, row) for row in rows])
             case wire.GetRun():
-                detail = reader.run(reader.resolve(request.run))
-                row = self.overrides.get(detail.row.name, detail.row)
-                return replace(detail, row=row, folder=f"/home/ada/ponder/runs/{row.name}")
+                return self.detail(request.run)
             case wire.GetMetrics():
                 return reader.metrics(**asdict(request))
             case wire.GetGroups():

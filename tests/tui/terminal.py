@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Self
 
 import psutil
 import pyte
@@ -57,7 +57,7 @@ class Terminal:
         )
         os.close(slave)
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -106,13 +106,13 @@ class Terminal:
             "".join(buffer[y][x].data for x in range(self.screen.columns)) for y in range(self.screen.lines)
         )
 
-    def wait_for(self, condition: str | Callable[[], bool], within_s: float = 15.0) -> None:
+    def wait_for(self, condition: str | Callable[[], bool], within_s: float = 15.0, every_s: float = 0.05) -> None:
         """Read until a text is on the screen or a condition holds."""
         deadline = time.monotonic() + within_s
         while not (condition in self.text if isinstance(condition, str) else condition()):
             if time.monotonic() > deadline:
                 raise AssertionError(f"never saw {condition!r}; the screen shows:\n{self.text}")
-            self.read(0.05)
+            self.read(every_s)
 
     def wait_end(self, within_s: float = 15.0) -> int:
         """Read until the program ends; returns its exit status."""
@@ -136,7 +136,7 @@ class Terminal:
         except OSError:
             return False
         self.received += data
-        for part in _split_modes(data):
+        for part in split_modes(data):
             self._stream.feed(part)
         asked = self.received.count(QUESTION)
         for _ in range(asked - self._asked):
@@ -154,6 +154,6 @@ class Terminal:
             self._due += [(now, b"\x1b"), (now + 0.03, b"[2"), (now + 0.35, b"4;8"), (now + 0.7, b"0R")]
 
 
-def _split_modes(data: bytes) -> list[bytes]:
+def split_modes(data: bytes) -> list[bytes]:
     """pyte does not know the kitty keyboard's sequences and would print them."""
     return re.split(rb"\x1b\[[<>]\d*u", data)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.tui.terminal import QUESTION, Replies, Terminal
 from tui.cells import CellGrid
-from tui.pacing import PATIENCE_S, Pacer, ReplyFilter
+from tui.pacing import LOST_S, PATIENCE_S, STUCK_S, LineGauge, Pacer, ReplyFilter
 from tui.sgr import clean_style
 
 WIDTH, HEIGHT = 24, 5
@@ -206,6 +206,40 @@ def test_without_replies_frames_are_timed_and_a_late_reply_brings_pacing_back() 
     assert pacer.wait_s(2.15) == pytest.approx(0.05)
     pacer.replied(9.0)
     assert (pacer.wait_s(9.0), pacer.asks) == (0, True)
+
+
+def test_a_line_that_is_stuck_gets_one_question_now_and_then_and_no_old_frames() -> None:
+    pacer = Pacer()
+    pacer.sent(0.0)
+    pacer.replied(0.1)
+    pacer.sent(1.0)
+    assert pacer.wait_s(11.0) == pytest.approx(STUCK_S - 10.0)
+    assert (pacer.wait_s(1.0 + STUCK_S), pacer.asks) == (0, True)
+    pacer.sent(20.0)
+    assert pacer.wait_s(21.0) > 10
+    pacer.replied(22.0)  # to the first of the two questions, or to the second: who knows
+    assert (pacer.wait_s(22.0), pacer.asks) == (0, True)
+
+
+def test_where_keys_come_and_replies_do_not_frames_are_timed() -> None:
+    pacer = Pacer()
+    pacer.sent(0.0)
+    pacer.replied(0.1)
+    pacer.sent(1.0)
+    pacer.typed(4.0)
+    assert pacer.wait_s(4.0) == pytest.approx(LOST_S - 3.0)
+    assert (pacer.wait_s(1.0 + LOST_S), pacer.asks) == (0, False)
+
+
+def test_a_line_is_slow_while_frames_keep_it_busy_and_not_for_being_far_away() -> None:
+    near, far = LineGauge(), LineGauge()
+    for frame in range(50):
+        near.took(frame / 10, 0.004 if frame % 2 else 0.09)
+        far.took(frame / 10, 0.6)
+    assert near.judge(5.0) and not far.judge(5.0)
+    for second in range(6, 16):
+        near.took(second, 0.02)
+    assert not near.judge(16.0)
 
 
 KEYS = ["a", "1", ";", "R", "\x1b[A", "\x1b[1;5C", "\x1bx", "漢", "\x1b[<0;10;10M", "\x1b[I"]

@@ -359,6 +359,20 @@ def test_a_silent_trainer_is_said_to_be_silent(store: Path) -> None:
     play(store, script)
 
 
+def test_a_trainer_that_gets_nowhere_is_said_to_be_stuck_on_every_screen_and_in_the_list(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        client.overrides[RUN] = replace(client.overrides[RUN], stuck="stuck in `sample` for 3 min 21 s")
+        client.ring()
+        await until(pilot, lambda: "! stuck in `sample` for 3 min 21 s" in screen_text(console).split("\n")[0])
+        await go_to(pilot, console, "runs")
+        await until(pilot, lambda: screen_text(console).count("stuck in `sample`") >= 2)
+        client.overrides[RUN] = replace(client.overrides[RUN], stuck="")
+        client.ring()
+        await until(pilot, lambda: "stuck" not in screen_text(console))
+
+    play(store, script)
+
+
 def test_a_trainer_that_waits_for_the_disk_is_said_to_and_what_helps(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
         client.overrides[RUN] = replace(client.overrides[RUN], phase=WAIT_FOR_DISK)

@@ -107,6 +107,11 @@ class AhaScreen(ConsoleScreen):
         """Another trace is under the cursor."""
         self.paint()
 
+    def copied(self) -> tuple[str, str] | None:
+        """The trace under the cursor."""
+        trace = self._chosen()
+        return ("the trace", trace.rollout.text) if trace is not None else None
+
     def go_back(self) -> bool:
         """From the trace to the list."""
         if not self._is_reading:

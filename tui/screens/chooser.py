@@ -15,9 +15,9 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from tui.screens.dialog import Dialog
 from tui.screens.palette import closeness
 from tui.screens.text_line import Part, TextLine
 from tui.widgets import Cell, Column, ListRow, ListSource, VirtualList
@@ -34,7 +34,7 @@ class Choice:
     help: str
 
 
-class Chooser(ModalScreen[list[str]]):
+class Chooser(Dialog[list[str]]):
     """Answers the names that are chosen in the end, in the order in which they were taken."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -59,7 +59,7 @@ class Chooser(ModalScreen[list[str]]):
             yield VirtualList(COLUMNS, id="found", empty="nothing fits")
             yield TextLine(id="chosen")
 
-    def on_mount(self) -> None:
+    def opened(self) -> None:
         """Everything, what is chosen first."""
         self.query_one("#found", VirtualList).can_focus = False
         self.query_one(Input).focus()
@@ -117,7 +117,7 @@ class Chooser(ModalScreen[list[str]]):
 
     def action_leave(self) -> None:
         """Close with what is chosen."""
-        self.dismiss(self._chosen)
+        self.close(self._chosen)
 
     def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
         """A click."""

@@ -13,10 +13,10 @@ from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 
 from ponder.compare import Comparison, tables
 from ponder.safe_text import safe_line
+from tui.screens.dialog import Dialog
 from tui.screens.text_line import Part, TextLine
 from tui.widgets import LineView, Paragraph, Span
 
@@ -25,7 +25,7 @@ MOST_CELLS = 44
 """A column is no broader; what does not fit is cut with a sign."""
 
 
-class ComparePage(ModalScreen[bool]):
+class ComparePage(Dialog[bool]):
     """Answers True when the runs are to be seen as curves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,7 +43,7 @@ class ComparePage(ModalScreen[bool]):
             yield TextLine(id="page-head")
             yield LineView(id="page-text", gutter=False)
 
-    def on_mount(self) -> None:
+    def opened(self) -> None:
         """Fill the page."""
         runs = self._comparison.runs
         self.query_one("#page-head", TextLine).show(
@@ -56,7 +56,7 @@ class ComparePage(ModalScreen[bool]):
 
     def action_leave(self, is_for_curves: bool) -> None:
         """Close."""
-        self.dismiss(is_for_curves)
+        self.close(is_for_curves)
 
 
 def compare_page(comparison: Comparison, width: int) -> list[Paragraph]:

@@ -10,12 +10,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 
+from tui.screens.dialog import Dialog
 from tui.screens.text_line import Part, TextLine
 
 
-class Confirm(ModalScreen[bool]):
+class Confirm(Dialog[bool]):
     """Answers True for `y`; everything else that answers is False."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -36,7 +36,7 @@ class Confirm(ModalScreen[bool]):
             yield TextLine()
             yield TextLine(id="answers", gap="     ")
 
-    def on_mount(self) -> None:
+    def opened(self) -> None:
         """Say what is asked."""
         for number, line in enumerate(self._lines):
             self.query_one(f"#ask-{number}", TextLine).show([Part(line, "plain" if number else "title")])
@@ -45,4 +45,4 @@ class Confirm(ModalScreen[bool]):
 
     def action_answer(self, is_meant: bool) -> None:
         """Close with the answer."""
-        self.dismiss(is_meant)
+        self.close(is_meant)

@@ -71,6 +71,10 @@ class ConsoleScreen(Screen[None]):
         """Leave what is open inside this screen; False when nothing is."""
         return False
 
+    def copied(self) -> tuple[str, str] | None:
+        """What `y` copies here: its name, and the text."""
+        return None
+
     def compose(self) -> ComposeResult:
         """The frame around the body."""
         yield TextLine(id="status")
@@ -147,7 +151,9 @@ class ConsoleScreen(Screen[None]):
         if row is None or row.seen_us is None or row.state.is_over or row.state is RunState.QUEUED:
             return []
         quiet_s = (console.now_us() - row.seen_us) / 1e6
-        return [Part(f"! trainer silent {format_duration(quiet_s)}", "warning")] if quiet_s > STALE_S else []
+        if quiet_s > STALE_S:
+            return [Part(f"! trainer silent {format_duration(quiet_s)}", "warning")]
+        return [Part(f"! {row.stuck}", "warning")] if row.stuck else []
 
     def _tabs(self) -> list[Part]:
         """Every screen with its key; they close up where the row is narrow."""
@@ -208,7 +214,9 @@ def elapsed_words(row: RunRow, now_us: int) -> str:
     until_us = row.ended_us or (now_us if row.state is RunState.RUNNING else row.seen_us or now_us)
     seconds = (until_us - row.started_us) / 1e6
     is_exact = row.state is RunState.RUNNING or row.ended_us is not None
-    return format_duration(seconds if is_exact else seconds // 60 * 60 or seconds)
+    if not is_exact and seconds < 60:
+        return "under 1 min"
+    return format_duration(seconds if is_exact else seconds // 60 * 60)
 
 
 def left_words(row: RunRow, step_s: float | None) -> str:

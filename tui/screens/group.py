@@ -196,6 +196,11 @@ class GroupScreen(ConsoleScreen):
         self._chosen = 0
         self.paint()
 
+    def copied(self) -> tuple[str, str] | None:
+        """The chosen answer."""
+        answers = self._answers()
+        return ("the answer", answers[self._chosen].rollout.text) if self._chosen < len(answers) else None
+
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The answer whose text is in focus is the chosen one."""
         cell = event.widget.parent

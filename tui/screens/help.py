@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widget import Widget
 
 from tui.actions import WIDGET_KEYS, Action, Keys, actions_of, key_name
 from tui.answers import LEGEND
+from tui.screens.dialog import Dialog
 from tui.screens.text_line import Part, TextLine
 from tui.terms import CURVE_SIGNS, STATES, glossary
 from tui.widgets import LineView, Paragraph, Span
@@ -28,7 +28,7 @@ KEY_CELLS = 14
 TERM_CELLS = 22
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """See the module."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f1,question_mark", "leave", "close", show=False)]
@@ -44,7 +44,7 @@ class HelpScreen(ModalScreen[None]):
             yield TextLine(id="page-head")
             yield LineView(id="page-text", gutter=False)
 
-    def on_mount(self) -> None:
+    def opened(self) -> None:
         """Fill the page."""
         console = cast("Console", self.app)
         self.query_one("#page-head", TextLine).show(
@@ -57,7 +57,7 @@ class HelpScreen(ModalScreen[None]):
 
     def action_leave(self) -> None:
         """Close."""
-        self.dismiss()
+        self.close(None)
 
 
 def help_page(screen_name: str, keys: Keys, run: str, pane: str = "", width: int = 78) -> list[Paragraph]:

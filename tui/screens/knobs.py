@@ -179,6 +179,14 @@ class KnobsScreen(ConsoleScreen):
         line.value = format_value(stepped(self._edited, now, by))
         line.cursor_position = len(line.value)
 
+    def copied(self) -> tuple[str, str] | None:
+        """The command that sets the knob under the cursor to what it is."""
+        knob = self._focused_knob
+        row = self._row_of(knob.name) if knob is not None else None
+        if row is None:
+            return None
+        return "the command", f"ponder set {self.console.run_name} {row.name}={format_value(row.value)}"
+
     def go_back(self) -> bool:
         """Leave the line without a change."""
         if self._edited is None:

@@ -69,6 +69,7 @@ class LiveScreen(ConsoleScreen):
         self._curves: dict[str, dict[int, float]] = {}
         self._interventions: list[tuple[int, str]] = []
         self._samples: list[wire.StoredRollout] = []
+        self._rows: list[ListRow] = []
         self._best: list[wire.StoredRollout] = []
         self._scored: dict[StreamKey, wire.StoredRollout] = {}
         self._groups: dict[tuple[int, int], int] = {}
@@ -115,7 +116,7 @@ class LiveScreen(ConsoleScreen):
         for name, points in curves.curves.items():
             self._curves.setdefault(name, {}).update(points)
         self._interventions = curves.marks if newest < 0 else _merged(self._interventions, curves.marks)
-        self._samples = (await self.console.ask(wire.GetSamples(row.name, limit=SCORED_ROWS), wire.Samples)).samples
+        self._take_samples((await self.console.ask(wire.GetSamples(row.name, limit=SCORED_ROWS), wire.Samples)).samples)
         if row.state.is_over and not self._best:
             request = wire.GetAha(row.name, Outcome.RESCUED, "best", BEST_SHOWN)
             self._best = (await self.console.ask(request, wire.Aha)).traces
@@ -123,10 +124,17 @@ class LiveScreen(ConsoleScreen):
             self._best = []
         await self._pull_scores(row.name)
 
+    def _take_samples(self, samples: list[wire.StoredRollout]) -> None:
+        """Rows are made once for an answer, not for every picture: at ten a second that would be most of the work."""
+        self._samples = samples
+        known = {row.key: row for row in self._rows}
+        self._rows = [known.get(str(stored.id)) or _scored_row(stored) for stored in samples]
+
     def _forget(self, row: wire.RunRow) -> None:
         """Another run, or the same one gone back to a checkpoint: begin anew."""
         self._reading.forget()
-        self._samples, self._best = [], []
+        self._best = []
+        self._take_samples([])
         if row.name == self._run:
             self.console.streams.clear()  # what was written after that checkpoint never happened
         self._run, self._attempt = row.name, row.attempt
@@ -186,6 +194,19 @@ class LiveScreen(ConsoleScreen):
     async def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
         """Enter on a row."""
         await self.action_live_open()
+
+    def copied(self) -> tuple[str, str] | None:
+        """The answer being read, or that of the row under the cursor."""
+        focused, watched = self.focused, self._reading.watched
+        if focused is not None and focused.id == "scored-list":
+            key = self.query_one("#scored-list", VirtualList).cursor_key
+            return next((("the answer", row.rollout.text) for row in self._samples if str(row.id) == key), None)
+        if watched is None:
+            return None
+        stored, stream = self._scored.get(watched), self.console.streams.find(watched)
+        if stored is not None:
+            return "the answer", stored.rollout.text
+        return ("the answer as far as it is written", stream.text) if stream is not None else None
 
     async def _compare(self, group_id: int, index: int) -> None:
         from tui.screens.group import GroupScreen  # the two screens lead to each other
@@ -335,8 +356,7 @@ class LiveScreen(ConsoleScreen):
         row = self.console.row
         total = f"{self.console.detail.rollouts:,} answers so far" if self.console.detail is not None else ""
         self.query_one("#scored-head", TextLine).show([Part("scored last", "title")], [Part(total, "dim", 1)])
-        rows = [_scored_row(stored) for stored in self._samples] if row is not None else []
-        self.query_one("#scored-list", VirtualList).set_source(ListSource(rows))
+        self.query_one("#scored-list", VirtualList).set_source(ListSource(self._rows if row is not None else []))
 
 
 def _scored_row(stored: wire.StoredRollout) -> ListRow:

@@ -14,7 +14,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from ponder import wire
@@ -22,6 +21,7 @@ from ponder.errors import PonderError
 from ponder.knobs import DECLARATIONS
 from ponder.metrics import METRICS
 from tui.actions import ACTIONS
+from tui.screens.dialog import Dialog
 from tui.widgets import Cell, Column, ListRow, ListSource, VirtualList
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def fixed_targets() -> list[Target]:
     return targets
 
 
-class Palette(ModalScreen[Sequence[str] | None]):
+class Palette(Dialog[Sequence[str] | None]):
     """Answers (kind, name) of what was chosen, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -97,7 +97,7 @@ class Palette(ModalScreen[Sequence[str] | None]):
             yield Input(placeholder="a run, screen, knob, metric or action", id="letters", compact=True)
             yield VirtualList(COLUMNS, id="found", empty="nothing has these letters in this order")
 
-    def on_mount(self) -> None:
+    def opened(self) -> None:
         """What is always there at once; the runs when the daemon has told them."""
         self.query_one("#found", VirtualList).can_focus = False
         self.query_one(Input).focus()
@@ -141,11 +141,11 @@ class Palette(ModalScreen[Sequence[str] | None]):
         """Go there."""
         index = self.query_one("#found", VirtualList).cursor_index
         if index < len(self._shown):
-            self.dismiss((self._shown[index].kind, self._shown[index].name))
+            self.close((self._shown[index].kind, self._shown[index].name))
 
     def action_leave(self) -> None:
         """Go nowhere."""
-        self.dismiss(None)
+        self.close(None)
 
     def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
         """A click."""

@@ -113,6 +113,11 @@ class RunsScreen(ConsoleScreen):
         await self.console.watch_run(event.key)
         await self.console.show_screen("live")
 
+    def copied(self) -> tuple[str, str] | None:
+        """The name of the run under the cursor."""
+        key = self.query_one(VirtualList).cursor_key
+        return ("the name", key) if key is not None else None
+
     async def action_runs_open(self) -> None:
         """Watch the run under the cursor."""
         if (key := self.query_one("#runs", VirtualList).cursor_key) is not None:
@@ -246,7 +251,7 @@ class RunsScreen(ConsoleScreen):
                 _headline(row, metrics.REFLECT),
                 Cell(_heard(row, self.console.now_us()), "warning" if row.stuck else "dim"),
                 sparkline(row.spark, SPARK_CELLS, self.console.is_ascii),
-                row.stuck or row.reason or queue or f"{row.title or row.stage}",
+                Cell(f"! {row.stuck}", "warning") if row.stuck else row.reason or queue or f"{row.title or row.stage}",
             ),
         )
 
@@ -282,7 +287,7 @@ def _facts(detail: wire.RunDetail, now_us: int) -> list[Paragraph]:
     row = detail.row
     size = f" ({detail.parameters / 1e6:.2f} M parameters)" if detail.parameters else ""
     lines = [
-        ("state", f"{row.state}: {row.reason or STATES[row.state].meaning}"),
+        ("state", f"{row.state}: {row.stuck or row.reason or STATES[row.state].meaning}"),
         ("model", f"{detail.model}{size} on {detail.device or '-'}, stage {row.stage}"),
         ("time", f"submitted {_clock(row.created_us)} ({format_ago(row.created_us, now_us)}), ran {_ran(row, now_us)}"),
         ("answers", f"{detail.rollouts:,} in {row.step:,} of {row.steps:,} steps, attempt {row.attempt}"),
