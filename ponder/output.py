@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -63,6 +63,7 @@ def write_json(kind: str, content: object) -> None:
 
 def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
     """A Rich table on a terminal, plain aligned text elsewhere; `empty` is said when there are no rows."""
+    columns = [replace(column, title=safe_line(column.title)) for column in columns]
     cells = [[safe_line(cell) for cell in row] for row in rows]
     if not cells and empty:
         say(empty)

@@ -16,10 +16,15 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Point = tuple[float, float]
+Band = tuple[float, float, float]
+"""x, and the least and the greatest y of all that stands there."""
+
+FLAT = 1e-9
+"""A range that is a smaller share than this of its ends is the rounding of one value."""
 
 BLANK = -1
 """Owner of a cell that no curve touches."""
@@ -27,6 +32,8 @@ AXIS = -2
 """Owner of labels and axis lines."""
 MARK = -3
 """Owner of a vertical mark, such as an intervention."""
+CURSOR = -4
+"""Owner of the vertical line at a reader's x."""
 
 _DOT_BITS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 _BARS = "▁▂▃▄▅▆▇█"
@@ -38,12 +45,15 @@ _ASCII_HEIGHTS = "'-."
 class Curve:
     """Points (x, y) in the order of x, smoothed by an exponential moving average when `smoothing` is above 0.
 
-    A smoothed curve is drawn over its own raw points.
+    A smoothed curve is drawn over its own raw points. Where points stand for many values each, `bands` are those.
     """
 
     points: Sequence[Point]
     name: str = ""
     smoothing: float = 0.0
+    bands: Sequence[Band] = ()
+    sign: str = ""
+    """One character at the end of the curve, which tells it from others where there are no colours."""
 
     def smoothed(self) -> list[Point]:
         """The finite points, their y smoothed."""
@@ -61,11 +71,13 @@ class Curve:
 class Drawing:
     """Lines of text, all of one width, and for each cell who drew it.
 
-    `owners[row][column]` is the curve's number, plus `RAW` for its unsmoothed points, or BLANK, AXIS, MARK.
+    `owners[row][column]` is the curve's number, plus `RAW` for its unsmoothed points, or BLANK, AXIS, MARK, CURSOR.
     """
 
     lines: list[str]
     owners: list[list[int]]
+    gutter: int = 0
+    """Columns left of the curves."""
 
 
 RAW = 100
@@ -82,6 +94,12 @@ class Frame:
     y_high: float | None = None
     marks: Mapping[float, str] = field(default_factory=dict)
     """Vertical marks: x -> the one character that stands above the line."""
+    cursor: float | None = None
+    """The x of a line in front of the marks."""
+    is_log: bool = False
+    """Whether y is drawn by its logarithm; what is not above 0 has none and is left out."""
+    x_words: Callable[[float], str] | None = None
+    """How x is written; None: as a short number."""
 
 
 def wants_ascii(environ: Mapping[str, str] | None = None) -> bool:
@@ -93,6 +111,15 @@ def wants_ascii(environ: Mapping[str, str] | None = None) -> bool:
     if locale:
         return "utf8" not in locale.lower().replace("-", "")
     return environ is None and (sys.__stdout__ is None or "utf" not in sys.__stdout__.encoding.lower())
+
+
+def mark_sign(what: str) -> str:
+    """The letter above one of `ponder.wire.Curves.marks`: a knob was turned, the run went back, was forked, was ill.
+
+    >>> [mark_sign(what) for what in ("optim.lr 0.1 -> 0.2", "resumed from step 5", "forked from x", "watchdog: kl")]
+    ['k', 'r', 'f', 'w']
+    """
+    return {"resumed": "r", "forked": "f", "watchdog:": "w"}.get(what.split(" ")[0], "k")
 
 
 def finite(points: Iterable[Point]) -> list[Point]:
@@ -184,30 +211,65 @@ def draw(
     """Draw curves with their axes; too small a space gives blank lines rather than a torn chart."""
     only_ascii = wants_ascii() if ascii is None else ascii
     frame = frame or Frame()
-    smooth = [curve.smoothed() for curve in curves]
-    raw = [finite(curve.points) if curve.smoothing else [] for curve in curves]
-    everything = [point for part in (*smooth, *raw) for point in part]
-    if height < 2 or width < 12 or not everything:
-        return _empty(width, height, "" if everything else "no data yet")
-    x_low, x_high = _range([x for x, _ in everything], frame.x_low, frame.x_high)
-    y_low, y_high = _range([y for _, y in everything], frame.y_low, frame.y_high)
-    labels = _y_labels(y_low, y_high, height - 1)
+    shown = [_shown(curve, frame.is_log) for curve in curves]
+    heights = [y for line, raw, bands in shown for y in (*_heights(line), *_heights(raw), *_band_heights(bands))]
+    places = [x for line, _, bands in shown for x in (*(x for x, _ in line), *(x for x, _, _ in bands))]
+    if height < 2 or width < 12 or not heights:
+        is_below = frame.is_log and any(finite(curve.points) for curve in curves)
+        return _empty(width, height, "" if heights else "nothing is above 0" if is_below else "no data yet")
+    x_low, x_high = _range(places, frame.x_low, frame.x_high)
+    y_low, y_high = _range(heights, _height(frame.y_low, frame.is_log), _height(frame.y_high, frame.is_log))
+    labels = _y_labels(y_low, y_high, height - 1, frame.is_log)
     gutter = max(map(len, labels.values())) + 1
     canvas = _Canvas(width - gutter, height - 1, only_ascii)
     canvas.scale(x_low, x_high, y_low, y_high)
     for x, sign in frame.marks.items():
         canvas.vertical(x, sign)
-    for number, points in enumerate(raw):
-        canvas.dots(points, number + RAW)
-    for number, points in enumerate(smooth):
-        canvas.line(points, number)
+    if frame.cursor is not None:
+        canvas.cursor(frame.cursor)
+    for number, (_, raw, bands) in enumerate(shown):
+        owner = number + RAW if curves[number].smoothing else number
+        canvas.bands(bands, owner)
+        canvas.dots(raw, owner)
+    for number, (line, _, _) in enumerate(shown):
+        canvas.line(line, number)
+    for number, (line, _, _) in enumerate(shown):
+        canvas.letter([point for point in line if x_low <= point[0] <= x_high], curves[number].sign, number)
     bar = "|" if only_ascii else "│"
     lines = [f"{labels.get(row, ''):>{gutter - 1}}{bar}" for row in range(height - 1)]
     owners = [[AXIS] * gutter + canvas.owners[row] for row in range(height - 1)]
     lines = [line + canvas.text(row) for row, line in enumerate(lines)]
-    lines.append(" " * gutter + _x_labels(x_low, x_high, width - gutter))
+    lines.append(" " * gutter + _x_labels(x_low, x_high, width - gutter, frame.x_words or short_number))
     owners.append([AXIS] * width)
-    return Drawing(lines, owners)
+    return Drawing(lines, owners, gutter)
+
+
+def _shown(curve: Curve, is_log: bool) -> tuple[list[Point], list[Point], list[Band]]:
+    """The line, the raw points behind it, and the bands, as high as they are drawn."""
+    line, raw = curve.smoothed(), finite(curve.points) if curve.smoothing else []
+    bands = [band for band in curve.bands if all(map(math.isfinite, band))]
+    if not is_log:
+        return line, raw, bands
+    return (
+        [(x, math.log10(y)) for x, y in line if y > 0],
+        [(x, math.log10(y)) for x, y in raw if y > 0],
+        [(x, math.log10(low), math.log10(high)) for x, low, high in bands if low > 0],
+    )
+
+
+def _heights(points: Sequence[Point]) -> list[float]:
+    return [y for _, y in points]
+
+
+def _band_heights(bands: Sequence[Band]) -> list[float]:
+    return [y for _, low, high in bands for y in (low, high)]
+
+
+def _height(y: float | None, is_log: bool) -> float | None:
+    """An edge that was asked for, as it is drawn; none where it has no logarithm."""
+    if y is None or not is_log:
+        return y
+    return math.log10(y) if y > 0 else None
 
 
 def _empty(width: int, height: int, notice: str) -> Drawing:
@@ -221,25 +283,29 @@ def _range(values: Sequence[float], low: float | None, high: float | None) -> tu
     """The asked range, or that of the values; never empty."""
     least = min(values) if low is None else low
     most = max(values) if high is None else high
-    if most <= least:
+    if most - least <= FLAT * max(abs(least), abs(most)):
         room = abs(least) * 0.1 or 1.0
         return (least, least + room) if low is not None else (least - room, least + room)
     return least, most
 
 
-def _y_labels(low: float, high: float, rows: int) -> dict[int, str]:
+def _y_labels(low: float, high: float, rows: int, is_log: bool) -> dict[int, str]:
     """Labels at the top, the bottom and, where there is room, the middle."""
-    labels = {0: short_number(high)}
+
+    def words(y: float) -> str:
+        return short_number(10**y if is_log else y)
+
+    labels = {0: words(high)}
     if rows > 1:
-        labels[rows - 1] = short_number(low)
+        labels[rows - 1] = words(low)
     if rows >= 5:
-        labels[rows // 2] = short_number(high - (high - low) * (rows // 2 + 0.5) / rows)
+        labels[rows // 2] = words(high - (high - low) * (rows // 2 + 0.5) / rows)
     return labels
 
 
-def _x_labels(low: float, high: float, width: int) -> str:
-    left, right = short_number(low), short_number(high)
-    middle = short_number((low + high) / 2)
+def _x_labels(low: float, high: float, width: int, words: Callable[[float], str]) -> str:
+    left, right = words(low), words(high)
+    middle = words((low + high) / 2)
     if len(left) + len(right) + 2 > width:
         return f"{right:>{width}}"[:width]
     gap = width - len(left) - len(right)
@@ -255,6 +321,7 @@ class _Canvas:
         self._columns, self._rows = columns, rows
         self._bits = [[0] * columns for _ in range(rows)]
         self._signs: dict[tuple[int, int], str] = {}
+        self._letters: dict[tuple[int, int], str] = {}
         self.owners = [[BLANK] * columns for _ in range(rows)]
 
     def scale(self, x_low: float, x_high: float, y_low: float, y_high: float) -> None:
@@ -272,6 +339,35 @@ class _Canvas:
             line = ":" if self._ascii else "┊"
             self._signs[row, column] = sign[:1] if row == 0 and sign else line
             self.owners[row][column] = MARK
+
+    def cursor(self, x: float) -> None:
+        """A line through the whole height; the sign of a mark at the same place stays."""
+        column = self._column(x) // self._across
+        if not 0 <= column < self._columns:
+            return
+        for row in range(self._rows):
+            if row or (row, column) not in self._signs:
+                self._signs[row, column] = "|" if self._ascii else "│"
+            self.owners[row][column] = CURSOR
+
+    def letter(self, points: Sequence[Point], sign: str, owner: int) -> None:
+        """A sign at the last of the points, or as near to its left as there is room."""
+        if not points or not sign:
+            return
+        x, y = points[-1]
+        column = min(max(0, self._column(x) // self._across), self._columns - 1)
+        row = min(max(0, self._line(y) // self._down), self._rows - 1)
+        while column and (row, column) in self._letters:
+            column -= 1
+        self._letters[row, column] = sign[:1]
+        self.owners[row][column] = owner
+
+    def bands(self, bands: Sequence[Band], owner: int) -> None:
+        """A stroke from the least to the greatest at each place."""
+        for x, low, high in bands:
+            column = self._column(x)
+            for height in range(self._line(high), self._line(low) + 1):
+                self._dot(column, height, owner)
 
     def dots(self, points: Sequence[Point], owner: int) -> None:
         """Separate points."""
@@ -295,7 +391,9 @@ class _Canvas:
         """One row of cells; a curve covers a mark."""
         characters: list[str] = []
         for column, bits in enumerate(self._bits[row]):
-            if bits == 0:
+            if (row, column) in self._letters:
+                characters.append(self._letters[row, column])
+            elif bits == 0:
                 characters.append(self._signs.get((row, column), " "))
             elif self._ascii:
                 characters.append(":" if bits & (bits - 1) else _ASCII_HEIGHTS[bits.bit_length() - 1])

@@ -79,11 +79,19 @@ class GetEvents(Struct, frozen=True, tag="get_events"):
 
 
 class GetMetrics(Struct, frozen=True, tag="get_metrics"):
-    """Curves: each metric's steps and values after a step; all metrics when `names` is empty. Answered with Curves."""
+    """Curves: each metric's steps and values after a step; all metrics when `names` is empty. Answered with Curves.
+
+    With a `span` of 2 or more a curve has one point for each so many steps, and its extremes in `Curves.bands`. Spans
+    begin at multiples of `span`.
+    """
 
     run: Reference
     names: list[str] = []
     after_step: Number = -1
+    until_step: Number | None = None
+    span: Annotated[int, Meta(ge=1, le=1 << 40)] = 1
+    with_times: bool = False
+    """Whether `Curves.times` is wanted."""
 
 
 class GetGroups(Struct, frozen=True, tag="get_groups"):
@@ -398,6 +406,10 @@ class Curves(Struct, frozen=True, tag="curves"):
     """Each metric's (step, value), oldest first."""
     marks: list[tuple[int, str]]
     """(step, what was changed) for every applied knob change, resumption, fork, and firing of the watchdog."""
+    bands: dict[str, list[tuple[int, float, float]]] = {}
+    """Where a `span` was asked for: (step, least, greatest) of each span; `curves` has its (step, mean) then."""
+    times: list[tuple[int, int]] = []
+    """(step, when it was done in microseconds) of the run's first step, and of each span's last step."""
 
 
 class GroupRow(Struct, frozen=True):

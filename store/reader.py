@@ -19,12 +19,12 @@ import msgspec
 from ponder import wire
 from ponder.errors import NotFound
 from ponder.events import FeedEvent, GroupStored, Outcome, RunState, StoredEvent
-from ponder.knobs import format_value, nearest
+from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import rows
+from store import curves, rows
 from store.derived import from_json
-from store.lineage import lineage
+from store.lineage import END, lineage
 from store.schema import explained, open_for_reading
 from store.search import find_ids
 
@@ -152,13 +152,29 @@ class Reader:
 
     # ---- numbers
 
-    def metrics(self, run: str, names: Sequence[str] = (), after_step: int = -1) -> wire.Curves:
+    def metrics(
+        self,
+        run: str,
+        names: Sequence[str] = (),
+        after_step: int = -1,
+        until_step: int | None = None,
+        span: int = 1,
+        with_times: bool = False,
+    ) -> wire.Curves:
         """Each metric's steps and values, and where something was changed by hand or the run went back."""
+        until = END if until_step is None else until_step
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
             names = names or rows.metric_names(connection, run_id)
-            curves = {name: rows.curve(connection, run_id, name, after_step) for name in names}
-            return wire.Curves(curves, _curve_marks(connection, run_id))
+            points: dict[str, curves.Points] = {}
+            bands: dict[str, curves.Bands] = {}
+            for name in names:
+                if span == 1:
+                    points[name] = curves.curve(connection, run_id, name, after_step, until)
+                else:
+                    points[name], bands[name] = curves.thinned(connection, run_id, name, after_step, until, span)
+            times = curves.step_times(connection, run_id, after_step, until, span) if with_times else []
+            return wire.Curves(points, curves.curve_marks(connection, run_id), bands, times)
 
     def checkpoints(self, run: str) -> wire.Checkpoints:
         """The checkpoints that the run saved, newest first; which are still on disk, only the disk knows."""
@@ -374,40 +390,6 @@ def _count_rollouts(connection: Connection, run_id: int) -> int:
         "SELECT coalesce(sum(answers), 0) FROM tallies WHERE run_id = ?", (run_id,)
     ).fetchone()
     return int(count)
-
-
-def _curve_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
-    """Those of the run's whole past."""
-    marks: list[tuple[int, str]] = []
-    for part in lineage(connection, run_id):
-        marks += [mark for mark in _own_marks(connection, part.run_id) if mark[0] <= part.last]
-    return sorted(marks)
-
-
-def _own_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
-    marks = [
-        (int(step), f"forked from {parent}")
-        for step, parent in connection.execute(
-            """SELECT runs.forked_at, parents.name FROM runs JOIN runs AS parents ON parents.id = runs.parent_id
-               WHERE runs.id = ?""",
-            (run_id,),
-        )
-    ]
-    for step, name, old, new in connection.execute(
-        "SELECT step, name, old, value FROM commands WHERE run_id = ? AND verb = 'set' AND state = ?",
-        (run_id, CommandState.APPLIED),
-    ):
-        values = [format_value(value) for value in (from_json(old), from_json(new)) if value is not None]
-        marks.append((step, f"{name} {' -> '.join(values)}"))
-    for (step,) in connection.execute(
-        """SELECT resumed_from FROM attempts JOIN runs ON runs.id = attempts.run_id
-           WHERE run_id = ? AND resumed_from IS NOT NULL AND NOT (attempt = 1 AND forked_at IS NOT NULL)""",
-        (run_id,),
-    ):
-        marks.append((step, f"resumed from step {step}"))
-    for step, rule, action in connection.execute("SELECT step, rule, action FROM firings WHERE run_id = ?", (run_id,)):
-        marks.append((step, f"watchdog: {rule} ({action})"))
-    return marks
 
 
 def _best_traces(connection: Connection, run_id: int, outcome: Outcome, limit: int) -> list[int]:

@@ -15,7 +15,7 @@ from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
 from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
 from store.derived import from_json
-from store.lineage import END, lineage
+from store.lineage import lineage
 from store.sheet import unpack_ids
 
 if TYPE_CHECKING:
@@ -90,19 +90,6 @@ def newest_metrics(connection: Connection, run_id: int, names: Sequence[str]) ->
         found = {name: connection.execute(query, (part.run_id, name, part.last)).fetchone() for name in names}
         newest |= {name: row[0] for name, row in found.items() if row is not None}
     return newest
-
-
-def curve(connection: Connection, run_id: int, name: str, after_step: int = -1) -> list[tuple[int, float]]:
-    """A metric's finite values by step, through the run's whole past."""
-    query = """SELECT step, value FROM metrics
-               WHERE run_id = ? AND name = ? AND step > ? AND step <= ? AND value IS NOT NULL ORDER BY step"""
-    parts = lineage(connection, run_id)
-    if len(parts) == 1:
-        return connection.execute(query, (run_id, name, after_step, END)).fetchall()
-    values: dict[int, float] = {}
-    for part in parts:
-        values |= dict(connection.execute(query, (part.run_id, name, after_step, part.last)))
-    return list(values.items())
 
 
 def _spark(connection: Connection, run_id: int) -> list[float]:

@@ -52,7 +52,7 @@ class Action:
         return self.id in ("app.interrupt", "app.help")
 
 
-SCREENS = ("runs", "live", "group", "aha", "knobs", "system", "log", "checkpoints")
+SCREENS = ("runs", "live", "group", "aha", "curves", "knobs", "system", "log", "checkpoints")
 """The screens in the order of their tabs."""
 
 SHORT_NAMES = {"tokens": "token", "system": "sys", "checkpoints": "saves"}
@@ -68,6 +68,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("screen.group", "4", "group", "The answers to one prompt side by side", "ponder group --run {run}", rank=9),
     Action(
         "screen.aha", "6", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
+    ),
+    Action(
+        "screen.curves",
+        "7",
+        "curves",
+        "Any metric as a curve, several at once, several runs over each other",
+        "ponder plot {run}",
+        rank=9,
     ),
     Action(
         "screen.knobs",
@@ -145,6 +153,18 @@ ACTIONS: tuple[Action, ...] = (
     Action("app.help", "f1,question_mark", "help", "This page: keys, the pane in focus, what the words mean", rank=8),
     Action("app.leave", "q", "leave", "Leave the console; runs go on", rank=8),
     Action("runs.open", "enter", "open", "Watch the run under the cursor", _OUTSIDE, "runs", rank=0),
+    Action("runs.mark", "m", "mark", "Mark the run to compare it with others, up to eight", screen="runs", rank=1),
+    Action(
+        "runs.compare",
+        "v",
+        "compare",
+        "Settings that differ, final and best figures of the marked runs side by side",
+        "ponder compare RUN RUN",
+        "runs",
+        rank=1,
+    ),
+    Action("runs.overlay", "o", "curves", "The marked runs as curves over each other", screen="runs", rank=2),
+    Action("runs.find", "slash", "filter", "Only runs with these words in name, title, state", screen="runs", rank=2),
     Action("live.next", "n", "next", "Read the next of the answers that are being written", screen="live", rank=0),
     Action("live.previous", "p", "previous", "Read the previous one", screen="live", rank=1),
     Action(
@@ -182,6 +202,30 @@ ACTIONS: tuple[Action, ...] = (
         rank=1,
     ),
     Action("aha.order", "s", "sort", "Newest first, oldest first, or best first", screen="aha", rank=2),
+    Action(
+        "curves.choose",
+        "m",
+        "metrics",
+        "Choose the metrics by letters of their names or /regex",
+        screen="curves",
+        rank=0,
+    ),
+    Action("curves.runs", "o", "runs", "Choose up to seven runs to lay over this one", screen="curves", rank=1),
+    Action(
+        "curves.smooth", "s", "smooth", "Smoothing: none, 0.6, 0.9, 0.99; raw values stay behind", "", "curves", rank=2
+    ),
+    Action("curves.closer", "z,plus", "zoom", "Half as many steps, around the cursor", screen="curves", rank=2),
+    Action("curves.wider", "Z,minus", "out", "Twice as many steps", screen="curves", rank=9),
+    Action("curves.left", "h,left", "cursor", "The cursor a column back", screen="curves", rank=3),
+    Action("curves.right", "l,right", "right", "The cursor a column on", screen="curves", rank=9),
+    Action("curves.last_mark", "p", "marks", "The cursor to the mark before it", screen="curves", rank=4),
+    Action("curves.next_mark", "n", "next mark", "The cursor to the next mark", screen="curves", rank=9),
+    Action("curves.earlier", "left_square_bracket", "earlier", "Half a view back", screen="curves", rank=9),
+    Action("curves.later", "right_square_bracket", "later", "Half a view on", screen="curves", rank=9),
+    Action("curves.axis", "x", "time", "Steps or wall time along x", screen="curves", rank=5),
+    Action("curves.log", "e", "log", "The chart in focus by the logarithm, or plainly again", screen="curves", rank=5),
+    Action("curves.open", "enter", "large", "The chart in focus alone, or all again", screen="curves", rank=4),
+    Action("curves.more", "f", "page", "The next page of charts", screen="curves", rank=6),
     Action(
         "knobs.edit",
         "enter",
@@ -293,9 +337,12 @@ def bindings(screen: str = "") -> list[Binding]:
 _KEY_NAMES = {
     "question_mark": "?",
     "colon": ":",
+    "slash": "/",
     "plus": "+",
     "equals_sign": "=",
     "minus": "-",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
     "escape": "Esc",
     "enter": "Enter",
     "tab": "Tab",

@@ -38,10 +38,12 @@ from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
+from tui.memory import Memory
 from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.screens.aha import AhaScreen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.confirm import Confirm
+from tui.screens.curves import CurvesScreen
 from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
@@ -77,6 +79,7 @@ class Console(App[int]):
             LiveScreen,
             GroupScreen,
             AhaScreen,
+            CurvesScreen,
             KnobsScreen,
             SystemScreen,
             LogScreen,
@@ -96,6 +99,7 @@ class Console(App[int]):
         is_ascii: bool | None = None,
         keys: Keys | None = None,
         driver: type[Driver] | None = None,
+        memory: Memory | None = None,
         clipboard_file: Path | None = None,
         wishes: Wishes | None = None,
     ) -> None:
@@ -111,6 +115,7 @@ class Console(App[int]):
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.keys = keys or Keys()
+        self.memory = memory or Memory()
         self._bell, self.wishes = Bell(), wishes or Wishes()
         self.clipboard_file = clipboard_file or find_paths().clipboard
         self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
@@ -491,5 +496,6 @@ class Console(App[int]):
                 await self.show_screen(action.screen)
             await self.run_action(f"{'screen' if action.screen else 'app'}.{action.method}")
         else:
-            await self.show_screen("live")
-            self.say(name)
+            await self.show_screen("curves")
+            if isinstance(self.shown, CurvesScreen):
+                self.shown.show_metric(name)

@@ -31,3 +31,15 @@ def value_range(values: Sequence[float], is_percent: bool) -> tuple[float, float
     low = min([0.0, *finite])
     most = round_up(max([1.0 if is_percent else 0.01, *finite]))
     return (-round_up(-low) if low < 0 else 0.0), min(most, 100.0) if is_percent else most
+
+
+def curve_range(values: Sequence[float], is_percent: bool, is_log: bool) -> tuple[float | None, float | None]:
+    """As `value_range`, unless that would flatten the curve; None is as low or high as there is something.
+
+    >>> curve_range([12.0, 37.5], True, False), curve_range([0.95, 1.0], False, False), curve_range([1.0], False, True)
+    ((0.0, 40.0), (None, None), (None, None))
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if is_log or not finite or (min(finite) > 0 and max(finite) - min(finite) < 0.2 * max(finite)):
+        return None, None
+    return value_range(finite, is_percent)

@@ -27,6 +27,7 @@ from ponder.safe_text import safe_line, safe_text
 from tui.actions import Keys, read_keys
 from tui.app import Console
 from tui.feed import Asks
+from tui.memory import FILE_NAME, Memory
 
 NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
 FIRST_ANSWER_S = 5.0
@@ -58,7 +59,10 @@ async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> 
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         if run:
             await client.ask(wire.GetRun(run), wire.RunDetail)
-        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys, wishes=wishes)
+        memory = Memory(paths.home / FILE_NAME)
+        return await present(
+            client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys, memory=memory, wishes=wishes
+        )
 
 
 async def present(
@@ -68,11 +72,18 @@ async def present(
     is_readonly: bool = False,
     is_ascii: bool = False,
     keys: Keys | None = None,
+    memory: Memory | None = None,
     wishes: Wishes | None = None,
 ) -> tuple[int, str]:
     """The console over a client, until it is left: the exit code, and what to say then."""
     console = Console(
-        client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, keys=keys, wishes=wishes
+        client,
+        run,
+        is_readonly=is_readonly,
+        is_ascii=True if is_ascii else None,
+        keys=keys,
+        memory=memory,
+        wishes=wishes,
     )
     code = await console.run_async()
     return (console.return_code or 0) if code is None else code, farewell(console)

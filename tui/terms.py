@@ -68,17 +68,13 @@ def outcome_style(marks: list[Mark]) -> str:
     return OUTCOMES[marks[-1].outcome].style if marks else "plain"
 
 
-CURVE_SIGNS = {"k": "a knob was turned", "r": "the run went back to a checkpoint", "w": "the watchdog fired"}
+CURVE_SIGNS = {
+    "k": "a knob was turned",
+    "r": "the run went back to a checkpoint",
+    "f": "the run was forked from another",
+    "w": "the watchdog fired",
+}
 """The letters above the vertical marks of a curve."""
-
-
-def curve_sign(what: str) -> str:
-    """The letter for one of `ponder.wire.Curves.marks`.
-
-    >>> [curve_sign(what) for what in ("optim.lr 0.1 -> 0.2", "resumed from step 5", "watchdog: kl (warn)")]
-    ['k', 'r', 'w']
-    """
-    return {"resumed": "r", "watchdog:": "w"}.get(what.split(" ")[0], "k")
 
 
 def glossary() -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """The verbs of the `ponder` command, and the one table of them.
 
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
-                                                        checkpoints replay chat system
+                                                         checkpoints replay compare plot shot report
+                                                         chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind
 
@@ -17,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, machine, service, start, steer, talk, travel
+from ponder.commands import house, keep, look, machine, pictures, service, start, steer, talk, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -41,6 +42,10 @@ VERBS = (
     ("chat", talk.chat, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
+    ("compare", pictures.compare, LOOK),
+    ("plot", pictures.plot, LOOK),
+    ("shot", pictures.shot, LOOK),
+    ("report", pictures.report, LOOK),
     ("pause", steer.pause, STEER),
     ("resume", steer.resume, STEER),
     ("stop", steer.stop, STEER),

@@ -97,7 +97,12 @@ def test_a_fork_of_a_fork_has_both_pasts(served: Home) -> None:
     third = fork(served, second, 6, name="third", stage__steps=10)
     assert third == "third-1"
     served.wait_state(third, RunState.FINISHED)
-    assert list(curve(served, third)) == list(range(1, 11))
+    whole = curve(served, third)
+    assert list(whole) == list(range(1, 11))
+    thin = served.client.ask(wire.GetMetrics(third, ["optim/lr"], span=4, with_times=True), wire.Curves)
+    assert [step for step, _ in thin.curves["optim/lr"]] == [3, 7, 10]
+    assert thin.bands["optim/lr"][1] == (7, min(whole[n] for n in range(4, 8)), max(whole[n] for n in range(4, 8)))
+    assert [step for step, _ in thin.times][-1] == 10
     assert served.detail(second).checkpoints == [8, 6, 4], "older ones belong to its parent's way"
 
 

@@ -37,6 +37,7 @@ VERBS = [
     "pause countdown-zero-3 --json", "resume --no-wait", "stop --no-wait", "save --no-wait",
     "set optim.lr=1e-4 --no-wait", "set countdown-zero-3 optim.lr=1e-4 --json", "knobs", "knobs --all", "recipes",
     "run countdown-zero", "watch --plain", "up", "fork countdown-zero-3 --set optim.lr=1e-4",
+    "compare 3 4", "plot 3 reward",
 ]  # fmt: skip
 
 

@@ -40,6 +40,7 @@ DOORS = {
     "daemon/log.py": "lines of logs: pass `safe_text`",
     "tui/session.py": "before and after the console: passes `safe_line` and `safe_text`",
     "tui/outside.py": "how to come back to the console: our own words",
+    "tui/shot.py": "why there is no picture: passes `safe_line`",
     "tui/driver.py": "the console's last gate: only what it knows goes out",
 }
 """Who may write to a terminal, and why that is safe."""
@@ -53,7 +54,7 @@ VERBS = [
     ["status"], ["ls"], ["show"], ["follow"], ["follow", "--all"], ["samples"], ["group"], ["group", "9"], ["aha"],
     ["system"], ["logs"], ["logs", "--daemon"], ["knobs"], ["pause"], ["resume"], ["save"], ["stop"],
     ["set", "optim.lr=0.1"], ["checkpoints"], ["pin", "x", "2"], ["unpin", "x", "2"], ["pause", "--no-wait"],
-    ["watch", "--plain"],
+    ["watch", "--plain"], ["compare", "1", "2"], ["plot", "1", "reward/mean"],
 ]  # fmt: skip
 
 

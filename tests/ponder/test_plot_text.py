@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ponder.plot_text import (
     AXIS,
     BLANK,
+    CURSOR,
     MARK,
     RAW,
     Curve,
@@ -101,3 +102,50 @@ def test_ascii_is_drawn_where_it_is_asked_for_or_the_locale_has_no_utf8(
     environ: dict[str, str], expected: bool
 ) -> None:
     assert wants_ascii(environ) is expected
+
+
+def test_a_band_is_a_stroke_from_its_least_to_its_greatest_and_lies_behind_a_smoothed_curve() -> None:
+    bands = [(float(x), 0.0, 10.0) for x in range(0, 11, 5)]
+    middle = [(float(x), 5.0) for x in range(11)]
+    plain = draw([Curve(middle, bands=bands)], 24, 7, ascii=False)
+    assert plain.lines[0][-1] != " " and plain.lines[5][-1] != " "
+    assert {owner for row in plain.owners for owner in row} == {0, BLANK, AXIS}
+    smooth = draw([Curve(middle, bands=bands, smoothing=0.5)], 24, 7, ascii=False)
+    assert smooth.owners[0][-1] == RAW
+    assert smooth.lines[0] == plain.lines[0]
+
+
+def test_the_cursor_stands_through_the_chart_and_leaves_the_sign_of_a_mark() -> None:
+    frame = Frame(0, 10, 0, 10, {5.0: "k"}, 5.0)
+    drawing = draw([Curve([(0, 0), (10, 0)])], 23, 6, frame=frame, ascii=False)
+    columns = {row.index(CURSOR) for row in drawing.owners[:4]}
+    assert len(columns) == 1
+    column = columns.pop()
+    assert [line[column] for line in drawing.lines[:4]] == ["k", "│", "│", "│"]
+    assert CURSOR not in {
+        owner for row in draw([Curve([(0, 0)])], 23, 6, frame=Frame(0, 1, cursor=9)).owners for owner in row
+    }
+
+
+def test_each_curve_ends_with_its_sign_even_where_both_end_alike() -> None:
+    same = [(0.0, 1.0), (9.0, 1.0)]
+    drawing = draw([Curve(same, sign="a"), Curve(same, sign="b")], 30, 6, frame=Frame(0, 9), ascii=True)
+    text = "\n".join(drawing.lines)
+    assert (text.count("a"), text.count("b")) == (1, 1)
+    assert "ba" in text
+
+
+def test_by_the_logarithm_each_power_is_as_high_as_the_next_and_nothing_below_zero_is_drawn() -> None:
+    lines = braille_lines([[(0, 1), (1, 10), (2, 100)]], 30, 6, frame=Frame(is_log=True), ascii=False)
+    assert lines[0].lstrip().startswith("100│")
+    assert lines[4].lstrip().startswith("1│")
+    drawing = draw([Curve([(0, 1), (1, 10), (2, 100)])], 33, 8, frame=Frame(is_log=True), ascii=False)
+    drawn = [[column for column, owner in enumerate(row) if owner == 0] for row in drawing.owners[:7]]
+    assert drawn[3][0] < 18 < drawn[3][-1] + 2, "10 is half way up"
+    assert "nothing is above 0" in "".join(braille_lines([[(0, -1), (1, 0)]], 30, 6, frame=Frame(is_log=True)))
+    assert "no data yet" in "".join(braille_lines([[]], 30, 6, frame=Frame(is_log=True)))
+
+
+def test_x_is_written_as_it_is_asked() -> None:
+    frame = Frame(0, 60, x_words=lambda x: f"{x:.0f} s")
+    assert braille_lines([[(0, 0), (60, 1)]], 40, 5, frame=frame)[4].split("  ")[-1].strip() == "60 s"

@@ -145,6 +145,42 @@ def test_curves_are_asked_by_name_and_from_a_step(reader: Reader) -> None:
     assert curves["no/such"] == []
 
 
+def test_curves_end_at_a_step_and_carry_when_each_step_was_done(reader: Reader) -> None:
+    found = reader.metrics(FINISHED, ["reward/mean"], after_step=9, until_step=12, with_times=True)
+    assert [step for step, _ in found.curves["reward/mean"]] == [10, 11, 12]
+    assert [step for step, _ in found.times] == [1, 10, 11, 12]
+    assert all(earlier < later for (_, earlier), (_, later) in pairwise(found.times))
+    assert reader.metrics(FINISHED, ["reward/mean"]).times == []
+
+
+@pytest.mark.parametrize("span", [2, 7, 64])
+def test_a_thinned_curve_has_the_mean_and_the_extremes_of_each_span(reader: Reader, span: int) -> None:
+    names = ["reward/mean", "eval/accuracy", "no/such"]
+    whole = reader.metrics(FINISHED, names, with_times=True)
+    thin = reader.metrics(FINISHED, names, span=span, with_times=True)
+    for name in names:
+        spans: dict[int, list[tuple[int, float]]] = {}
+        for step, value in whole.curves[name]:
+            spans.setdefault(step // span, []).append((step, value))
+        means = [(points[-1][0], sum(value for _, value in points) / len(points)) for points in spans.values()]
+        assert (
+            [step for step, _ in thin.curves[name]] == [step for step, *_ in thin.bands[name]] == [s for s, _ in means]
+        )
+        assert [mean for _, mean in thin.curves[name]] == pytest.approx([mean for _, mean in means])
+        for (_, low, high), points in zip(thin.bands[name], spans.values(), strict=True):
+            assert (low, high) == (min(value for _, value in points), max(value for _, value in points))
+    assert set(thin.times) <= set(whole.times)
+    assert thin.times[-1] == whole.times[-1]
+    assert thin.marks == whole.marks
+
+
+def test_the_newest_span_alone_is_what_it_was_in_the_whole(reader: Reader) -> None:
+    whole = reader.metrics(FINISHED, ["reward/mean"], span=8)
+    newest = reader.metrics(FINISHED, ["reward/mean"], after_step=23, span=8)
+    assert newest.curves["reward/mean"] == whole.curves["reward/mean"][-1:]
+    assert newest.bands["reward/mean"] == whole.bands["reward/mean"][-1:]
+
+
 def test_curves_carry_what_was_turned_and_where_the_run_went_back(reader: Reader) -> None:
     assert reader.metrics(FINISHED).marks == [(10, "optim.lr 0.0003 -> 0.0001"), (20, "resumed from step 20")]
 

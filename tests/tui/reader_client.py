@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from ponder import wire
 from ponder.client import read_answer
@@ -136,7 +136,7 @@ class ReaderClient:
             case wire.GetRun():
                 return self.detail(request.run)
             case wire.GetMetrics():
-                return reader.metrics(request.run, request.names, request.after_step)
+                return reader.metrics(**asdict(request))
             case wire.GetGroups():
                 return reader.groups(request.run, request.step, request.before_id, request.limit)
             case wire.GetGroup():

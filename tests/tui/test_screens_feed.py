@@ -14,6 +14,7 @@ from ponder import wire
 from ponder.errors import NoDaemon
 from ponder.events import Finish, Mark, Outcome, Preview, PreviewAnswer, Progress, Rollout
 from ponder.knobs import DECLARATIONS, check_value
+from ponder.plot_text import mark_sign
 from store.reader import Reader
 from tests.store.records import fill_store
 from tui.answers import text_paragraphs
@@ -21,7 +22,6 @@ from tui.feed import STEPS_KEPT, Feed, Streams
 from tui.knob_steps import stepped
 from tui.reading import READ_S, Reading
 from tui.screens.palette import closeness, fixed_targets
-from tui.terms import curve_sign
 
 R = TypeVar("R", bound=Struct)
 
@@ -221,7 +221,7 @@ def test_thinking_turns_and_answer_are_told_apart_by_signs() -> None:
 def test_a_curve_tells_a_turned_knob_from_a_run_that_went_back(tmp_path: Path) -> None:
     fill_store(tmp_path / "ponder.db")
     reader = Reader(tmp_path / "ponder.db")
-    assert [curve_sign(what) for _, what in reader.metrics("countdown-zero-1").marks] == ["k", "r"]
+    assert [mark_sign(what) for _, what in reader.metrics("countdown-zero-1").marks] == ["k", "r"]
     reader.close()
 
 

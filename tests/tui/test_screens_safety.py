@@ -23,6 +23,7 @@ from ponder.events import (
     RunState,
     StepDone,
     TrainerEvent,
+    WatchdogFired,
 )
 from ponder.wire import Live
 from store.writer import Writer
@@ -32,12 +33,15 @@ from tests.tui.screens import LARGE, SMALL, go_to, play, screen_text, settled, u
 from tests.tui.terminal import Terminal
 from tui.actions import BY_ID, SCREENS
 from tui.app import Console
+from tui.screens.chooser import Chooser
+from tui.screens.curves import CurvesScreen
 from tui.screens.palette import Palette
 
 HOSTILE = (
     "\x1b]52;c;cm0gLXJmIH4=\x07\x1b[2J\x1b[?1049l\x1bc\x9b6n\x9d0;owned\x07\u202eevil\u202c\u200b\r\x08\x7f\x00"
     "[/] [/foo] [b [@click=app.app_leave]CLICK[/] [link=file:///etc/passwd]x[/] </think> reward 1.0 \U000e0041"
 )
+HOSTILE_METRIC = f"part/{HOSTILE}"
 KNOWN = re.compile(
     rb"\x1b\[\d*(?:;\d+)*[Hm]"  # where to write, and in which style
     rb"|\x1b\[\?[\d;]+[hl]|\x1b\[\?\d+\$p|\x1b\[[<>]?\d*u|\x1b\[6n"  # modes, and questions of the driver
@@ -63,7 +67,8 @@ def hostile_store(folder: Path) -> Path:
     events: list[TrainerEvent] = [
         RunStarted(0, 30, "rl", HOSTILE, 1, HOSTILE, 1),
         GroupScored(1, 0, 0, "p", HOSTILE, HOSTILE, rollouts),
-        StepDone(1, 1, {"reward/mean": 0.5}),
+        StepDone(1, 1, {"reward/mean": 0.5, HOSTILE_METRIC: 0.5}),
+        WatchdogFired(1, HOSTILE, "warn", {}, HOSTILE),
         Evaluated(1, {"eval/accuracy": 0.2}),
     ]
     writer.commit_records(run, [Record(n + 1, FIRST_US, 1, event) for n, event in enumerate(events)])
@@ -98,6 +103,14 @@ def test_hostile_text_is_shown_as_text_on_every_screen(store: Path, size: tuple[
             if name == "aha":
                 await pilot.press("enter")
                 await settled(pilot, console)
+            if name == "curves":
+                await pilot.press("p", "m")
+                await until(pilot, lambda: isinstance(console.screen, Chooser) and "]52" in screen_text(console))
+                assert not dangers(screen_text(console))
+                await pilot.press("escape")
+                assert isinstance(console.shown, CurvesScreen)
+                console.shown.show_metric(HOSTILE_METRIC)
+                await until(pilot, lambda: "owned" in screen_text(console))
             assert not dangers(screen_text(console)), name
             text = screen_text(console)
             assert "owned" in text or "␛]52" in text or name == "knobs", name  # a line may be cut before the word
@@ -114,7 +127,7 @@ def test_hostile_text_is_shown_as_text_on_every_screen(store: Path, size: tuple[
 
 def test_a_click_on_hostile_text_does_nothing(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
-        for name in ("live", "group", "aha"):
+        for name in ("live", "group", "aha", "curves"):
             await go_to(pilot, console, name)
             for y in (3, 7, 11, 14):
                 for x in (12, 52):

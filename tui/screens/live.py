@@ -19,7 +19,7 @@ from ponder import metrics, wire
 from ponder.event_text import format_accuracy, measured
 from ponder.events import Outcome
 from ponder.metrics import METRICS, format_metric
-from ponder.plot_text import Curve, Frame
+from ponder.plot_text import Curve, Frame, mark_sign
 from tui import actions
 from tui.answers import (
     LEGEND,
@@ -35,7 +35,7 @@ from tui.feed import STEPS_KEPT, Stream, StreamKey
 from tui.reading import Reading
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
-from tui.terms import curve_sign, marks_cell, outcome_style
+from tui.terms import marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
 
 BEST_SHOWN = 20
@@ -232,7 +232,7 @@ class LiveScreen(ConsoleScreen):
     def _paint_charts(self) -> None:
         row = self.console.row
         last = max([1, *(max(curve) for curve in self._curves.values() if curve)])
-        marks = {float(step): curve_sign(what) for step, what in self._interventions}
+        marks = {float(step): mark_sign(what) for step, what in self._interventions}
         for name in metrics.HEADLINES:
             metric = METRICS[name]
             points = sorted(self._curves.get(name, {}).items())

@@ -69,7 +69,9 @@ def fixed_targets() -> list[Target]:
     ]
     targets += [Target("knob", name, name, knob.doc) for name, knob in DECLARATIONS.items()]
     targets += [
-        Target("metric", f"{metric.label}: {metric.doc}", metric.label, metric.doc) for metric in METRICS.values()
+        Target("metric", metric.name, metric.label, metric.doc)
+        for metric in METRICS.values()
+        if not metric.name.endswith("*")
     ]
     return targets
 

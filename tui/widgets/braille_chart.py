@@ -3,12 +3,13 @@
 The drawing is `ponder.plot_text`; here it gets its colours, its title with the latest value, and is repainted only
 where a line of it changed.
 
-Left out on purpose: zooming, a cursor, legends (one colour and one name a curve in the title).
+Left out on purpose: which part of x is shown and where the cursor is (`set_curves` is told), and smoothing by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
@@ -19,7 +20,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ponder.plot_text import AXIS, BLANK, MARK, RAW, Curve, Drawing, Frame, draw, short_number, wants_ascii
+from ponder.plot_text import AXIS, BLANK, CURSOR, MARK, RAW, Curve, Drawing, Frame, draw, short_number, wants_ascii
 from ponder.safe_text import safe_line
 
 SERIES_STYLES = 6
@@ -37,6 +38,7 @@ class BrailleChart(Widget):
         "braille-chart--value",
         "braille-chart--axis",
         "braille-chart--mark",
+        "braille-chart--cursor",
         "braille-chart--raw",
         *(f"braille-chart--series-{number}" for number in range(1, SERIES_STYLES + 1)),
     }
@@ -50,6 +52,7 @@ class BrailleChart(Widget):
         & > .braille-chart--value { text-style: bold; }
         & > .braille-chart--axis { text-style: dim; }
         & > .braille-chart--mark { color: $warning; text-style: bold; }
+        & > .braille-chart--cursor { text-style: bold; }
         & > .braille-chart--raw { text-style: dim; }
         & > .braille-chart--series-1 { color: $primary; }
         & > .braille-chart--series-2 { color: $warning; }
@@ -77,6 +80,7 @@ class BrailleChart(Widget):
         self._curves = tuple(curves)
         self._frame = frame or Frame()
         self._latest: str | None = None
+        self._values: tuple[str, ...] = ()
         self._ascii = wants_ascii() if ascii is None else ascii
         self._head: list[tuple[str, str]] = []
         self._drawing = Drawing([], [])
@@ -88,8 +92,13 @@ class BrailleChart(Widget):
         frame: Frame | None = None,
         title: str | None = None,
         latest: str | None = None,
+        values: Sequence[str] = (),
     ) -> None:
-        """Show these curves. `latest` replaces the number in the title (by default the first curve's last value)."""
+        """Show these curves. `latest` replaces the number in the title (by default the first curve's last value).
+
+        `values`, one for each curve, stand there instead of the curves' names, each after its curve's sign.
+        """
+        self._values = tuple(values)
         self._curves = tuple(curves)
         self._frame = frame or self._frame
         self._title = self._title if title is None else title
@@ -99,13 +108,21 @@ class BrailleChart(Widget):
     def set_marks(self, marks: Mapping[float, str]) -> None:
         """Show vertical marks: x -> the character above the line."""
         old = self._frame
-        self._frame = Frame(old.x_low, old.x_high, old.y_low, old.y_high, dict(marks))
+        self._frame = replace(old, marks=dict(marks))
         self._redraw()
 
     @property
     def lines(self) -> list[str]:
         """What is drawn, title first, as plain text."""
         return ["".join(text for text, _ in self._head), *self._drawing.lines]
+
+    def x_at(self, column: int) -> float | None:
+        """The x that a column of the chart stands for; None beside the curves, and where x has no fixed ends."""
+        low, high = self._frame.x_low, self._frame.x_high
+        columns, place = self.size.width - self._drawing.gutter, column - self._drawing.gutter
+        if low is None or high is None or columns < 2 or place < 0:
+            return None
+        return low + (high - low) * place / (columns - 1)
 
     def on_resize(self, _: events.Resize) -> None:
         """Draw for the new size."""
@@ -117,7 +134,9 @@ class BrailleChart(Widget):
         base = self.rich_style
         width = self.size.width
         if y == 0:
-            segments = [Segment(text, base + self._named(name)) for text, name in self._head]
+            segments = [
+                Segment(text, base if text.isspace() else base + self._named(name)) for text, name in self._head
+            ]
         elif y <= len(self._drawing.lines):
             segments = self._segments(self._drawing.lines[y - 1], self._drawing.owners[y - 1], base)
         else:
@@ -139,6 +158,8 @@ class BrailleChart(Widget):
                 self.refresh(Region(0, row + 1, width, 1))
 
     def _title_line(self, width: int) -> list[tuple[str, str]]:
+        if self._values:
+            return self._title_of_values(width)
         latest = self._latest
         if latest is None:
             value = self._curves[0].latest() if self._curves else None
@@ -154,6 +175,19 @@ class BrailleChart(Widget):
             room -= cell_len(shown)
             head.append((shown, name))
         return [*head, (" " * (room + 1), "title"), (latest, "value")]
+
+    def _title_of_values(self, width: int) -> list[tuple[str, str]]:
+        """The title, and as many of the values as there is room for."""
+        title = safe_line(self._title, max(0, width - 1))
+        words: list[tuple[str, str]] = []
+        room = width - cell_len(title) - 1
+        for number, (curve, value) in enumerate(zip(self._curves, self._values, strict=True)):
+            text = safe_line(f"{curve.sign} {value}" if curve.sign else value)
+            if cell_len(text) + 1 > room:
+                break
+            words += [(" ", "title"), (text, f"series-{number % SERIES_STYLES + 1}" if curve.sign else "value")]
+            room -= cell_len(text) + 1
+        return [(title, "title"), (" " * (room + 1), "title"), *words]
 
     def _segments(self, line: str, owners: list[int], base: Style) -> list[Segment]:
         """One line, cut where the owner changes."""
@@ -174,6 +208,6 @@ class BrailleChart(Widget):
 def _style_name(owner: int) -> str:
     if owner == AXIS:
         return "axis"
-    if owner == MARK:
-        return "mark"
+    if owner in (MARK, CURSOR):
+        return "mark" if owner == MARK else "cursor"
     return "raw" if owner >= RAW else f"series-{owner % SERIES_STYLES + 1}"

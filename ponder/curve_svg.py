@@ -1,0 +1,211 @@
+"""Curves as an SVG that loads nothing: for files, and for the pages of a report.
+
+Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends. Raw values lie pale
+behind a smoothed curve; a mark is a dashed line whose words a browser shows under the pointer. Deliberately left out:
+PNG (`ponder.commands.pictures`, by matplotlib), and characters (`ponder.plot_text`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from ponder.plot_text import FLAT, Band, Curve, Point, finite, short_number
+from ponder.safe_text import safe_line
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8a5cc2", "#777777")
+"""Okabe and Ito's, darker where they were too light for a thin line on white."""
+DASHES = ("", "7 3", "2 2", "9 3 2 3", "5 5", "1 3", "12 4", "4 2 1 2")
+LEFT, RIGHT, TOP, BOTTOM = 58, 18, 34, 26
+STYLE = (
+    ".plot text{font:12px system-ui,sans-serif;fill:currentColor}.plot .title{font-weight:600;font-size:14px}"
+    ".plot path{fill:none}.plot .grid{stroke:currentColor;stroke-opacity:.15}.plot .mark{stroke:currentColor;"
+    "stroke-opacity:.55;stroke-dasharray:3 3}.plot .raw{stroke-opacity:.28}.plot .line{stroke-width:1.8}"
+)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened at x: a letter, and the words for it."""
+
+    x: float
+    sign: str
+    words: str
+
+
+def curve_svg(
+    curves: Sequence[Curve],
+    title: str,
+    *,
+    marks: Sequence[Mark] = (),
+    width: int = 720,
+    height: int = 280,
+    x_label: str = "step",
+    is_log: bool = False,
+) -> str:
+    """One chart, as a part of a page or picture that has STYLE."""
+    lines = [_above_zero(curve.smoothed(), is_log) for curve in curves]
+    raws = [_above_zero(finite(curve.points), is_log) if curve.smoothing else [] for curve in curves]
+    bands = [[band for band in curve.bands if not is_log or band[1] > 0] for curve in curves]
+    plane = _plane(lines, raws, bands, marks, width, height, is_log)
+    body = [f'<text class="title" x="{LEFT}" y="16">{_text(title)}</text>']
+    if plane is None:
+        body.append(f'<text x="{LEFT}" y="{height / 2:.0f}">no data</text>')
+    else:
+        body += plane.axes(x_label)
+        body += [plane.mark(mark) for mark in marks]
+        for number, curve in enumerate(curves):
+            body += plane.curve(number, curve, lines[number], raws[number], bands[number])
+    legend = [_legend(number, curve, width) for number, curve in enumerate(curves) if len(curves) > 1]
+    return (
+        f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img"><title>{_text(title)}</title>{"".join(body)}'
+        f"{''.join(legend)}</svg>\n"
+    )
+
+
+def stacked(charts: Sequence[tuple[str, Sequence[Curve]]], marks: Sequence[Mark], *, is_log: bool = False) -> str:
+    """A file with several charts below each other; each is its title and its curves."""
+    width, height = 720, 280
+    inside = "".join(
+        f'<g transform="translate(0 {number * height})">{curve_svg(curves, title, marks=marks, is_log=is_log)}</g>'
+        for number, (title, curves) in enumerate(charts)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height * len(charts)}" width="{width}" '
+        f'height="{height * len(charts)}" color="#222"><style>{STYLE}</style>'
+        f'<rect width="100%" height="100%" fill="#fff"/>{inside}</svg>\n'
+    )
+
+
+def _above_zero(points: Sequence[Point], is_log: bool) -> list[Point]:
+    return [(x, y) for x, y in points if y > 0 or not is_log]
+
+
+def _text(words: str) -> str:
+    return escape(safe_line(words))
+
+
+def _legend(number: int, curve: Curve, width: int) -> str:
+    """One name of a curve at the right of the title, in rows from the right."""
+    x = width - RIGHT - 8
+    y = 16 + 14 * number
+    colour = COLOURS[number % len(COLOURS)]
+    words = f"{curve.sign} {curve.name}".strip()
+    return f'<text x="{x}" y="{y}" text-anchor="end" style="fill:{colour}">{_text(words)}</text>'
+
+
+def _plane(
+    lines: Sequence[Sequence[Point]],
+    raws: Sequence[Sequence[Point]],
+    bands: Sequence[Sequence[Band]],
+    marks: Sequence[Mark],
+    width: int,
+    height: int,
+    is_log: bool,
+) -> _Plane | None:
+    points = [point for part in (*lines, *raws) for point in part]
+    if not points:
+        return None
+    ys = [y for _, y in points] + [y for part in bands for _, *ends in part for y in ends]
+    xs = [x for x, _ in points] + [mark.x for mark in marks]
+    low, high = min(ys), max(ys)
+    if not is_log:
+        low = min(0.0, low) if low > 0 and high - low > 0.2 * high else low
+    if high - low <= FLAT * max(abs(low), abs(high)):
+        room = abs(low) * 0.1 or 1.0
+        low, high = (low / 2, high * 2) if is_log else (low - room if low else 0.0, high + room)
+    left, right = min(xs), max(xs)
+    return _Plane(left, right if right > left else left + 1, low, high, width, height, is_log)
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """Which x and y are where."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    width: int
+    height: int
+    is_log: bool
+
+    def x(self, value: float) -> float:
+        share = (value - self.x_low) / (self.x_high - self.x_low)
+        return LEFT + share * (self.width - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        low, high, here = self.y_low, self.y_high, value
+        if self.is_log:
+            low, high, here = math.log10(low), math.log10(high), math.log10(value)
+        return TOP + (1 - (here - low) / (high - low)) * (self.height - TOP - BOTTOM)
+
+    def axes(self, x_label: str) -> list[str]:
+        bottom, right = self.height - BOTTOM, self.width - RIGHT
+        parts = []
+        for value in _powers(self.y_low, self.y_high) if self.is_log else ticks(self.y_low, self.y_high, 5):
+            y = self.y(value)
+            parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+        for value in ticks(self.x_low, self.x_high, 6):
+            x = self.x(value)
+            parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{short_number(value)}</text>')
+        parts.append(f'<path class="grid" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
+        parts.append(f'<text x="{LEFT - 14}" y="{bottom + 16}" text-anchor="end">{_text(x_label)}</text>')
+        return parts
+
+    def mark(self, mark: Mark) -> str:
+        x = self.x(mark.x)
+        return (
+            f'<g><title>{_text(mark.words)}</title><path class="mark" d="M{x:.1f} {TOP}V{self.height - BOTTOM}"/>'
+            f'<text x="{x:.1f}" y="{TOP - 3}" text-anchor="middle">{_text(mark.sign)}</text></g>'
+        )
+
+    def curve(
+        self, number: int, curve: Curve, line: Sequence[Point], raw: Sequence[Point], bands: Sequence[Band]
+    ) -> list[str]:
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+        parts = []
+        if bands:
+            strokes = "".join(f"M{self.x(x):.1f} {self.y(low):.1f}V{self.y(high):.1f}" for x, low, high in bands)
+            parts.append(f'<path class="raw" stroke="{colour}" d="{strokes}"/>')
+        elif raw:
+            parts.append(f'<path class="raw" stroke="{colour}" d="{self._path(raw)}"/>')
+        dashes = f' stroke-dasharray="{dash}"' if dash else ""
+        parts.append(f'<path class="line" stroke="{colour}"{dashes} d="{self._path(line)}"/>')
+        if line and curve.sign:
+            x, y = self.x(line[-1][0]), self.y(line[-1][1])
+            parts.append(f'<text x="{x + 4:.1f}" y="{y + 4:.1f}" style="fill:{colour}">{_text(curve.sign)}</text>')
+        elif len(line) == 1:
+            parts.append(f'<circle cx="{self.x(line[0][0]):.1f}" cy="{self.y(line[0][1]):.1f}" r="2" fill="{colour}"/>')
+        return parts
+
+    def _path(self, points: Sequence[Point]) -> str:
+        return "".join(f"{'L' if n else 'M'}{self.x(x):.1f} {self.y(y):.1f}" for n, (x, y) in enumerate(points))
+
+
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """Round numbers inside a range, a few of them.
+
+    >>> ticks(0.0, 0.62, 5), ticks(0, 30, 6)
+    ([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0])
+    """
+    rough = (high - low) / most
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = min((size * factor for factor in (1, 2, 2.5, 5, 10)), key=lambda step: abs(step - rough))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    """As on other charts, but with all digits of small numbers: neighbours on an axis must differ."""
+    return f"{value:.3g}" if 0 < abs(value) < 1e-3 else short_number(value)
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """The powers of ten in a range, or its ends where there is none."""
+    inside = [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    return inside or [low, high]

@@ -1,0 +1,151 @@
+"""The verbs that leave something to show: files that are whole, errors that say what to type instead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any  # what a store answers, and what JSON holds
+
+import pytest
+from msgspec.structs import asdict, replace
+
+from ponder import wire
+from ponder.events import RunState
+from store.reader import Reader
+from tests.ponder.conftest import Command
+from tests.ponder.scripted_daemon import ScriptedDaemon, run_detail
+from tests.store.records import fill_store
+
+Serve = Callable[..., ScriptedDaemon]
+
+
+@pytest.fixture
+def daemon(serve: Serve, tmp_path: Path) -> ScriptedDaemon:
+    """It answers from a filled store."""
+    store = tmp_path / "filled.db"
+    fill_store(store, steps=30)
+    scripted = serve(RunState.FINISHED)
+
+    def answer(ask: Callable[[Reader], Any]) -> Any:
+        reader = Reader(store)
+        try:
+            return ask(reader)
+        finally:
+            reader.close()
+
+    scripted.replies |= {
+        wire.GetRun: lambda request: answer(lambda reader: reader.run(**asdict(request))),
+        wire.GetMetrics: lambda request: answer(lambda reader: reader.metrics(**asdict(request))),
+        wire.GetSamples: lambda request: answer(lambda reader: reader.samples(**asdict(request))),
+        wire.GetAha: lambda request: answer(lambda reader: reader.aha(**asdict(request))),
+        wire.GetKnobs: lambda request: answer(lambda reader: reader.knobs(**asdict(request))),
+    }
+    return scripted
+
+
+@pytest.fixture
+def filled(daemon: ScriptedDaemon, tmp_path: Path) -> Path:  # noqa: ARG001  # it must run
+    """A folder for files beside such a daemon."""
+    return tmp_path
+
+
+@pytest.mark.usefixtures("daemon")
+def test_runs_are_compared_on_a_page_and_as_json(ponder: Command) -> None:
+    said = ponder("compare", "1", "2")
+    assert said.code == 0
+    assert "stage.steps  30" in said.out
+    assert "held-out accuracy" in said.out
+    assert "n 512" in said.out
+    assert "optim.lr 0.0003 -> 0.0001" in said.out
+    found = ponder("compare", "1", "2", "--metric", "reward", "--json").json()
+    assert found["runs"] == ["countdown-zero-1", "countdown-zero-2"]
+    assert [row["name"] for row in found["metrics"]] == ["reward/mean"]
+    assert found["settings"] == [["stage.steps", ["30", "60"]]]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_one_run_or_nine_cannot_be_compared(ponder: Command) -> None:
+    for runs in (["1"], [*"123456789"]):
+        said = ponder("compare", *runs)
+        assert said.code == 2
+        assert "two to 8 runs" in said.err
+
+
+@pytest.mark.usefixtures("daemon")
+def test_curves_are_drawn_here_with_what_was_turned(ponder: Command) -> None:
+    said = ponder("plot", "1", "reward", "length")
+    assert said.code == 0
+    assert "length, tokens   countdown-zero-1" in said.out
+    assert "k step 10: optim.lr 0.0003 -> 0.0001" in said.out
+    found = ponder("plot", "1", "reward", "--json").json()
+    assert len(found["runs"][0]["curves"]["reward/mean"]) == 30
+
+
+def test_curves_become_a_file_of_the_kind_that_its_name_says(filled: Path, ponder: Command) -> None:
+    svg = filled / "x.svg"
+    said = ponder("plot", "1", "reward", "held-out accuracy", "--with", "2", "--log", "-o", str(svg))
+    assert said.code == 0
+    text = svg.read_text()
+    assert text.count("<svg") == 3
+    assert "a countdown-zero-1" in text
+    assert "b countdown-zero-2" in text
+    said = ponder("plot", "1", "reward", "-o", str(filled / "x.jpg"))
+    assert said.code == 2
+    assert "`.svg` or `.png`" in said.err
+
+
+def test_png_needs_matplotlib_and_says_so(filled: Path, ponder: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = ponder("plot", "1", "reward", "-o", str(filled / "x.png"))
+    assert said.code == 1
+    assert "pip install 'ponder[plots]'" in said.err
+    assert not (filled / "x.png").exists()
+
+
+def test_png_is_drawn_where_matplotlib_is(filled: Path, ponder: Command) -> None:
+    pytest.importorskip("matplotlib")
+    path = filled / "x.png"
+    said = ponder("plot", "1", "reward", "--with", "2", "-o", str(path))
+    assert said.code == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("word", "hint"), [("rewrd", "reward"), ("eval", "eval/accuracy"), ("zzz", "ponder show")])
+@pytest.mark.usefixtures("daemon")
+def test_an_unknown_metric_gets_the_nearest(ponder: Command, word: str, hint: str) -> None:
+    said = ponder("plot", "1", word)
+    assert said.code == 4
+    assert hint in said.err
+
+
+def test_a_report_is_one_page_with_the_best_and_the_worst(filled: Path, ponder: Command) -> None:
+    path = filled / "page.html"
+    said = ponder("report", "1", "-o", str(path))
+    assert said.code == 0
+    text = path.read_text()
+    HTMLParser().feed(text)
+    assert text.startswith("<!DOCTYPE html>")
+    for words in ("The first rescue", ">Best<", ">Worst<", 'class="answer wrong"', "Content-Security-Policy"):
+        assert words in text, words
+    assert ponder("report", "1", "-o", str(path), "--json").json()["path"] == str(path)
+    said = ponder("report", "1", "-o", str(filled / "no" / "folder.html"))
+    assert said.code == 1
+    assert "cannot be written" in said.err
+
+
+def test_no_name_of_a_run_chooses_where_a_report_is_written(
+    daemon: ScriptedDaemon, filled: Path, ponder: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(filled)
+    detail = run_detail(RunState.FINISHED)
+    daemon.replies |= {
+        wire.GetRun: replace(detail, row=replace(detail.row, name="../../evil")),
+        wire.GetMetrics: wire.Curves({}, []),
+        wire.GetSamples: wire.Samples([], 0),
+        wire.GetAha: wire.Aha({}, 0, None, []),
+        wire.GetKnobs: wire.KnobTable("x", 0, [], []),
+    }
+    assert ponder("report", "1").code == 0
+    assert (filled / "report.html").exists()
