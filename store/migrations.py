@@ -73,6 +73,12 @@ def forks(db: Database) -> None:
     _run_all(db, _FORKS)
 
 
+@MIGRATIONS(name="0006_pages_of_answers")
+def pages_of_answers(db: Database) -> None:
+    """What makes a page of answers quick whatever it is filtered and sorted by; more of each token."""
+    _run_all(db, _PAGES)
+
+
 _FIRST_RUNS = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     """
@@ -396,4 +402,21 @@ _TALLIES = (
     FROM rollouts WHERE is_superseded = 0 GROUP BY 1, 2, 3
     """,
     "DROP INDEX groups_by_size",
+)
+
+_PAGES = (
+    # whoever looks for answers by a number or a word reads this, in the order of their making, and no text
+    """
+    CREATE INDEX rollouts_narrow ON rollouts (
+        run_id, id, group_id, reward, length_tokens, is_correct, finish, outcome
+    ) WHERE is_superseded = 0
+    """,
+    "DROP INDEX rollouts_by_run",
+    "CREATE INDEX rollouts_by_reward ON rollouts (run_id, reward) WHERE is_superseded = 0 AND reward IS NOT NULL",
+    "CREATE INDEX rollouts_by_length ON rollouts (run_id, length_tokens) WHERE is_superseded = 0",
+    # each NULL where it was not recorded; as in `ponder.events.Rollout`
+    "ALTER TABLE rollout_tokens ADD COLUMN widths BLOB",
+    "ALTER TABLE rollout_tokens ADD COLUMN foretold BLOB",
+    "ALTER TABLE rollout_tokens ADD COLUMN alternatives TEXT CHECK (json_valid(alternatives))",
+    "ALTER TABLE rollout_tokens ADD COLUMN alternative_logps BLOB",
 )

@@ -44,6 +44,8 @@ from tui.screens.live import LiveScreen
 from tui.screens.log import LogScreen
 from tui.screens.palette import Palette
 from tui.screens.runs import RunsScreen
+from tui.screens.samples import SamplesScreen
+from tui.screens.tokens import TokensScreen
 from tui.theme import THEMES, choose_theme
 
 NOTICE_S = 8.0
@@ -61,7 +63,16 @@ class Console(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
     MODES: ClassVar[dict[str, type[ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's declaration is wider
         screen.screen_name: screen
-        for screen in (RunsScreen, LiveScreen, GroupScreen, AhaScreen, KnobsScreen, LogScreen)
+        for screen in (
+            RunsScreen,
+            LiveScreen,
+            SamplesScreen,
+            GroupScreen,
+            TokensScreen,
+            AhaScreen,
+            KnobsScreen,
+            LogScreen,
+        )
     }
     # Textual declares these two as instance variables, so ClassVar would contradict it.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -324,8 +335,11 @@ class Console(App[int]):
             await self.switch_mode(name)
 
     async def action_screen(self, name: str) -> None:
-        """Switch to a screen by its name: the key of its tab."""
+        """Switch to a screen by its name: the key of its tab; it may look at what is under the cursor here."""
+        before = self.shown
         await self.show_screen(name)
+        if before is not None and self.shown is not None and self.shown is not before:
+            before.hand_over(self.shown)
 
     async def action_run_pause(self) -> None:
         """Pause a running run, resume a paused or stopped one."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from ponder import wire
 from ponder.client import read_answer
@@ -120,9 +120,9 @@ class ReaderClient:
             case wire.GetGroup():
                 return reader.group(request.group_id)
             case wire.GetSamples():
-                return reader.samples(
-                    request.run, before_id=request.before_id, limit=request.limit, outcome=request.outcome
-                )
+                return reader.samples(**asdict(request))
+            case wire.GetSample():
+                return reader.sample(request.rollout_id)
             case wire.GetAha():
                 return reader.aha(request.run, request.outcome, request.order, request.limit)
             case wire.GetKnobs():

@@ -71,6 +71,9 @@ class ConsoleScreen(Screen[None]):
         """Leave what is open inside this screen; False when nothing is."""
         return False
 
+    def hand_over(self, other: ConsoleScreen) -> None:
+        """Another screen was asked for by its key: let it look at what is under the cursor here."""
+
     def compose(self) -> ComposeResult:
         """The frame around the body."""
         yield TextLine(id="status")

@@ -222,6 +222,14 @@ class GroupScreen(ConsoleScreen):
                 return
         self.console.say("no answer of this run was rescued by reflection so far")
 
+    def hand_over(self, other: ConsoleScreen) -> None:
+        """The tokens of the chosen answer."""
+        from tui.screens.tokens import TokensScreen  # the two screens lead to each other
+
+        answers = self._answers()
+        if isinstance(other, TokensScreen) and self._chosen < len(answers):
+            other.look_at(answers[self._chosen].id)
+
     # -- painting --
 
     def _answers(self) -> list[wire.StoredRollout]:
