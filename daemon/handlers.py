@@ -30,7 +30,7 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.ShutDown
+    | wire.Annotate | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -84,6 +84,8 @@ class Handlers:
                     return self._stop(ask.id, request)
                 case wire.SaveRun():
                     return self._save(ask.id, request)
+                case wire.Annotate():
+                    return self._annotate(ask.id, request)
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:
@@ -193,6 +195,13 @@ class Handlers:
         if not run.has_slot:
             raise Refused("conflict", f"`{run.name}` has no trainer, it is {run.state}: there is nothing new to save")
         return self._order(run, command, "save", wire.SaveOrder(), request.by)
+
+    def _annotate(self, command: str, request: wire.Annotate) -> wire.Accepted:
+        """Done at once, and the same again is harmless: no command is written down."""
+        run = self._writer.annotate(
+            request.rollout_id, request.is_starred, request.is_flagged, request.note, _who(request.by)
+        )
+        return wire.Accepted(command, run)
 
     def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
         if not request.stop_runs:

@@ -7,6 +7,7 @@
     right wrong            the verdict
     scored unscored        whether there is a reward
     cut ended              whether the token limit ended it
+    starred flagged noted  what people said of it
     prompt:TEXT            what the prompt holds
     text:TEXT TEXT         what the answer holds; all words that mean nothing else are one text, as they stand
 
@@ -39,6 +40,7 @@ WORDS: dict[str, dict[str, object]] = {
     "wrong": {"is_correct": False},
     "scored": {"is_scored": True},
     "unscored": {"is_scored": False},
+    **{word: {f"only_{word}": True} for word in ("starred", "flagged", "noted")},
     "cut": {"finish": Finish.TRUNCATED},
     "ended": {"finish": Finish.END},
 }

@@ -129,6 +129,9 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
     is_scored: bool | None = None
     finish: Finish | None = None
     prompt: Text = ""
+    only_starred: bool = False
+    only_flagged: bool = False
+    only_noted: bool = False
     order: Annotated[str, Meta(pattern="^(newest|reward|length)$")] = "newest"
     """`reward` is highest first, and leaves out what could not be scored; `length` is longest first.
 
@@ -259,6 +262,17 @@ class SaveRun(Struct, frozen=True, tag="save_run"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class Annotate(Struct, frozen=True, tag="annotate"):
+    """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
+
+    rollout_id: Number
+    is_starred: bool | None = None
+    is_flagged: bool | None = None
+    note: Annotated[str, Meta(max_length=2000)] | None = None
+    """Empty takes the note away."""
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -288,6 +302,7 @@ Request = (
     | ResumeRun
     | StopRun
     | SaveRun
+    | Annotate
     | ShutDown
 )
 
@@ -426,6 +441,10 @@ class StoredRollout(Struct, frozen=True):
     reference: str
     policy_version: int
     rollout: Rollout
+    is_starred: bool = False
+    is_flagged: bool = False
+    note: str = ""
+    """What a person wrote beside it."""
 
 
 class GroupDetail(Struct, frozen=True, tag="group_detail"):

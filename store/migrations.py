@@ -6,13 +6,14 @@
     events                      everything that happened, in order: what followers pull
     steps metrics evaluations checkpoints firings               numbers of a run, by step
     prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
+    annotations                                                 what people say of an answer: star, flag, note
     rollout_texts text_index                                    where a text is found, and how far that goes
     tallies                                                     how many answers of a kind a run has
     v_rollouts v_aha v_steps v_knob_changes                     the same for a person with Datasette or sqlite-utils
 
-`events` is the truth. The other tables are derived from it (rollouts are the exception: their event holds a reference
-only) and exist so that questions are quick. Every derived row has a natural key, so that a step that is done again
-after a restart writes the same rows and their ids stay.
+`events` is the truth. The other tables are derived from it (rollouts are the exception, their event holds a reference
+only; and annotations, which no event tells) and exist so that questions are quick. Every derived row has a natural key,
+so that a step that is done again after a restart writes the same rows and their ids stay.
 
 All tables are STRICT; times are integer microseconds since 1970 UTC; knob values are JSON, so that `true`, `1` and
 `1.0` stay what they are. Each statement runs by itself: sqlite3's `executescript` would commit in the middle.
@@ -75,7 +76,7 @@ def forks(db: Database) -> None:
 
 @MIGRATIONS(name="0006_pages_of_answers")
 def pages_of_answers(db: Database) -> None:
-    """What makes a page of answers quick whatever it is filtered and sorted by; more of each token."""
+    """What makes a page of answers quick whatever it is filtered and sorted by; more of each token; notes."""
     _run_all(db, _PAGES)
 
 
@@ -419,4 +420,14 @@ _PAGES = (
     "ALTER TABLE rollout_tokens ADD COLUMN foretold BLOB",
     "ALTER TABLE rollout_tokens ADD COLUMN alternatives TEXT CHECK (json_valid(alternatives))",
     "ALTER TABLE rollout_tokens ADD COLUMN alternative_logps BLOB",
+    """
+    CREATE TABLE annotations ( -- what people say of an answer
+        rollout_id INTEGER PRIMARY KEY REFERENCES rollouts (id) ON DELETE CASCADE,
+        is_starred INTEGER NOT NULL,
+        is_flagged INTEGER NOT NULL,
+        note TEXT NOT NULL,
+        changed_by TEXT NOT NULL,
+        changed_us INTEGER NOT NULL
+    ) STRICT
+    """,
 )

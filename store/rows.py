@@ -44,11 +44,13 @@ GROUP_COLUMNS = """
 ROLLOUT_COLUMNS = """
     SELECT rollouts.id, runs.name, groups.step, groups.id, groups.idx, prompts.text, prompts.reference,
            groups.policy_version, rollouts.idx, rollouts.text, rollouts.length_tokens, rollouts.finish, rollouts.reward,
-           rollouts.advantage, rollouts.is_correct, rollouts.answer, rollouts.answer_start, rollouts.error
+           rollouts.advantage, rollouts.is_correct, rollouts.answer, rollouts.answer_start, rollouts.error,
+           coalesce(annotations.is_starred, 0), coalesce(annotations.is_flagged, 0), coalesce(annotations.note, '')
     FROM rollouts
     CROSS JOIN groups ON groups.id = rollouts.group_id
     CROSS JOIN prompts ON prompts.id = groups.prompt_id
     CROSS JOIN runs ON runs.id = rollouts.run_id
+    LEFT JOIN annotations ON annotations.rollout_id = rollouts.id
 """
 """CROSS keeps SQLite's planner from starting anywhere but at the rollouts, whose order the page follows."""
 
@@ -163,6 +165,7 @@ def stored_rollouts(
             StoredRollout(
                 id=row[0], run=row[1], step=row[2], group_id=row[3], group=row[4], prompt=row[5], reference=row[6],
                 policy_version=row[7], rollout=rollout,
+                is_starred=bool(row[18]), is_flagged=bool(row[19]), note=row[20],
             )
         )  # fmt: skip
     return found

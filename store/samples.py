@@ -154,9 +154,18 @@ def _filters(connection: Connection, run_id: int, asked: GetSamples) -> tuple[li
     for column, value in (("outcome", asked.outcome), ("is_correct", asked.is_correct), ("finish", asked.finish)):
         if value is not None:
             terms.append((f"rollouts.{column} = ?", [value]))
+    said = [
+        column
+        for is_asked, column in (
+            (asked.only_starred, "is_starred"), (asked.only_flagged, "is_flagged"), (asked.only_noted, "note <> ''"),
+        )
+        if is_asked
+    ]  # fmt: skip
+    if said:
+        terms.append((f"rollouts.id IN (SELECT rollout_id FROM annotations WHERE {' AND '.join(said)})", []))
     of_groups = _of_groups(asked)
     if not of_groups:
-        return terms, NARROW
+        return terms, BY_ID if said else NARROW
     which = f"SELECT id FROM groups WHERE run_id = ?{''.join(f' AND {term}' for term, _ in of_groups)}"
     arguments = [run_id, *_arguments(of_groups)]
     few = [number for (number,) in connection.execute(f"{which} LIMIT ?", [*arguments, FEW_GROUPS + 1])]

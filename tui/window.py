@@ -44,6 +44,12 @@ class Window:
         """Whether the first of all rows was in the window when it was last looked for."""
         return self.above == 0
 
+    def replace(self, stored: wire.StoredRollout) -> None:
+        """A row says something else now."""
+        place = self.place_of(stored.id)
+        if place is not None:
+            self._put([*self.rows[:place], stored, *self.rows[place + 1 :]])
+
     def place_of(self, rollout_id: int) -> int | None:
         """Where in the window a rollout is."""
         return self._index.get(rollout_id)

@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack replay
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             fork rewind
+             fork rewind star flag note
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, look, service, start, steer, travel
+from ponder.commands import house, look, note, service, start, steer, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -43,6 +43,9 @@ VERBS = (
     ("save", steer.save, STEER),
     ("set", steer.set_knob, STEER),
     ("knobs", steer.knobs, STEER),
+    ("star", note.star, STEER),
+    ("flag", note.flag, STEER),
+    ("note", note.note, STEER),
     ("fork", travel.fork, STEER),
     ("rewind", travel.rewind, STEER),
     ("up", house.up, HOUSE),

@@ -163,7 +163,16 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
     def accept(request: wire.Request) -> wire.Accepted:
         return wire.Accepted("c-1", getattr(request, "run", "") or "countdown-zero-3")
 
-    acting = (wire.SubmitRun, wire.ForkRun, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SetKnob)
+    acting = (
+        wire.SubmitRun,
+        wire.ForkRun,
+        wire.PauseRun,
+        wire.ResumeRun,
+        wire.StopRun,
+        wire.SaveRun,
+        wire.SetKnob,
+        wire.Annotate,
+    )
     return {
         wire.GetStatus: wire.Status(
             7, "0.1.0", wire.PROTOCOL, "/h", 1, "3.53", 1000, 10**10, "", [run_row(state)], history[-1].id

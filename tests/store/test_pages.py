@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from ponder import wire
-from ponder.errors import UsageError
+from ponder.errors import NotFound, UsageError
 from ponder.events import Finish
 from ponder.sample_filter import read_filter
 from ponder.wire import StoredRollout
@@ -105,6 +105,27 @@ def test_an_answer_without_a_reward_is_found_as_such_and_left_out_of_the_order_b
     assert [s.rollout.index for s in page(reader, "unscored")] == [0]
     assert sorted(s.rollout.index for s in page(reader, "", order="reward")) == [1, 2, 3]
     reader.close()
+
+
+def test_what_people_say_of_an_answer_is_kept_found_and_taken_back(tmp_path: Path) -> None:
+    fill_store(tmp_path / "ponder.db", runs=1, steps=2)
+    writer, reader = Writer(tmp_path / "ponder.db"), Reader(tmp_path / "ponder.db")
+    assert writer.annotate(3, True, None, None, "ada") == RUN
+    writer.annotate(3, None, None, "look at the sum", "grace")
+    writer.annotate(5, None, True, "", "ada")
+    said = {line: [stored.id for stored in page(reader, line)] for line in ("starred", "flagged", "noted")}
+    assert said == {"starred": [3], "flagged": [5], "noted": [3]}
+    kept = reader.sample(3).sample
+    assert (kept.is_starred, kept.is_flagged, kept.note) == (True, False, "look at the sum")
+    assert [stored.id for stored in page(reader, "starred noted")] == [3]
+    assert page(reader, "starred flagged") == []
+    assert [stored.id for stored in page(reader, "starred step:1", order="length")] == [3]
+    writer.annotate(3, False, None, "", "ada")
+    assert page(reader, "starred") == page(reader, "noted") == []
+    with pytest.raises(NotFound):
+        writer.annotate(10**6, True, None, None, "ada")
+    reader.close()
+    writer.close()
 
 
 def test_an_excerpt_shows_what_was_looked_for(reader: Reader) -> None:

@@ -21,7 +21,16 @@ from store.reader import Reader
 
 R = TypeVar("R", bound=Struct)
 
-ACTING = (wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown)
+ACTING = (
+    wire.SetKnob,
+    wire.PauseRun,
+    wire.ResumeRun,
+    wire.StopRun,
+    wire.SaveRun,
+    wire.SubmitRun,
+    wire.Annotate,
+    wire.ShutDown,
+)
 
 
 class ReaderClient:

@@ -187,3 +187,39 @@ def test_the_whole_answer_is_asked_for_only_where_it_is_shown(store: Path) -> No
         await until(pilot, lambda: "step 30 answer 3.5" in screen_text(console))
 
     play(store, script)
+
+
+def test_an_answer_is_starred_flagged_and_noted_from_its_row(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        screen = await go_to(pilot, console, "samples")
+        assert isinstance(screen, SamplesScreen)
+        await pilot.press("j", "asterisk")
+        await until(pilot, lambda: len(client.acted) == 1)
+        stored = screen._chosen()
+        assert stored is not None
+        assert client.acted[0] == wire.Annotate(stored.id, is_starred=True, by=console.by)
+        await pilot.press("exclamation_mark")
+        await until(pilot, lambda: len(client.acted) == 2)
+        await type_line(pilot, console, "w", "look at the sum")
+        await until(pilot, lambda: len(client.acted) == 3)
+        await until(pilot, lambda: "*!n" in screen_text(console))
+        assert client.acted[2] == wire.Annotate(stored.id, note="look at the sum", by=console.by)
+        await pilot.press("asterisk")
+        await until(pilot, lambda: client.acted[-1] == wire.Annotate(stored.id, is_starred=False, by=console.by))
+        await pilot.press("enter")
+        await until(pilot, lambda: "answer 3.6" in screen_text(console))
+
+    play(store, script, MIDDLE)
+
+
+def test_a_console_that_only_reads_says_nothing_of_an_answer(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "samples")
+        for key in ("asterisk", "exclamation_mark", "w"):
+            await pilot.press(key)
+            await until(pilot, lambda: "only reads" in key_line(console))
+            console.notice = None
+        assert not client.acted
+        assert not console.screen.has_class("-typing")
+
+    play(store, script, is_readonly=True)

@@ -41,6 +41,12 @@ from tui.window import PAGE, Window, is_plain
 EXCERPT = 320
 """Characters of an answer that a row may show."""
 ORDER_WORDS = {"newest": "newest first", "reward": "highest reward first", "length": "longest first"}
+ENTER_WORDS = {
+    "filter": "Enter shows what fits, Esc leaves",
+    "step": "Enter goes there",
+    "note": "Enter keeps it, empty takes it away",
+}
+MOST_NOTE = 2000
 COLUMNS = (
     Column("step", 6, "right"),
     Column("answer", 6, "right", drop=4),
@@ -49,6 +55,7 @@ COLUMNS = (
     Column("adv", 5, "right", drop=3),
     Column("tokens", 6, "right", drop=1),
     Column("marks", 6, drop=2),
+    Column("said", 4, drop=4),
     Column("text", 0),
 )
 WITH_PROMPT = (*COLUMNS[:-1], Column("asked", 26, drop=5), COLUMNS[-1])
@@ -119,7 +126,7 @@ class SamplesScreen(ConsoleScreen):
         self._answer: wire.StoredRollout | None = None
         self._is_reading = False
         self._line = ""
-        """What is being typed: `filter`, `step`, or nothing."""
+        """What is being typed: `filter`, `step`, `note`, or nothing."""
 
     def body(self) -> Iterable[Widget]:
         """What is shown, the line to type in, the list, the answer under the cursor."""
@@ -247,6 +254,38 @@ class SamplesScreen(ConsoleScreen):
         self._list.action_cursor_by(-1)
         await self._show_answer()
 
+    async def action_samples_star(self) -> None:
+        """Star it, or no longer."""
+        if (stored := self._chosen()) is not None:
+            is_on = not stored.is_starred
+            words = "starred" if is_on else "no longer starred"
+            await self._say_of(stored, wire.Annotate(stored.id, is_starred=is_on, by=self.console.by), words)
+
+    async def action_samples_flag(self) -> None:
+        """Flag it, or no longer."""
+        if (stored := self._chosen()) is not None:
+            is_on = not stored.is_flagged
+            words = "flagged" if is_on else "no longer flagged"
+            await self._say_of(stored, wire.Annotate(stored.id, is_flagged=is_on, by=self.console.by), words)
+
+    def action_samples_note(self) -> None:
+        """Type a note."""
+        stored = self._chosen()
+        if stored is not None and self.console.is_readonly:
+            self.console.say("! this console only reads (`--readonly`)", "warning")
+        elif stored is not None:
+            self._open_line("note", stored.note)
+
+    async def _say_of(self, stored: wire.StoredRollout, request: wire.Annotate, words: str) -> None:
+        """Have it written down, and show it."""
+        if await self.console.send(request, f"answer {stored.id} is {words}"):
+            known = {name: getattr(request, name) for name in ("is_starred", "is_flagged", "note")}
+            said = {name: value for name, value in known.items() if value is not None}
+            self._window.replace(replace(stored, **said))
+            if self._answer is not None and self._answer.id == stored.id:
+                self._answer = replace(self._answer, **said)
+            self.paint()
+
     async def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
         """Enter on a row."""
         await self.action_samples_open()
@@ -312,12 +351,12 @@ class SamplesScreen(ConsoleScreen):
         name.styles.width = len(words)
         name.show([Part(words, "title")])
         try:
-            self._meant()
+            if self._line != "note":
+                self._meant()
         except UsageError as error:
             check.show([Part(f"! {error.message}", "bad")])
         else:
-            example = "Enter goes there" if self._line == "step" else "Enter shows what fits, Esc leaves"
-            check.show([Part(example, "dim")])
+            check.show([Part(ENTER_WORDS[self._line or "filter"], "dim")])
 
     def _meant(self) -> wire.GetSamples:
         """What the line asks for; raises UsageError."""
@@ -333,6 +372,13 @@ class SamplesScreen(ConsoleScreen):
     async def _submit_line(self, event: Input.Submitted) -> None:
         """Do it; say what is wrong otherwise."""
         event.stop()
+        if self._line == "note":
+            stored = self._chosen()
+            self.close_line()
+            if stored is not None:
+                request = wire.Annotate(stored.id, note=event.value.strip()[:MOST_NOTE], by=self.console.by)
+                await self._say_of(stored, request, "noted" if request.note else "without a note")
+            return
         try:
             asked = self._meant()
         except UsageError as error:
@@ -400,7 +446,7 @@ class SamplesScreen(ConsoleScreen):
             return  # it is on its way
         where = f"step {stored.step:,} answer {stored.group}.{stored.rollout.index}"
         head.show(
-            [Part(where, "title"), Part("4 its group  5 its tokens", "dim", 2)],
+            [Part(where, "title"), Part(f"#{stored.id}", "dim", 3), Part("4 its group  5 its tokens", "dim", 2)],
             [Part("Esc back to the list, n next" if self._is_reading else "Enter reads", "dim", 1)],
         )
         view.set_document(answer_document(self.console.counted(stored)))
@@ -411,7 +457,13 @@ def answer_document(stored: wire.StoredRollout) -> list[Paragraph]:
     answer = answer_paragraphs(stored.rollout)
     known = [Paragraph.of(f"right: {stored.reference}", style="dim")] if stored.reference else []
     turns = turn_paragraphs(stored.rollout.marks)
-    return [prompt_paragraph(stored.prompt), *answer, Paragraph.of(""), *known, *turns]
+    said = [Paragraph.of(f"note: {stored.note}", style="warning", sign="n")] if stored.note else []
+    return [prompt_paragraph(stored.prompt), *answer, Paragraph.of(""), *said, *known, *turns]
+
+
+def said_cell(stored: wire.StoredRollout) -> str:
+    """What people said of an answer, in the fewest characters: starred, flagged, noted."""
+    return f"{'*' if stored.is_starred else ''}{'!' if stored.is_flagged else ''}{'n' if stored.note else ''}"
 
 
 def sample_row(stored: wire.StoredRollout, has_prompt: bool) -> ListRow:
@@ -429,6 +481,7 @@ def sample_row(stored: wire.StoredRollout, has_prompt: bool) -> ListRow:
             f"{rollout.advantage:+.2f}",
             cut or f"{rollout.length_tokens:,}",
             Cell(marks_cell(rollout.marks), outcome_style(rollout.marks)),
+            Cell(said_cell(stored), "warning" if stored.is_flagged else "title"),
             *([Cell(stored.prompt.strip(), "dim")] if has_prompt else []),
             rollout.text.strip(),
         ),
