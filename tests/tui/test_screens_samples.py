@@ -141,6 +141,16 @@ def test_the_ends_and_a_step_are_reached_at_once_and_all_rows_by_paging(long_sto
     play(long_store, script)
 
 
+def test_a_step_before_the_first_shows_the_oldest_answers_and_says_so(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "samples")
+        await type_line(pilot, console, "t", "0")
+        await until(pilot, lambda: "no answer that fits is of step 0 or before it" in key_line(console))
+        await until(pilot, lambda: "row 960 of 960" in screen_text(console))
+
+    play(store, script)
+
+
 @pytest.mark.parametrize("text", ["soon", "", "-3"])
 def test_a_step_that_is_no_number_is_said_so(store: Path, text: str) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:

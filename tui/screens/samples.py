@@ -387,8 +387,12 @@ class SamplesScreen(ConsoleScreen):
         if self._line == "filter":
             self._filter = event.value.strip()
         if await self._window.begin(asked):
+            is_before = asked.from_step is not None and not self._window.rows
+            if is_before:
+                self.console.say(f"no answer that fits is of step {asked.from_step:,} or before it")
+                await self._window.begin(self._asked(from_end=True))
             self.close_line()
-            self._list.move_to_index(0)
+            self._list.move_to_index(len(self._window.rows) - 1 if is_before else 0)
             self.console.want()
 
     # -- painting --
