@@ -29,6 +29,7 @@ from ponder.client import Client
 from ponder.events import GroupScored, Outcome, Record, RunState, StepDone
 from ponder.metrics import HEADLINES, METRICS
 from ponder.paths import Paths
+from ponder.sample_filter import read_filter
 from store.reader import Reader
 from store.schema import sqlite_version
 from store.writer import Writer
@@ -93,11 +94,28 @@ def questions(run: str, rollouts: int) -> dict[str, tuple[bool, Callable[[int], 
     def samples(**filters: object) -> tuple[wire.Request, type[Struct]]:
         return wire.GetSamples(run, **filters), wire.Samples  # type: ignore[arg-type]  # those below
 
+    def line(filters: str, order: str = "newest") -> tuple[wire.Request, type[Struct]]:
+        return read_filter(filters, wire.GetSamples(run, order=order)), wire.Samples
+
     return {
         "newest 50 of a run": (True, lambda _: samples()),
         "50 from anywhere": (True, lambda n: samples(before_id=groups[n] * GROUP_SIZE)),
         "newest 50 reflecting": (True, lambda _: samples(only_reflecting=True)),
         "newest 50 rescued": (True, lambda _: samples(outcome=Outcome.RESCUED)),
+        "50 from the end": (True, lambda _: samples(from_end=True)),
+        "50 from any step": (True, lambda n: samples(from_step=groups[n] // GROUPS)),
+        "50 above any": (True, lambda n: samples(after_id=groups[n] * GROUP_SIZE)),
+        "50 best by reward": (True, lambda _: samples(order="reward")),
+        "50 by reward from anywhere": (True, lambda n: samples(order="reward", before_id=groups[n] * GROUP_SIZE)),
+        "50 longest": (True, lambda _: samples(order="length")),
+        "50 by length from anywhere": (True, lambda n: samples(order="length", before_id=groups[n] * GROUP_SIZE)),
+        "newest 50 wrong and long": (True, lambda _: line("wrong length>40")),
+        "newest 50 of 11 steps": (True, lambda n: line(f"step:{groups[n] // GROUPS}..{groups[n] // GROUPS + 10}")),
+        "newest 50 of a prompt": (True, lambda n: line(f'prompt:"{groups[n] % 90 + 10}"')),
+        "no answer fits the filter": (False, lambda _: line("reward>2")),
+        "no prompt fits": (False, lambda _: line("prompt:phlogiston")),
+        "first tenth of the steps": (False, lambda _: line(f"step<={rollouts // GROUP_SIZE // GROUPS // 10}")),
+        "filtered and by reward": (False, lambda _: line("wrong length>40", order="reward")),
         "best 50 aha": (True, lambda _: (wire.GetAha(run, order="best"), wire.Aha)),
         "newest 50 aha": (True, lambda _: (wire.GetAha(run), wire.Aha)),
         "one group": (True, lambda n: (wire.GetGroup(groups[n]), wire.GroupDetail)),

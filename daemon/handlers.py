@@ -33,7 +33,7 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.Annotate | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -91,6 +91,8 @@ class Handlers:
                     return self._save(ask.id, request)
                 case wire.PinCheckpoint() | wire.UnpinCheckpoint():
                     return self._pin(ask.id, request)
+                case wire.Annotate():
+                    return self._annotate(ask.id, request)
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:
@@ -218,6 +220,13 @@ class Handlers:
                 _write_pin(root, step, was_pinned)
             raise
         return wire.Accepted(command, name, "it was so before" if was_pinned is wants_pin else "")
+
+    def _annotate(self, command: str, request: wire.Annotate) -> wire.Accepted:
+        """Done at once, and the same again is harmless: no command is written down."""
+        run = self._writer.annotate(
+            request.rollout_id, request.is_starred, request.is_flagged, request.note, _who(request.by)
+        )
+        return wire.Accepted(command, run)
 
     def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
         if not request.stop_runs:

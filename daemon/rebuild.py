@@ -42,6 +42,7 @@ LOST = (
     "who asked for a run or a change, and when it was accepted",
     "commands that had not reached a trainer, and what a fork began with changed (its recipe holds the values)",
     "exit codes of all but the newest attempt",
+    "stars, flags and notes",
 )
 """What cannot be recovered."""
 PARTS = ("", "-wal", "-shm")

@@ -12,6 +12,7 @@ from ponder import wire
 from ponder.errors import Refused
 from ponder.keys import Allowed, Role
 
+RATING = (wire.Annotate,)
 OPERATING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
     wire.ForkRun,
@@ -26,6 +27,8 @@ def needed_role(request: wire.Request) -> Role:
     """
     if isinstance(request, READING):
         return Role.OBSERVE
+    if isinstance(request, RATING):
+        return Role.RATE
     return Role.OPERATE if isinstance(request, OPERATING) else Role.ADMIN
 
 

@@ -69,6 +69,7 @@ def answer_lines(stored: StoredRollout, width: int, *, with_prompt: bool = True)
         lines += labelled("thinking", thinking, width)
     lines += labelled("answer", answer or "none", width)
     lines += labelled("error", stored.rollout.error, width) if stored.rollout.error else []
+    lines += labelled("note", stored.note, width) if stored.note else []
     return lines
 
 
@@ -80,6 +81,7 @@ def headline(stored: StoredRollout) -> str:
     parts = " ".join(f"{name} {value:.3g}" for name, value in rollout.parts.items())
     figures = [verdict, reward + (f" ({parts})" if parts else ""), f"advantage {rollout.advantage:+.2f}"]
     figures.append(f"{rollout.length_tokens} tokens" + (", truncated" if rollout.finish == "truncated" else ""))
+    figures += [word for word, holds in (("starred", stored.is_starred), ("flagged", stored.is_flagged)) if holds]
     return f"#{stored.id}  {stored.run} step {stored.step} group {stored.group}.{rollout.index}  {', '.join(figures)}"
 
 

@@ -111,6 +111,14 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
     """float16, little endian: log-probability of each token under the policy that sampled it, in nats."""
     entropies: bytes = b""
     """float16, little endian: entropy in nats of the distribution that each token was drawn from."""
+    widths: bytes = b""
+    """Characters of `text` that each token adds: uint8, one a token, or uint16, little endian, where one adds more."""
+    values: bytes = b""
+    """float16, little endian: what the critic expected before each token, where there is a critic."""
+    alternatives: list[str] = []
+    """The texts of the most probable tokens at each place, `stream.alternatives` of them, most probable first."""
+    alternative_logps: bytes = b""
+    """float16, little endian: the log-probability of each of them."""
 
     @property
     def outcome(self) -> Outcome | None:

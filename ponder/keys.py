@@ -37,15 +37,12 @@ class Role(StrEnum):
 
     OBSERVE = "observe"
     """Look at everything."""
+    RATE = "rate"
+    """Judge answers: star, flag and note them."""
     OPERATE = "operate"
     """Turn knobs, pause, resume, stop and save runs that are there."""
     ADMIN = "admin"
     """Everything: also start runs, whose recipes may name code, and end the daemon."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Role | None:
-        """Key files of before may say `rate`, a role that looks and was to judge answers: it looks."""
-        return cls.OBSERVE if value == "rate" else None
 
     def includes(self, other: Role) -> bool:
         """Whether this role may do what the other may.

@@ -364,6 +364,11 @@ class Stream(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=1, le=60, description="Preview messages a second, at the most; the console paints ten"),
         Knob("1/s"),
     ] = 10
+    alternatives: Annotated[
+        int,
+        Meta(ge=0, le=20, description="The most probable tokens at each place that are kept beside the one drawn"),
+        Knob("tokens"),
+    ] = 0
 
 
 class Knobs(Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,7 +23,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from ponder.events import Outcome, PassingEvent, Rollout, RunState, StoredEvent
+from ponder.events import Finish, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
 
 PROTOCOL = 1
@@ -43,6 +43,8 @@ Limit = Annotated[int, Meta(ge=1, le=5000)]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Number = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 """What a database can hold; msgpack's integers go further."""
+Text = Annotated[str, Meta(max_length=200)]
+"""Something to look for."""
 
 
 def new_id() -> str:
@@ -110,20 +112,47 @@ class GetGroup(Struct, frozen=True, tag="get_group"):
 
 
 class GetSamples(Struct, frozen=True, tag="get_samples"):
-    """Rollouts, newest first, before a rollout id, filtered. Answered with Samples.
+    """Rollouts of a run in an order, a page of them, filtered. Answered with Samples.
 
-    `text` is looked for as it is written, anywhere in an answer, also inside words; ASCII letters in either case.
+    `text` and `prompt` are looked for as they are written, anywhere in the answer or the prompt, also inside words;
+    ASCII letters in either case. `ponder.sample_filter` writes the filters down as a line.
     """
 
     run: Reference
     before_id: Number | None = None
+    """The page begins below this rollout, in the order."""
     limit: Limit = 50
     step: Number | None = None
     min_reward: float | None = None
     max_reward: float | None = None
     only_reflecting: bool = False
     outcome: Outcome | None = None
-    text: Annotated[str, Meta(max_length=200)] = ""
+    text: Text = ""
+    min_step: Number | None = None
+    max_step: Number | None = None
+    min_length: Number | None = None
+    """In tokens."""
+    max_length: Number | None = None
+    is_correct: bool | None = None
+    is_scored: bool | None = None
+    finish: Finish | None = None
+    prompt: Text = ""
+    only_starred: bool = False
+    only_flagged: bool = False
+    only_noted: bool = False
+    order: Annotated[str, Meta(pattern="^(newest|reward|length)$")] = "newest"
+    """`reward` is highest first, and leaves out what could not be scored; `length` is longest first.
+
+    Where a `text` is looked for too, these two put the newest 10,000 that hold it into order.
+    """
+    after_id: Number | None = None
+    """The page ends above this rollout, in the order."""
+    from_end: bool = False
+    """The page ends where the order ends."""
+    from_step: Number | None = None
+    """The page begins with the newest answer of this step, or of the one before it that has any; `newest` only."""
+    excerpt: Annotated[int, Meta(ge=0, le=4096)] = 0
+    """So many characters of each text are enough, from around `text`; places in the text then say nothing. 0: all."""
 
 
 class GetSample(Struct, frozen=True, tag="get_sample"):
@@ -267,6 +296,17 @@ class UnpinCheckpoint(Struct, frozen=True, tag="unpin_checkpoint"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class Annotate(Struct, frozen=True, tag="annotate"):
+    """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
+
+    rollout_id: Number
+    is_starred: bool | None = None
+    is_flagged: bool | None = None
+    note: Annotated[str, Meta(max_length=2000)] | None = None
+    """Empty takes the note away."""
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -299,6 +339,7 @@ Request = (
     | SaveRun
     | PinCheckpoint
     | UnpinCheckpoint
+    | Annotate
     | ShutDown
 )
 
@@ -441,6 +482,10 @@ class StoredRollout(Struct, frozen=True):
     reference: str
     policy_version: int
     rollout: Rollout
+    is_starred: bool = False
+    is_flagged: bool = False
+    note: str = ""
+    """What a person wrote beside it."""
 
 
 class GroupDetail(Struct, frozen=True, tag="group_detail"):

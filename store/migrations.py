@@ -6,13 +6,14 @@
     events                      everything that happened, in order: what followers pull
     steps metrics evaluations checkpoints firings               numbers of a run, by step
     prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
+    annotations                                                 what people say of an answer: star, flag, note
     rollout_texts text_index                                    where a text is found, and how far that goes
     tallies                                                     how many answers of a kind a run has
     v_rollouts v_aha v_steps v_knob_changes                     the same for a person with Datasette or sqlite-utils
 
-`events` is the truth. The other tables are derived from it (rollouts are the exception: their event holds a reference
-only) and exist so that questions are quick. Every derived row has a natural key, so that a step that is done again
-after a restart writes the same rows and their ids stay.
+`events` is the truth. The other tables are derived from it (rollouts are the exception, their event holds a reference
+only; and annotations, which no event tells) and exist so that questions are quick. Every derived row has a natural key,
+so that a step that is done again after a restart writes the same rows and their ids stay.
 
 All tables are STRICT; times are integer microseconds since 1970 UTC; knob values are JSON, so that `true`, `1` and
 `1.0` stay what they are. Each statement runs by itself: sqlite3's `executescript` would commit in the middle.
@@ -71,6 +72,12 @@ def quick_questions(db: Database) -> None:
 def forks(db: Database) -> None:
     """Which run a run shares its past with, up to which step."""
     _run_all(db, _FORKS)
+
+
+@MIGRATIONS(name="0006_pages_of_answers")
+def pages_of_answers(db: Database) -> None:
+    """What makes a page of answers quick whatever it is filtered and sorted by; more of each token; notes."""
+    _run_all(db, _PAGES)
 
 
 _FIRST_RUNS = (
@@ -396,4 +403,31 @@ _TALLIES = (
     FROM rollouts WHERE is_superseded = 0 GROUP BY 1, 2, 3
     """,
     "DROP INDEX groups_by_size",
+)
+
+_PAGES = (
+    # whoever looks for answers by a number or a word reads this, in the order of their making, and no text
+    """
+    CREATE INDEX rollouts_narrow ON rollouts (
+        run_id, id, group_id, reward, length_tokens, is_correct, finish, outcome
+    ) WHERE is_superseded = 0
+    """,
+    "DROP INDEX rollouts_by_run",
+    "CREATE INDEX rollouts_by_reward ON rollouts (run_id, reward) WHERE is_superseded = 0 AND reward IS NOT NULL",
+    "CREATE INDEX rollouts_by_length ON rollouts (run_id, length_tokens) WHERE is_superseded = 0",
+    # each NULL where it was not recorded; as in `ponder.events.Rollout`
+    "ALTER TABLE rollout_tokens ADD COLUMN widths BLOB",
+    "ALTER TABLE rollout_tokens ADD COLUMN foretold BLOB",
+    "ALTER TABLE rollout_tokens ADD COLUMN alternatives TEXT CHECK (json_valid(alternatives))",
+    "ALTER TABLE rollout_tokens ADD COLUMN alternative_logps BLOB",
+    """
+    CREATE TABLE annotations ( -- what people say of an answer
+        rollout_id INTEGER PRIMARY KEY REFERENCES rollouts (id) ON DELETE CASCADE,
+        is_starred INTEGER NOT NULL,
+        is_flagged INTEGER NOT NULL,
+        note TEXT NOT NULL,
+        changed_by TEXT NOT NULL,
+        changed_us INTEGER NOT NULL
+    ) STRICT
+    """,
 )

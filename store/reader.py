@@ -18,15 +18,14 @@ import msgspec
 
 from ponder import wire
 from ponder.errors import NotFound
-from ponder.events import FeedEvent, GroupStored, Outcome, RunState, StoredEvent
+from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, StoredEvent
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, rows
+from store import curves, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.schema import explained, open_for_reading
-from store.search import find_ids
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -242,34 +241,35 @@ class Reader:
         only_reflecting: bool = False,
         outcome: Outcome | None = None,
         text: str = "",
+        min_step: int | None = None,
+        max_step: int | None = None,
+        min_length: int | None = None,
+        max_length: int | None = None,
+        is_correct: bool | None = None,
+        is_scored: bool | None = None,
+        finish: Finish | None = None,
+        prompt: str = "",
+        only_starred: bool = False,
+        only_flagged: bool = False,
+        only_noted: bool = False,
+        order: str = "newest",
+        after_id: int | None = None,
+        from_end: bool = False,
+        from_step: int | None = None,
+        excerpt: int = 0,
     ) -> wire.Samples:
-        """Rollouts, newest first, without token data. `text` is looked for anywhere, ASCII letters of either case."""
+        """A page of rollouts, without token data."""
+        asked = wire.GetSamples(
+            run, before_id, limit, step, min_reward, max_reward, only_reflecting, outcome, text, min_step, max_step,
+            min_length, max_length, is_correct, is_scored, finish, prompt, only_starred, only_flagged, only_noted,
+            order, after_id, from_end, from_step, excerpt,
+        )  # fmt: skip
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
-            terms: list[tuple[str, list[object]]] = [("rollouts.is_superseded = 0", [])]
-            if step is not None:
-                step_groups = "SELECT id FROM groups WHERE run_id = ? AND step = ?"
-                terms.append((f"rollouts.group_id IN ({step_groups})", [run_id, step]))
-            elif not text:
-                terms.append(("rollouts.run_id = ?", [run_id]))
-            if before_id is not None:
-                terms.append(("rollouts.id < ?", [before_id]))
-            if min_reward is not None:
-                terms.append(("rollouts.reward >= ?", [min_reward]))
-            if max_reward is not None:
-                terms.append(("rollouts.reward <= ?", [max_reward]))
-            if only_reflecting:
-                terms.append(("rollouts.outcome IS NOT NULL", []))
-            if outcome is not None:
-                terms.append(("rollouts.outcome = ?", [outcome]))
-            where = " AND ".join(term for term, _ in terms)
-            arguments = [argument for _, some in terms for argument in some]
-            if text:
-                ids = find_ids(connection, text, run_id, where, arguments, limit)
-                where, arguments = f"rollouts.id IN {rows.places(ids)}", [*ids]
-            found = rows.stored_rollouts(
-                connection, f"WHERE {where} ORDER BY rollouts.id DESC LIMIT ?", [*arguments, limit]
-            )
+            ids = samples.page_ids(connection, run_id, asked)
+            found = rows.rollouts_of(connection, ids)
+            if excerpt:
+                found = [samples.cut_short(stored, text, excerpt) for stored in found]
             return wire.Samples(found, _count_rollouts(connection, run_id))
 
     def sample(self, rollout_id: int) -> wire.Sample:
@@ -307,8 +307,7 @@ class Reader:
                 query = f"SELECT id {reflecting} {chosen} ORDER BY id {direction} LIMIT ?"
                 ids = [number for (number,) in connection.execute(query, [run_id, *arguments, limit])]
             wanted = ids if first is None or first in ids else [*ids, first]
-            found = rows.stored_rollouts(connection, f"WHERE rollouts.id IN {rows.places(wanted)}", wanted)
-            by_id = {stored.id: stored for stored in found}
+            by_id = {stored.id: stored for stored in rows.rollouts_of(connection, wanted)}
             return wire.Aha(
                 counts=counts,
                 rollouts=_count_rollouts(connection, run_id),

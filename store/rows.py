@@ -10,6 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec.structs import replace
+
 from ponder.events import Finish, Mark, Outcome, Rollout, RunState
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
@@ -41,11 +44,13 @@ GROUP_COLUMNS = """
 ROLLOUT_COLUMNS = """
     SELECT rollouts.id, runs.name, groups.step, groups.id, groups.idx, prompts.text, prompts.reference,
            groups.policy_version, rollouts.idx, rollouts.text, rollouts.length_tokens, rollouts.finish, rollouts.reward,
-           rollouts.advantage, rollouts.is_correct, rollouts.answer, rollouts.answer_start, rollouts.error
+           rollouts.advantage, rollouts.is_correct, rollouts.answer, rollouts.answer_start, rollouts.error,
+           coalesce(annotations.is_starred, 0), coalesce(annotations.is_flagged, 0), coalesce(annotations.note, '')
     FROM rollouts
     CROSS JOIN groups ON groups.id = rollouts.group_id
     CROSS JOIN prompts ON prompts.id = groups.prompt_id
     CROSS JOIN runs ON runs.id = rollouts.run_id
+    LEFT JOIN annotations ON annotations.rollout_id = rollouts.id
 """
 """CROSS keeps SQLite's planner from starting anywhere but at the rollouts, whose order the page follows."""
 
@@ -136,20 +141,28 @@ def stored_rollouts(
     tokens = _tokens(connection, ids) if has_tokens else {}
     found = []
     for row in rows:
-        token_ids, logps, entropies = tokens.get(row[0], (b"", b"", b""))
         rollout = Rollout(
             index=row[8], text=row[9], length_tokens=row[10], finish=Finish(row[11]), reward=row[12], advantage=row[13],
             parts=parts[row[0]], is_correct=None if row[14] is None else bool(row[14]), answer=row[15],
-            answer_start=row[16], marks=marks[row[0]], error=row[17], token_ids=token_ids, logps=logps,
-            entropies=entropies,
+            answer_start=row[16], marks=marks[row[0]], error=row[17],
         )  # fmt: skip
+        if row[0] in tokens:
+            rollout = replace(rollout, **tokens[row[0]])
         found.append(
             StoredRollout(
                 id=row[0], run=row[1], step=row[2], group_id=row[3], group=row[4], prompt=row[5], reference=row[6],
                 policy_version=row[7], rollout=rollout,
+                is_starred=bool(row[18]), is_flagged=bool(row[19]), note=row[20],
             )
         )  # fmt: skip
     return found
+
+
+def rollouts_of(connection: Connection, ids: Sequence[int]) -> list[StoredRollout]:
+    """The rollouts of these ids, in their order, without token data."""
+    found = stored_rollouts(connection, f"WHERE rollouts.id IN {places(ids)}", ids)
+    by_id = {stored.id: stored for stored in found}
+    return [by_id[number] for number in ids]
 
 
 def _parts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, float]]:
@@ -172,13 +185,25 @@ def _marks(connection: Connection, ids: Sequence[int]) -> dict[int, list[Mark]]:
     return marks
 
 
-def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[bytes, bytes, bytes]]:
+def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, object]]:
+    """What is known of each token, by the names of a rollout's fields; what was not recorded is empty."""
     return {
-        rollout_id: (unpack_ids(codec, token_ids), logps, entropies)
-        for rollout_id, codec, token_ids, logps, entropies in connection.execute(
-            f"""SELECT rollout_id, codec, token_ids, logps, entropies FROM rollout_tokens
-                WHERE rollout_id IN {places(ids)}""",
-            ids,
+        rollout_id: {
+            "token_ids": unpack_ids(codec, token_ids),
+            "logps": logps,
+            "entropies": entropies,
+            "widths": widths or b"",
+            "values": foretold or b"",
+            "alternatives": msgspec.json.decode(alternatives, type=list[str]) if alternatives else [],
+            "alternative_logps": alternative_logps or b"",
+        }
+        for rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives, alternative_logps in (
+            connection.execute(
+                f"""SELECT rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives,
+                           alternative_logps
+                    FROM rollout_tokens WHERE rollout_id IN {places(ids)}""",
+                ids,
+            )
         )
     }
 

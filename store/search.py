@@ -54,36 +54,47 @@ def _indexed_to(connection: Connection) -> int:
 
 
 def find_ids(
-    connection: Connection, text: str, run_id: int, where: str, arguments: list[object], limit: int
+    connection: Connection,
+    text: str,
+    run_id: int,
+    where: str,
+    arguments: list[object],
+    limit: int,
+    *,
+    oldest_first: bool = False,
 ) -> list[int]:
     """The newest rollouts of a run that hold `text` and for which `where` (over `rollouts`) is true; -1: no limit."""
-    indexed_to = _indexed_to(connection)
     fits = f"rollouts.run_id = ? AND {where} AND rollouts.text LIKE ? ESCAPE '\\'"
     fit = [run_id, *arguments, containing(text)]
-    expression = pieces(text)
+    way = "ASC" if oldest_first else "DESC"
+    indexed_to, expression = _indexed_to(connection), pieces(text)
     above = indexed_to if expression else -1
-    found = [
-        number
-        for (number,) in connection.execute(
-            f"SELECT id FROM rollouts WHERE id > ? AND {fits} ORDER BY id DESC LIMIT ?", (above, *fit, limit)
+
+    def unindexed(most: int) -> list[int]:
+        query = f"SELECT id FROM rollouts WHERE id > ? AND {fits} ORDER BY id {way} LIMIT ?"
+        return [number for (number,) in connection.execute(query, (above, *fit, most))]
+
+    def indexed(most: int) -> list[int]:
+        first, last = connection.execute(
+            """SELECT (SELECT min(id) FROM rollouts WHERE run_id = ?1 AND is_superseded = 0),
+                      (SELECT max(id) FROM rollouts WHERE run_id = ?1 AND is_superseded = 0)""",
+            (run_id,),
+        ).fetchone()
+        if not expression or first is None:
+            return []
+        hits = connection.execute(
+            f"""SELECT rollouts.id FROM rollout_texts CROSS JOIN rollouts ON rollouts.id = rollout_texts.rowid
+                WHERE rollout_texts MATCH ? AND rollout_texts.rowid BETWEEN ? AND ? AND {fits}
+                ORDER BY rollout_texts.rowid {way} LIMIT ?""",
+            (expression, first, min(last, indexed_to), *fit, most),
         )
-    ]
-    if not expression or len(found) == limit:
-        return found
-    first, last = connection.execute(
-        """SELECT (SELECT min(id) FROM rollouts WHERE run_id = ?1 AND is_superseded = 0),
-                  (SELECT max(id) FROM rollouts WHERE run_id = ?1 AND is_superseded = 0)""",
-        (run_id,),
-    ).fetchone()
-    if first is None:
-        return found
-    hits = connection.execute(
-        f"""SELECT rollouts.id FROM rollout_texts CROSS JOIN rollouts ON rollouts.id = rollout_texts.rowid
-            WHERE rollout_texts MATCH ? AND rollout_texts.rowid BETWEEN ? AND ? AND {fits}
-            ORDER BY rollout_texts.rowid DESC LIMIT ?""",
-        (expression, first, min(last, indexed_to), *fit, limit if limit < 0 else limit - len(found)),
-    )
-    return found + [number for (number,) in hits]
+        return [number for (number,) in hits]
+
+    found: list[int] = []
+    for part in (indexed, unindexed) if oldest_first else (unindexed, indexed):
+        if len(found) != limit:
+            found += part(limit if limit < 0 else limit - len(found))
+    return found
 
 
 def pieces(text: str) -> str:

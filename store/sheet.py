@@ -14,6 +14,8 @@ import zlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ponder.events import GroupScored, GroupStored, Outcome, Record, Rollout
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ _INSERTS = {
                            token, entropy)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "rollout_tokens": """
-        INSERT INTO rollout_tokens (rollout_id, codec, token_ids, logps, entropies) VALUES (?, ?, ?, ?, ?)""",
+        INSERT INTO rollout_tokens (rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives,
+                                    alternative_logps)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
 }
 """In an order in which every row finds what it refers to."""
 
@@ -168,7 +172,12 @@ class Sheet:
             for place, mark in enumerate(rollout.marks)
         ]  # fmt: skip
         if rollout.token_ids or rollout.logps or rollout.entropies:
-            rows["rollout_tokens"].append((rollout_id, *pack_ids(rollout.token_ids), rollout.logps, rollout.entropies))
+            rows["rollout_tokens"].append(
+                (
+                    rollout_id, *pack_ids(rollout.token_ids), rollout.logps, rollout.entropies, rollout.widths or None,
+                    rollout.values or None, _json(rollout.alternatives), rollout.alternative_logps or None,
+                )
+            )  # fmt: skip
 
 
 def uncount(connection: Connection, which: str, arguments: Row) -> None:
@@ -184,6 +193,10 @@ def uncount(connection: Connection, which: str, arguments: Row) -> None:
 def finite(value: float | None) -> float | None:
     """The value if it is a finite number, else None."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def _json(texts: list[str]) -> str | None:
+    return msgspec.json.encode(texts).decode() if texts else None
 
 
 def _mean_and_std(values: list[float]) -> tuple[float | None, float | None]:

@@ -1,7 +1,7 @@
 """The one writer of the store: every method is one transaction, and every call may be repeated.
 
     ingest      -> commit_records          all that a batch of trainer records means, then the acknowledgement
-    handlers    -> submit_run begin_changed accept_command refuse_command
+    handlers    -> submit_run begin_changed accept_command refuse_command annotate
     supervisor  -> set_state start_attempt end_attempt settle_command
     rebuild     -> restore_run
 
@@ -274,6 +274,29 @@ class Writer:
                 (self._run_id(run), CommandState.ACCEPTED),
             ).fetchall()
         return [wire.Order(command, _action(verb, name, value)) for command, verb, name, value in rows]
+
+    # ---- what people say
+
+    def annotate(
+        self, rollout_id: int, is_starred: bool | None, is_flagged: bool | None, note: str | None, by: str
+    ) -> str:
+        """Say something of an answer, None leaves what was said before; returns its run's name, or raises NotFound."""
+        with self._transaction() as connection:
+            found = connection.execute(
+                "SELECT runs.name FROM rollouts JOIN runs ON runs.id = rollouts.run_id WHERE rollouts.id = ?",
+                (rollout_id,),
+            ).fetchone()
+            if found is None:
+                raise NotFound(f"there is no sample {rollout_id}", "`ponder samples` shows the newest")
+            connection.execute(
+                """INSERT INTO annotations (rollout_id, is_starred, is_flagged, note, changed_by, changed_us)
+                   VALUES (?1, coalesce(?2, 0), coalesce(?3, 0), coalesce(?4, ''), ?5, ?6)
+                   ON CONFLICT DO UPDATE SET is_starred = coalesce(?2, is_starred),
+                       is_flagged = coalesce(?3, is_flagged), note = coalesce(?4, note), changed_by = ?5,
+                       changed_us = ?6""",
+                (rollout_id, is_starred, is_flagged, note, by, self._clock()),
+            )
+            return str(found[0])
 
     # ---- the store itself
 

@@ -10,7 +10,8 @@ import math
 import statistics
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate, chain
 
 from ponder import metrics
 from ponder.events import Finish, Mark, Rollout
@@ -22,6 +23,9 @@ from trainer.rewards import Scored
 from trainer.rewards.judge import Asked, Judge
 from trainer.sampler import Sampled
 from trainer.tasks import Candidate, Problem, Task
+
+MOST_HALF = 65504.0
+"""The greatest number of a float16."""
 
 
 @dataclass
@@ -47,6 +51,10 @@ class Answer:
     returns: list[float] | None = None
     reference_logps: list[float] | None = None
     """Of each token under the reference, where they were asked for before learning."""
+    widths: list[int] = field(default_factory=list)
+    """Characters of the text that each token adds."""
+    alternatives: list[str] = field(default_factory=list)
+    """The texts of the most probable tokens at each place, where they were asked for."""
 
     @property
     def advantages(self) -> list[float]:
@@ -85,7 +93,21 @@ class Answer:
             token_ids=struct.pack(f"<{count}I", *self.sampled.ids),
             logps=struct.pack(f"<{count}e", *self.sampled.logps),
             entropies=struct.pack(f"<{count}e", *self.sampled.entropies),
+            widths=_packed_widths(self.widths),
+            values=_packed_halves(self.values[:count]) if self.values else b"",
+            alternatives=self.alternatives,
+            alternative_logps=_packed_halves(list(chain.from_iterable(self.sampled.alternative_logps))),
         )
+
+
+def _packed_widths(widths: Sequence[int]) -> bytes:
+    """As `ponder.events.Rollout.widths`."""
+    return struct.pack(f"<{len(widths)}{'B' if max(widths, default=0) < 256 else 'H'}", *widths)
+
+
+def _packed_halves(values: Sequence[float]) -> bytes:
+    """As float16; what it cannot hold is its greatest."""
+    return struct.pack(f"<{len(values)}e", *[max(-MOST_HALF, min(value, MOST_HALF)) for value in values])
 
 
 def read_answers(
@@ -120,13 +142,16 @@ def read_answers(
         problem, text = problems[group], texts[row]
         candidates = task.candidates(problem, text)
         reflections = find_reflections(text, candidates, scored.is_correct is True, task.markers)
+        widths = policy.widths(drawn.ids)
         if reflections.marks:
-            offsets = policy.offsets(drawn.ids)
+            offsets = list(accumulate(widths, initial=0))[:-1]
             reflections.marks[:] = [_with_token(mark, offsets, drawn.entropies) for mark in reflections.marks]
         true, written = task.true_steps(text)
-        answers.append(
-            Answer(problem, prompts[group], group, index, drawn, text, scored, candidates, reflections, true, written)
-        )
+        answer = Answer(
+            problem, prompts[group], group, index, drawn, text, scored, candidates, reflections, true, written,
+            widths=widths, alternatives=policy.pieces(list(chain.from_iterable(drawn.alternative_ids))),
+        )  # fmt: skip
+        answers.append(answer)
     return answers
 
 

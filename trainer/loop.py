@@ -291,6 +291,7 @@ class Chapter:
                 temperature=sampling.temperature,
                 generator=state.generator,
                 listener=stream.listen if stream.rows else None,
+                alternatives=state.knobs.stream.alternatives,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any  # Any: transformers' own attributes are untyped
 
@@ -36,6 +36,8 @@ from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
 
+MOST_PARTS = 4
+"""Bytes of a character."""
 ROUNDING = 1e-4
 """Logits that differ by less, in units of their spread, are the same ones: SmolLM2's differ by a tenth of it."""
 
@@ -147,11 +149,35 @@ class Policy:
 
     def offsets(self, ids: Sequence[int]) -> list[int]:
         """Where in `text` of these tokens each of them begins."""
+        return list(accumulate(self.widths(ids), initial=0))[:-1]
+
+    def widths(self, ids: Sequence[int]) -> list[int]:
+        """Characters of `text` that each token adds; what spans several tokens belongs to the last of them."""
         pieces = self.pieces(ids)
+        lengths = [len(piece) for piece in pieces]
         joined = "".join(pieces)
-        ends = list(accumulate(map(len, pieces), initial=len(joined.lstrip(" ")) - len(joined)))
+        spaces = len(joined) - len(joined.lstrip(" "))
+        if "\ufffd" in joined:
+            lengths = self._whole_lengths(ids, pieces)
         longest = len(self.text(ids))
-        return [min(max(end, 0), longest) for end in ends[:-1]]
+        ends = [min(max(end, 0), longest) for end in accumulate(lengths, initial=-spaces)]
+        ends[-1] = longest
+        return [end - start for start, end in pairwise(ends)]
+
+    def _whole_lengths(self, ids: Sequence[int], pieces: Sequence[str]) -> list[int]:
+        """Lengths of pieces where bytes of one character come as tokens of their own."""
+        lengths, parts = [], list[int]()
+        for token, piece in zip(ids, pieces, strict=True):
+            if "\ufffd" not in piece and not parts:
+                lengths.append(len(piece))
+                continue
+            parts.append(token)
+            whole = str(self.tokenizer.decode(parts, skip_special_tokens=True))
+            is_whole = "\ufffd" not in whole or len(parts) == MOST_PARTS
+            lengths.append(len(whole) if is_whole else 0)
+            if is_whole:
+                parts.clear()
+        return lengths
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text that each token adds after another one; all of it is `text` with the spaces at its beginning."""

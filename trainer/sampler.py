@@ -1,7 +1,7 @@
 """The generator: draws a group of answers to each prompt, and says how probable each token was.
 
 Legend: P prompts, G answers a prompt, B = P G rows, A rows still being written, T positions, V vocabulary,
-H key heads, K head width.
+H key heads, K head width, or alternatives kept.
 
 `LocalSampler` reads each prompt once, forks its key-value cache to the group, and drops rows as they finish.
 Log-probs and entropies come from the very distribution that the token was drawn from: logits over temperature,
@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
@@ -49,6 +49,9 @@ class Sampled:
     entropies: list[float]
     """Entropy in nats of the distribution that each token was drawn from."""
     finish: Finish
+    alternative_ids: list[list[int]] = field(default_factory=list)
+    """The most probable tokens at each place, where they were asked for."""
+    alternative_logps: list[list[float]] = field(default_factory=list)
 
 
 TokenListener = Callable[[Tensor, Tensor, Tensor, Tensor], None]
@@ -68,6 +71,7 @@ class Sampler(Protocol):
         temperature: float,
         generator: torch.Generator,
         listener: TokenListener | None = None,
+        alternatives: int = 0,
     ) -> list[Sampled]:
         """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`."""
 
@@ -100,6 +104,7 @@ class LocalSampler:
         temperature: float,
         generator: torch.Generator,
         listener: TokenListener | None = None,
+        alternatives: int = 0,
     ) -> list[Sampled]:
         device = self.model.device
         chance_TB = torch.rand(
@@ -120,6 +125,7 @@ class LocalSampler:
                     chance_TB[:, rows],
                     temperature,
                     self.end_ids,
+                    alternatives,
                 )
                 while batch.is_writing:
                     told = batch.step()
@@ -197,9 +203,10 @@ class _Batch:
 
     def __init__(
         self, reader: Reader, logits_BV: Tensor, length_B: Tensor, chance_TB: Tensor, temperature: float,
-        end_ids: Tensor,
+        end_ids: Tensor, alternatives: int,
     ) -> None:  # fmt: skip
         """`length_B` is each row's prompt; `chance_TB` is what its tokens are drawn by."""
+        self.alternatives = min(alternatives, logits_BV.shape[-1])
         self.reader, self.chance_TB, self.temperature, self.end_ids = reader, chance_TB, temperature, end_ids
         self.logits_AV, self.position_A = logits_BV, length_B
         self.rows_A = torch.arange(len(length_B), device=logits_BV.device)
@@ -207,7 +214,7 @@ class _Batch:
         self.length_B = torch.full_like(self.rows_A, len(chance_TB))
         self.has_ended_B = torch.zeros_like(self.rows_A, dtype=torch.bool)
         self.alive = len(self.rows_A)
-        self.written: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self.written: list[tuple[Tensor, ...]] = []
 
     @property
     def is_writing(self) -> bool:
@@ -217,7 +224,8 @@ class _Batch:
         """Draw one token for every row of the batch; rows that had ended before are told too."""
         rows_A, was_alive_A = self.rows_A, self.is_alive_A
         token_A, logp_A, entropy_A = draw(self.logits_AV, self.temperature, self.chance_TB[len(self.written), rows_A])
-        self.written.append((rows_A, token_A, logp_A, entropy_A))
+        others = most_probable(self.logits_AV, self.temperature, self.alternatives) if self.alternatives else ()
+        self.written.append((rows_A, token_A, logp_A, entropy_A, *others))
         ended_A = torch.isin(token_A, self.end_ids).logical_and_(was_alive_A)
         told = Told(rows_A, token_A, ended_A, was_alive_A)
         if ended := int(ended_A.sum()):
@@ -233,30 +241,28 @@ class _Batch:
         return told
 
     def answers(self) -> list[Sampled]:
-        ids_BT, logp_BT, entropy_BT = self._laid_out()
+        ids, logps, entropies, *others = [laid_out.tolist() for laid_out in self._laid_out()]
         lengths, ended = self.length_B.tolist(), self.has_ended_B.tolist()
-        ids, logps, entropies = ids_BT.tolist(), logp_BT.tolist(), entropy_BT.tolist()
         return [
             Sampled(
                 ids[row][:length], logps[row][:length], entropies[row][:length],
-                Finish.END if ended[row] else Finish.TRUNCATED,
+                Finish.END if ended[row] else Finish.TRUNCATED, *[other[row][:length] for other in others],
             )
             for row, length in enumerate(lengths)
         ]  # fmt: skip
 
-    def _laid_out(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, log-probs and entropies of all rows, (B, T)."""
+    def _laid_out(self) -> list[Tensor]:
+        """Tokens, log-probs and entropies of all rows, (B, T), and the most probable tokens, (B, T, K)."""
         rows = torch.cat([rows_A for rows_A, *_ in self.written])
         steps = torch.tensor([len(rows_A) for rows_A, *_ in self.written], device=rows.device)
         at = torch.arange(len(steps), device=rows.device).repeat_interleave(steps)
         laid_out = []
         for parts in list(zip(*self.written, strict=True))[1:]:
             drawn = torch.cat(parts)
-            drawn_BT = drawn.new_zeros(len(self.length_B), len(steps))
+            drawn_BT = drawn.new_zeros(len(self.length_B), len(steps), *drawn.shape[1:])
             drawn_BT[rows, at] = drawn
             laid_out.append(drawn_BT)
-        ids_BT, logp_BT, entropy_BT = laid_out
-        return ids_BT, logp_BT, entropy_BT
+        return laid_out
 
     def _drop_finished(self, token_A: Tensor) -> Tensor:
         alive = self.alive
@@ -294,6 +300,12 @@ def draw(logits_AV: Tensor, temperature: float, chance_A: Tensor) -> tuple[Tenso
     logp_A = score_AV.gather(1, token_A1)[:, 0] - log_total_A
     entropy_A = log_total_A - torch.linalg.vecdot(weight_AV, score_AV) / total_A
     return token_A1[:, 0], logp_A.float(), entropy_A.float()
+
+
+def most_probable(logits_AV: Tensor, temperature: float, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` most probable tokens for each row and their log-probabilities, (A, K), most probable first."""
+    top = torch.log_softmax(logits_AV.float() / temperature, -1).topk(count)
+    return top.indices, top.values
 
 
 def sampler_of(policy: Policy) -> LocalSampler:

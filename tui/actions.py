@@ -52,7 +52,9 @@ class Action:
         return self.id in ("app.interrupt", "app.help")
 
 
-SCREENS = ("runs", "live", "group", "aha", "curves", "knobs", "system", "log", "checkpoints")
+SCREENS = (
+    "runs", "live", "samples", "group", "tokens", "aha", "curves", "knobs", "system", "log", "checkpoints"
+)  # fmt: skip
 """The screens in the order of their tabs."""
 
 SHORT_NAMES = {"tokens": "token", "system": "sys", "checkpoints": "saves"}
@@ -65,7 +67,16 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "screen.live", "2", "live", "One run as it learns: curves, and answers while they are written", _OUTSIDE, rank=9
     ),
+    Action(
+        "screen.samples",
+        "3",
+        "samples",
+        "Every answer of the run: filtered, sorted, read",
+        "ponder samples {run}",
+        rank=9,
+    ),
     Action("screen.group", "4", "group", "The answers to one prompt side by side", "ponder group --run {run}", rank=9),
+    Action("screen.tokens", "5", "tokens", "One answer token by token: probability, entropy, value", rank=9),
     Action(
         "screen.aha", "6", "aha", "Where answers turn back on themselves, and what it did", "ponder aha {run}", rank=9
     ),
@@ -178,6 +189,58 @@ ACTIONS: tuple[Action, ...] = (
         screen="live",
         rank=2,
     ),
+    Action("samples.open", "enter", "read", "Read the answer under the cursor", screen="samples", rank=0),
+    Action(
+        "samples.filter",
+        "slash",
+        "filter",
+        'Show only some answers: a line such as reward>0.5 step:120..130 rescued wrong prompt:"solve 4" wait',
+        "ponder samples {run} --filter LINE",
+        "samples",
+        rank=0,
+    ),
+    Action(
+        "samples.sort",
+        "s",
+        "sort",
+        "Newest, highest reward, or longest first",
+        "ponder samples {run} --order reward",
+        "samples",
+        rank=1,
+    ),
+    Action("samples.step", "t", "to step", "Go to the newest answer of a step", screen="samples", rank=1),
+    Action(
+        "samples.star",
+        "asterisk",
+        "star",
+        "Worth coming back to, or no longer; the filter starred finds it",
+        "ponder star SAMPLE",
+        "samples",
+        True,
+        3,
+    ),
+    Action(
+        "samples.flag",
+        "exclamation_mark",
+        "flag",
+        "Something is wrong with it, or no longer; the filter flagged finds it",
+        "ponder flag SAMPLE",
+        "samples",
+        True,
+        3,
+    ),
+    Action(
+        "samples.note",
+        "i",
+        "note",
+        "Write a note beside the answer; the filter noted finds it",
+        "ponder note SAMPLE TEXT",
+        "samples",
+        True,
+        3,
+    ),
+    Action("samples.next", "n", "next", "To the next answer, which is read at once", screen="samples", rank=2),
+    Action("samples.previous", "p", "previous", "To the answer before", screen="samples", rank=2),
     Action("group.left", "h,left", "left", "To the answer on the left", screen="group", rank=9),
     Action("group.right", "l,right", "right", "To the answer on the right", screen="group", rank=9),
     Action("group.next", "n", "next", "To the next newer group", screen="group", rank=0),
@@ -191,6 +254,23 @@ ACTIONS: tuple[Action, ...] = (
         "To the next older group in which reflection rescued an answer",
         screen="group",
         rank=2,
+    ),
+    Action("tokens.left", "h,left", "left", "To the token before", screen="tokens", rank=9),
+    Action("tokens.right", "l,right", "right", "To the token after", screen="tokens", rank=9),
+    Action(
+        "tokens.quantity",
+        "m",
+        "quantity",
+        "Probability, entropy, or the value that a critic expected",
+        screen="tokens",
+        rank=0,
+    ),
+    Action("tokens.hot", "f", "find hot", "To the next token of the highest heat", screen="tokens", rank=1),
+    Action("tokens.next", "n", "next", "The next answer of the group", screen="tokens", rank=2),
+    Action("tokens.previous", "p", "previous", "The answer before it", screen="tokens", rank=2),
+    Action("tokens.newest", "N", "newest", "The newest answer of the run", screen="tokens", rank=4),
+    Action(
+        "tokens.signs", "d", "digits", "Heats as digits below the text, or as colour alone", screen="tokens", rank=4
     ),
     Action("aha.open", "enter", "read", "Read the whole trace", screen="aha", rank=0),
     Action(
@@ -343,6 +423,9 @@ _KEY_NAMES = {
     "minus": "-",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
+    "slash": "/",
+    "asterisk": "*",
+    "exclamation_mark": "!",
     "escape": "Esc",
     "enter": "Enter",
     "tab": "Tab",

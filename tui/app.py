@@ -53,7 +53,9 @@ from tui.screens.live import LiveScreen
 from tui.screens.log import LogScreen
 from tui.screens.palette import Palette
 from tui.screens.runs import RunsScreen
+from tui.screens.samples import SamplesScreen
 from tui.screens.system import SystemScreen
+from tui.screens.tokens import TokensScreen
 from tui.theme import THEMES, choose_theme
 
 NOTICE_S = 8.0
@@ -77,7 +79,9 @@ class Console(App[int]):
         for screen in (
             RunsScreen,
             LiveScreen,
+            SamplesScreen,
             GroupScreen,
+            TokensScreen,
             AhaScreen,
             CurvesScreen,
             KnobsScreen,
@@ -366,8 +370,11 @@ class Console(App[int]):
             await self.switch_mode(name)
 
     async def action_screen(self, name: str) -> None:
-        """Switch to a screen by its name: the key of its tab."""
+        """Switch to a screen by its name: the key of its tab; it may look at what is under the cursor here."""
+        before = self.shown
         await self.show_screen(name)
+        if before is not None and self.shown is not None and self.shown is not before:
+            before.hand_over(self.shown)
 
     async def action_run_pause(self) -> None:
         """Pause a running run, resume a paused or stopped one."""

@@ -4,7 +4,7 @@
                                                          checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             pin unpin fork rewind
+             pin unpin fork rewind star flag note
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, machine, pictures, service, start, steer, talk, travel
+from ponder.commands import house, keep, look, machine, note, pictures, service, start, steer, talk, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -54,6 +54,9 @@ VERBS = (
     ("knobs", steer.knobs, STEER),
     ("pin", keep.pin, STEER),
     ("unpin", keep.unpin, STEER),
+    ("star", note.star, STEER),
+    ("flag", note.flag, STEER),
+    ("note", note.note, STEER),
     ("fork", travel.fork, STEER),
     ("rewind", travel.rewind, STEER),
     ("up", house.up, HOUSE),

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run, terminal_width
 from ponder.errors import UsageError
@@ -197,24 +198,33 @@ def samples(
     min_reward: Annotated[float | None, typer.Option("--min-reward", help="Only answers with at least this")] = None,
     max_reward: Annotated[float | None, typer.Option("--max-reward", help="Only answers with at most this")] = None,
     text: Annotated[str, typer.Option("--text", help="Only answers with this text in them, in either case")] = "",
+    filters: Annotated[
+        str, typer.Option("--filter", help='A line such as `reward>0.5 step:120..130 rescued prompt:"solve 4" wait`')
+    ] = "",
+    order: Annotated[str, typer.Option("--order", help="Which come first: newest, reward or length")] = "newest",
     limit: LimitOption = 5,
     as_json: JsonOption = False,
 ) -> None:
     """Print the newest answers, thinking and answer told apart, each reflection with what it did."""
+    from ponder.sample_filter import ORDERS, read_filter
     from ponder.wire import GetSamples, Samples
 
+    if order not in ORDERS:
+        raise UsageError(f"`--order` cannot be `{order}`", f"it takes {', '.join(ORDERS)}")
+    request = GetSamples(
+        "",
+        limit=limit,
+        step=step,
+        min_reward=min_reward,
+        max_reward=max_reward,
+        only_reflecting=reflecting,
+        outcome=outcome,
+        text=text,
+        order=order,
+    )
+    request = read_filter(filters, request)
     with connect() as client:
-        request = GetSamples(
-            name_run(client, run),
-            limit=limit,
-            step=step,
-            min_reward=min_reward,
-            max_reward=max_reward,
-            only_reflecting=reflecting,
-            outcome=outcome,
-            text=text,
-        )
-        found = client.ask(request, Samples)
+        found = client.ask(replace(request, run=name_run(client, run)), Samples)
         if as_json:
             write_json("samples", found)
             return

@@ -186,17 +186,6 @@ def key_file(network: Network, folder: Path, **changes: str) -> Path:
     return path
 
 
-def test_a_key_of_the_role_that_is_no_more_may_look(network: Network) -> None:
-    allowed = network.keys.folder / "allowed" / "observe.json"
-    allowed.write_bytes(allowed.read_bytes().replace(b'"role": "observe"', b'"role": "rate"'))
-    assert b'"rate"' in allowed.read_bytes()
-    assert network.keys.allowed()[1].role is Role.OBSERVE
-    with network.enter("observe", PATIENCE_S) as client:
-        assert client.ask(wire.GetStatus(), wire.Status).health == ""
-        with pytest.raises(Refused, match="this key may observe"):
-            client.ask(wire.ShutDown(), wire.Accepted)
-
-
 def test_an_unknown_key_is_refused_at_once_and_by_name(network: Network, tmp_path: Path) -> None:
     public, secret = (part.decode() for part in zmq.curve_keypair())
     network.arrive(key_file(network, tmp_path, public=public, secret=secret))

@@ -86,6 +86,12 @@ def test_the_plain_demo_runs_to_its_end_and_everything_can_be_looked_at(run: Run
     ]
     assert half == ids[5:]
     assert document(run("samples", name, "-n", "100", "--json"))["total"] == 3 * 2 * 4
+    newest = document(run("samples", name, "--filter", "step:3", "--json"))["samples"][0]["id"]
+    assert f"answer {newest} of {name} is starred" in run("star", str(newest)).stderr
+    run("note", str(newest), "worth a look")
+    found = document(run("samples", name, "--filter", "starred noted step>2", "--order", "length", "--json"))["samples"]
+    assert [(one["id"], one["note"]) for one in found] == [(newest, "worth a look")]
+    assert "no `lenght` to filter by" in run("samples", name, "--filter", "lenght>3", code=2).stderr
     groups = document(run("group", "--run", name, "--json"))["groups"]
     assert len(groups) == 6 and len(document(run("group", str(groups[0]["id"]), "--json"))["rollouts"]) == 4
     for verb in ("show", "samples", "aha", "knobs", "logs", "watch"):

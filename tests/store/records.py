@@ -108,6 +108,7 @@ def make_rollout(rng: random.Random, index: int, problem: int, progress: float) 
     ids = [WORDS.get(token, 0) or 20 + int(token) if token.isdigit() else WORDS.get(token, 0) for token in tokens]
     ids += [0] * (length - len(ids))
     entropies = [abs(rng.gauss(0.0, 0.5)) for _ in ids]
+    widths = [len(token) + bool(place) for place, token in enumerate(tokens)] + [0] * (not is_cut)
     return Rollout(
         index=index,
         text=text,
@@ -122,6 +123,7 @@ def make_rollout(rng: random.Random, index: int, problem: int, progress: float) 
         token_ids=struct.pack(f"<{length}I", *ids),
         logps=struct.pack(f"<{length}e", *[-entropy for entropy in entropies]),
         entropies=struct.pack(f"<{length}e", *entropies),
+        widths=bytes(widths),
     )
 
 

@@ -206,7 +206,7 @@ def test_ids_stay_when_a_restart_makes_other_answers(writer: Writer, store_path:
     for group in made_again:
         stored = reader.group(after[group.step, group.group]).rollouts
         assert [one.rollout for one in stored] == [
-            replace(one, token_ids=b"", logps=b"", entropies=b"") for one in group.rollouts
+            replace(one, token_ids=b"", logps=b"", entropies=b"", widths=b"") for one in group.rollouts
         ]
     reader.close()
 

@@ -173,7 +173,7 @@ def test_a_store_of_a_newer_ponder_is_refused_by_writer_and_reader(tmp_path: Pat
     newer = one_migration_more()
     open_for_writing(path, newer).close()
     before = path.read_bytes()
-    assert "written by a newer ponder (it has `0005_moods`)" in refusal(path).message
+    assert "written by a newer ponder (it has `9999_moods`)" in refusal(path).message
     with pytest.raises(StoreError, match="newer ponder"):
         Reader(path)
     assert path.read_bytes() == before
@@ -187,7 +187,7 @@ def test_an_older_store_is_copied_and_then_brought_up_to_date(tmp_path: Path) ->
     connection = open_for_writing(path, one_migration_more())
     assert connection.execute("SELECT count(*), max(mood) FROM runs").fetchone() == (1, "curious")
     connection.close()
-    copy = tmp_path / "ponder.db.before-0005_moods"
+    copy = tmp_path / "ponder.db.before-9999_moods"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     reader = Reader(copy)
     assert reader.samples("").total == 64
@@ -217,12 +217,10 @@ def test_there_is_nothing_to_read_before_there_is_a_store(tmp_path: Path) -> Non
 def one_migration_more(and_then: str = "SELECT 1") -> Migrations:
     """What a later ponder may bring: our migrations and one more."""
     later = Migrations("ponder")
-    later(name="0001_first_store")(released.first_store)
-    later(name="0002_firings")(released.firings)
-    later(name="0003_quick_questions")(released.quick_questions)
-    later(name="0004_forks")(released.forks)
+    for migration in released.MIGRATIONS.pending(Database(memory=True, execute_plugins=False)):
+        later(name=migration.name)(migration.fn)
 
-    @later(name="0005_moods")
+    @later(name="9999_moods")
     def moods(db: Database) -> None:
         db.execute("ALTER TABLE runs ADD COLUMN mood TEXT NOT NULL DEFAULT 'curious'")
         db.execute(and_then)

@@ -22,6 +22,7 @@ from ponder.events import (
     GroupScored,
     Preview,
     PreviewAnswer,
+    Rollout,
     StepDone,
     WatchdogFired,
 )
@@ -70,6 +71,12 @@ TOLD: list[tuple[str, KnobValue, Told, object]] = [
     ("evaluation.final_problems", 5, lambda link: _last_evaluation(link), 5.0),
     ("evaluation.after_update", True, lambda link: [metrics.KL_AFTER in step for step in _steps(link)], [True] * 2),
     ("saving.every_steps", 1, lambda link: [event.step for event in of(link, CheckpointSaved)], [2, 3, 4]),
+    (
+        "stream.alternatives",
+        2,
+        lambda link: {len(one.alternatives) // one.length_tokens for one in _rollouts(link)},
+        {2},
+    ),
     ("stream.previews", 1, lambda link: {one.index for step in (3, 4) for one in _previews(link, step)}, {0}),
 ]
 """What changes something that can be named."""
@@ -265,6 +272,10 @@ def _steps(link: ListLink) -> list[dict[str, float]]:
 
 def _last_evaluation(link: ListLink) -> float:
     return of(link, Evaluated)[-1].metrics[metrics.EVAL_PROBLEMS]
+
+
+def _rollouts(link: ListLink) -> list[Rollout]:
+    return [one for group in _groups(link) for one in group.rollouts]
 
 
 def _previews(link: ListLink, step: int) -> list[PreviewAnswer]:

@@ -50,6 +50,22 @@ def test_a_built_in_model_speaks_its_language(tmp_path: Path) -> None:
     assert [text[start:].split()[0] for start in offsets[:3]] == ["3", "+", "7"]
 
 
+@pytest.mark.parametrize("text", ["3 + 7", "né 漢字 🙂 x", "  two spaces\nand a line", "🙂", ""])
+def test_the_widths_of_tokens_add_up_to_the_text_also_where_a_character_spans_several(
+    tmp_path: Path, text: str
+) -> None:
+    policy = load_policy(ModelPart("new:bytes"), device="cpu", models_folder=tmp_path)
+    ids = policy.inner_ids(text)
+    widths = policy.widths([*ids, policy.end_id])
+    whole, at = policy.text(ids), 0
+    assert len(widths) == len(ids) + 1
+    assert sum(widths) == len(whole)
+    for token, width in zip(ids, widths, strict=False):
+        piece = policy.piece(token)
+        assert "\ufffd" in piece or whole[at : at + width] == piece[len(piece) - width :]
+        at += width
+
+
 def test_the_log_prob_of_a_token_is_read_one_place_before_it(policy: Policy) -> None:
     prompt, answer = [20, 21, 22], [30, 31, policy.end_ids[0]]
     with torch.no_grad():

@@ -62,6 +62,31 @@ def test_sampled_log_probs_are_those_that_learning_computes(
     assert torch.allclose(entropy_N, torch.tensor([e for one in drawn for e in one.entropies]), atol=1e-4)
 
 
+def test_alternatives_are_the_most_probable_tokens_and_change_nothing_that_is_drawn(either_policy: Policy) -> None:
+    policy = either_policy
+    sampler = LocalSampler(policy.model, end_ids=policy.end_ids, pad_id=policy.pad_id)
+
+    def drawn(alternatives: int) -> list[Sampled]:
+        return sampler.sample(
+            RAGGED, group_size=3, max_new_tokens=20, temperature=0.7, generator=torch.Generator().manual_seed(3),
+            alternatives=alternatives,
+        )  # fmt: skip
+
+    plain, rich = drawn(0), drawn(4)
+    assert [(one.ids, one.logps) for one in plain] == [(one.ids, one.logps) for one in rich]
+    assert not any(one.alternative_ids for one in plain)
+    for one in rich:
+        assert len(one.alternative_ids) == len(one.alternative_logps) == len(one.ids)
+        for token, logp, others, logps in zip(
+            one.ids, one.logps, one.alternative_ids, one.alternative_logps, strict=True
+        ):
+            assert len(others) == 4 and logps == sorted(logps, reverse=True)
+            if token in others:
+                assert logps[others.index(token)] == pytest.approx(logp, abs=1e-4)
+            else:
+                assert logp <= logps[-1] + 1e-4
+
+
 def test_an_answer_alone_has_the_log_probs_it_has_among_others(either_policy: Policy) -> None:
     drawn = sample(either_policy, RAGGED)
     asked = [prompt for prompt in RAGGED for _ in range(3)]

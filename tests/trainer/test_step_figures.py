@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import struct
 
 import pytest
 import torch
@@ -95,3 +96,19 @@ def test_peak_memory_never_falls_and_holds_what_was_taken() -> None:
     assert during >= before and during > taken.nbytes
     del taken
     assert peak_bytes(torch.device("cpu")) >= during
+
+
+def test_what_is_known_of_each_token_is_told_with_the_answer() -> None:
+    answer = answer_of(Sampled([5, 6, 7], [-1.0, -0.5, 0.0], [0.5] * 3, Finish.END), prompt=[1], group=0, advantage=0.0)
+    plain = answer.to_rollout()
+    assert (plain.widths, plain.values, plain.alternatives, plain.alternative_logps) == (b"", b"", [], b"")
+    answer.widths, answer.values = [1, 2, 300], [0.25, 1e9, -0.5, 0.0]
+    answer.sampled.alternative_ids.extend([[5], [8], [7]])
+    answer.sampled.alternative_logps.extend([[-1.0], [-0.25], [0.0]])
+    answer.alternatives = ["a", "b", "c"]
+    told = answer.to_rollout()
+    assert struct.unpack("<3H", told.widths) == (1, 2, 300)
+    assert struct.unpack("<3e", told.values) == (0.25, 65504.0, -0.5)
+    assert struct.unpack("<3e", told.alternative_logps) == (-1.0, -0.25, 0.0)
+    answer.widths = [1, 2, 0]
+    assert answer.to_rollout().widths == b"\1\2\0"

@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Struct)
 
 ACTING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
-    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
+    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate,
 )  # fmt: skip
 
 
@@ -142,9 +142,9 @@ class ReaderClient:
             case wire.GetGroup():
                 return reader.group(request.group_id)
             case wire.GetSamples():
-                return reader.samples(
-                    request.run, before_id=request.before_id, limit=request.limit, outcome=request.outcome
-                )
+                return reader.samples(**asdict(request))
+            case wire.GetSample():
+                return reader.sample(request.rollout_id)
             case wire.GetAha():
                 return reader.aha(request.run, request.outcome, request.order, request.limit)
             case wire.GetKnobs():

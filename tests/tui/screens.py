@@ -24,7 +24,7 @@ from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import TextLine
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SMALL, LARGE = (80, 24), (200, 60)
+SMALL, MIDDLE, LARGE = (80, 24), (120, 40), (200, 60)
 NOW_US = FIRST_US + 600_000_000
 LOG = "".join(f"2025-11-24 02:00:{n % 60:02} step {n} done\n" for n in range(120))
 RUN = "countdown-zero-2"

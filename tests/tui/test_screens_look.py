@@ -14,6 +14,7 @@ from ponder.wire import Live
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import (
     LARGE,
+    MIDDLE,
     RUN,
     SMALL,
     check_snapshot,
@@ -27,7 +28,9 @@ from tests.tui.screens import (
 from tui.actions import SCREENS
 from tui.app import Console
 
-SIZES = {"80x24": SMALL, "200x60": LARGE}
+SIZES = {"80x24": SMALL, "120x40": MIDDLE, "200x60": LARGE}
+"""The middle one came later, and is kept for the screens that came with it."""
+IN_THE_MIDDLE = ("samples", "tokens")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,11 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_screen_looks_as_it_did(store: Path, size: str) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
-        for name in SCREENS:
+        for name in SCREENS if size != "120x40" else IN_THE_MIDDLE:
             await go_to(pilot, console, name)
             check_snapshot(f"{name}-{size}", screen_text(console))
+        if size == "120x40":
+            return
         await pilot.press("f1")
         await settled(pilot, console)
         check_snapshot(f"help-{size}", screen_text(console))

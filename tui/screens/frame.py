@@ -75,6 +75,9 @@ class ConsoleScreen(Screen[None]):
         """What `y` copies here: its name, and the text."""
         return None
 
+    def hand_over(self, other: ConsoleScreen) -> None:
+        """Another screen was asked for by its key: let it look at what is under the cursor here."""
+
     def compose(self) -> ComposeResult:
         """The frame around the body."""
         yield TextLine(id="status")

@@ -106,6 +106,8 @@ class GroupScreen(ConsoleScreen):
         self._detail: wire.GroupDetail | None = None
         self._newest_id: int | None = None
         self._chosen = 0
+        self._is_pointed = False
+        """Whether an answer was pointed at from elsewhere, and its text has not got the focus yet."""
         self._is_sorted = False
         self._first = 0
         self._groups: list[wire.GroupRow] = []
@@ -127,7 +129,11 @@ class GroupScreen(ConsoleScreen):
         return "-" if self.console.is_ascii else "─"
 
     def look_at(self, group_id: int, index: int = 0) -> None:
-        """Show this group from the next pull on, with the cursor on one of its answers."""
+        """Show this group from the next pull on, with the cursor on one of its answers, whose text gets the focus."""
+        self._is_pointed = True
+        self._show(group_id, index)
+
+    def _show(self, group_id: int, index: int = 0) -> None:
         self._wanted_id = group_id
         self._chosen = index
         self._is_sorted = False
@@ -140,7 +146,7 @@ class GroupScreen(ConsoleScreen):
             return
         if row.name != self._run:
             if self._run:  # not the first look, which may be at a group that was asked for
-                self._wanted_id, self._chosen = None, 0
+                self._wanted_id, self._chosen, self._is_pointed = None, 0, False
             self._run, self._detail = row.name, None
         limit = GROUPS_LISTED if self.has_class("-has-room") else 1
         self._groups = (await self.console.ask(wire.GetGroups(row.name, limit=limit), wire.Groups)).groups
@@ -188,7 +194,7 @@ class GroupScreen(ConsoleScreen):
         if group_id is None:
             self.console.say(otherwise)
         else:
-            self.look_at(group_id)
+            self._show(group_id)
 
     def action_group_sort(self) -> None:
         """Best first, or as sampled."""
@@ -203,6 +209,8 @@ class GroupScreen(ConsoleScreen):
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The answer whose text is in focus is the chosen one."""
+        if self._is_pointed or event.widget is not self.focused:
+            return  # the toolkit chose it as the screen came up, or it is over
         cell = event.widget.parent
         shown = [cell for cell in self.query(AnswerCell) if cell.display]
         if isinstance(cell, AnswerCell) and cell in shown and self._first + shown.index(cell) != self._chosen:
@@ -226,6 +234,14 @@ class GroupScreen(ConsoleScreen):
                     self.console.say(words)
                 return
         self.console.say("no answer of this run was rescued by reflection so far")
+
+    def hand_over(self, other: ConsoleScreen) -> None:
+        """The tokens of the chosen answer."""
+        from tui.screens.tokens import TokensScreen  # the two screens lead to each other
+
+        answers = self._answers()
+        if isinstance(other, TokensScreen) and self._chosen < len(answers):
+            other.look_at(answers[self._chosen].id)
 
     # -- painting --
 
@@ -262,7 +278,15 @@ class GroupScreen(ConsoleScreen):
         for number, cell in enumerate(self.query(AnswerCell)):
             cell.display = number < len(shown)
             if number < len(shown):
+                if self._is_pointed and first + number == self._chosen and self._is_wanted:
+                    self._is_pointed = False
+                    cell.query_one(LineView).focus()
                 cell.show(self.console.counted(shown[number]), len(answers), first + number == self._chosen)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether the group that is shown is the one that was asked for."""
+        return self._detail is not None and self._detail.row.id == self._wanted_id
 
     def _paint_groups(self) -> None:
         """Below the answers, where there is room: the newest groups, to go to."""
@@ -273,7 +297,7 @@ class GroupScreen(ConsoleScreen):
 
     def on_virtual_list_row_selected(self, event: VirtualList.RowSelected) -> None:
         """Look at the group of this row."""
-        self.look_at(int(event.key))
+        self._show(int(event.key))
 
     def _shape(self, answers: list[wire.StoredRollout]) -> tuple[int, int, int]:
         """Columns, rows and the height of cells: two rows or more only where the whole texts fit into them."""

@@ -18,7 +18,10 @@ from textual.widget import Widget
 
 from ponder.safe_text import safe_line
 
-STYLES = ("plain", "dim", "title", "key", "good", "bad", "warning", "running", "chosen", "stale")
+STYLES = (
+    "plain", "dim", "title", "key", "good", "bad", "warning", "running", "chosen", "stale",
+    "heat-1", "heat-2", "heat-3", "heat-4",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,9 @@ class TextLine(Widget):
         & > .text-line--running { color: $accent; text-style: bold; }
         & > .text-line--chosen { text-style: bold reverse; }
         & > .text-line--stale { text-style: dim italic; }
+        & > .text-line--heat-2 { background: $warning 22%; }
+        & > .text-line--heat-3 { background: $warning 50%; }
+        & > .text-line--heat-4 { background: $error 65%; text-style: bold; }
     }
     """
 
