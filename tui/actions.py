@@ -423,7 +423,6 @@ _KEY_NAMES = {
     "minus": "-",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
-    "slash": "/",
     "asterisk": "*",
     "exclamation_mark": "!",
     "escape": "Esc",

@@ -46,7 +46,7 @@ def test_every_way_to_leave_restores_the_terminal(store: Path, leave: str | sign
 def test_without_colour_no_colour_is_sent_and_nothing_is_lost(store: Path) -> None:
     with Terminal("-m", "tests.tui.screens_console", str(store), environ={"NO_COLOR": "1"}) as terminal:
         terminal.wait_for("scored last")
-        terminal.wait_for("[2 Live]")
+        terminal.wait_for("[2")
         terminal.type("4")
         terminal.wait_for("+ right")
         terminal.type("q")
