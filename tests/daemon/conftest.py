@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 
-from daemon.processes import is_same_process, read_started, start_ticks
+from daemon.processes import is_same_process, read_started
 from ponder import wire
 from ponder.client import Client, child_environment
 from ponder.errors import NoDaemon
@@ -134,8 +134,16 @@ class Home:
             if papers is not None and is_same_process(papers):
                 os.kill(papers.pid, signal.SIGKILL)
             if papers is not None:
-                wait_for(lambda pid=papers.shim_pid: True if start_ticks(pid) is None else None, "a shim's end")  # type: ignore[misc]
+                wait_for(lambda shim=(papers.shim_pid, folder): is_gone(*shim), "a shim's end")  # type: ignore[misc]
         self.client.close()
+
+
+def is_gone(shim_pid: int, folder: Path) -> bool | None:
+    """Whether this folder's shim has ended; after many thousand processes its number may be another's."""
+    try:
+        return os.fsencode(folder) not in Path(f"/proc/{shim_pid}/cmdline").read_bytes() or None
+    except OSError:
+        return True
 
 
 def recipe_text(name: str = "fake", steps: int = 5, save_every: int = 2, **options: float) -> str:
