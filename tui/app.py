@@ -28,8 +28,7 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
 from ponder.event_text import applied_line
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
-from ponder.news import News, Notice, Wishes
-from ponder.paths import find_paths
+from ponder.news import News, Notice
 from ponder.plot_text import wants_ascii
 from ponder.safe_text import safe_line, safe_text
 from tui import actions
@@ -38,8 +37,10 @@ from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
 from tui.feed import Asks, Feed, R, Streams
+from tui.habits import Habits
 from tui.memory import Memory
 from tui.pace import SLOW, Pace, Thrift, choose_pace
+from tui.place import Place
 from tui.screens.aha import AhaScreen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.confirm import Confirm
@@ -101,11 +102,8 @@ class Console(App[int]):
         *,
         is_readonly: bool = False,
         is_ascii: bool | None = None,
-        keys: Keys | None = None,
         driver: type[Driver] | None = None,
-        memory: Memory | None = None,
-        clipboard_file: Path | None = None,
-        wishes: Wishes | None = None,
+        habits: Habits | None = None,
     ) -> None:
         """`run` is a run as a person names it; empty for the newest active one, else the newest."""
         has_no_colour = "NO_COLOR" in os.environ
@@ -118,10 +116,9 @@ class Console(App[int]):
         self.reference = run
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
-        self.keys = keys or Keys()
-        self.memory = memory or Memory()
-        self._bell, self.wishes = Bell(), wishes or Wishes()
-        self.clipboard_file = clipboard_file or find_paths().clipboard
+        self.habits = habits or Habits()
+        self.place = Place(self.habits.memory, self.habits.lock)
+        self._bell = Bell()
         self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
         self.thrift = Thrift.AUTO
         self._shown_rtt_s = 0.0
@@ -145,8 +142,18 @@ class Console(App[int]):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._end, 128 + number)
+        run, screen = self.place.take()
+        asked, self.reference = self.reference, self.reference or run
         await self._find_run()
-        await self.switch_mode("live" if self.row is not None else "runs")
+        if self.row is None and not asked:  # that run is gone
+            self.reference = ""
+            await self._find_run()
+        if self.row is not None and self.row.name == run and screen in self.MODES:
+            await self.switch_mode(screen)
+            self.say("as it was when the line dropped", "plain")
+        else:
+            self.place.forget()
+            await self.switch_mode("live" if self.row is not None else "runs")
         self.run_worker(self.feed.listen(), name="feed", exit_on_error=True)
         self.run_worker(self.feed.work(), name="pulls", exit_on_error=True)
 
@@ -199,6 +206,7 @@ class Console(App[int]):
             await self._settle()
             if (screen := self.shown) is not None and screen.is_ready:
                 await screen.pull()
+                self.place.keep(self.run_name, screen.screen_name, screen.spot())
         except NoDaemon:
             raise
         except PonderError as error:
@@ -228,6 +236,16 @@ class Console(App[int]):
     def want(self) -> None:
         """Pull as soon as possible."""
         self.feed.want()
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of this person."""
+        return self.habits.keys
+
+    @property
+    def memory(self) -> Memory:
+        """What the console remembers of this person."""
+        return self.habits.memory
 
     @property
     def shown(self) -> ConsoleScreen | None:
@@ -436,10 +454,11 @@ class Console(App[int]):
             self.say("there is nothing here to copy")
             return
         what, text = found
+        file = self.habits.clipboard
         try:
-            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, self.clipboard_file)
+            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, file)
         except OSError as error:
-            self.say(f"! not copied: `{self.clipboard_file}` cannot be written: {error.strerror}", "bad")
+            self.say(f"! not copied: `{file}` cannot be written: {error.strerror}", "bad")
             return
         self.say(f"+ {what}, {len(text):,} characters: {where}", "good")
 
@@ -453,7 +472,8 @@ class Console(App[int]):
         """Say what is news; the terminal's bell too, for what is wished."""
         for notice in news:
             self.say(f"{notice.run}: {notice.text}", "bad" if notice.kind is News.TROUBLE else "good")
-            if self.wishes.bell and notice.kind in self.wishes.on and isinstance(self._driver, PonderDriver):
+            wishes = self.habits.wishes
+            if wishes.bell and notice.kind in wishes.on and isinstance(self._driver, PonderDriver):
                 self._driver.ring(f"{notice.title}: {notice.text}")
 
     def action_app_thrift(self) -> None:
@@ -464,10 +484,12 @@ class Console(App[int]):
 
     def action_app_interrupt(self) -> None:
         """Leave as after Ctrl-C."""
+        self.place.leave()
         self._end(INTERRUPTED_EXIT_CODE)
 
     def action_app_leave(self) -> None:
         """Leave; runs go on."""
+        self.place.leave()
         self._end(0)
 
     def action_app_help(self) -> None:

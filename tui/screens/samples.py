@@ -30,6 +30,7 @@ from tui.answers import (
     turn_paragraphs,
     verdict_sign,
 )
+from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.text_line import Part, TextLine
@@ -153,6 +154,33 @@ class SamplesScreen(ConsoleScreen):
         wanted = replace(self._window.asked, run=self.console.run_name, excerpt=EXCERPT)
         return replace(wanted, **more)
 
+    def spot(self) -> Spot:
+        """The filter, the order, the row under the cursor and its step."""
+        stored = self._chosen()
+        row = {"row": str(stored.id), "step": str(stored.step)} if stored is not None else {}
+        return {"filter": self._filter, "order": self._window.asked.order, **row}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that row; a filter that is none any more counts as none."""
+        asked = replace(self._asked(), order=spot["order"] if spot.get("order") in ORDERS else ORDERS[0])
+        try:
+            asked = read_filter(spot.get("filter", ""), asked)
+            self._filter = spot.get("filter", "")
+        except UsageError:
+            self._filter = ""
+        if asked.order == "newest" and spot.get("step", "").isdecimal():
+            asked = replace(asked, from_step=int(spot["step"]))
+        self._window.asked = asked
+        self._list.come_to(spot.get("row", ""))
+
+    def copied(self) -> tuple[str, str] | None:
+        """The answer under the cursor, as far as it is here."""
+        stored = self._chosen()
+        if stored is None:
+            return None
+        whole = self._answer if self._answer is not None and self._answer.id == stored.id else stored
+        return "the answer" if whole is self._answer else "the beginning of the answer", whole.rollout.text
+
     async def pull(self) -> None:
         """The run's first page; later what came above it; the whole answer under the cursor where it is shown."""
         row, window = self.console.row, self._window
@@ -235,7 +263,7 @@ class SamplesScreen(ConsoleScreen):
         self._is_reading = True
         self.set_class(True, "-reading")
         await self._show_answer()
-        self.query_one("#answer", LineView).focus()
+        self.set_focus(self.query_one("#answer", LineView))
 
     async def _show_answer(self) -> None:
         try:
@@ -307,7 +335,7 @@ class SamplesScreen(ConsoleScreen):
         elif self._is_reading:
             self._is_reading = False
             self.paint()
-            self._list.focus()
+            self.set_focus(self._list)
         else:
             return False
         return True
@@ -332,7 +360,7 @@ class SamplesScreen(ConsoleScreen):
         line = self.query_one("#sample-line-value", SampleLine)
         line.value = value
         self.set_class(True, "-typing")
-        line.focus()
+        self.set_focus(line)
         line.cursor_position = len(value)
         self._check_line()
 
@@ -340,7 +368,7 @@ class SamplesScreen(ConsoleScreen):
         """Back to the list, without a change."""
         self._line = ""
         self.set_class(False, "-typing")
-        self._list.focus()
+        self.set_focus(self._list)
         self.paint()
 
     @on(Input.Changed, "#sample-line-value")
