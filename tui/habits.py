@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ponder.news import Wishes, read_wishes
 from ponder.paths import Paths
-from tui.actions import Keys, read_keys
+from tui.keys import Keys, read_keys
 from tui.memory import FILE_NAME, Memory
 
 

@@ -27,6 +27,7 @@ from ponder.events import WAIT_FOR_DISK, RunState
 from ponder.stage import StageKind
 from ponder.wire import RunRow
 from tui import actions
+from tui.keys import short_tab
 from tui.place import Spot
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
@@ -176,7 +177,7 @@ class ConsoleScreen(Screen[None]):
         if sum(len(label) + 2 for label in labels) <= self.size.width:
             texts = [f"[{label}]" if n == here else f" {label} " for n, label in enumerate(labels)]
         else:
-            labels = [actions.short_tab(name, key) for name, key in keys.items()]
+            labels = [short_tab(name, key) for name, key in keys.items()]
             signs = {here: "[", here + 1: "]"}
             texts = [f"{signs.get(n, ' ')}{label}" for n, label in enumerate(labels)]
             texts[-1] += signs.get(len(labels), "")
