@@ -53,10 +53,6 @@ class Paths:
         return self.home / "daemon.log"
 
     @property
-    def clipboard(self) -> Path:
-        return self.home / "clipboard.txt"
-
-    @property
     def wishes(self) -> Path:
         return self.home / "notify.toml"
 

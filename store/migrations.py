@@ -418,7 +418,7 @@ _PAGES = (
     # each NULL where it was not recorded; as in `ponder.events.Rollout`
     "ALTER TABLE rollout_tokens ADD COLUMN widths BLOB",
     "ALTER TABLE rollout_tokens ADD COLUMN foretold BLOB",
-    "ALTER TABLE rollout_tokens ADD COLUMN alternatives TEXT CHECK (json_valid(alternatives))",
+    "ALTER TABLE rollout_tokens ADD COLUMN alternatives TEXT CHECK (alternatives IS NULL OR json_valid(alternatives))",
     "ALTER TABLE rollout_tokens ADD COLUMN alternative_logps BLOB",
     """
     CREATE TABLE annotations ( -- what people say of an answer

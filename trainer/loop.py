@@ -54,7 +54,7 @@ from trainer.equip import check_room, equip, shortcomings
 from trainer.evaluate import evaluate
 from trainer.learn import forward_of, make_learner
 from trainer.link import Link
-from trainer.memory import peak_bytes
+from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
 from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
@@ -199,6 +199,8 @@ class Chapter:
         self.figures = {**figures, **learnt, **speed}
         self.scores = scores_of(self.figures)
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
+        if state.step % GIVE_BACK_EVERY_STEPS == 0:
+            give_back()
 
     def _learn(self) -> tuple[dict[str, float], list[Answer]]:
         """Answers drawn, compared, told and learnt from."""

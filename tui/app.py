@@ -1,7 +1,7 @@
 """The console: its screens over one daemon, and what is true for all of them.
 
     bell ──► Feed ──► Console.pull ──► the shown screen's pull ──► its paint      (one at a time, newest state wins)
-    key  ──► action_* ──► send ──► accepted ──► settle: applied at step N, or refused (asked at every pull)
+    key  ──► action_* ──► send ──► accepted ──► settle      (`tui.asking`)
 
 Leaving never stops a run: there is no request behind `q`. Deliberately left out: what a key is (`tui.actions`),
 what the screens show (`tui.screens`), when the terminal is there at all (`tui.session`).
@@ -18,28 +18,29 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import events
-from textual.app import App
 from textual.binding import BindingType
 from textual.driver import Driver
 
 from ponder import wire
 from ponder.answer_text import with_counted_parts
-from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, NotFound, PonderError
-from ponder.event_text import applied_line
+from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
-from ponder.news import News, Notice, Wishes
-from ponder.paths import find_paths
+from ponder.news import News, Notice
 from ponder.plot_text import wants_ascii
-from ponder.safe_text import safe_line, safe_text
+from ponder.safe_text import safe_text
 from tui import actions
-from tui.actions import Action, Keys
+from tui.actions import Action
+from tui.asking import NOTICE_LEAST_S, NOTICE_S, AskingApp
 from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
-from tui.feed import Asks, Feed, R, Streams
+from tui.feed import Asks, Feed, Streams
+from tui.habits import Habits
+from tui.keys import Keys
 from tui.memory import Memory
 from tui.pace import SLOW, Pace, Thrift, choose_pace
+from tui.place import Place
 from tui.screens.aha import AhaScreen
 from tui.screens.checkpoints import CheckpointsScreen
 from tui.screens.confirm import Confirm
@@ -58,16 +59,13 @@ from tui.screens.system import SystemScreen
 from tui.screens.tokens import TokensScreen
 from tui.theme import THEMES, choose_theme
 
-NOTICE_S = 8.0
-"""So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
-NOTICE_LEAST_S = 1.0
 LEAST_SHOWN_BYTES_PER_S = 500.0
 LEAST_SHOWN_RTT_S = 0.02
 """Less is not worth a word, and the word would be most of what is sent."""
 PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
 
 
-class Console(App[int]):
+class Console(AskingApp):
     """See the module."""
 
     CSS_PATH = Path(__file__).with_name("ponder.tcss")
@@ -101,11 +99,8 @@ class Console(App[int]):
         *,
         is_readonly: bool = False,
         is_ascii: bool | None = None,
-        keys: Keys | None = None,
         driver: type[Driver] | None = None,
-        memory: Memory | None = None,
-        clipboard_file: Path | None = None,
-        wishes: Wishes | None = None,
+        habits: Habits | None = None,
     ) -> None:
         """`run` is a run as a person names it; empty for the newest active one, else the newest."""
         has_no_colour = "NO_COLOR" in os.environ
@@ -118,10 +113,9 @@ class Console(App[int]):
         self.reference = run
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
-        self.keys = keys or Keys()
-        self.memory = memory or Memory()
-        self._bell, self.wishes = Bell(), wishes or Wishes()
-        self.clipboard_file = clipboard_file or find_paths().clipboard
+        self.habits = habits or Habits()
+        self.place = Place(self.habits.memory, self.habits.lock)
+        self._bell = Bell()
         self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
         self.thrift = Thrift.AUTO
         self._shown_rtt_s = 0.0
@@ -131,10 +125,8 @@ class Console(App[int]):
         self.knobs: dict[str, KnobValue] = {}
         """The watched run's knobs, as they were at its newest step."""
         self._knobs_of: tuple[str, int] = ("", -1)
-        self.notice: tuple[str, str] | None = None
         self.no_run_words = "asking the daemon"
-        self._notice_s = 0.0
-        self._unsettled: dict[str, str] = {}
+        self._unsettled = {}
         self._clock_offset_us = 0
 
     # -- life --
@@ -145,8 +137,18 @@ class Console(App[int]):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._end, 128 + number)
+        run, screen = self.place.take()
+        asked, self.reference = self.reference, self.reference or run
         await self._find_run()
-        await self.switch_mode("live" if self.row is not None else "runs")
+        if self.row is None and not asked:  # that run is gone
+            self.reference = ""
+            await self._find_run()
+        if self.row is not None and self.row.name == run and screen in self.MODES:
+            await self.switch_mode(screen)
+            self.say("as it was when the line dropped", "plain")
+        else:
+            self.place.forget()
+            await self.switch_mode("live" if self.row is not None else "runs")
         self.run_worker(self.feed.listen(), name="feed", exit_on_error=True)
         self.run_worker(self.feed.work(), name="pulls", exit_on_error=True)
 
@@ -172,20 +174,6 @@ class Console(App[int]):
         self.row = self.detail.row
         self.feed.watch(self.row.name)
 
-    # -- asking --
-
-    async def ask(self, request: wire.Request, reply_type: type[R]) -> R:
-        """The daemon's reply; raises a PonderError."""
-        return await self.client.ask(request, reply_type)
-
-    async def try_ask(self, request: wire.Request, reply_type: type[R]) -> R | None:
-        """The daemon's reply, or None after saying what went wrong: for keys, whose errors nobody else catches."""
-        try:
-            return await self.ask(request, reply_type)
-        except PonderError as error:
-            self.say(f"! {error.message}", "bad")
-            return None
-
     async def pull(self) -> None:
         """Ask for what the shown screen needs; raises NoDaemon, and shows every other refusal."""
         try:
@@ -196,9 +184,10 @@ class Console(App[int]):
                 self.row = self.detail.row
                 self._ring(self._bell.hear(self.detail))
                 await self._pull_knobs(self.row)
-            await self._settle()
+            await self.settle()
             if (screen := self.shown) is not None and screen.is_ready:
                 await screen.pull()
+                self.place.keep(self.run_name, screen.screen_name, screen.spot())
         except NoDaemon:
             raise
         except PonderError as error:
@@ -216,8 +205,7 @@ class Console(App[int]):
 
     def paint(self) -> None:
         """Show what is known; costs nothing where nothing changed."""
-        if self.notice is not None and time.monotonic() - self._notice_s > NOTICE_S:
-            self.notice = None
+        self.take_notice_away(NOTICE_S)
         screen = self.shown
         if screen is not None and screen.is_ready:
             screen.paint_frame()
@@ -228,6 +216,16 @@ class Console(App[int]):
     def want(self) -> None:
         """Pull as soon as possible."""
         self.feed.want()
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of this person."""
+        return self.habits.keys
+
+    @property
+    def memory(self) -> Memory:
+        """What the console remembers of this person."""
+        return self.habits.memory
 
     @property
     def shown(self) -> ConsoleScreen | None:
@@ -275,20 +273,16 @@ class Console(App[int]):
 
     # -- saying --
 
-    def say(self, text: str, style: str = "plain") -> None:
-        """Show a sentence in the key line for a while."""
-        self.notice = (safe_line(text), style)
-        self._notice_s = time.monotonic()
+    def show_notice(self) -> None:
+        """Say in the key line what there is to say."""
         if (screen := self.shown) is not None:
             screen.paint_frame()
 
     def on_key(self, event: events.Key) -> None:
         """A key takes the last sentence away once it could be read."""
         del event
-        if self.notice is not None and time.monotonic() - self._notice_s > NOTICE_LEAST_S:
-            self.notice = None
-            if (screen := self.shown) is not None:
-                screen.paint_frame()
+        if self.take_notice_away(NOTICE_LEAST_S):
+            self.show_notice()
 
     def words_of(self, action: Action) -> str:
         """The words of an action as things stand."""
@@ -320,45 +314,6 @@ class Console(App[int]):
         """How often to ask and to paint now."""
         is_slow = isinstance(self._driver, PonderDriver) and self._driver.link.is_slow
         return choose_pace(self.thrift, is_slow)
-
-    # -- doing --
-
-    async def send(self, request: wire.Request, words: str) -> str:
-        """Ask for something to be done and say what came of it; the command's id, or empty when it was refused."""
-        if self.is_readonly:
-            self.say("! this console only reads (`--readonly`)", "warning")
-            return ""
-        try:
-            accepted = await self.ask(request, wire.Accepted)
-        except PonderError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            self.say(f"! refused: {error.message}{hint}", "bad")
-            return ""
-        self._unsettled[accepted.command] = words
-        self.say(f". accepted: {words}", "warning")
-        self.want()
-        return accepted.command
-
-    async def _settle(self) -> None:
-        """Say what became of accepted commands."""
-        for command, words in list(self._unsettled.items()):
-            try:
-                status = await self.ask(wire.GetCommand(command), wire.CommandStatus)
-            except NotFound:
-                del self._unsettled[command]
-                continue
-            if status.state is wire.CommandState.APPLIED:
-                del self._unsettled[command]
-                self.say(f"+ {applied_line(status.verb, status.step, status.name, status.old, status.new)}", "good")
-            elif status.state is wire.CommandState.REFUSED:
-                del self._unsettled[command]
-                hint = f" ({status.hint})" if status.hint else ""
-                self.say(f"! refused: {words}: {status.message}{hint}", "bad")
-
-    @property
-    def by(self) -> str:
-        """Who turns things, for the record."""
-        return os.environ.get("USER", "")[:64]
 
     # -- keys of all screens; named after `tui.actions` --
 
@@ -436,10 +391,11 @@ class Console(App[int]):
             self.say("there is nothing here to copy")
             return
         what, text = found
+        file = self.habits.clipboard
         try:
-            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, self.clipboard_file)
+            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, file)
         except OSError as error:
-            self.say(f"! not copied: `{self.clipboard_file}` cannot be written: {error.strerror}", "bad")
+            self.say(f"! not copied: `{file}` cannot be written: {error.strerror}", "bad")
             return
         self.say(f"+ {what}, {len(text):,} characters: {where}", "good")
 
@@ -453,7 +409,8 @@ class Console(App[int]):
         """Say what is news; the terminal's bell too, for what is wished."""
         for notice in news:
             self.say(f"{notice.run}: {notice.text}", "bad" if notice.kind is News.TROUBLE else "good")
-            if self.wishes.bell and notice.kind in self.wishes.on and isinstance(self._driver, PonderDriver):
+            wishes = self.habits.wishes
+            if wishes.bell and notice.kind in wishes.on and isinstance(self._driver, PonderDriver):
                 self._driver.ring(f"{notice.title}: {notice.text}")
 
     def action_app_thrift(self) -> None:
@@ -464,10 +421,12 @@ class Console(App[int]):
 
     def action_app_interrupt(self) -> None:
         """Leave as after Ctrl-C."""
+        self.place.leave()
         self._end(INTERRUPTED_EXIT_CODE)
 
     def action_app_leave(self) -> None:
         """Leave; runs go on."""
+        self.place.leave()
         self._end(0)
 
     def action_app_help(self) -> None:

@@ -20,17 +20,18 @@ OSC_52_MOST_BYTES = 74_000
 """Encoded it is a third longer, and several terminals drop more than 100,000 characters."""
 
 
-def copy(text: str, send: Callable[[str], bool], file: Path, environ: Mapping[str, str] | None = None) -> str:
+def copy(text: str, send: Callable[[str], bool], file: Path | None, environ: Mapping[str, str] | None = None) -> str:
     """Copy; returns where it went, in words. `send` is OSC 52, and says whether the driver can.
 
     Raises OSError when not even the file can be written.
     """
     if copy_to_tmux(text, os.environ if environ is None else environ):
         return "in tmux's buffer (prefix + ] pastes)"
-    file.write_text(text, encoding="utf-8", errors="replace")
+    if file is not None:
+        file.write_text(text, encoding="utf-8", errors="replace")
     if len(text.encode("utf-8", "replace")) <= OSC_52_MOST_BYTES and send(text):
-        return f"sent to the terminal's clipboard; also in {file}"
-    return f"in {file}"
+        return "sent to the terminal's clipboard" + (f"; also in {file}" if file is not None else "")
+    return f"in {file}" if file is not None else "nowhere: this console has no home to put it into"
 
 
 def copy_to_tmux(text: str, environ: Mapping[str, str]) -> bool:

@@ -21,13 +21,11 @@ from ponder import wire
 from ponder.async_client import AsyncClient
 from ponder.client import NO_DAEMON_HINT, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
-from ponder.news import Wishes, read_wishes
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
-from tui.actions import Keys, read_keys
 from tui.app import Console
 from tui.feed import Asks
-from tui.memory import FILE_NAME, Memory
+from tui.habits import Habits, read_habits
 
 NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
 FIRST_ANSWER_S = 5.0
@@ -52,39 +50,21 @@ def require_terminal() -> None:
 
 async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> tuple[int, str]:
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
-    keys, wishes = read_keys(paths.home / "keys.toml"), read_wishes(paths.wishes)
+    habits = read_habits(paths)
     async with AsyncClient(paths) as client:
         if not is_served(paths, client.server):
             raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         if run:
             await client.ask(wire.GetRun(run), wire.RunDetail)
-        memory = Memory(paths.home / FILE_NAME)
-        return await present(
-            client, run, is_readonly=is_readonly, is_ascii=is_ascii, keys=keys, memory=memory, wishes=wishes
-        )
+        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits)
 
 
 async def present(
-    client: Asks,
-    run: str = "",
-    *,
-    is_readonly: bool = False,
-    is_ascii: bool = False,
-    keys: Keys | None = None,
-    memory: Memory | None = None,
-    wishes: Wishes | None = None,
+    client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, habits: Habits | None = None
 ) -> tuple[int, str]:
     """The console over a client, until it is left: the exit code, and what to say then."""
-    console = Console(
-        client,
-        run,
-        is_readonly=is_readonly,
-        is_ascii=True if is_ascii else None,
-        keys=keys,
-        memory=memory,
-        wishes=wishes,
-    )
+    console = Console(client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, habits=habits)
     code = await console.run_async()
     return (console.return_code or 0) if code is None else code, farewell(console)
 

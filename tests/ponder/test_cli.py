@@ -262,7 +262,7 @@ def test_ctrl_c_while_the_console_is_being_started_is_one_line(serve: Serve, tmp
 def test_a_killed_console_leaves_the_run_going_and_the_terminal_as_it_was(serve: Serve) -> None:
     serve()
     with Terminal("-P", "-m", "ponder.cli", "demo") as terminal:
-        terminal.wait_for("[2 Live]")
+        terminal.wait_for("[2")
         (console,) = psutil.Process(terminal.process.pid).children()
         console.kill()
         assert terminal.wait_end() == 1

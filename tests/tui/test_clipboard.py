@@ -61,7 +61,7 @@ def test_every_screen_copies_what_is_under_its_cursor(store: Path, monkeypatch: 
     file = store.parent / "clipboard.txt"
 
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
-        console.clipboard_file = file
+        console.habits.clipboard = file
 
         async def copied(screen: str, *keys: str) -> str:
             file.unlink(missing_ok=True)
@@ -94,4 +94,4 @@ def test_the_terminal_gets_it_as_osc_52(store: Path) -> None:
         terminal.type("q")
         assert terminal.wait_end() == 0
     (found,) = re.findall(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", bytes(terminal.received))
-    assert base64.b64decode(found).decode() == paths.clipboard.read_text() != ""
+    assert base64.b64decode(found).decode() == (paths.home / "clipboard.txt").read_text() != ""

@@ -14,8 +14,9 @@ from ponder.events import WAIT_FOR_DISK, Preview, PreviewAnswer, RunState
 from ponder.wire import CommandState, Live
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import NOW_US, RUN, go_to, key_line, make_store, play, screen_text, until
-from tui.actions import ACTIONS, BY_ID, SCREENS, WIDGET_KEYS, Keys, bindings, read_keys, short_tab
+from tui.actions import ACTIONS, BY_ID, SCREENS, WIDGET_KEYS, bindings
 from tui.app import Console
+from tui.keys import Keys, read_keys, short_tab
 from tui.screens.confirm import Confirm
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen

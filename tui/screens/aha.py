@@ -20,6 +20,7 @@ from ponder.plot_text import Curve, Frame
 from tui import actions
 from tui.answers import answer_paragraphs, prompt_paragraph, turn_paragraphs
 from tui.axes import value_range
+from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import OUTCOMES
@@ -97,7 +98,7 @@ class AhaScreen(ConsoleScreen):
         if self._chosen() is not None:
             self._is_reading = True
             self.paint()
-            self.query_one("#trace", LineView).focus()
+            self.set_focus(self.query_one("#trace", LineView))
 
     def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
         """Enter on a trace."""
@@ -106,6 +107,14 @@ class AhaScreen(ConsoleScreen):
     def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
         """Another trace is under the cursor."""
         self.paint()
+
+    def spot(self) -> Spot:
+        """The row under the cursor."""
+        return {"row": self.query_one("#traces", VirtualList).cursor_key or ""}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that row."""
+        self.query_one("#traces", VirtualList).come_to(spot.get("row", ""))
 
     def copied(self) -> tuple[str, str] | None:
         """The trace under the cursor."""
@@ -118,7 +127,7 @@ class AhaScreen(ConsoleScreen):
             return False
         self._is_reading = False
         self.paint()
-        self.query_one("#traces", VirtualList).focus()
+        self.set_focus(self.query_one("#traces", VirtualList))
         return True
 
     # -- painting --

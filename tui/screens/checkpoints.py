@@ -23,6 +23,7 @@ from ponder.paths import CHECKPOINTS
 from ponder.safe_text import safe_line
 from tui import actions
 from tui.outside import run_ponder
+from tui.place import Spot
 from tui.screens.confirm import Confirm
 from tui.screens.fork_form import ForkForm, Wishes
 from tui.screens.frame import ConsoleScreen
@@ -183,6 +184,14 @@ class CheckpointsScreen(ConsoleScreen):
         return self.console.is_readonly
 
     # -- painting --
+
+    def spot(self) -> Spot:
+        """The row under the cursor."""
+        return {"row": self.query_one("#saves", VirtualList).cursor_key or ""}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that row."""
+        self.query_one("#saves", VirtualList).come_to(spot.get("row", ""))
 
     def paint(self) -> None:
         """The list, the facts, the family."""

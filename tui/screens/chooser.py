@@ -62,7 +62,7 @@ class Chooser(Dialog[list[str]]):
     def opened(self) -> None:
         """Everything, what is chosen first."""
         self.query_one("#found", VirtualList).can_focus = False
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
         self._search("")
 
     @on(Input.Changed)

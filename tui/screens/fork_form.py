@@ -106,7 +106,7 @@ class ForkForm(Dialog[Wishes | None]):
         self.query_one("#fork-name-label", TextLine).show([Part("name")])
         keys = [Part("Enter forks", "key"), Part("Tab other line", "key"), Part("Esc leaves", "key")]
         self.query_one("#fork-keys", TextLine).show(keys)
-        self.query_one("#fork-knobs", Input).focus()
+        self.set_focus(self.query_one("#fork-knobs", Input))
         self.check()
 
     @property

@@ -27,6 +27,8 @@ from ponder.events import WAIT_FOR_DISK, RunState
 from ponder.stage import StageKind
 from ponder.wire import RunRow
 from tui import actions
+from tui.keys import short_tab
+from tui.place import Spot
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
 
@@ -71,6 +73,13 @@ class ConsoleScreen(Screen[None]):
         """Leave what is open inside this screen; False when nothing is."""
         return False
 
+    def spot(self) -> Spot:
+        """Where a person is on this screen, to come back to after the line dropped: short texts by name."""
+        return {}
+
+    def return_to(self, spot: Spot) -> None:
+        """Come back to such a place, as far as it is still there. Called once the widgets are there."""
+
     def copied(self) -> tuple[str, str] | None:
         """What `y` copies here: its name, and the text."""
         return None
@@ -88,6 +97,8 @@ class ConsoleScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show the frame at once."""
         self._is_composed = True
+        if spot := self.console.place.spot_of(self.screen_name):
+            self.return_to(spot)
         self.paint_frame()
 
     def on_screen_resume(self) -> None:
@@ -166,7 +177,7 @@ class ConsoleScreen(Screen[None]):
         if sum(len(label) + 2 for label in labels) <= self.size.width:
             texts = [f"[{label}]" if n == here else f" {label} " for n, label in enumerate(labels)]
         else:
-            labels = [actions.short_tab(name, key) for name, key in keys.items()]
+            labels = [short_tab(name, key) for name, key in keys.items()]
             signs = {here: "[", here + 1: "]"}
             texts = [f"{signs.get(n, ' ')}{label}" for n, label in enumerate(labels)]
             texts[-1] += signs.get(len(labels), "")

@@ -27,6 +27,7 @@ from tui.answers import (
     verdict_sign,
     verdict_word,
 )
+from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell
@@ -201,6 +202,20 @@ class GroupScreen(ConsoleScreen):
         self._is_sorted = not self._is_sorted
         self._chosen = 0
         self.paint()
+
+    def spot(self) -> Spot:
+        """The group, unless it is the newest, and the answer."""
+        if self._detail is None or self._detail.newer_id is None:
+            return {"answer": str(self._chosen)}
+        return {"group": str(self._detail.row.id), "answer": str(self._chosen)}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that answer."""
+        if self._is_pointed or not spot.get("answer", "").isdecimal():
+            return  # another screen knows better
+        self._is_pointed, self._chosen = True, int(spot["answer"])
+        if spot.get("group", "").isdecimal():
+            self._wanted_id = int(spot["group"])
 
     def copied(self) -> tuple[str, str] | None:
         """The chosen answer."""

@@ -14,8 +14,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from tui.actions import WIDGET_KEYS, Action, Keys, actions_of, key_name
+from tui.actions import WIDGET_KEYS, Action, actions_of
 from tui.answers import LEGEND
+from tui.keys import Keys, key_name
 from tui.screens.dialog import Dialog
 from tui.screens.text_line import Part, TextLine
 from tui.terms import CURVE_SIGNS, STATES, glossary

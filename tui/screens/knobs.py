@@ -21,6 +21,7 @@ from ponder.event_text import applied_line
 from ponder.knobs import DECLARATIONS, Declaration, KnobValue, check_value, format_value
 from tui import actions
 from tui.knob_steps import stepped
+from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import COMMAND_STATES
@@ -163,7 +164,7 @@ class KnobsScreen(ConsoleScreen):
         line = self.query_one("#edit-value", KnobLine)
         line.value = format_value(stepped(knob, now, steps) if steps else now)
         self.set_class(True, "-editing")
-        line.focus()
+        self.set_focus(line)
         line.cursor_position = len(line.value)
         self._check_line()
 
@@ -178,6 +179,14 @@ class KnobsScreen(ConsoleScreen):
             return
         line.value = format_value(stepped(self._edited, now, by))
         line.cursor_position = len(line.value)
+
+    def spot(self) -> Spot:
+        """The row under the cursor."""
+        return {"row": self.query_one("#knobs", VirtualList).cursor_key or ""}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that row."""
+        self.query_one("#knobs", VirtualList).come_to(spot.get("row", ""))
 
     def copied(self) -> tuple[str, str] | None:
         """The command that sets the knob under the cursor to what it is."""
@@ -198,7 +207,7 @@ class KnobsScreen(ConsoleScreen):
         """Back to the form."""
         self._edited = None
         self.set_class(False, "-editing")
-        self.query_one("#knobs", VirtualList).focus()
+        self.set_focus(self.query_one("#knobs", VirtualList))
 
     @on(Input.Changed, "#edit-value")
     def _check_line(self) -> None:
@@ -255,7 +264,7 @@ class KnobsScreen(ConsoleScreen):
         knobs.set_source(ListSource([_form_row(row) for row in rows if row.name in DECLARATIONS]))
         if self._wanted and knobs.move_to(self._wanted):
             self._wanted = ""
-            knobs.focus()
+            self.set_focus(knobs)
         knob = self._focused_knob
         row = self._row_of(knob.name) if knob is not None else None
         head, text = self.query_one("#knob-head", TextLine), self.query_one("#knob-help", LineView)

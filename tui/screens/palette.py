@@ -100,7 +100,7 @@ class Palette(Dialog[Sequence[str] | None]):
     def opened(self) -> None:
         """What is always there at once; the runs when the daemon has told them."""
         self.query_one("#found", VirtualList).can_focus = False
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
         self._search("")
         self.run_worker(self._ask_for_runs(), exit_on_error=True)
 

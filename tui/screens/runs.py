@@ -22,6 +22,7 @@ from ponder.event_text import format_accuracy, format_ago, format_duration
 from ponder.metrics import METRICS, find_metric, format_metric
 from ponder.plot_text import short_number, sparkline
 from tui import actions
+from tui.place import Spot
 from tui.screens.compare import ComparePage
 from tui.screens.frame import ConsoleScreen, elapsed_words
 from tui.screens.text_line import Part, TextLine
@@ -113,6 +114,14 @@ class RunsScreen(ConsoleScreen):
         await self.console.watch_run(event.key)
         await self.console.show_screen("live")
 
+    def spot(self) -> Spot:
+        """The row under the cursor."""
+        return {"row": self.query_one("#runs", VirtualList).cursor_key or ""}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that row."""
+        self.query_one("#runs", VirtualList).come_to(spot.get("row", ""))
+
     def copied(self) -> tuple[str, str] | None:
         """The name of the run under the cursor."""
         key = self.query_one(VirtualList).cursor_key
@@ -180,7 +189,7 @@ class RunsScreen(ConsoleScreen):
         self.add_class("-filtered")
         line = self.query_one(FilterLine)
         line.value = self._words
-        line.focus()
+        self.set_focus(line)
 
     @on(Input.Changed)
     def typed(self, event: Input.Changed) -> None:
@@ -197,7 +206,7 @@ class RunsScreen(ConsoleScreen):
 
     def close_filter(self) -> None:
         """Back to the list."""
-        self.query_one("#runs", VirtualList).focus()
+        self.set_focus(self.query_one("#runs", VirtualList))
         self.paint()
         self.console.want()
 

@@ -8,7 +8,7 @@ left out: how many answers fit a filter, which would mean to look at all of them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
 from msgspec.structs import replace
@@ -20,22 +20,20 @@ from textual.widgets import Input
 
 from ponder import wire
 from ponder.errors import PonderError, UsageError
-from ponder.events import Finish
 from ponder.sample_filter import EXAMPLE, ORDERS, read_filter
 from tui import actions
 from tui.answers import (
     answer_paragraphs,
     prompt_paragraph,
-    reward_words,
     turn_paragraphs,
-    verdict_sign,
 )
+from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
+from tui.screens.sample_rows import COLUMNS, WITH_PROMPT, WITH_PROMPT_COLUMNS, SampleRows
 from tui.screens.text_line import Part, TextLine
 from tui.screens.tokens import TokensScreen
-from tui.terms import marks_cell, outcome_style
-from tui.widgets import Cell, Column, LineView, ListRow, Paragraph, VirtualList
+from tui.widgets import LineView, Paragraph, VirtualList
 from tui.window import PAGE, Window, is_plain
 
 EXCERPT = 320
@@ -47,20 +45,6 @@ ENTER_WORDS = {
     "note": "Enter keeps it, empty takes it away",
 }
 MOST_NOTE = 2000
-COLUMNS = (
-    Column("step", 6, "right"),
-    Column("answer", 6, "right", drop=4),
-    Column("", 1),
-    Column("reward", 6, "right"),
-    Column("adv", 5, "right", drop=3),
-    Column("tokens", 6, "right", drop=1),
-    Column("marks", 6, drop=2),
-    Column("said", 4, drop=4),
-    Column("text", 0),
-)
-WITH_PROMPT = (*COLUMNS[:-1], Column("asked", 26, drop=5), COLUMNS[-1])
-WITH_PROMPT_COLUMNS = 100
-"""From so many columns on the prompt is worth its room."""
 
 
 class SampleList(VirtualList):
@@ -88,25 +72,6 @@ class SampleLine(Input):
         """Leave without a change."""
         if isinstance(self.screen, SamplesScreen):
             self.screen.close_line()
-
-
-class SampleRows:
-    """The window as a list shows it."""
-
-    def __init__(self, window: Window, has_prompt: bool) -> None:
-        self._window, self._rows, self._has_prompt = window, window.rows, has_prompt
-
-    def count(self) -> int:
-        """How many rows the window has."""
-        return len(self._rows)
-
-    def rows(self, offset: int, limit: int) -> Sequence[ListRow]:
-        """Some of its rows."""
-        return [sample_row(stored, self._has_prompt) for stored in self._rows[offset : offset + limit]]
-
-    def index_of(self, key: str) -> int | None:
-        """Where a rollout is now."""
-        return self._window.place_of(int(key))
 
 
 class SamplesScreen(ConsoleScreen):
@@ -152,6 +117,33 @@ class SamplesScreen(ConsoleScreen):
         """The request as things stand, the filter and the order included."""
         wanted = replace(self._window.asked, run=self.console.run_name, excerpt=EXCERPT)
         return replace(wanted, **more)
+
+    def spot(self) -> Spot:
+        """The filter, the order, the row under the cursor and its step."""
+        stored = self._chosen()
+        row = {"row": str(stored.id), "step": str(stored.step)} if stored is not None else {}
+        return {"filter": self._filter, "order": self._window.asked.order, **row}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that row; a filter that is none any more counts as none."""
+        asked = replace(self._asked(), order=spot["order"] if spot.get("order") in ORDERS else ORDERS[0])
+        try:
+            asked = read_filter(spot.get("filter", ""), asked)
+            self._filter = spot.get("filter", "")
+        except UsageError:
+            self._filter = ""
+        if asked.order == "newest" and spot.get("step", "").isdecimal():
+            asked = replace(asked, from_step=int(spot["step"]))
+        self._window.asked = asked
+        self._list.come_to(spot.get("row", ""))
+
+    def copied(self) -> tuple[str, str] | None:
+        """The answer under the cursor, as far as it is here."""
+        stored = self._chosen()
+        if stored is None:
+            return None
+        whole = self._answer if self._answer is not None and self._answer.id == stored.id else stored
+        return "the answer" if whole is self._answer else "the beginning of the answer", whole.rollout.text
 
     async def pull(self) -> None:
         """The run's first page; later what came above it; the whole answer under the cursor where it is shown."""
@@ -235,7 +227,7 @@ class SamplesScreen(ConsoleScreen):
         self._is_reading = True
         self.set_class(True, "-reading")
         await self._show_answer()
-        self.query_one("#answer", LineView).focus()
+        self.set_focus(self.query_one("#answer", LineView))
 
     async def _show_answer(self) -> None:
         try:
@@ -307,7 +299,7 @@ class SamplesScreen(ConsoleScreen):
         elif self._is_reading:
             self._is_reading = False
             self.paint()
-            self._list.focus()
+            self.set_focus(self._list)
         else:
             return False
         return True
@@ -332,7 +324,7 @@ class SamplesScreen(ConsoleScreen):
         line = self.query_one("#sample-line-value", SampleLine)
         line.value = value
         self.set_class(True, "-typing")
-        line.focus()
+        self.set_focus(line)
         line.cursor_position = len(value)
         self._check_line()
 
@@ -340,7 +332,7 @@ class SamplesScreen(ConsoleScreen):
         """Back to the list, without a change."""
         self._line = ""
         self.set_class(False, "-typing")
-        self._list.focus()
+        self.set_focus(self._list)
         self.paint()
 
     @on(Input.Changed, "#sample-line-value")
@@ -463,30 +455,3 @@ def answer_document(stored: wire.StoredRollout) -> list[Paragraph]:
     turns = turn_paragraphs(stored.rollout.marks)
     said = [Paragraph.of(f"note: {stored.note}", style="warning", sign="n")] if stored.note else []
     return [prompt_paragraph(stored.prompt), *answer, Paragraph.of(""), *said, *known, *turns]
-
-
-def said_cell(stored: wire.StoredRollout) -> str:
-    """What people said of an answer, in the fewest characters: starred, flagged, noted."""
-    return f"{'*' if stored.is_starred else ''}{'!' if stored.is_flagged else ''}{'n' if stored.note else ''}"
-
-
-def sample_row(stored: wire.StoredRollout, has_prompt: bool) -> ListRow:
-    """An answer in a line."""
-    rollout = stored.rollout
-    style = "bad" if rollout.is_correct is False or rollout.reward is None else "good"
-    cut = Cell(f"{rollout.length_tokens:,}!", "warning") if rollout.finish is Finish.TRUNCATED else None
-    return ListRow(
-        str(stored.id),
-        (
-            f"{stored.step:,}",
-            f"{stored.group}.{rollout.index}",
-            Cell(verdict_sign(rollout), style),
-            reward_words(rollout),
-            f"{rollout.advantage:+.2f}",
-            cut or f"{rollout.length_tokens:,}",
-            Cell(marks_cell(rollout.marks), outcome_style(rollout.marks)),
-            Cell(said_cell(stored), "warning" if stored.is_flagged else "title"),
-            *([Cell(stored.prompt.strip(), "dim")] if has_prompt else []),
-            rollout.text.strip(),
-        ),
-    )

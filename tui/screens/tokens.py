@@ -19,6 +19,7 @@ from textual.widget import Widget
 from ponder import wire
 from tui import actions
 from tui.answers import finish_words, reward_words, verdict_sign, verdict_word
+from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.text_line import Part, TextLine
@@ -107,6 +108,21 @@ class TokensScreen(ConsoleScreen):
         request = wire.GetSamples(self.console.run_name, limit=1, excerpt=1)
         newest = (await self.console.ask(request, wire.Samples)).samples
         self._wanted = newest[0].id if newest else None
+
+    def spot(self) -> Spot:
+        """The answer, and what of it is shown."""
+        return {"answer": str(self._stored.id), "quantity": self._quantity} if self._stored is not None else {}
+
+    def return_to(self, spot: Spot) -> None:
+        """To that answer."""
+        if self._wanted is None and spot.get("answer", "").isdecimal():
+            self._wanted = int(spot["answer"])
+        if spot.get("quantity") in QUANTITIES:
+            self._quantity = spot["quantity"]
+
+    def copied(self) -> tuple[str, str] | None:
+        """The answer."""
+        return ("the answer", self._stored.rollout.text) if self._stored is not None else None
 
     # -- keys --
 

@@ -117,6 +117,7 @@ class VirtualList(ScrollView, can_focus=True):
         self._count = 0
         self._cursor = 0
         self._cursor_key: str | None = None
+        self._awaited: str | None = None
         self._pages: OrderedDict[int, Sequence[ListRow]] = OrderedDict()
         self._painted: dict[int, tuple[ListRow | None, bool]] = {}
 
@@ -152,6 +153,11 @@ class VirtualList(ScrollView, can_focus=True):
             self._painted.clear()
             self.refresh()
 
+    def come_to(self, key: str) -> None:
+        """Put the cursor on the row of this key as soon as the source has it."""
+        self._awaited = key
+        self.reload()
+
     def reload(self) -> None:
         """Ask the source again and paint the rows that changed; cheap when nothing did."""
         if not self.is_attached:
@@ -163,6 +169,8 @@ class VirtualList(ScrollView, can_focus=True):
         found = self._source.index_of(old_key) if old_key is not None else None
         if self._follow_first and was_first:
             found = 0
+        if self._awaited is not None and (awaited := self._source.index_of(self._awaited)) is not None:
+            found, self._awaited = awaited, None
         self._cursor = max(0, min(old_cursor if found is None else found, self._count - 1))
         self._resize_rows()
         if found is not None:
@@ -183,6 +191,7 @@ class VirtualList(ScrollView, can_focus=True):
         """Put the cursor on a row and bring it into view."""
         if not self._count:
             return
+        self._awaited = None
         self._cursor = max(0, min(index, self._count - 1))
         top = self.scroll_offset.y
         if self._cursor < top:

@@ -1,0 +1,41 @@
+"""What a person is used to, from the ponder home: their keys, how they are called, what the console remembers.
+
+    keys.toml       their keys                       console.json    what was shown, and where they were
+    notify.toml     how they want to be called       console.lock    held by the console that keeps its place
+    clipboard.txt   what they copied last
+
+Deliberately left out: what is in the files (`tui.actions`, `ponder.news`, `tui.memory`, `tui.place`, `tui.clipboard`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ponder.news import Wishes, read_wishes
+from ponder.paths import Paths
+from tui.keys import Keys, read_keys
+from tui.memory import FILE_NAME, Memory
+
+
+@dataclass
+class Habits:
+    """See the module; without a home nothing outlasts the console."""
+
+    keys: Keys = field(default_factory=Keys)
+    wishes: Wishes = field(default_factory=Wishes)
+    memory: Memory = field(default_factory=Memory)
+    clipboard: Path | None = None
+    lock: Path | None = None
+
+
+def read_habits(paths: Paths) -> Habits:
+    """The habits of whose home this is; raises UsageError naming a file that makes no sense."""
+    home = paths.home
+    return Habits(
+        keys=read_keys(home / "keys.toml"),
+        wishes=read_wishes(paths.wishes),
+        memory=Memory(home / FILE_NAME),
+        clipboard=home / "clipboard.txt",
+        lock=home / "console.lock",
+    )
