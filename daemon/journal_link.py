@@ -72,9 +72,10 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
-_small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused)
-_GROUP, *_ANSWERS = (
-    msgspec.msgpack.encode({"type": tag})[1:] for tag in ("group_scored", "command_applied", "command_refused")
+_small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused | CheckpointSaved)
+_GROUP, *_SMALL = (
+    msgspec.msgpack.encode({"type": tag})[1:]
+    for tag in ("group_scored", "command_applied", "command_refused", "checkpoint_saved")
 )  # a struct's tag stands first in its map
 
 
@@ -98,6 +99,8 @@ class History:
     answered: set[str] = field(default_factory=set)
     changes: list[CommandApplied] = field(default_factory=list)
     """Applied knob changes, oldest first, each command once."""
+    saved: set[int] = field(default_factory=set)
+    """Steps whose checkpoints were told of."""
 
     def note(self, seq: int, offset: int) -> None:
         """Remember where this record ended, if it is far enough from the last one remembered."""
@@ -116,9 +119,12 @@ def read_history(path: Path) -> History:
     for payload, offset in read_records(path):
         head = read_head(payload)
         history.note(head.seq, offset)
-        if not bytes(memoryview(head.event)[1:32]).startswith(tuple(_ANSWERS)):
+        if not bytes(memoryview(head.event)[1:32]).startswith(tuple(_SMALL)):
             continue
         answer = _small_decoder.decode(head.event)
+        if isinstance(answer, CheckpointSaved):
+            history.saved.add(answer.step)
+            continue
         is_new = answer.command not in history.answered
         history.answered.add(answer.command)
         if is_new and isinstance(answer, CommandApplied) and answer.verb == "set":

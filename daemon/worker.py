@@ -37,7 +37,7 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
     from trainer.stages import run
 
     checkpoints = paths.checkpoints(recipe_run(link))
-    run(recipe, checkpoints, link, models_folder=paths.models, replay=link.history.changes)
+    run(recipe, checkpoints, link, models_folder=paths.models, replay=link.history.changes, told=link.history.saved)
 
 
 def recipe_run(link: JournalLink) -> str:

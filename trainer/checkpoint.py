@@ -224,6 +224,13 @@ def load_checkpoint(folder: Path) -> Restored:
     return Restored(manifest.step, tensors, state, manifest.scores)
 
 
+def describe(folder: Path) -> Saved:
+    """What was told of the checkpoint in `folder` when it was saved."""
+    manifest = (folder / MANIFEST).read_bytes()
+    size = sum(size for size, _ in read_manifest(folder).files.values()) + len(manifest)
+    return Saved(folder.name, size, hashlib.sha256(manifest).hexdigest())
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

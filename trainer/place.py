@@ -14,7 +14,7 @@ import transformers
 
 from ponder import knobs as knob_words
 from ponder.chain import last_steps
-from ponder.events import LOAD, SAVE, WAIT_FOR_DISK, Progress, RunStarted, StageStarted
+from ponder.events import LOAD, SAVE, WAIT_FOR_DISK, CheckpointSaved, Progress, RunStarted, StageStarted
 from ponder.recipe import Recipe
 from trainer.link import Link
 from trainer.policy import Policy
@@ -61,6 +61,8 @@ class Place:
         self.step, self.phase = 0, LOAD
         self._link, self._steps = link, steps
         self._has_started = False
+        self.untold: CheckpointSaved | None = None
+        """The checkpoint that the attempt goes on from, where nobody was told of it."""
 
     def enter(self, phase: str, step: int) -> None:
         self.phase, self.step = phase, step
@@ -96,6 +98,8 @@ class Place:
                 )
             )
             self._has_started = True
+            if self.untold is not None:
+                self._link.emit(self.untold)
         if span.count > 1 and resumed_from is None:
             self._link.emit(
                 StageStarted(

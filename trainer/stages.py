@@ -13,7 +13,7 @@ Deliberately left out: what happens inside a stage.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,12 +22,12 @@ import msgspec
 import torch
 
 from ponder.errors import CheckpointError, PonderError
-from ponder.events import LOAD, CommandApplied, Ending, RunBroke, RunEnded
+from ponder.events import LOAD, CheckpointSaved, CommandApplied, Ending, RunBroke, RunEnded
 from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
 from ponder.stage import StageKind, StagePart, stage_in
 from trainer.adapter import WithoutAdapter, has_adapter
-from trainer.checkpoint import Restored, load_newest
+from trainer.checkpoint import Restored, describe, load_newest
 from trainer.corpus import make_corpus
 from trainer.equip import equip
 from trainer.imitation import Imitation
@@ -156,21 +156,28 @@ class Run:
 
 
 def run(
-    recipe: Recipe, checkpoints: Path, link: Link, *, models_folder: Path, replay: Sequence[CommandApplied] = ()
+    recipe: Recipe,
+    checkpoints: Path,
+    link: Link,
+    *,
+    models_folder: Path,
+    replay: Sequence[CommandApplied] = (),
+    told: Collection[int] | None = None,
 ) -> Ending:
     """Run the recipe's stages to their end, or as far as is wanted.
 
     Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
     earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
-    checkpoint are told again, with the same content on a CPU. What cannot go on by trying again, want of memory too, is
-    told as RunBroke, and raised as a PonderError.
+    checkpoint are told again, with the same content on a CPU; so is the checkpoint, where its step is not in `told`:
+    the attempt that saved it died first. What cannot go on by trying again, want of memory too, is told as RunBroke,
+    and raised as a PonderError.
     """
     torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
     place = Place(link, recipe.steps)
     place.enter(LOAD, 0)
     whole = Run(recipe, checkpoints, link, place, models_folder, replay)
     try:
-        return _read(whole)
+        return _read(whole, told)
     except Exception as raised:
         if is_want_of_memory(raised):
             error: PonderError = explain_want_of_memory(raised, place.phase)
@@ -182,10 +189,14 @@ def run(
         raise error from raised.__cause__
 
 
-def _read(whole: Run) -> Ending:
+def _read(whole: Run, told: Collection[int] | None) -> Ending:
     restored, complaints = load_newest(whole.checkpoints)
     for complaint in complaints:
         log.warning("passed over a checkpoint: %s", complaint)
+    is_own = restored is not None and restored.step > whole.recipe.fork.step
+    if restored is not None and is_own and told is not None and restored.step not in told:
+        saved = describe(whole.checkpoints / checkpoint_name(restored.step))
+        whole.place.untold = CheckpointSaved(restored.step, saved.folder, saved.size_bytes, saved.sha256)
     restored = _at_fork(whole.recipe, restored)
     outcome, step = Ending.FINISHED, 0
     for number, own in _left(whole.recipe, restored):

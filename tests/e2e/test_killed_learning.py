@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from ponder.checkpoints import MANIFEST
 from ponder.client import child_environment
 from ponder.events import (
+    CheckpointSaved,
     CommandApplied,
     Evaluated,
     GroupScored,
@@ -216,6 +217,8 @@ def told(paths: Paths, run: str) -> dict[tuple[object, ...], list[object]]:
                 found.setdefault(("step", event.step), []).append((event.policy_version, figures))
             case CommandApplied() as event:
                 found.setdefault(("turn", event.command), []).append(event)
+            case CheckpointSaved() as event:
+                found.setdefault(("checkpoint", event.step), []).append(event)
             case RunEnded() as event:
                 found.setdefault(("end",), []).append(event)
     return found

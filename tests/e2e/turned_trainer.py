@@ -59,7 +59,14 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
     from trainer.stages import run
 
     checkpoints = paths.checkpoints(recipe_run(link))
-    run(recipe, checkpoints, TurningLink(link), models_folder=paths.models, replay=link.history.changes)
+    run(
+        recipe,
+        checkpoints,
+        TurningLink(link),
+        models_folder=paths.models,
+        replay=link.history.changes,
+        told=link.history.saved,
+    )
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from ponder.errors import CheckpointError
-from ponder.events import CommandApplied, RunBroke, RunStarted, StepDone
+from ponder.events import CheckpointSaved, CommandApplied, RunBroke, RunStarted, StepDone
 from ponder.paths import checkpoint_name
 from ponder.recipe import ForkPart, Recipe
 from ponder.wire import KnobOrder
-from tests.trainer.test_loop import go, of, ordering, tensors_of, what_was_learnt
+from tests.trainer.test_loop import NO_MODELS, go, of, ordering, tensors_of, what_was_learnt
+from trainer.stages import run
 
 
 def forked(recipe: Recipe, step: int) -> Recipe:
@@ -76,3 +77,19 @@ def test_a_fork_without_its_checkpoint_breaks_instead_of_beginning_anew(recipe: 
                 link,
             )
         assert isinstance(link.events[-1], RunBroke)
+
+
+def test_a_checkpoint_that_nobody_was_told_of_is_told_by_the_attempt_that_goes_on_from_it(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    saved = of(go(recipe, tmp_path / "parent"), CheckpointSaved)
+    two = next(event for event in saved if event.step == 2)
+    cases: list[tuple[set[int] | None, list[CheckpointSaved]]] = [({4}, [two]), ({2}, []), (None, [])]
+    for told, expected in cases:
+        again, link = lay_out(tmp_path / "parent", 2, tmp_path / f"again-{told}"), ordering({})
+        run(recipe, again, link, models_folder=NO_MODELS, told=told)
+        started = next(place for place, event in enumerate(link.events) if isinstance(event, RunStarted))
+        assert [event for event in link.events[: started + 2] if isinstance(event, CheckpointSaved)] == expected
+    fork, link = lay_out(tmp_path / "parent", 2, tmp_path / "fork"), ordering({})
+    run(forked(recipe, 2), fork, link, models_folder=NO_MODELS, told=())
+    assert 2 not in [event.step for event in of(link, CheckpointSaved)], "it is its parent's"
