@@ -36,24 +36,12 @@ from ponder import wire
 from ponder.client import Client, child_environment
 from ponder.events import RunState
 from ponder.paths import Paths
+from tests.daemon.conftest import recipe_text
 from tests.tui.terminal import QUESTION, Terminal, split_modes
 
 SIZES = ((80, 24), (200, 60))
 WORKER = "bench.console_trainer"
-RECIPE = """
-[run]
-name = "{name}"
-[model]
-path = "builtin:none"
-[task]
-name = "fake"
-[task.options]
-per_second = {per_second}
-tokens = {tokens}
-[stage]
-kind = "rl"
-steps = 100000
-"""
+STEPS = 100_000
 STEADY, BUSY = 50, 200
 """Answers a second."""
 TOKENS = 50
@@ -141,7 +129,9 @@ def console(
 
 def submit(client: Client, name: str, per_second: int, tokens: int = TOKENS) -> str:
     """A run that is under way."""
-    run = client.command(wire.SubmitRun(RECIPE.format(name=name, per_second=per_second, tokens=tokens))).run
+    run = client.command(
+        wire.SubmitRun(recipe_text(name, STEPS, save_every=0, per_second=per_second, tokens=tokens))
+    ).run
     wait_until(lambda: client.ask(wire.GetRun(run), wire.RunDetail).row.step >= 2)
     return run
 

@@ -75,7 +75,7 @@ class Herald:
 
 def has_rescue(group: GroupScored) -> bool:
     """Whether reflection made an answer of the group right."""
-    return any(mark.outcome is Outcome.RESCUED for rollout in group.rollouts for mark in rollout.marks)
+    return any(rollout.outcome is Outcome.RESCUED for rollout in group.rollouts)
 
 
 def call(notice: Notice, wishes: Wishes) -> None:

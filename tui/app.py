@@ -127,7 +127,6 @@ class Console(AskingApp):
         self._knobs_of: tuple[str, int] = ("", -1)
         self.no_run_words = "asking the daemon"
         self._unsettled = {}
-        self._clock_offset_us = 0
 
     # -- life --
 

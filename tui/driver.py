@@ -154,15 +154,16 @@ class PonderDriver(LinuxDriver):
     @property
     def link(self) -> Link:
         """What the line to the terminal is doing."""
-        return Link(
-            bytes_per_s=self._metered.bytes_per_s(),
-            rtt_s=self._pacer.rtt_s,
-            is_slow=self._gauge.judge(time.monotonic()),
-            pacing="replies" if self._pacer.asks else "timed",
-            frames=self._frames,
-            bytes_sent=self._metered.bytes_sent,
-            refused=self._grid.refused,
-        )
+        with self._lock:
+            return Link(
+                bytes_per_s=self._metered.bytes_per_s(),
+                rtt_s=self._pacer.rtt_s,
+                is_slow=self._gauge.judge(time.monotonic()),
+                pacing="replies" if self._pacer.asks else "timed",
+                frames=self._frames,
+                bytes_sent=self._metered.bytes_sent,
+                refused=self._grid.refused,
+            )
 
     def repaint(self) -> None:
         """Send every cell again, for a screen that something else wrote on."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from tests.tui.screens import (
     check_snapshot,
     go_to,
     key_line,
-    make_store,
     play,
     screen_text,
     settled,
@@ -31,19 +28,7 @@ from tui.screens.checkpoints import family, family_lines
 from tui.screens.confirm import Confirm
 from tui.screens.fork_form import ForkForm, read_wishes
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 def mark(client: ReaderClient) -> None:

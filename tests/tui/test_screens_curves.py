@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from ponder import wire
 from tests.tui.reader_client import ReaderClient
-from tests.tui.screens import check_snapshot, go_to, key_line, make_store, play, screen_text, settled, until
+from tests.tui.screens import check_snapshot, go_to, key_line, play, screen_text, settled, until
 from tui.app import Console
 from tui.screens.chooser import Chooser
 from tui.screens.curves import MOST_CHARTS, CurvesScreen, grid_columns
 from tui.screens.text_line import TextLine
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def head(console: Console) -> str:

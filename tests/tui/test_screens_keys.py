@@ -13,7 +13,7 @@ from ponder.errors import UsageError
 from ponder.events import WAIT_FOR_DISK, Preview, PreviewAnswer, RunState
 from ponder.wire import CommandState, Live
 from tests.tui.reader_client import ReaderClient
-from tests.tui.screens import NOW_US, RUN, go_to, key_line, make_store, play, screen_text, until
+from tests.tui.screens import NOW_US, RUN, go_to, key_line, play, screen_text, until
 from tui.actions import ACTIONS, BY_ID, SCREENS, WIDGET_KEYS, bindings
 from tui.app import Console
 from tui.keys import Keys, read_keys, short_tab
@@ -24,12 +24,6 @@ from tui.screens.help import HelpScreen, help_page
 from tui.screens.knobs import KnobLine
 from tui.screens.palette import Palette
 from tui.widgets import VirtualList
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
-
 
 # -- the table
 

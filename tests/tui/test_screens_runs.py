@@ -14,7 +14,6 @@ from tests.tui.screens import (
     go_to,
     key_line,
     make_client,
-    make_store,
     play,
     screen_text,
     settled,
@@ -24,11 +23,6 @@ from tui.app import Console
 from tui.screens.compare import ComparePage, compare_page
 from tui.screens.runs import fits
 from tui.screens.text_line import TextLine
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def test_two_marked_runs_are_laid_side_by_side_and_over_each_other(store: Path) -> None:

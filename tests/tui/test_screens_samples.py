@@ -12,15 +12,10 @@ from ponder import wire
 from store.writer import Writer
 from tests.store.records import as_records, fill_store, step_events
 from tests.tui.reader_client import ReaderClient
-from tests.tui.screens import MIDDLE, go_to, key_line, make_store, play, screen_text, settled, until
+from tests.tui.screens import MIDDLE, go_to, key_line, play, screen_text, settled, until
 from tui.app import Console
 from tui.screens.samples import SampleLine, SampleList, SamplesScreen
 from tui.window import KEPT, PAGE
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.screens import make_store
 from tests.tui.terminal import ROOT, Terminal
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def home(folder: Path) -> dict[str, str]:

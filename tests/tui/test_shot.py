@@ -12,7 +12,7 @@ import pytest
 
 from ponder.errors import PonderError, UsageError
 from tests.tui.reader_client import ReaderClient
-from tests.tui.screens import LOG, make_store
+from tests.tui.screens import LOG
 from tests.tui.terminal import ROOT
 from tui.actions import SCREENS
 from tui.shot import read_size, take
@@ -36,11 +36,6 @@ class Words(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words += f"{data} "
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def shoot(store: Path, screen: str, run: str = "", press: tuple[str, ...] = (), theme: str = "dark") -> str:

@@ -10,14 +10,9 @@ from textual.pilot import Pilot
 from ponder import wire
 from ponder.phases import StepTime, advice, bar, bottleneck, step_times
 from tests.tui.reader_client import ReaderClient
-from tests.tui.screens import check_snapshot, go_to, make_store, play, screen_text, until
+from tests.tui.screens import check_snapshot, go_to, play, screen_text, until
 from tui.app import Console
 from tui.screens.system import step_lines
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store"))
 
 
 def looks(client: ReaderClient) -> int:

@@ -20,7 +20,6 @@ from ponder.plot_text import Curve, Frame
 from tui import actions
 from tui.answers import answer_paragraphs, prompt_paragraph, turn_paragraphs
 from tui.axes import value_range
-from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import OUTCOMES
@@ -44,6 +43,7 @@ class AhaScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "aha"
+    placed_in = "#traces"
     AUTO_FOCUS: ClassVar[str | None] = "#traces"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("aha")]
 
@@ -107,14 +107,6 @@ class AhaScreen(ConsoleScreen):
     def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
         """Another trace is under the cursor."""
         self.paint()
-
-    def spot(self) -> Spot:
-        """The row under the cursor."""
-        return {"row": self.query_one("#traces", VirtualList).cursor_key or ""}
-
-    def return_to(self, spot: Spot) -> None:
-        """To that row."""
-        self.query_one("#traces", VirtualList).come_to(spot.get("row", ""))
 
     def copied(self) -> tuple[str, str] | None:
         """The trace under the cursor."""

@@ -23,7 +23,6 @@ from ponder.paths import CHECKPOINTS
 from ponder.safe_text import safe_line
 from tui import actions
 from tui.outside import run_ponder
-from tui.place import Spot
 from tui.screens.confirm import Confirm
 from tui.screens.fork_form import ForkForm, Wishes
 from tui.screens.frame import ConsoleScreen
@@ -46,6 +45,7 @@ class CheckpointsScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "checkpoints"
+    placed_in = "#saves"
     AUTO_FOCUS: ClassVar[str | None] = "#saves"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("checkpoints")]
 
@@ -184,14 +184,6 @@ class CheckpointsScreen(ConsoleScreen):
         return self.console.is_readonly
 
     # -- painting --
-
-    def spot(self) -> Spot:
-        """The row under the cursor."""
-        return {"row": self.query_one("#saves", VirtualList).cursor_key or ""}
-
-    def return_to(self, spot: Spot) -> None:
-        """To that row."""
-        self.query_one("#saves", VirtualList).come_to(spot.get("row", ""))
 
     def paint(self) -> None:
         """The list, the facts, the family."""

@@ -31,6 +31,7 @@ from tui.keys import short_tab
 from tui.place import Spot
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
+from tui.widgets import VirtualList
 
 if TYPE_CHECKING:
     from tui.app import Console
@@ -45,6 +46,8 @@ class ConsoleScreen(Screen[None]):
     """A screen of the console; see the module. A subclass says its name, its body, what to pull and how to paint it."""
 
     screen_name: ClassVar[str] = ""
+    placed_in: ClassVar[str] = ""
+    """The list whose row under the cursor is where a person is here, where that is all there is to say."""
     BINDINGS: ClassVar[list[BindingType]] = []
     AUTO_FOCUS: ClassVar[str | None] = None
     _is_composed = False
@@ -75,10 +78,12 @@ class ConsoleScreen(Screen[None]):
 
     def spot(self) -> Spot:
         """Where a person is on this screen, to come back to after the line dropped: short texts by name."""
-        return {}
+        return {"row": self.query_one(self.placed_in, VirtualList).cursor_key or ""} if self.placed_in else {}
 
     def return_to(self, spot: Spot) -> None:
         """Come back to such a place, as far as it is still there. Called once the widgets are there."""
+        if self.placed_in:
+            self.query_one(self.placed_in, VirtualList).come_to(spot.get("row", ""))
 
     def copied(self) -> tuple[str, str] | None:
         """What `y` copies here: its name, and the text."""

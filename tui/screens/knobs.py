@@ -21,7 +21,6 @@ from ponder.event_text import applied_line
 from ponder.knobs import DECLARATIONS, Declaration, KnobValue, check_value, format_value
 from tui import actions
 from tui.knob_steps import stepped
-from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import COMMAND_STATES
@@ -70,6 +69,7 @@ class KnobsScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "knobs"
+    placed_in = "#knobs"
     AUTO_FOCUS: ClassVar[str | None] = "#knobs"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("knobs")]
 
@@ -179,14 +179,6 @@ class KnobsScreen(ConsoleScreen):
             return
         line.value = format_value(stepped(self._edited, now, by))
         line.cursor_position = len(line.value)
-
-    def spot(self) -> Spot:
-        """The row under the cursor."""
-        return {"row": self.query_one("#knobs", VirtualList).cursor_key or ""}
-
-    def return_to(self, spot: Spot) -> None:
-        """To that row."""
-        self.query_one("#knobs", VirtualList).come_to(spot.get("row", ""))
 
     def copied(self) -> tuple[str, str] | None:
         """The command that sets the knob under the cursor to what it is."""

@@ -22,7 +22,6 @@ from ponder.event_text import format_accuracy, format_ago, format_duration
 from ponder.metrics import METRICS, find_metric, format_metric
 from ponder.plot_text import short_number, sparkline
 from tui import actions
-from tui.place import Spot
 from tui.screens.compare import ComparePage
 from tui.screens.frame import ConsoleScreen, elapsed_words
 from tui.screens.text_line import Part, TextLine
@@ -70,6 +69,7 @@ class RunsScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "runs"
+    placed_in = "#runs"
     AUTO_FOCUS: ClassVar[str | None] = "#runs"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("runs")]
 
@@ -113,14 +113,6 @@ class RunsScreen(ConsoleScreen):
         """Watch the run."""
         await self.console.watch_run(event.key)
         await self.console.show_screen("live")
-
-    def spot(self) -> Spot:
-        """The row under the cursor."""
-        return {"row": self.query_one("#runs", VirtualList).cursor_key or ""}
-
-    def return_to(self, spot: Spot) -> None:
-        """To that row."""
-        self.query_one("#runs", VirtualList).come_to(spot.get("row", ""))
 
     def copied(self) -> tuple[str, str] | None:
         """The name of the run under the cursor."""
