@@ -759,7 +759,15 @@ class SaveOrder(Struct, frozen=True, tag="save"):
     pass
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder
+class RewardModelOrder(Struct, frozen=True, tag="reward_model"):
+    """From the next batch on, score with this version of the live reward model, which lies in the run's folder."""
+
+    version: Annotated[int, Meta(ge=1)]
+    sha256: str
+    """Of its file."""
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):
