@@ -1038,10 +1038,11 @@ class SaveOrder(Struct, frozen=True, tag="save"):
 
 
 class RewardModelOrder(Struct, frozen=True, tag="reward_model"):
-    """Score the next batch with this version, whose file has this hash."""
+    """From the next batch on, score with this version of the live reward model, which lies in the run's folder."""
 
-    version: int
+    version: Annotated[int, Meta(ge=1)]
     sha256: str
+    """Of its file."""
 
 
 Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | RewardModelOrder
