@@ -500,6 +500,7 @@ _RANKINGS = (
         PRIMARY KEY (run_id, version)
     ) STRICT, WITHOUT ROWID
     """,
+    "CREATE INDEX events_of_brakes ON events (run_id) WHERE kind = 'brake_changed'",
     """
     CREATE VIEW v_rankings AS
     SELECT rankings.id, rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
