@@ -12,16 +12,8 @@ import torch
 from torch import Tensor
 
 from ponder.choices import RankingLoss
-from trainer.preferences import (
-    MOST_ANSWERS,
-    Ranks,
-    bradley_terry,
-    centering,
-    pairwise,
-    plackett_luce,
-    ranking_loss,
-    tiers,
-)
+from ponder.ranks import MOST_ANSWERS, Ranks, tiers
+from trainer.preferences import bradley_terry, centering, pairwise, plackett_luce, ranking_loss
 
 RANKINGS: list[Ranks] = [
     [1, 2],
