@@ -116,7 +116,7 @@ def _changed(stage: Recipe, step: int, wanted: Mapping[str, KnobValue]) -> tuple
     try:
         check_together(stage.knobs)
         if stage.stage.kind.samples:
-            check_judge(stage.reward, stage.reward_model)
+            check_judge(stage.knobs, stage.reward_model)
     except RecipeError as error:
         raise KnobError(error.message, error.hint) from None
     return stage, changes

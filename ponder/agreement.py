@@ -21,7 +21,7 @@ from itertools import combinations
 
 from msgspec import Struct
 
-from ponder.ranks import Ranks, decided_pairs, tied_pairs
+from ponder.ranking import Ranks, decided_pairs
 from ponder.shares import LEAST_RANKINGS, NOT_YET_KNOWN, Z_95, Z_SURE, Share, share_of
 
 GOOD, TENTATIVE = 0.8, 0.667
@@ -80,6 +80,19 @@ def verdicts(judged: Judged) -> dict[Pair, int]:
     for one, other in tied_pairs(judged.ranks):
         found[min(judged.answers[one], judged.answers[other]), max(judged.answers[one], judged.answers[other])] = 0
     return found
+
+
+def tied_pairs(ranks: Ranks) -> list[tuple[int, int]]:
+    """Places of every pair of which the ranking says that they are tied.
+
+    >>> tied_pairs([1, 2, 2, None, None])
+    [(1, 2)]
+    """
+    return [
+        (one, other)
+        for one, other in combinations(range(len(ranks)), 2)
+        if ranks[one] is not None and ranks[one] == ranks[other]
+    ]
 
 
 # ---- several people

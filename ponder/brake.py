@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+from ponder.ranking import BrakeState
 
 DRIFT = 0.12
 """A gap that is borne for ever: scores promise a little too much even where nothing is wrong."""
@@ -35,14 +36,6 @@ MOST = 1.5
 """The score stops at so many limits, so that it comes down in a known time when the promises come true again."""
 
 MESSAGE = "the reward model's promises no longer come true"
-
-
-class Light(StrEnum):
-    """What the gauge says of a run."""
-
-    GREEN = "green"
-    AMBER = "amber"
-    RED = "red"
 
 
 class Audit(Struct, frozen=True):
@@ -95,14 +88,14 @@ class Gauge(Struct, frozen=True):
         """The step to go back to after the alarm."""
         return max(0, self.alarm_step - ROLLBACK_STEPS)
 
-    def light(self, held_out_accuracy: float | None = None) -> Light:
+    def light(self, held_out_accuracy: float | None = None) -> BrakeState:
         """What the gauge says; the second meter needs the accuracy on held-out rankings, where that is known."""
         if self.is_red:
-            return Light.RED
+            return BrakeState.RED
         falls_short = (
             held_out_accuracy is not None and self.audits >= SPAN and self.agreement < held_out_accuracy - SHORTFALL
         )
-        return Light.AMBER if falls_short or self.score >= self.limit / 2 else Light.GREEN
+        return BrakeState.AMBER if falls_short or self.score >= self.limit / 2 else BrakeState.GREEN
 
 
 def limit(audits_a_step: int) -> float:

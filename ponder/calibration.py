@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from ponder.ranks import Ranks, decided_pairs
+from ponder.ranking import Ranks, decided_pairs
 from ponder.shares import LEAST_RANKINGS, Z_95, Share, share_of
 
 BINS = 5

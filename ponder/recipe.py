@@ -8,8 +8,8 @@
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [fork]     the run whose past it shares, written by `ponder fork`
-    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [evaluation] [saving] [stream]
-    [watchdog]   the knobs, see `ponder.knobs`
+    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
+    [stream] [watchdog]   the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
 """
@@ -31,6 +31,7 @@ from ponder.errors import KnobError, NotFound, RecipeError
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
+from ponder.rlhf import PARTS, Rlhf
 from ponder.stage import StagePart
 from ponder.supervised import Supervised
 from ponder.watchdog import Watchdog
@@ -157,6 +158,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     critic: Critic = Critic()
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
+    rlhf: Rlhf = Rlhf()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
@@ -242,14 +244,20 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
     try:
         check_together(recipe.knobs)
         if recipe.stage.kind.samples:
-            check_judge(recipe.reward, recipe.reward_model)
+            check_judge(recipe.knobs, recipe.reward_model)
     except (KnobError, RecipeError) as error:
         raise RecipeError(f"`{source}`: {error.message}", error.hint) from None
     return recipe
 
 
-def check_judge(reward: Reward, part: RewardModelPart) -> None:
-    """RecipeError when the part `model` has weight and there is no reward model."""
+def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
+    """RecipeError when the part `model` or `preference` has weight and there is no such reward model."""
+    reward = chosen.reward
+    if reward.preference and not chosen.rlhf.live:
+        raise RecipeError(
+            f"`reward.preference` is {knobs.format_value(reward.preference)}, and no reward model learns live",
+            "write `[rlhf]` with `live = true`, or set `reward.preference` to 0",
+        )
     if reward.model and not part.path:
         raise RecipeError(
             f"`reward.model` is {knobs.format_value(reward.model)}, and there is no reward model",
@@ -371,7 +379,7 @@ def _refuse_unknown_in_list(part_name: str, part: object, source: str) -> None:
 def _refuse_unusable(recipe: Recipe, source: str) -> None:
     """What each key's own type cannot say."""
     names = [reward.name for reward in recipe.rewards]
-    built_in = msgspec.structs.asdict(recipe.reward)
+    built_in = {*msgspec.structs.asdict(recipe.reward), *PARTS}
     for place, name in enumerate(names):
         if name in built_in or name in names[:place]:
             why = "is a built-in part" if name in built_in else "is there twice"

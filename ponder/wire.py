@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 
 from ponder.events import Finish, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
+from ponder.ranking import FEWEST_SHOWN, MOST_SHOWN, BrakeState, Stream, Verdict
 
 PROTOCOL = 1
 """Goes up when an older peer would misunderstand; new optional fields do not count."""
@@ -45,6 +46,8 @@ Number = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 """What a database can hold; msgpack's integers go further."""
 Text = Annotated[str, Meta(max_length=200)]
 """Something to look for."""
+Who = Annotated[str, Meta(max_length=64)]
+"""A person, or what asks in one's place; empty: whoever runs the daemon."""
 
 
 def new_id() -> str:
@@ -212,6 +215,35 @@ class GetSystem(Struct, frozen=True, tag="get_system"):
     """
 
 
+class NextRanking(Struct, frozen=True, tag="next_ranking"):
+    """Which answers this annotator should rank next. Answered with RankingTask, or a Refusal: nothing waits.
+
+    Changes nothing: the same question has the same answer until something is kept, and then another.
+    """
+
+    run: Reference
+    annotator: Who
+    answers: Annotated[int, Meta(ge=0, le=MOST_SHOWN)] = 0
+    """0: as many as `rlhf.answers` says."""
+    exclude: Annotated[list[Id], Meta(max_length=64)] = []
+    """`RankingTask.key` of what is on this annotator's screen, or fetched ahead for it."""
+
+
+class GetRankings(Struct, frozen=True, tag="get_rankings"):
+    """Rankings of a run with an id after `after_id`, oldest first. Answered with Rankings."""
+
+    run: Reference
+    after_id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    limit: Limit = 500
+    with_undone: bool = False
+
+
+class GetFeedback(Struct, frozen=True, tag="get_feedback"):
+    """How the human loop of a run stands. Answered with Feedback."""
+
+    run: Reference
+
+
 # ---- requests: acting (answered with Accepted or Refusal)
 
 
@@ -307,6 +339,59 @@ class Annotate(Struct, frozen=True, tag="annotate"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class RankAnswers(Struct, frozen=True, tag="rank_answers"):
+    """Keep what a person said of some answers to one prompt. The Ask's id is the ranking's: a resend keeps it once.
+
+    Accepted is sent when it is on disk; its message is what the reward model had thought.
+    """
+
+    run: Reference
+    prompt_id: Number
+    """As in RankingTask."""
+    answers: Annotated[list[Number], Meta(min_length=FEWEST_SHOWN, max_length=MOST_SHOWN)]
+    """Rollouts in the order in which they were shown."""
+    ranks: Annotated[list[int | None], Meta(max_length=MOST_SHOWN)]
+    """One an answer, in the same order: 1 best, equal is a tie, None worse than all that have one. Empty: see
+    `verdict`."""
+    verdict: Verdict
+    flags: Annotated[list[bool], Meta(max_length=MOST_SHOWN)] = []
+    """Which answers are a hack, or broken; empty: none."""
+    reasons: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=32)] = []
+    note: Annotated[str, Meta(max_length=4000)] = ""
+    seconds: Annotated[float, Meta(ge=0.0, le=1e7)] = 0.0
+    """From when the answers were shown."""
+    stream: Stream = Stream.RANDOM
+    """As in RankingTask."""
+    annotator: Who = ""
+    guidelines_version: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    by: Who = ""
+
+
+class UndoRanking(Struct, frozen=True, tag="undo_ranking"):
+    """Take a ranking back; it stays on disk, and nothing is learnt from it."""
+
+    run: Reference
+    annotator: Who = ""
+    ranking: Annotated[str, Meta(max_length=64)] = ""
+    """Empty: the newest of this annotator that is not yet taken back."""
+    by: Who = ""
+
+
+class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
+    """A version of the live reward model lies in the run's folder; when `is_open`, the trainer is to take it."""
+
+    run: Reference
+    version: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
+    """Higher than any before."""
+    sha256: Annotated[str, Meta(min_length=64, max_length=64)]
+    labels: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    """Rankings that it was fitted to."""
+    is_open: bool
+    figures: dict[Annotated[str, Meta(max_length=64)], float] = {}
+    """What was measured of it; numbers that are not finite are left out."""
+    by: Who = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -330,6 +415,9 @@ Request = (
     | GetLog
     | GetStack
     | GetSystem
+    | NextRanking
+    | GetRankings
+    | GetFeedback
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -340,6 +428,9 @@ Request = (
     | PinCheckpoint
     | UnpinCheckpoint
     | Annotate
+    | RankAnswers
+    | UndoRanking
+    | TellRewardModel
     | ShutDown
 )
 
@@ -658,6 +749,190 @@ class System(Struct, frozen=True, tag="system"):
     """How long the daemon's newest transaction took, its sync included."""
 
 
+class RankingAnswer(Struct, frozen=True):
+    """An answer as an annotator sees it."""
+
+    rollout_id: int
+    text: str
+    is_truncated: bool = False
+
+
+class RankingTask(Struct, frozen=True, tag="ranking_task"):
+    """Answers to rank, in the order to show them; nothing here says what anybody or anything thinks of them."""
+
+    run: str
+    key: str
+    """What `NextRanking.exclude` takes."""
+    prompt_id: int
+    prompt: str
+    answers: list[RankingAnswer]
+    stream: Stream
+    guidelines: str
+    guidelines_version: int
+    """The CRC-32 of the guidelines."""
+    waiting: int
+    """Groups and audits that this annotator was not yet asked about."""
+    ranked: int
+    """Rankings that this annotator gave in the run."""
+    owed_audits: int
+    """Audits of the newest `rlhf.lag` steps that nobody judged."""
+
+
+class RankedAnswer(Struct, frozen=True):
+    rollout_id: int
+    step: int
+    group: int
+    index: int
+    text: str
+    """As the annotator saw it."""
+    rank: int | None
+    place: int
+    """Where it was shown, from 0."""
+    is_flagged: bool
+    length_tokens: int
+    policy_version: int
+    purpose: str = ""
+    reward_model: int = 0
+    """The version that scored it."""
+    scores: dict[str, float] = {}
+    """Its reward parts."""
+    is_rewritten: bool = False
+    """The step was done again after it was shown and came out otherwise: its scores and features are another text's."""
+
+
+class RankingRow(Struct, frozen=True):
+    id: int
+    """Grows with time, over all runs of a store."""
+    ranking: str
+    annotator: str
+    stream: Stream
+    verdict: Verdict
+    prompt_id: int
+    prompt: str
+    step: int
+    """The run's newest step when it was kept."""
+    at_us: int
+    seconds: float
+    reward_model: int
+    """The version whose scores it was compared with; 0: none had scored them all."""
+    guidelines_version: int
+    answers: list[RankedAnswer]
+    """In the order in which they were shown."""
+    reasons: list[str]
+    note: str
+    is_undone: bool
+    by: str = ""
+
+
+class Rankings(Struct, frozen=True, tag="rankings"):
+    rows: list[RankingRow]
+    undone: list[int] = []
+    """Of the run's rankings up to `after_id`, those that are taken back."""
+
+
+class Share(Struct, frozen=True):
+    """A share of a count, with its 95 % interval where it is known (Wilson 1927)."""
+
+    right: float
+    """How many; a tie may count half."""
+    of: int
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def value(self) -> float | None:
+        """None where there is nothing to count."""
+        return self.right / self.of if self.of else None
+
+
+class AnnotatorRow(Struct, frozen=True):
+    """What one annotator gave to a run."""
+
+    annotator: str
+    rankings: int
+    undone: int
+    views: int
+    """Answers looked at, once a ranking."""
+    median_s: float | None
+    """Of a ranking."""
+    median_answer_s: float | None
+    """Of a ranking, divided by its answers."""
+    first_shown: Share
+    """How often what was shown earlier beats what was shown later: half where the place says nothing."""
+    repeats: Share
+    """Pairs of repeated rankings that came out as before."""
+    gold: Share
+    """Pairs of which a verifier knows the better one, and the annotator said it."""
+
+
+class BrakePoint(Struct, frozen=True):
+    """The brake after one audit."""
+
+    step: int
+    predicted: float
+    """How probable the reward model had said that the newer answer wins."""
+    observed: float
+    """1 it won, 0 it lost, 1/2 a tie."""
+    score: float
+
+
+class Feedback(Struct, frozen=True, tag="feedback"):
+    """The human loop of a run; None and empty where it is not yet known."""
+
+    run: str
+    step: int
+    rankings: int
+    """Not taken back, of all verdicts."""
+    undone: int
+    by_stream: dict[str, int]
+    by_verdict: dict[str, int]
+    annotators: list[AnnotatorRow]
+    waiting_audits: int
+    flagged: int
+    """Answers that were flagged as a hack or broken."""
+    reward_model: int
+    """The newest version; 0: none yet."""
+    fitted_us: int | None
+    labels: int
+    """Rankings that it was fitted to."""
+    labels_since: int
+    """Rankings that were given or taken back since."""
+    is_open: bool
+    acting: int
+    """The version that the trainer took; 0: none."""
+    figures: dict[str, float]
+    """What the newest version's fit measured."""
+    hold_out: Share
+    """Pairs of prompts that it did not learn from."""
+    fresh: Share
+    """Pairs of the newest random rankings that the version which had scored them had in the same order."""
+    alpha: float | None
+    """Krippendorff's, over pairs that several annotators judged."""
+    alpha_units: int
+    tau: float | None
+    """Mean of Kendall's tau-b over rankings of the same answers by two annotators."""
+    tau_rankings: int
+    calibration: list[tuple[float, float, int]]
+    """(mean promised probability, share that won, pairs) of each bin."""
+    calibration_error: float | None
+    length_correlation: float | None
+    """Of the reward model's score with the answer's length, over ranked answers."""
+    brake: BrakeState
+    brake_score: float
+    brake_limit: float
+    brake_message: str
+    rollback_step: int | None
+    audits: int
+    brake_series: list[BrakePoint]
+    naive: int
+    """Scores that people would have had to give without a reward model."""
+    spent: int
+    """Answers that people looked at."""
+    saved_hours: float | None
+    notes: list[str] = []
+    """What should be looked into, each a sentence."""
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -694,6 +969,9 @@ Reply = (
     | LogPage
     | Stack
     | System
+    | RankingTask
+    | Rankings
+    | Feedback
     | Accepted
     | Refusal
 )
@@ -759,7 +1037,15 @@ class SaveOrder(Struct, frozen=True, tag="save"):
     pass
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder
+class RewardModelOrder(Struct, frozen=True, tag="reward_model"):
+    """From the next batch on, score with this version of the live reward model, which lies in the run's folder."""
+
+    version: Annotated[int, Meta(ge=1)]
+    sha256: str
+    """Of its file."""
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):

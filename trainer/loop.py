@@ -138,7 +138,7 @@ class Chapter:
     def _check(self, knobs: Knobs) -> None:
         """RecipeError on knobs with which the stage could not go on."""
         self._check_room(knobs)
-        check_judge(knobs.reward, self.recipe.reward_model)
+        check_judge(knobs, self.recipe.reward_model)
         if self.collector:
             self.collector.check(knobs)
 

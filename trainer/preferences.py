@@ -1,9 +1,9 @@
 """What is made smaller when scores are learnt from rankings: Bradley-Terry, Plackett-Luce, and the scores' zero point.
 
-A ranking says in which order its tiers come (`ponder.ranks`) and nothing about the order inside one. So a tie is no
-claim that two answers are worth the same, and the unranked are in no order among each other. Scores matter by their
-differences alone; `centering` keeps them near zero. They may be those of a reward model, or the implicit ones of
-`trainer.dpo`.
+Ranks and tiers are those of `ponder.ranking`: a ranking says in which order the tiers come and nothing about the order
+inside one. So a tie is no claim that two answers are worth the same, and the unranked are in no order among each other.
+Scores matter by their differences alone; `centering` keeps them near zero. They may be those of a reward model, or the
+implicit ones of `trainer.dpo`.
 
 Legend: K answers of one ranking, M of them in one tier, N pairs. Deliberately left out: where scores come from, how
 sure they are, and ties as a judgement of equal worth (Davidson).
@@ -11,7 +11,6 @@ sure they are, and ties as a judgement of equal worth (Davidson).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -19,7 +18,10 @@ import torch
 from torch import Tensor
 
 from ponder.choices import RankingLoss
-from ponder.ranks import MOST_ANSWERS, Ranks, decided_pairs, tiers
+from ponder.ranking import Ranks, decided_pairs, tiers
+
+MOST_ANSWERS = 16
+"""Of one ranking: Plackett-Luce sums over all subsets of a tied tier, and there are 2 to the power of its size."""
 
 
 def bradley_terry(better_N: Tensor, worse_N: Tensor, *, margin: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
@@ -124,13 +126,3 @@ def ranking_loss(score_K: Tensor, ranks: Ranks, kind: RankingLoss, *, margin: fl
     if kind is RankingLoss.PAIRS or margin:
         return pairwise(score_K, ranks, margin=margin)
     return plackett_luce(score_K, ranks)
-
-
-def count_agreement(scores: Sequence[float], ranks: Ranks) -> tuple[int, int, float]:
-    """(decided pairs in the scores' order, decided pairs, the sum of better minus worse); equal scores agree not.
-
-    >>> count_agreement([3.0, 1.0, 1.0], [1, 2, None])
-    (2, 3, 4.0)
-    """
-    differences = [scores[better] - scores[worse] for better, worse in decided_pairs(ranks)]
-    return sum(difference > 0 for difference in differences), len(differences), sum(differences)

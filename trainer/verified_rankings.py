@@ -20,9 +20,9 @@ from pathlib import Path
 from ponder import metrics
 from ponder.errors import RecipeError
 from ponder.knobs import Knobs
-from ponder.ranks import MOST_ANSWERS
 from trainer.answers import Answer
 from trainer.policy import Policy
+from trainer.preferences import MOST_ANSWERS
 from trainer.rankings import Ranking, to_row
 from trainer.row_file import RowFile
 

@@ -21,7 +21,7 @@ from ponder.agreement import (
     self_consistency,
     verdicts,
 )
-from ponder.ranks import Ranks
+from ponder.ranking import Ranks
 
 PAPER = [
     (1, 1, None, 1), (2, 2, 3, 2), (3, 3, 3, 3), (3, 3, 3, 3), (2, 2, 2, 2), (1, 2, 3, 4), (4, 4, 4, 4), (1, 1, 2, 1),

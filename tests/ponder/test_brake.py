@@ -17,12 +17,12 @@ from ponder.brake import (
     SPAN,
     Audit,
     Gauge,
-    Light,
     gauge_of,
     judge,
     limit,
     release,
 )
+from ponder.ranking import BrakeState
 
 probabilities = st.floats(0, 1)
 audits = st.lists(st.builds(Audit, st.integers(1, 40), probabilities, st.sampled_from([0.0, 0.5, 1.0])), max_size=80)
@@ -62,16 +62,16 @@ def test_a_gauge_that_was_written_down_goes_on_as_if_it_never_had_been(found: li
 
 @given(audits)
 def test_the_light_is_green_amber_and_red_in_this_order(found: list[Audit]) -> None:
-    gauge, before = Gauge(), Light.GREEN
+    gauge, before = Gauge(), BrakeState.GREEN
     for audit in found:
         gauge = judge(gauge, audit)
         light = gauge.light()
-        if light is Light.RED:
+        if light is BrakeState.RED:
             assert gauge.score >= gauge.limit / 2 and gauge.alarm_step > 0
-        elif before is Light.RED:
-            assert light is Light.GREEN, "red is left only below half-way"
+        elif before is BrakeState.RED:
+            assert light is BrakeState.GREEN, "red is left only below half-way"
         else:
-            assert (light is Light.AMBER) == (gauge.score >= gauge.limit / 2)
+            assert (light is BrakeState.AMBER) == (gauge.score >= gauge.limit / 2)
         before = light
 
 
@@ -88,7 +88,7 @@ def test_promises_that_stop_coming_true_are_an_alarm_within_a_dozen_steps() -> N
         random = Random(seed)
         good, bad = run(random, range(1, 41), 0.7, 0.7), run(random, range(41, 120), 0.9, 0.35)
         gauge = gauge_of([*good, *bad])
-        assert gauge.light() is Light.RED
+        assert gauge.light() is BrakeState.RED
         delays.append(gauge.alarm_step - 40)
     assert sorted(delays)[270] <= 12
     assert sum(delay <= 0 for delay in delays) <= 15
@@ -103,9 +103,9 @@ def test_the_way_back_is_some_steps_before_the_alarm() -> None:
 
 def test_a_red_light_goes_out_when_promises_come_true_again() -> None:
     gauge = gauge_of([Audit(step, 1.0, 0.0) for step in range(1, 10) for _ in range(4)])
-    assert gauge.light() is Light.RED and gauge.score == pytest.approx(MOST * gauge.limit)
+    assert gauge.light() is BrakeState.RED and gauge.score == pytest.approx(MOST * gauge.limit)
     steps = 0
-    while gauge.light() is Light.RED:
+    while gauge.light() is BrakeState.RED:
         steps += 1
         for _ in range(4):
             gauge = judge(gauge, Audit(9 + steps, 0.6, 0.6))
@@ -114,21 +114,21 @@ def test_a_red_light_goes_out_when_promises_come_true_again() -> None:
 
 def test_a_person_may_let_it_go_on() -> None:
     gauge = release(gauge_of([Audit(step, 1.0, 0.0) for step in range(1, 10)], audits_a_step=1))
-    assert gauge.light() is Light.GREEN and gauge.score == 0.0
+    assert gauge.light() is BrakeState.GREEN and gauge.score == 0.0
     assert gauge.audits == 9 and gauge.alarm_step == 3
     for step in (10, 11, 12):
         gauge = judge(gauge, Audit(step, 1.0, 0.0))
-    assert gauge.light() is Light.RED and gauge.alarm_step == 12
+    assert gauge.light() is BrakeState.RED and gauge.alarm_step == 12
 
 
 def test_the_second_meter_makes_amber_and_never_red() -> None:
     """It always names the worse answer, but is hardly sure of it: the gap is too small for the first meter."""
     gauge = gauge_of([Audit(step, 0.51, float(place < 2)) for step in range(1, 8) for place in range(5)])
-    assert gauge.audits < SPAN and gauge.light(0.7) is Light.GREEN, "so few audits say nothing"
+    assert gauge.audits < SPAN and gauge.light(0.7) is BrakeState.GREEN, "so few audits say nothing"
     gauge = gauge_of([Audit(step, 0.51, float(place < 2)) for step in range(1, 40) for place in range(5)])
     assert gauge.score == 0.0 and gauge.audits > SPAN
-    assert gauge.light() is gauge.light(0.4 + SHORTFALL - 0.05) is Light.GREEN
-    assert gauge.light(0.7) is Light.AMBER
+    assert gauge.light() is gauge.light(0.4 + SHORTFALL - 0.05) is BrakeState.GREEN
+    assert gauge.light(0.7) is BrakeState.AMBER
 
 
 def test_an_audit_ranked_late_counts_to_the_newest_step() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ponder.ranks import Ranks
+from ponder.ranking import Ranks
 from tests.trainer.models import MAKERS, policy_of
 from tests.trainer.test_preferences import differences, gradient
 from trainer.dpo import implicit_rewards, sums_by_answer

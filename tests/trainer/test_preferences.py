@@ -12,8 +12,15 @@ import torch
 from torch import Tensor
 
 from ponder.choices import RankingLoss
-from ponder.ranks import MOST_ANSWERS, Ranks, tiers
-from trainer.preferences import bradley_terry, centering, pairwise, plackett_luce, ranking_loss
+from ponder.ranking import Ranks, tiers
+from trainer.preferences import (
+    MOST_ANSWERS,
+    bradley_terry,
+    centering,
+    pairwise,
+    plackett_luce,
+    ranking_loss,
+)
 
 RANKINGS: list[Ranks] = [
     [1, 2],

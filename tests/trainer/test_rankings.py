@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.errors import RecipeError
-from ponder.ranks import MOST_ANSWERS
 from ponder.stage import DataPart
+from trainer.preferences import MOST_ANSWERS
 from trainer.rankings import Prompt, Ranking, Rankings, read_rankings, split_rankings, to_row
 
 
