@@ -19,8 +19,8 @@ from torch import Tensor
 from ponder import metrics
 from ponder.knobs import Knobs
 from ponder.ranking import count_agreement, tiers
+from ponder.shares import wilson_interval
 from trainer.drawing import Draw
-from trainer.evaluate import wilson_interval
 from trainer.learn import forward_of
 from trainer.pieces import cut_groups
 from trainer.ranking_tokens import Ranked, to_ids
