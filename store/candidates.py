@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 QUEUE_GROUPS = 64
 """So many of the newest groups wait, and so many audits."""
+AUDIT_STEPS = 20
+"""Older audits than of so many steps, or than `rlhf.lag`, are not asked for any more."""
 REPEATABLE = 200
 """So many of an annotator's newest rankings may come again."""
 
@@ -78,14 +80,14 @@ def newest_groups(connection: Connection, run_id: int) -> list[Candidate]:
     for group_id, rollout_id, length, is_correct in connection.execute(
         f"""SELECT group_id, id, length_tokens, is_correct FROM rollouts
             WHERE group_id IN {places(groups)} AND is_superseded = 0 ORDER BY group_id, idx""",
-        [group[0] for group in groups],
+        [number for number, _, _ in groups],
     ):
         members[group_id].append(Member(rollout_id, length, None if is_correct is None else bool(is_correct)))
-    return [Candidate(*group, tuple(members[group[0]])) for group in groups]
+    return [Candidate(number, prompt_id, step, tuple(members[number])) for number, prompt_id, step in groups]
 
 
-def newest_audits(connection: Connection, run_id: int, lag: int) -> list[AuditPair]:
-    """The newest audits whose older answer is there too, newest first."""
+def newest_audits(connection: Connection, run_id: int, step: int, lag: int) -> list[AuditPair]:
+    """Audits of the newest steps whose older answer is there and says something else, newest first."""
     found = connection.execute(
         """SELECT newer.id, newer.prompt_id, newer.step, answers.id, before.id
            FROM groups AS newer
@@ -93,10 +95,10 @@ def newest_audits(connection: Connection, run_id: int, lag: int) -> list[AuditPa
                 AND older.prompt_id = newer.prompt_id AND older.purpose = 'audit' AND older.is_superseded = 0
            CROSS JOIN rollouts AS answers ON answers.group_id = newer.id AND answers.idx = 0
            CROSS JOIN rollouts AS before ON before.group_id = older.id AND before.idx = 0
-           WHERE newer.run_id = ? AND newer.purpose = 'audit' AND newer.is_superseded = 0
+           WHERE newer.run_id = ? AND newer.step > ? AND newer.purpose = 'audit' AND newer.is_superseded = 0
                  AND answers.text <> before.text
            ORDER BY newer.step DESC, newer.id LIMIT ?""",
-        (lag, run_id, QUEUE_GROUPS),
+        (lag, run_id, step - max(lag, AUDIT_STEPS), QUEUE_GROUPS),
     )
     return [AuditPair(*row) for row in found]
 
@@ -143,6 +145,14 @@ def texts_of(connection: Connection, rollout_ids: Iterable[int]) -> dict[int, Ra
     ids = list(rollout_ids)
     found = connection.execute(f"SELECT id, text, finish FROM rollouts WHERE id IN {places(ids)}", ids)
     return {number: RankingAnswer(number, text, finish == Finish.TRUNCATED) for number, text, finish in found}
+
+
+def prompt_of(connection: Connection, rollout_id: int) -> int:
+    """The prompt that this answer is to."""
+    (prompt_id,) = connection.execute(
+        "SELECT prompt_id FROM groups WHERE id = (SELECT group_id FROM rollouts WHERE id = ?)", (rollout_id,)
+    ).fetchone()
+    return int(prompt_id)
 
 
 def prompt_text(connection: Connection, prompt_id: int) -> str:

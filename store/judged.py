@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ponder.errors import NotFound, Refused
-from ponder.events import AUDIT, RankingKept, RankingUndone, RewardModelFitted
+from ponder.events import RankingKept, RankingUndone, RewardModelFitted
 from ponder.ranking import Ranks, Stream, Verdict, checked_ranks, count_agreement
-from ponder.rlhf import PREFERENCE_BEFORE, PREFERENCE_RAW
 from ponder.wire import RankAnswers, TellRewardModel, UndoRanking
 from store.derived import to_json
+from store.rankings import JudgedAnswer, figures_of, scores_of_one_version
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -32,18 +32,10 @@ SHOWN_AGAIN = "`ponder rank` shows answers that wait"
 class Shown:
     """An answer as the store knows it."""
 
-    rollout_id: int
+    figures: JudgedAnswer
     run_id: int
     prompt_id: int
-    step: int
-    purpose: str
     text: str
-    reward_model: int
-    """The version that scored it."""
-    score: float | None
-    """Raw."""
-    before: float | None
-    """Of an audit: what the same version says, raw, of the answer it is compared with."""
 
 
 def keep_ranking(
@@ -75,7 +67,7 @@ def keep_ranking(
     connection.executemany(
         "INSERT INTO ranked_answers (ranking_id, place, rollout_id, rank, is_flagged, text) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (ranking_id, place, answer.rollout_id, rank, flag, answer.text)
+            (ranking_id, place, answer.figures.rollout_id, rank, flag, answer.text)
             for place, (answer, rank, flag) in enumerate(zip(shown, ranks, flags, strict=True))
         ],
     )
@@ -185,56 +177,38 @@ def _checked_flags(said: RankAnswers) -> list[bool]:
 def _find_shown(connection: Connection, rollout_ids: Sequence[int]) -> list[Shown]:
     shown = []
     for rollout_id in rollout_ids:
-        row = connection.execute(
-            """SELECT rollouts.id, rollouts.run_id, groups.prompt_id, groups.step, groups.purpose, rollouts.text,
-                      groups.reward_model,
-                      (SELECT value FROM reward_parts WHERE rollout_id = rollouts.id AND name = ?2),
-                      (SELECT value FROM reward_parts WHERE rollout_id = rollouts.id AND name = ?3)
-               FROM rollouts JOIN groups ON groups.id = rollouts.group_id WHERE rollouts.id = ?1""",
-            (rollout_id, PREFERENCE_RAW, PREFERENCE_BEFORE),
-        ).fetchone()
-        if row is None:
+        found = figures_of(connection, rollout_id)
+        if found is None:
             raise NotFound(f"there is no answer {rollout_id}", SHOWN_AGAIN)
-        shown.append(Shown(*row))
+        shown.append(Shown(*found))
     return shown
 
 
 def _refuse_misfits(run_id: int, said: RankAnswers, shown: Sequence[Shown]) -> None:
     """Raise Refused unless these are different answers of the run to the prompt, and an audit is one."""
-    ids = [answer.rollout_id for answer in shown]
-    twice = next((number for number in ids if ids.count(number) > 1), None)
+    twice = next((number for number in said.answers if said.answers.count(number) > 1), None)
     if twice is not None:
         raise Refused("bad_request", f"the answer {twice} is there twice", "name each answer once")
     stranger = next((answer for answer in shown if answer.run_id != run_id), None)
     if stranger is not None:
-        raise Refused("bad_request", f"the answer {stranger.rollout_id} is of another run", SHOWN_AGAIN)
+        raise Refused("bad_request", f"the answer {stranger.figures.rollout_id} is of another run", SHOWN_AGAIN)
     if len({answer.prompt_id for answer in shown}) > 1:
         raise Refused("bad_request", "the answers are to different prompts", "rank answers to one prompt")
     if shown[0].prompt_id != said.prompt_id:
         message = f"the answers are to prompt {shown[0].prompt_id}, not {said.prompt_id}"
         raise Refused("bad_request", message, SHOWN_AGAIN)
     if said.stream is Stream.AUDIT:
-        is_audit = len(shown) == 2 and all(answer.purpose == AUDIT for answer in shown)
-        if not is_audit or shown[0].step == shown[1].step:
+        is_audit = len(shown) == 2 and all(answer.figures.is_audit for answer in shown)
+        if not is_audit or shown[0].figures.step == shown[1].figures.step:
             message = "an audit is of two answers of different steps that were sampled for it"
             raise Refused("bad_request", message, "say the stream that `ponder rank` was given")
 
 
 def _compare(shown: Sequence[Shown], ranks: Ranks, said: RankAnswers) -> tuple[int, int, int]:
-    """(version, pairs that it had in the same order, pairs decided); no version where one did not score them all."""
-    scores = scores_of_one_version(shown)
+    """(version, pairs that it had in the same order, pairs decided); no version where none scored them all."""
+    answers = [answer.figures for answer in shown]
+    scores = scores_of_one_version(answers)
     if scores is None or said.verdict is Verdict.SKIPPED:
         return 0, 0, 0
     agreed, pairs, _ = count_agreement(scores, ranks)
-    return max(answer.reward_model for answer in shown), agreed, pairs
-
-
-def scores_of_one_version(shown: Sequence[Shown]) -> list[float] | None:
-    """What one version says of each answer, raw; None where there is none. An audit's newer answer tells of both."""
-    if len({answer.reward_model for answer in shown}) == 1 and shown[0].reward_model:
-        scores = [answer.score for answer in shown if answer.score is not None]
-        return scores if len(scores) == len(shown) else None
-    newer = max(shown, key=lambda answer: answer.step)
-    if len(shown) != 2 or newer.before is None or newer.score is None or newer.purpose != AUDIT:
-        return None
-    return [newer.score if answer is newer else newer.before for answer in shown]
+    return max(answer.reward_model for answer in answers), agreed, pairs
