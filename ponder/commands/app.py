@@ -1,6 +1,6 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
+    start    demo run recipes watch tui rank   look     status ls show follow samples group aha logs stack
                                                          checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service rlhf
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, machine, note, pictures, rlhf, service, start, steer, talk, travel
+from ponder.commands import house, keep, look, machine, note, pictures, rank, rlhf, service, start, steer, talk, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -29,6 +29,7 @@ VERBS = (
     ("recipes", start.recipes, START),
     ("watch", start.watch, START),
     ("tui", start.tui, START),
+    ("rank", rank.rank, START),
     ("status", look.status, LOOK),
     ("ls", look.ls, LOOK),
     ("show", look.show, LOOK),
