@@ -50,7 +50,8 @@ def keep_ranking(
             (rollout_id, rank, flag) for rollout_id, rank, flag in zip(said.answers, ranks, flags, strict=True)
         ]:
             raise Refused("conflict", f"the ranking `{ranking}` already says something else", "ask with a new id")
-        return RankingKept(ranking, *known[4:]), False
+        step, stream, verdict, *rest = known[4:]
+        return RankingKept(ranking, step, said.annotator, Stream(stream), Verdict(verdict), *rest), False
     shown = _find_shown(connection, said.answers)
     _refuse_misfits(run_id, said, shown)
     version, agreed, pairs = _compare(shown, ranks, said)
@@ -147,7 +148,7 @@ def newest_version(connection: Connection, run_id: int) -> int:
 
 
 _KEPT = """
-    SELECT run_id, prompt_id, annotator, id, step, annotator, stream, verdict,
+    SELECT run_id, prompt_id, annotator, id, step, stream, verdict,
            (SELECT count(*) FROM ranked_answers WHERE ranking_id = rankings.id), seconds, reward_model, agreed, pairs
     FROM rankings
 """

@@ -1,4 +1,4 @@
-"""The verbs of the human loop: what labels cost.
+"""The verbs of the human loop: how it stands, and what labels cost.
 
 Deliberately left out: ranking itself (`ponder rank`), which is a screen.
 """
@@ -9,8 +9,32 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption
-from ponder.output import Column, write_json, write_table
+from ponder.commands.options import JsonOption, RunArgument, connect, name_run
+from ponder.output import Column, say, write, write_json, write_pairs, write_table
+
+
+def status(run: RunArgument = "", as_json: JsonOption = False) -> None:
+    """Show what people said of a run's answers, what was learnt from it, and whether it can be trusted."""
+    from ponder.feedback_text import annotator_cells, feedback_pairs
+    from ponder.wire import Feedback, GetFeedback
+
+    with connect() as client:
+        feedback = client.ask(GetFeedback(name_run(client, run)), Feedback)
+    if as_json:
+        write_json("feedback", feedback)
+        return
+    write_pairs([("run", f"{feedback.run}, step {feedback.step}"), *feedback_pairs(feedback)])
+    if feedback.annotators:
+        write("")
+        write_table(
+            [
+                Column("annotator"), Column("rankings", is_number=True), Column("seconds", is_number=True),
+                Column("same again"), Column("gold"), Column("first shown wins"),
+            ],
+            [annotator_cells(row) for row in feedback.annotators],
+        )  # fmt: skip
+    for note in feedback.notes:
+        say(f"note: {note}")
 
 
 def cost(
