@@ -85,6 +85,8 @@ class GetEvents(Struct, frozen=True, tag="get_events"):
     after: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     run: Reference | None = None
     limit: Limit = 500
+    only_notable: bool = False
+    """Without groups and steps: what began and ended, what was asked and turned, measured, saved, and what broke."""
 
 
 class GetMetrics(Struct, frozen=True, tag="get_metrics"):

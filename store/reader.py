@@ -25,6 +25,7 @@ from ponder.wire import CommandState
 from store import curves, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
+from store.migrations import NOTABLE
 from store.schema import explained, open_for_reading
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ class Reader:
             )
             return [_event_decoder.decode(body) for (body,) in found]
 
-    def events(self, after: int, run: str | None = None, limit: int = NO_LIMIT) -> wire.Events:
+    def events(
+        self, after: int, run: str | None = None, limit: int = NO_LIMIT, only_notable: bool = False
+    ) -> wire.Events:
         """Durable events with an id after `after`, oldest first; of all runs when `run` is None."""
         with self._snapshot() as connection:
             (head,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
@@ -140,6 +143,8 @@ class Reader:
             if run is not None:
                 query += " AND events.run_id = ?"
                 arguments.append(_find_run(connection, run)[0])
+            if only_notable:
+                query += f" AND {NOTABLE}"
             found = connection.execute(f"{query} ORDER BY events.id LIMIT ?", [*arguments, limit]).fetchall()
             return wire.Events(
                 [
