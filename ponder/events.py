@@ -186,6 +186,10 @@ class GroupScored(Struct, frozen=True, tag="group_scored"):
     reference: str
     """A right answer where the task knows one, else empty."""
     rollouts: list[Rollout]
+    purpose: str = ""
+    """Empty where the policy learns from them; `audit`: they are there to be judged, and are in no figure of a step."""
+    reward_model: int = 0
+    """The version of the live reward model that scored them; 0: none."""
 
 
 class GroupStored(Struct, frozen=True, tag="group_stored"):
@@ -231,12 +235,12 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `reward_model`."""
     by: str
     name: str = ""
-    """The knob's name, for `set`."""
+    """The knob's name, for `set`; `version`, for `reward_model`."""
     value: KnobValue | None = None
-    """The knob's new value, for `set`; true for a `pause` that releases; the checkpoint's step, for `pin`, `unpin`."""
+    """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):
