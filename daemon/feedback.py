@@ -20,6 +20,7 @@ from daemon.rank_desk import open_queue
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency
 from ponder.calibration import Correlation, accuracy, calibrate, correlation
+from ponder.metrics import RM_WEIGHT
 from ponder.ranking import BrakeState, Stream, Verdict, decided_pairs, said_of
 from ponder.rlhf import Rlhf, rlhf_of
 from ponder.saved_labels import SavedLabels, count_views
@@ -31,7 +32,6 @@ from store.reader import Reader
 if TYPE_CHECKING:
     pass
 
-RM_WEIGHT = "reward_model/weight"
 FRESH = 50
 """So many of the newest random rankings say how right the reward model is now."""
 SERIES = 400
