@@ -54,6 +54,10 @@ Who = Annotated[str, Meta(max_length=64)]
 """A person, or what asks in one's place; empty: whoever runs the daemon."""
 
 
+SIGNED = "key "
+"""What `by` begins with where it was a key that asked, over the network, whatever the request said."""
+
+
 def new_id() -> str:
     """A fresh id for a request: time-ordered, unique without asking anybody (the idea of UUIDv7, RFC 9562)."""
     return f"{time.time_ns() // 1_000_000:011x}{os.urandom(8).hex()}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ponder.errors import NotFound, Refused
 from ponder.events import RankingKept, RankingUndone, RewardModelFitted
 from ponder.ranking import Ranks, Stream, Verdict, checked_ranks, count_agreement
-from ponder.wire import RankAnswers, TellRewardModel, UndoRanking
+from ponder.wire import SIGNED, RankAnswers, TellRewardModel, UndoRanking
 from store.derived import to_json
 from store.rankings import JudgedAnswer, figures_of, scores_of_one_version
 
@@ -89,22 +89,25 @@ def undo_ranking(
         return _undone(connection, run_id, again[0], asked.annotator, by), False
     if asked.ranking:
         found = connection.execute(
-            "SELECT id, ranking, annotator, undone_us FROM rankings WHERE ranking = ? AND run_id = ?",
+            "SELECT id, ranking, annotator, submitted_by, undone_us FROM rankings WHERE ranking = ? AND run_id = ?",
             (asked.ranking, run_id),
         ).fetchone()
         missing = f"this run has no ranking `{asked.ranking}`"
     else:
         found = connection.execute(
-            """SELECT id, ranking, annotator, undone_us FROM rankings
+            """SELECT id, ranking, annotator, submitted_by, undone_us FROM rankings
                WHERE run_id = ? AND annotator = ? AND undone_us IS NULL ORDER BY id DESC LIMIT 1""",
             (run_id, asked.annotator),
         ).fetchone()
         missing = f"`{asked.annotator}` has no ranking in this run that could be taken back"
     if found is None:
         raise NotFound(missing, "nothing was changed")
-    ranking_id, ranking, annotator, undone_us = found
+    ranking_id, ranking, annotator, submitted_by, undone_us = found
     if annotator != asked.annotator:
         raise Refused("conflict", f"the ranking `{ranking}` is `{annotator}`'s", f"only `{annotator}` takes it back")
+    if by.startswith(SIGNED) and submitted_by != by:
+        hint = "on the daemon's machine everybody's may be taken back"
+        raise Refused("forbidden", f"the ranking `{ranking}` was given by `{submitted_by}`, not by this key", hint)
     if undone_us is not None:
         raise Refused("conflict", f"the ranking `{ranking}` is taken back already", "rank the answers again instead")
     connection.execute(
