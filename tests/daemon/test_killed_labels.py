@@ -75,8 +75,9 @@ class Labelling:
             self.process.kill()
             self.process.wait()
 
-    def promised(self, what: str) -> int:
-        return self.log.read_bytes().count(f'"what":"{what}"'.encode()) if self.log.exists() else 0
+    def has_enough(self) -> bool | None:
+        resume_if_failed(self.home, self.run)
+        return self.log.read_bytes().count(b'"what":"kept"') >= LABELS or None
 
     def rows(self) -> list[wire.RankingRow]:
         """All that the store has, also what was taken back."""
@@ -102,10 +103,7 @@ def test_no_label_is_lost_and_none_doubled_whoever_is_killed(home: Home, tmp_pat
             who = generator.choice(WHO)
             met[who] += labelling.kill(who)
             resume_if_failed(home, labelling.run)
-        wait_for(
-            lambda: labelling.promised("kept") >= LABELS or resume_if_failed(home, labelling.run),
-            f"{LABELS} rankings", PATIENCE_S + LABELS,
-        )  # fmt: skip
+        wait_for(labelling.has_enough, f"{LABELS} rankings", PATIENCE_S + LABELS)
     finally:
         labelling.end()
     assert all(met[who] for who in WHO)

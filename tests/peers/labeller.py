@@ -78,7 +78,7 @@ class Labeller:
         answers, verdict = [answer.rollout_id for answer in task.answers], self.chance.choice(VERDICTS)
         order = sorted(range(len(answers)), key=lambda place: -worth(task.answers[place].text))
         keys = Keystrokes(len(answers)).type("".join(str(place + 1) for place in order[: self.chance.randint(1, 9)]))
-        ranks = keys.ranks if verdict is Verdict.RANKED else [None] * len(answers)
+        ranks: list[int | None] = keys.ranks if verdict is Verdict.RANKED else [None] * len(answers)
         self.give(
             wire.RankAnswers(
                 self.run, task.prompt_id, answers, ranks, verdict, seconds=1.0, stream=task.stream, annotator=ANNOTATOR
