@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from daemon.label_book import read_book
 from ponder import wire
 from ponder.brake import MESSAGE
 from ponder.errors import NotFound, Refused, UsageError
-from ponder.events import BrakeChanged, CommandAccepted, CommandApplied, FeedEvent, RankingKept, RunState
+from ponder.events import BrakeChanged, CommandAccepted, CommandApplied, FeedEvent, RankingKept, RankingUndone, RunState
 from ponder.ranking import BrakeState, Stream, Verdict, dense
 from tests.daemon.conftest import Home, recipe_text, wait_for
 from tests.daemon.test_rebuild import end_daemon, rebuild
@@ -254,13 +255,43 @@ def test_a_version_of_the_reward_model_is_told_once_and_waits_for_the_trainer(se
     served.client.command(wire.StopRun(run))
 
 
-def test_rankings_are_named_as_lost_by_a_store_that_is_made_anew(served: Home) -> None:
+def test_rankings_outlive_the_store(served: Home) -> None:
     run = submit(served)
     served.wait_state(run, RunState.FINISHED)
-    served.client.command(said(task := waiting_task(served, run), by_worth(task)))
+    given = []
+    for _ in range(5):
+        task = waiting_task(served, run)
+        given.append(served.client.command(said(task, by_worth(task))).command)
+    served.client.command(wire.UndoRanking(run, "ada", given[1]))
+    before, told_before = rows(served, run, with_undone=True), judging(served, run)
     end_daemon(served)
-    result = rebuild(served.paths)
-    assert result.returncode == 0 and "rankings" in result.stderr
+    for file in served.paths.home.glob("ponder.db*"):
+        file.unlink()
+    ended = rebuild(served.paths)
+    assert ended.returncode == 0 and "left out" not in ended.stderr, ended.stderr
+    served.start()
+    assert rows(served, run, with_undone=True) == before
+    assert judging(served, run) == told_before
+    task = waiting_task(served, run)
+    served.client.command(said(task, by_worth(task)))
+    book = [entry for entry in read_book(served.paths.rankings(run)) if entry.kept is not None]
+    assert len(book) == 6
+
+
+def judging(home: Home, run: str) -> list[FeedEvent]:
+    return [event for event in told(home, run) if isinstance(event, RankingKept | RankingUndone)]
+
+
+def test_a_book_that_cannot_be_written_refuses_no_ranking_and_is_made_up_for(served: Home) -> None:
+    run = submit(served)
+    served.wait_state(run, RunState.FINISHED)
+    in_the_way = served.paths.rankings(run)
+    in_the_way.mkdir()
+    served.client.command(said(task := waiting_task(served, run), by_worth(task)))
+    assert len(rows(served, run)) == 1 and "second copy" in served.paths.daemon_log.read_text()
+    in_the_way.rmdir()
+    served.client.command(said(task := waiting_task(served, run), by_worth(task)))
+    assert [entry.kept for entry in read_book(in_the_way)] == rows(served, run)
 
 
 def test_the_state_of_the_loop_is_a_command(served: Home, ponder_here: Callable[..., str]) -> None:
