@@ -43,6 +43,7 @@ LOST = (
     "commands that had not reached a trainer, and what a fork began with changed (its recipe holds the values)",
     "exit codes of all but the newest attempt",
     "stars, flags and notes",
+    "rankings, which `ponder export rankings` carries away, and what was told of reward models",
 )
 """What cannot be recovered."""
 PARTS = ("", "-wal", "-shm")

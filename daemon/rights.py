@@ -12,10 +12,10 @@ from ponder import wire
 from ponder.errors import Refused
 from ponder.keys import Allowed, Role
 
-RATING = (wire.Annotate,)
+RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking)
 OPERATING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
-    wire.ForkRun,
+    wire.ForkRun, wire.TellRewardModel,
 )  # fmt: skip
 
 

@@ -7,13 +7,17 @@
     steps metrics evaluations checkpoints firings               numbers of a run, by step
     prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
     annotations                                                 what people say of an answer: star, flag, note
+    rankings ranked_answers reward_models                       what people say of answers beside each other, and what
+                                                                was learnt from it
     rollout_texts text_index                                    where a text is found, and how far that goes
     tallies                                                     how many answers of a kind a run has
-    v_rollouts v_aha v_steps v_knob_changes                     the same for a person with Datasette or sqlite-utils
+    v_rollouts v_aha v_steps v_knob_changes v_rankings v_preferences
+                                                                the same for a person with Datasette or sqlite-utils
 
 `events` is the truth. The other tables are derived from it (rollouts are the exception, their event holds a reference
-only; and annotations, which no event tells) and exist so that questions are quick. Every derived row has a natural key,
-so that a step that is done again after a restart writes the same rows and their ids stay.
+only; and annotations and rankings, whose texts and notes no event tells) and exist so that questions are quick. Every
+derived row has a natural key, so that a step that is done again after a restart writes the same rows and their ids
+stay.
 
 All tables are STRICT; times are integer microseconds since 1970 UTC; knob values are JSON, so that `true`, `1` and
 `1.0` stay what they are. Each statement runs by itself: sqlite3's `executescript` would commit in the middle.
@@ -78,6 +82,12 @@ def forks(db: Database) -> None:
 def pages_of_answers(db: Database) -> None:
     """What makes a page of answers quick whatever it is filtered and sorted by; more of each token; notes."""
     _run_all(db, _PAGES)
+
+
+@MIGRATIONS(name="0007_rankings")
+def rankings(db: Database) -> None:
+    """What people say of answers beside each other, the reward models fitted to it, and what a group is for."""
+    _run_all(db, _RANKINGS)
 
 
 _FIRST_RUNS = (
@@ -429,5 +439,90 @@ _PAGES = (
         changed_by TEXT NOT NULL,
         changed_us INTEGER NOT NULL
     ) STRICT
+    """,
+)
+
+_RANKINGS = (
+    # empty: the policy learns from it; audit: it is there to be judged
+    "ALTER TABLE groups ADD COLUMN purpose TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE groups ADD COLUMN reward_model INTEGER NOT NULL DEFAULT 0",  # the version that scored it; 0: none
+    "CREATE INDEX groups_to_rank ON groups (run_id) WHERE purpose = '' AND is_superseded = 0",
+    "CREATE INDEX groups_to_audit ON groups (run_id, step, prompt_id) WHERE purpose = 'audit' AND is_superseded = 0",
+    """
+    CREATE TABLE rankings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        ranking TEXT NOT NULL UNIQUE, -- made by whoever gave it
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        prompt_id INTEGER NOT NULL REFERENCES prompts (id),
+        annotator TEXT NOT NULL,
+        stream TEXT NOT NULL, -- why these answers were shown
+        verdict TEXT NOT NULL,
+        step INTEGER NOT NULL, -- the run's newest step then
+        reward_model INTEGER NOT NULL, -- the version whose scores it was compared with; 0: none had scored them all
+        agreed INTEGER NOT NULL, -- pairs that it had in the same order
+        pairs INTEGER NOT NULL, -- that the ranking decides
+        seconds REAL NOT NULL,
+        guidelines_version INTEGER NOT NULL,
+        reasons TEXT NOT NULL CHECK (json_valid(reasons)),
+        note TEXT NOT NULL,
+        submitted_by TEXT NOT NULL,
+        kept_us INTEGER NOT NULL,
+        undo TEXT UNIQUE, -- the request that took it back; NULL: it stands
+        undone_us INTEGER,
+        undone_by TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX rankings_by_run ON rankings (run_id)",
+    "CREATE INDEX rankings_by_annotator ON rankings (run_id, annotator)",
+    "CREATE INDEX rankings_of_audits ON rankings (run_id) WHERE stream = 'audit'",
+    """
+    CREATE TABLE ranked_answers (
+        ranking_id INTEGER NOT NULL REFERENCES rankings (id) ON DELETE CASCADE,
+        place INTEGER NOT NULL, -- where it was shown, from 0
+        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+        rank INTEGER, -- 1 is best, equal is a tie, NULL is worse than all that have one
+        is_flagged INTEGER NOT NULL,
+        text TEXT NOT NULL, -- as it was shown: a step that is done again may write over the rollout
+        PRIMARY KEY (ranking_id, place)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX ranked_answers_by_rollout ON ranked_answers (rollout_id)",
+    """
+    CREATE TABLE reward_models (
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        labels INTEGER NOT NULL, -- rankings that it was fitted to
+        is_open INTEGER NOT NULL, -- whether it may act
+        figures TEXT NOT NULL CHECK (json_valid(figures)),
+        step INTEGER NOT NULL, -- the run's newest step then
+        fitted_us INTEGER NOT NULL,
+        PRIMARY KEY (run_id, version)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX events_of_brakes ON events (run_id) WHERE kind = 'brake_changed'",
+    """
+    CREATE VIEW v_rankings AS
+    SELECT rankings.id, rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
+           rankings.verdict, prompts.text AS prompt, ranked_answers.place, ranked_answers.rank, ranked_answers.text,
+           ranked_answers.is_flagged, ranked_answers.rollout_id, rankings.seconds, rankings.reward_model,
+           rankings.reasons, rankings.note, rankings.kept_us, rankings.undone_us
+    FROM rankings
+    JOIN ranked_answers ON ranked_answers.ranking_id = rankings.id
+    JOIN prompts ON prompts.id = rankings.prompt_id
+    JOIN runs ON runs.id = rankings.run_id
+    """,
+    """
+    CREATE VIEW v_preferences AS
+    SELECT rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
+           prompts.text AS prompt, better.text AS chosen, worse.text AS rejected,
+           better.rollout_id AS chosen_id, worse.rollout_id AS rejected_id, rankings.reward_model, rankings.kept_us
+    FROM rankings
+    JOIN ranked_answers AS better ON better.ranking_id = rankings.id AND better.rank IS NOT NULL
+    JOIN ranked_answers AS worse ON worse.ranking_id = rankings.id
+         AND (worse.rank IS NULL OR worse.rank > better.rank)
+    JOIN prompts ON prompts.id = rankings.prompt_id
+    JOIN runs ON runs.id = rankings.run_id
+    WHERE rankings.undone_us IS NULL
     """,
 )

@@ -22,7 +22,7 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, rows, samples
+from store import curves, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.schema import explained, open_for_reading
@@ -314,6 +314,22 @@ class Reader:
                 first_rescue=None if first is None else by_id[first],
                 traces=[by_id[number] for number in ids],
             )
+
+    # ---- what people say
+
+    def rankings(self, run: str, after_id: int = 0, limit: int = NO_LIMIT, with_undone: bool = False) -> wire.Rankings:
+        """Rankings with an id after `after_id`, oldest first, and which of those before are taken back."""
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            undone = rankings.undone_up_to(connection, run_id, after_id)
+            return wire.Rankings(rankings.page(connection, run_id, after_id, limit, with_undone), undone)
+
+    @contextmanager
+    def asking(self, run: str) -> Iterator[tuple[Connection, int, wire.RunRow]]:
+        """A snapshot for several questions about one run."""
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            yield connection, run_id, rows.run_rows(connection, "WHERE id = ?", (run_id,))[0]
 
     # ---- what people asked for
 

@@ -5,7 +5,6 @@ Deliberately left out: pass@k and consensus, which need several samples each.
 
 from __future__ import annotations
 
-import math
 import statistics
 import zlib
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 from ponder import metrics
 from ponder.knobs import Knobs
 from ponder.rlhf import PREFERENCE
+from ponder.shares import wilson_interval
 from trainer.answers import Answer, read_answers, reflection_figures, share
 from trainer.policy import Policy
 from trainer.rewards.judge import Judge
@@ -23,23 +23,6 @@ from trainer.tasks import Task
 
 ROWS_AT_ONCE = 256
 """Problems sampled together: bounds the memory of a large evaluation."""
-
-
-def wilson_interval(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The score interval of a share, 95 % at z = 1.96; Wilson 1927.
-
-    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
-
-    >>> [round(end, 3) for end in wilson_interval(10, 100)]
-    [0.055, 0.174]
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    p, n = hits / trials, trials
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
 
 
 def evaluate(

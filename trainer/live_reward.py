@@ -29,9 +29,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ponder.ranking import Ranks, count_agreement, tiers
 from ponder.rlhf import Rlhf
-from trainer.evaluate import wilson_interval
-from trainer.preferences import Ranks, count_agreement, ordered_plackett_luce, tiers
+from ponder.shares import wilson_interval
+from trainer.preferences import ordered_plackett_luce
 from trainer.tasks.order import place_of
 
 HELD_OUT = 0.2

@@ -1,11 +1,9 @@
 """What is made smaller when scores are learnt from rankings: Bradley-Terry, Plackett-Luce, and the scores' zero point.
 
-    ranks      1 is best, equal ranks are a tie, None is worse than every rank
-    tiers      the places of each rank, the best first; the unranked are the last tier
-
-A ranking says in which order the tiers come and nothing about the order inside one. So a tie is no claim that two
-answers are worth the same, and the unranked are in no order among each other. Scores matter by their differences
-alone; `centering` keeps them near zero. They may be those of a reward model, or the implicit ones of `trainer.dpo`.
+Ranks and tiers are those of `ponder.ranking`: a ranking says in which order the tiers come and nothing about the order
+inside one. So a tie is no claim that two answers are worth the same, and the unranked are in no order among each other.
+Scores matter by their differences alone; `centering` keeps them near zero. They may be those of a reward model, or the
+implicit ones of `trainer.dpo`.
 
 Legend: B rankings, K answers of one, M of them in one tier, S subsets of a tier, N pairs. Deliberately left out: where
 scores come from, how sure they are, and ties as a judgement of equal worth (Davidson).
@@ -21,39 +19,10 @@ import torch
 from torch import Tensor
 
 from ponder.choices import RankingLoss
-
-Ranks = Sequence[int | None]
+from ponder.ranking import Ranks, decided_pairs, tiers
 
 MOST_ANSWERS = 16
 """Of one ranking: Plackett-Luce sums over all subsets of a tied tier, and there are 2 to the power of its size."""
-
-
-def tiers(ranks: Ranks) -> list[list[int]]:
-    """The places of each rank, the best first; unranked ones come last.
-
-    >>> tiers([2, 1, None, 2, None])
-    [[1], [0, 3], [2, 4]]
-    """
-    known = sorted({rank for rank in ranks if rank is not None})
-    found = [[place for place, rank in enumerate(ranks) if rank == wanted] for wanted in known]
-    unranked = [place for place, rank in enumerate(ranks) if rank is None]
-    return [*found, unranked] if unranked else found
-
-
-def decided_pairs(ranks: Ranks) -> list[tuple[int, int]]:
-    """(better, worse) places of every pair that the ranking decides.
-
-    >>> decided_pairs([1, 2, 2, None])
-    [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
-    """
-    found = tiers(ranks)
-    return [
-        (better, worse)
-        for place, tier in enumerate(found)
-        for better in tier
-        for lower in found[place + 1 :]
-        for worse in lower
-    ]
 
 
 def bradley_terry(better_N: Tensor, worse_N: Tensor, *, margin: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
@@ -171,13 +140,3 @@ def ranking_loss(score_K: Tensor, ranks: Ranks, kind: RankingLoss, *, margin: fl
     if kind is RankingLoss.PAIRS or margin:
         return pairwise(score_K, ranks, margin=margin)
     return plackett_luce(score_K, ranks)
-
-
-def count_agreement(scores: Sequence[float], ranks: Ranks) -> tuple[int, int, float]:
-    """(decided pairs in the scores' order, decided pairs, the sum of better minus worse); equal scores agree not.
-
-    >>> count_agreement([3.0, 1.0, 1.0], [1, 2, None])
-    (2, 3, 4.0)
-    """
-    differences = [scores[better] - scores[worse] for better, worse in decided_pairs(ranks)]
-    return sum(difference > 0 for difference in differences), len(differences), sum(differences)

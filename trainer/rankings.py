@@ -22,8 +22,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ponder.errors import RecipeError
+from ponder.ranking import decided_pairs
 from ponder.stage import PAIR_COLUMNS, DataPart, check_ranking_columns
-from trainer.preferences import MOST_ANSWERS, decided_pairs
+from trainer.preferences import MOST_ANSWERS
 from trainer.tasks.dataset import dress
 from trainer.tasks.order import digest, epochs, place_of
 from trainer.tasks.rows import Row, read_rows, refuse_bad_text

@@ -3,7 +3,7 @@
     start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
                                                          checkpoints replay compare plot shot report
                                                          chat system
-    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
+    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service rlhf
              pin unpin fork rewind star flag note
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, machine, note, pictures, service, start, steer, talk, travel
+from ponder.commands import house, keep, look, machine, note, pictures, rlhf, service, start, steer, talk, travel
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -76,6 +76,11 @@ GROUPS = (
         "models",
         "Bring models into ponder's model folder, and list them.",
         (("get", house.models_get), ("ls", house.models_ls)),
+    ),
+    (
+        "rlhf",
+        "The human loop: rankings, and what they save.",
+        (("cost", rlhf.cost),),
     ),
     (
         "service",
