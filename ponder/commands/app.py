@@ -80,7 +80,7 @@ GROUPS = (
     (
         "rlhf",
         "The human loop: rankings, and what they save.",
-        (("cost", rlhf.cost),),
+        (("annotate", rlhf.annotate), ("cost", rlhf.cost)),
     ),
     (
         "service",
