@@ -193,7 +193,7 @@ class GroupScored(Struct, frozen=True, tag="group_scored"):
     """A right answer where the task knows one, else empty."""
     rollouts: list[Rollout]
     purpose: str = ""
-    """Empty where the policy learns from them; `audit`: they are there to be judged, and are in no figure of a step."""
+    """Empty where the policy learns from them; AUDIT: they are in no figure of a step."""
     reward_model: int = 0
     """The version of the live reward model that scored them; 0: none."""
 

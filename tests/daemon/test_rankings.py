@@ -164,17 +164,19 @@ def test_promises_that_do_not_come_true_are_told_and_the_run_is_braked(
         changes = [event for event in told(served, run) if isinstance(event, BrakeChanged)]
         if changes and changes[-1].state is BrakeState.RED:
             break
-    assert [change.state for change in changes] == [BrakeState.AMBER, BrakeState.RED]
+    was_amber = changes[0].state is BrakeState.AMBER  # a step's last audit may bring both at once
+    assert [change.state for change in changes] == [BrakeState.AMBER, BrakeState.RED][not was_amber :]
     assert all(change.message == MESSAGE for change in changes)
     assert changes[-1].score >= changes[-1].limit and changes[-1].rollback_step is not None
     asked = [event for event in told(served, run) if isinstance(event, CommandAccepted) and event.by == "brake"]
-    assert [(event.verb, event.name, event.value) for event in asked] == [("set", "rlhf.share_audit", 0.4), wanted]
+    commands = [("set", "rlhf.share_audit", 0.4), wanted][not was_amber :]
+    assert [(event.verb, event.name, event.value) for event in asked] == commands
 
     def applied() -> list[str] | None:
         done = [event.name for event in told(served, run) if isinstance(event, CommandApplied)]
-        return done if len(done) == 2 else None
+        return done if len(done) == len(commands) else None
 
-    assert wait_for(applied, "the trainer's answers") == ["rlhf.share_audit", wanted[1]]
+    assert wait_for(applied, "the trainer's answers") == [name for _, name, _ in commands]
     feedback = feedback_of(served, run)
     assert feedback.brake is BrakeState.RED and feedback.rollback_step == changes[-1].rollback_step
     assert any(MESSAGE in note for note in feedback.notes) and feedback.brake_series
