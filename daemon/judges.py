@@ -38,7 +38,7 @@ class Judges:
         """`act` is how the brake acts: as anybody else."""
         self._writer, self._reader, self._supervisor = writer, reader, supervisor
         self._book = LabelBook(paths, reader)
-        self._brake = Brake(paths, reader, writer, act)
+        self._brake = Brake(paths, reader, writer, act, supervisor.braked)
 
     def rank(self, ranking: str, said: wire.RankAnswers, by: str) -> wire.Accepted:
         """On disk when this returns, once, however often it is asked."""
