@@ -24,8 +24,6 @@ from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
 from trainer.tasks import Problem, Task
 
-PURPOSE = "audit"
-"""The word in `GroupScored.purpose`."""
 SLOT_PROBLEMS = 64
 """Problems that a slot may have at the most, as `rlhf.audits` is bounded: each slot has its own."""
 BEFORE = "before"

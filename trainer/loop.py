@@ -37,6 +37,7 @@ from ponder.checkpoints import scores_of
 from ponder.choices import Combine
 from ponder.errors import CheckpointError
 from ponder.events import (
+    AUDIT,
     SAVE,
     CommandApplied,
     Ending,
@@ -52,7 +53,6 @@ from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.advantages import has_spread
 from trainer.answers import Answer, read_answers, step_figures
-from trainer.audits import PURPOSE as AUDIT
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored

@@ -14,7 +14,7 @@ import torch
 from ponder import metrics
 from ponder.choices import Combine
 from ponder.errors import StoreError
-from ponder.events import CommandApplied, CommandRefused, GroupScored, StepDone
+from ponder.events import AUDIT, CommandApplied, CommandRefused, GroupScored, StepDone
 from ponder.knobs import Knobs
 from ponder.paths import features_beside, reward_model_beside
 from ponder.recipe import Recipe, parse_recipe
@@ -23,7 +23,7 @@ from ponder.wire import Action, KnobOrder, RewardModelOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of, ordering, state_of, tensors_of, what_was_learnt
 from trainer.advantages import has_spread
-from trainer.audits import PURPOSE, Before
+from trainer.audits import Before
 from trainer.features import kept_steps, load_features
 from trainer.live_reward import HELD_OUT, Basis, Fit, Label, _batches, _best_heads, _derivatives, fit, make_basis
 from trainer.reward_versions import load_version, newest_version, sha256_of, version_path, write_basis, write_version
@@ -307,7 +307,7 @@ def test_audits_ask_the_same_again_and_compare_under_one_version(live: Recipe, v
     link = go(live, prepared(versions, tmp_path), ordering(swaps(versions)))
     audits: dict[int, list[GroupScored]] = {}
     for group in of(link, GroupScored):
-        if group.purpose == PURPOSE:
+        if group.purpose == AUDIT:
             audits.setdefault(group.step, []).append(group)
     assert all(len(found) == 2 and all(len(g.rollouts) == 1 for g in found) for found in audits.values())
     for step in range(3, 7):
