@@ -5,7 +5,7 @@
         sample    a group of answers to each prompt                       previews pass by
         score     reward parts, reflections                               GroupScored, one a prompt
         compare   advantages, as `policy.advantage` wants them
-        learn     updates of the policy                                   StepDone
+        learn     updates of the policy                                   GroupLearnt, one a prompt; StepDone
         watch     is the run in trouble?                                  WatchdogFired
         evaluate  held-out problems, every so often                       Evaluated
         save      everything, every so often                              CheckpointSaved
@@ -31,13 +31,16 @@ from pathlib import Path
 import torch
 
 from ponder import metrics
+from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
 from ponder.errors import CheckpointError
 from ponder.events import (
     SAVE,
+    AnswerLearnt,
     CommandApplied,
     Ending,
     Evaluated,
+    GroupLearnt,
     GroupScored,
     StepDone,
 )  # fmt: skip
@@ -45,7 +48,6 @@ from ponder.knobs import Knobs
 from ponder.recipe import Recipe, check_judge
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
-from trainer.advantages import has_spread
 from trainer.answers import Answer, read_answers, step_figures
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
@@ -218,6 +220,8 @@ class Chapter:
             self._tell_groups(answers, version)
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
+        with self._phase("tell", metrics.TELL_S):
+            self._tell_learnt(answers, knobs.policy.updates_per_batch)
         state.reference.refresh(state.policy.model, state.step, knobs)
         return {**compared, **learnt}, answers
 
@@ -321,6 +325,17 @@ class Chapter:
                     rollouts=[answer.to_rollout() for answer in group],
                 )
             )
+
+    def _tell_learnt(self, answers: Sequence[Answer], passes: int) -> None:
+        """What each answer was to the update, a group at a time."""
+        groups: dict[int, list[AnswerLearnt]] = {}
+        for answer in answers:
+            if answer.learnt is not None:
+                groups.setdefault(answer.group, []).append(answer.learnt)
+        sizes = [abs(learnt.loss) for group in groups.values() for learnt in group]
+        (size,) = self.state.learner.ranks.sum([sum(sizes)])
+        for group, learnt in groups.items():
+            self.link.emit(GroupLearnt(self.state.step, group, passes, size, learnt))
 
     def _evaluate(self, *, is_final: bool) -> None:
         """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""
