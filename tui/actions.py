@@ -249,6 +249,15 @@ ACTIONS: tuple[Action, ...] = (
         screen="group",
         rank=2,
     ),
+    Action(
+        "group.explain",
+        "e",
+        "explain",
+        "The group through the GRPO formula with its numbers: reward, advantage, ratio, clip, share of the loss",
+        "ponder explain {run} --step STEP --group GROUP",
+        "group",
+        rank=3,
+    ),
     Action("tokens.left", "h,left", "left", "To the token before", screen="tokens", rank=9),
     Action("tokens.right", "l,right", "right", "To the token after", screen="tokens", rank=9),
     Action(

@@ -1,7 +1,7 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
-                                                         checkpoints replay compare plot shot report
+    start    demo run recipes watch tui        look     status ls show follow samples group explain aha logs
+                                                         stack checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service rlhf
              pin unpin fork rewind star flag note
@@ -18,7 +18,9 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, machine, note, pictures, rlhf, service, start, steer, talk, travel
+from ponder.commands import (
+    explain, house, keep, look, machine, note, pictures, rlhf, service, start, steer, talk, travel,
+)  # fmt: skip
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -35,6 +37,7 @@ VERBS = (
     ("follow", look.follow, LOOK),
     ("samples", look.samples, LOOK),
     ("group", look.group, LOOK),
+    ("explain", explain.explain, LOOK),
     ("aha", look.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),

@@ -58,6 +58,21 @@ def test_every_screen_looks_as_it_did(store: Path, size: str) -> None:
     play(store, script, SIZES[size])
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_group_is_explained(store: Path, size: str) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "group")
+        await pilot.press("e")
+        await until(pilot, lambda: "Gather" in screen_text(console))
+        await settled(pilot, console)
+        check_snapshot(f"explained-{size}", screen_text(console))
+        await pilot.press("G")
+        await settled(pilot, console)
+        check_snapshot(f"explained-end-{size}", screen_text(console))
+
+    play(store, script, SIZES[size])
+
+
 def test_a_trace_is_read_with_its_tries_before_and_after(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
         await go_to(pilot, console, "aha")
