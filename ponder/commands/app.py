@@ -19,8 +19,20 @@ from typing import Annotated
 import typer
 
 from ponder.commands import (
-    explain, house, keep, look, machine, note, pictures, rlhf, service, start, steer, talk, travel,
-)  # fmt: skip
+    explain,
+    house,
+    keep,
+    look,
+    machine,
+    note,
+    pictures,
+    rlhf,
+    service,
+    start,
+    steer,
+    talk,
+    travel,
+)
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
