@@ -949,7 +949,7 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     alpha: Alpha | None
     tau: Tau | None
     calibration: Calibration | None
-    """Of the scores that answers had when they were ranked, over random rankings and audits."""
+    """Of the scores that answers had when they were ranked, over the newest random rankings and audits."""
     length: Correlation | None
     """Of scores and lengths, over randomly drawn answers that were ranked."""
     brake: BrakeState

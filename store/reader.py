@@ -334,6 +334,11 @@ class Reader:
             undone = rankings.undone_up_to(connection, run_id, after_id)
             return wire.Rankings(rankings.page(connection, run_id, after_id, limit, with_undone), undone)
 
+    def ranking_names(self, run: str) -> tuple[list[tuple[int, str]], list[tuple[str, str, int, str]]]:
+        """(id, ranking) of all, oldest first, and (ranking, request, when, by whom) of those that are taken back."""
+        with self._snapshot() as connection:
+            return rankings.names(connection, _find_run(connection, run)[0])
+
     @contextmanager
     def asking(self, run: str) -> Iterator[tuple[Connection, int, wire.RunRow]]:
         """A snapshot for several questions about one run."""

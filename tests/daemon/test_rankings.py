@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from daemon.label_book import read_book
 from ponder import wire
 from ponder.brake import MESSAGE
 from ponder.errors import NotFound, Refused, UsageError
-from ponder.events import BrakeChanged, CommandAccepted, CommandApplied, FeedEvent, RankingKept, RunState
+from ponder.events import BrakeChanged, CommandAccepted, CommandApplied, FeedEvent, RankingKept, RankingUndone, RunState
 from ponder.ranking import BrakeState, Stream, Verdict, dense
 from tests.daemon.conftest import Home, recipe_text, wait_for
 from tests.daemon.test_rebuild import end_daemon, rebuild
@@ -163,17 +164,19 @@ def test_promises_that_do_not_come_true_are_told_and_the_run_is_braked(
         changes = [event for event in told(served, run) if isinstance(event, BrakeChanged)]
         if changes and changes[-1].state is BrakeState.RED:
             break
-    assert [change.state for change in changes] == [BrakeState.AMBER, BrakeState.RED]
+    was_amber = changes[0].state is BrakeState.AMBER  # a step's last audit may bring both at once
+    assert [change.state for change in changes] == [BrakeState.AMBER, BrakeState.RED][not was_amber :]
     assert all(change.message == MESSAGE for change in changes)
     assert changes[-1].score >= changes[-1].limit and changes[-1].rollback_step is not None
     asked = [event for event in told(served, run) if isinstance(event, CommandAccepted) and event.by == "brake"]
-    assert [(event.verb, event.name, event.value) for event in asked] == [("set", "rlhf.share_audit", 0.4), wanted]
+    commands = [("set", "rlhf.share_audit", 0.4), wanted][not was_amber :]
+    assert [(event.verb, event.name, event.value) for event in asked] == commands
 
     def applied() -> list[str] | None:
         done = [event.name for event in told(served, run) if isinstance(event, CommandApplied)]
-        return done if len(done) == 2 else None
+        return done if len(done) == len(commands) else None
 
-    assert wait_for(applied, "the trainer's answers") == ["rlhf.share_audit", wanted[1]]
+    assert wait_for(applied, "the trainer's answers") == [name for _, name, _ in commands]
     feedback = feedback_of(served, run)
     assert feedback.brake is BrakeState.RED and feedback.rollback_step == changes[-1].rollback_step
     assert any(MESSAGE in note for note in feedback.notes) and feedback.brake_series
@@ -254,13 +257,43 @@ def test_a_version_of_the_reward_model_is_told_once_and_waits_for_the_trainer(se
     served.client.command(wire.StopRun(run))
 
 
-def test_rankings_are_named_as_lost_by_a_store_that_is_made_anew(served: Home) -> None:
+def test_rankings_outlive_the_store(served: Home) -> None:
     run = submit(served)
     served.wait_state(run, RunState.FINISHED)
-    served.client.command(said(task := waiting_task(served, run), by_worth(task)))
+    given = []
+    for _ in range(5):
+        task = waiting_task(served, run)
+        given.append(served.client.command(said(task, by_worth(task))).command)
+    served.client.command(wire.UndoRanking(run, "ada", given[1]))
+    before, told_before = rows(served, run, with_undone=True), judging(served, run)
     end_daemon(served)
-    result = rebuild(served.paths)
-    assert result.returncode == 0 and "rankings" in result.stderr
+    for file in served.paths.home.glob("ponder.db*"):
+        file.unlink()
+    ended = rebuild(served.paths)
+    assert ended.returncode == 0 and "left out" not in ended.stderr, ended.stderr
+    served.start()
+    assert rows(served, run, with_undone=True) == before
+    assert judging(served, run) == told_before
+    task = waiting_task(served, run)
+    served.client.command(said(task, by_worth(task)))
+    book = [entry for entry in read_book(served.paths.rankings(run)) if entry.kept is not None]
+    assert len(book) == 6
+
+
+def judging(home: Home, run: str) -> list[FeedEvent]:
+    return [event for event in told(home, run) if isinstance(event, RankingKept | RankingUndone)]
+
+
+def test_a_book_that_cannot_be_written_refuses_no_ranking_and_is_made_up_for(served: Home) -> None:
+    run = submit(served)
+    served.wait_state(run, RunState.FINISHED)
+    in_the_way = served.paths.rankings(run)
+    in_the_way.mkdir()
+    served.client.command(said(task := waiting_task(served, run), by_worth(task)))
+    assert len(rows(served, run)) == 1 and "second copy" in served.paths.daemon_log.read_text()
+    in_the_way.rmdir()
+    served.client.command(said(task := waiting_task(served, run), by_worth(task)))
+    assert [entry.kept for entry in read_book(in_the_way)] == rows(served, run)
 
 
 def test_the_state_of_the_loop_is_a_command(served: Home, ponder_here: Callable[..., str]) -> None:
