@@ -28,6 +28,7 @@ from ponder.paths import (
     checkpoint_name,
     explain_file_error,
     make_private_folder,
+    reward_model_beside,
     saved_steps,
     sets_beside,
     sync_path,
@@ -150,6 +151,9 @@ def share_past(source: Path, step: int, folder: Path) -> None:
         sets, checkpoints = sets_beside(source / CHECKPOINTS), source / CHECKPOINTS
         if sets.is_dir():
             shutil.copytree(sets, sets_beside(folder / CHECKPOINTS))
+        if (versions := reward_model_beside(checkpoints)).is_dir():
+            target = reward_model_beside(folder / CHECKPOINTS)
+            shutil.copytree(versions, target, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("*.draft"))
         draft = folder / f".{CHECKPOINTS}.draft"
         for saved in saved_steps(checkpoints):
             if saved <= step:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from daemon.facts import RELEASED
 from daemon.fork import choose_step, plan_fork, share_past
+from daemon.judges import Judges
 from daemon.run import Run
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -26,14 +27,15 @@ from ponder.events import RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
-from store.writer import RUN_VERB, Writer
+from store.writer import REWARD_MODEL_VERB, RUN_VERB, Writer
 
 FULL_DISK_BYTES = 128 << 20
 """With less than this left no run is taken."""
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.Annotate | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.Annotate | wire.RankAnswers | wire.UndoRanking
+    | wire.TellRewardModel | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -46,6 +48,7 @@ VERBS: dict[type[Acting], str] = {
     wire.SaveRun: "save",
     wire.PinCheckpoint: "pin",
     wire.UnpinCheckpoint: "unpin",
+    wire.TellRewardModel: REWARD_MODEL_VERB,
 }
 
 
@@ -57,6 +60,7 @@ class Handlers:
     ) -> None:
         self._paths, self._writer, self._reader, self._supervisor = paths, writer, reader, supervisor
         self._note_change = note_change
+        self._judges = Judges(paths, writer, reader, supervisor, self.act)
         self.is_news = False
         """Something was done that the supervisor should look at without waiting for its turn."""
         self.is_closing = False
@@ -93,6 +97,12 @@ class Handlers:
                     return self._pin(ask.id, request)
                 case wire.Annotate():
                     return self._annotate(ask.id, request)
+                case wire.RankAnswers():
+                    return self._judges.rank(ask.id, request, _who(request.by))
+                case wire.UndoRanking():
+                    return self._judges.undo(ask.id, request, _who(request.by))
+                case wire.TellRewardModel():
+                    return self._judges.tell(ask.id, request, _who(request.by))
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:

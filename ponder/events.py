@@ -174,6 +174,10 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
     """Every knob that it starts with."""
 
 
+AUDIT = "audit"
+"""The purpose of a group that is there to be judged: nothing is learnt from it."""
+
+
 class GroupScored(Struct, frozen=True, tag="group_scored"):
     """The answers to one prompt, scored and compared with each other."""
 
@@ -189,7 +193,7 @@ class GroupScored(Struct, frozen=True, tag="group_scored"):
     """A right answer where the task knows one, else empty."""
     rollouts: list[Rollout]
     purpose: str = ""
-    """Empty where the policy learns from them; `audit`: they are there to be judged, and are in no figure of a step."""
+    """Empty where the policy learns from them; AUDIT: they are in no figure of a step."""
     reward_model: int = 0
     """The version of the live reward model that scored them; 0: none."""
 

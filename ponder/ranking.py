@@ -120,6 +120,20 @@ def count_agreement(scores: Sequence[float], ranks: Ranks) -> tuple[int, int, fl
     return sum(difference > 0 for difference in differences), len(differences), sum(differences)
 
 
+def said_of(ranks: Ranks, one: int, other: int) -> float | None:
+    """1 where the answer at place `one` is better than the `other`, 0 where worse, 1/2 a tie; None: nothing is said.
+
+    >>> [said_of([1, 2, 2, None, None], one, other) for one, other in ((0, 1), (1, 2), (3, 0), (3, 4))]
+    [1.0, 0.5, 0.0, None]
+    """
+    first, second = ranks[one], ranks[other]
+    if first is None and second is None:
+        return None
+    if first == second:
+        return 0.5
+    return float(second is None or (first is not None and first < second))
+
+
 def dense(ranks: Ranks) -> list[int | None]:
     """The same ranking with ranks 1, 2, 3, ... and no hole between them.
 

@@ -7,9 +7,11 @@ reward model's score weighs in a reward (`reward.preference`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 from ponder.errors import KnobError
@@ -142,6 +144,16 @@ class Rlhf(Struct, frozen=True, forbid_unknown_fields=True):
             "random": self.share_random, "audit": self.share_audit, "informative": self.share_informative,
             "hunt": self.share_hunt, "check": self.share_check,
         }  # fmt: skip
+
+
+def rlhf_of(values: Mapping[str, bool | int | float | str]) -> Rlhf:
+    """The group of all of a run's knobs by name; what a run of an older version does not have has its default.
+
+    >>> rlhf_of({"rlhf.lag": 5, "optim.lr": 0.1}).lag
+    5
+    """
+    own = {name: values[f"rlhf.{name}"] for name in Rlhf.__struct_fields__ if f"rlhf.{name}" in values}
+    return msgspec.convert(own, Rlhf)
 
 
 def check_rlhf(knobs: Rlhf) -> None:

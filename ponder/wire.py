@@ -23,9 +23,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from ponder.agreement import Alpha, Position, Tau
+from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
 from ponder.ranking import FEWEST_SHOWN, MOST_SHOWN, BrakeState, Stream, Verdict
+from ponder.saved_labels import SavedLabels
+from ponder.shares import Share
 
 PROTOCOL = 1
 """Goes up when an older peer would misunderstand; new optional fields do not count."""
@@ -48,6 +52,10 @@ Text = Annotated[str, Meta(max_length=200)]
 """Something to look for."""
 Who = Annotated[str, Meta(max_length=64)]
 """A person, or what asks in one's place; empty: whoever runs the daemon."""
+
+
+SIGNED = "key "
+"""What `by` begins with where it was a key that asked, over the network, whatever the request said."""
 
 
 def new_id() -> str:
@@ -81,6 +89,8 @@ class GetEvents(Struct, frozen=True, tag="get_events"):
     after: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     run: Reference | None = None
     limit: Limit = 500
+    only_notable: bool = False
+    """Without groups and steps: what began and ended, what was asked and turned, measured, saved, and what broke."""
 
 
 class GetMetrics(Struct, frozen=True, tag="get_metrics"):
@@ -830,93 +840,76 @@ class Rankings(Struct, frozen=True, tag="rankings"):
     """Of the run's rankings up to `after_id`, those that are taken back."""
 
 
-class Share(Struct, frozen=True):
-    """A share of a count, with its 95 % interval where it is known (Wilson 1927)."""
-
-    right: float
-    """How many; a tie may count half."""
-    of: int
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def value(self) -> float | None:
-        """None where there is nothing to count."""
-        return self.right / self.of if self.of else None
-
-
 class AnnotatorRow(Struct, frozen=True):
-    """What one annotator gave to a run."""
+    """What one annotator gave to a run; None where it is not yet known."""
 
     annotator: str
     rankings: int
+    """That stand."""
     undone: int
     views: int
     """Answers looked at, once a ranking."""
     median_s: float | None
     """Of a ranking."""
-    median_answer_s: float | None
-    """Of a ranking, divided by its answers."""
-    first_shown: Share
-    """How often what was shown earlier beats what was shown later: half where the place says nothing."""
-    repeats: Share
-    """Pairs of repeated rankings that came out as before."""
-    gold: Share
-    """Pairs of which a verifier knows the better one, and the annotator said it."""
+    consistency: Share | None
+    """Pairs that came out as before when they were shown again."""
+    gold: Share | None
+    """Pairs whose better answer a verifier knows, and the annotator too."""
+    position: Position | None
+    """Whether what is shown first wins more often than chance."""
 
 
 class BrakePoint(Struct, frozen=True):
     """The brake after one audit."""
 
     step: int
-    predicted: float
-    """How probable the reward model had said that the newer answer wins."""
-    observed: float
-    """1 it won, 0 it lost, 1/2 a tie."""
+    promised: float
+    """How probable the reward model had said that the newer answer is better."""
+    seen: float
+    """1 it is, 0 the older one is, 1/2 neither."""
     score: float
 
 
 class Feedback(Struct, frozen=True, tag="feedback"):
-    """The human loop of a run; None and empty where it is not yet known."""
+    """The human loop of a run; None where it is not yet known."""
 
     run: str
     step: int
     rankings: int
-    """Not taken back, of all verdicts."""
+    """That stand, of all verdicts."""
     undone: int
-    by_stream: dict[str, int]
-    by_verdict: dict[str, int]
-    annotators: list[AnnotatorRow]
-    waiting_audits: int
     flagged: int
     """Answers that were flagged as a hack or broken."""
+    by_stream: dict[str, int]
+    by_verdict: dict[str, int]
+    owed_audits: int
+    annotators: list[AnnotatorRow]
+    """Who gave most comes first."""
     reward_model: int
     """The newest version; 0: none yet."""
+    acting: int
+    """The version that the trainer scores with; 0: none."""
+    is_open: bool
+    """Whether the newest version may act."""
     fitted_us: int | None
     labels: int
     """Rankings that it was fitted to."""
     labels_since: int
     """Rankings that were given or taken back since."""
-    is_open: bool
-    acting: int
-    """The version that the trainer took; 0: none."""
+    weight: float | None
+    """What its score weighed in the newest step."""
     figures: dict[str, float]
     """What the newest version's fit measured."""
-    hold_out: Share
+    held_out: Share | None
     """Pairs of prompts that it did not learn from."""
-    fresh: Share
-    """Pairs of the newest random rankings that the version which had scored them had in the same order."""
-    alpha: float | None
-    """Krippendorff's, over pairs that several annotators judged."""
-    alpha_units: int
-    tau: float | None
-    """Mean of Kendall's tau-b over rankings of the same answers by two annotators."""
-    tau_rankings: int
-    calibration: list[tuple[float, float, int]]
-    """(mean promised probability, share that won, pairs) of each bin."""
-    calibration_error: float | None
-    length_correlation: float | None
-    """Of the reward model's score with the answer's length, over ranked answers."""
+    fresh: Share | None
+    """Pairs of the newest random rankings that the version which had scored them puts in the same order."""
+    alpha: Alpha | None
+    tau: Tau | None
+    calibration: Calibration | None
+    """Of the scores that answers had when they were ranked, over the newest random rankings and audits."""
+    length: Correlation | None
+    """Of scores and lengths, over randomly drawn answers that were ranked."""
     brake: BrakeState
     brake_score: float
     brake_limit: float
@@ -924,11 +917,8 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     rollback_step: int | None
     audits: int
     brake_series: list[BrakePoint]
-    naive: int
-    """Scores that people would have had to give without a reward model."""
-    spent: int
-    """Answers that people looked at."""
-    saved_hours: float | None
+    """The newest few hundred."""
+    saved: SavedLabels
     notes: list[str] = []
     """What should be looked into, each a sentence."""
 

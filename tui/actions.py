@@ -98,7 +98,7 @@ ACTIONS: tuple[Action, ...] = (
         "ponder system {run}",
         rank=9,
     ),
-    Action("screen.log", "L", "log", "The trainer's log", "ponder logs {run}", rank=9),
+    Action("screen.log", "L", "log", "What happened, and the trainer's log", "ponder logs {run}", rank=9),
     Action(
         "screen.checkpoints",
         "C",
@@ -332,7 +332,13 @@ ACTIONS: tuple[Action, ...] = (
         rank=2,
     ),
     Action(
-        "log.follow", "f", "follow", "Stay at the end of the log, or stop", "ponder logs {run} --follow", "log", rank=0
+        "log.follow",
+        "f",
+        "follow",
+        "Stay at the end of what is in focus, or stop",
+        "ponder logs {run} --follow",
+        "log",
+        rank=0,
     ),
     Action(
         "checkpoints.talk",

@@ -80,7 +80,7 @@ GROUPS = (
     (
         "rlhf",
         "The human loop: rankings, and what they save.",
-        (("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+        (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
     ),
     (
         "export",

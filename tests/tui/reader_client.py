@@ -137,6 +137,8 @@ class ReaderClient:
                 return self.detail(request.run)
             case wire.GetMetrics():
                 return reader.metrics(**asdict(request))
+            case wire.GetEvents():
+                return reader.events(request.after, request.run, request.limit, request.only_notable)
             case wire.GetGroups():
                 return reader.groups(request.run, request.step, request.before_id, request.limit)
             case wire.GetGroup():
