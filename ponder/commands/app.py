@@ -3,8 +3,8 @@
     start    demo run recipes watch tui        look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
                                                          chat system
-    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service rlhf
-             pin unpin fork rewind star flag note
+    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
+             pin unpin fork rewind star flag note            export import rlhf
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -31,6 +31,7 @@ from ponder.commands import (
     start,
     steer,
     talk,
+    trade,
     travel,
 )
 from ponder.commands.conversion import Command, Group
@@ -96,6 +97,16 @@ GROUPS = (
         "rlhf",
         "The human loop: rankings, and what they save.",
         (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+    ),
+    (
+        "export",
+        "Write what a run has for other programs.",
+        (("rankings", trade.export_rankings),),
+    ),
+    (
+        "import",
+        "Bring what other programs wrote into files that recipes read.",
+        (("rankings", trade.import_rankings),),
     ),
     (
         "service",

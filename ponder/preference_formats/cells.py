@@ -19,7 +19,7 @@ Prompt = str | tuple[Turn, ...]
 
 
 def read_list(row: Row, column: str, place: str) -> list[object]:
-    value = row[column]
+    value = row.get(column)
     if not isinstance(value, list | tuple):
         raise RecipeError(
             f"{place}: `{column}` is {type(value).__name__}, and not a list", "CSV has no lists: JSONL and Parquet have"
