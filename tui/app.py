@@ -21,6 +21,7 @@ from typing import ClassVar
 from textual import events
 from textual.binding import BindingType
 from textual.driver import Driver
+from textual.widgets import Input
 
 from ponder import wire
 from ponder.answer_text import with_counted_parts
@@ -111,14 +112,14 @@ class Console(AskingApp):
         super().__init__(driver_class=driver or driver_class(), ansi_color=True if has_no_colour else None)
         for theme in THEMES.values():
             self.register_theme(theme)
-        self.theme = choose_theme(os.environ).name
+        self.habits = habits or Habits()
+        self.theme = choose_theme(os.environ, self.memory.recall("theme", "")).name
         self.stylesheet = ThriftyStyles(variables=self.get_css_variables())
         self.animation_level = "none"
         self.client = client
         self.reference = run
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
-        self.habits = habits or Habits()
         self.place = Place(self.habits.memory, self.habits.lock)
         self._bell = Bell()
         self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
@@ -166,6 +167,12 @@ class Console(AskingApp):
         else:
             super().refresh_css(animate)
             self._styled_as = theme
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that opens a line is a letter while one is open, and nothing in a dialog."""
+        if action not in actions.LINE_OPENERS:
+            return super().check_action(action, parameters)
+        return not isinstance(self.focused, Input) and isinstance(self.screen, ConsoleScreen)
 
     def _end(self, code: int) -> None:
         """Leave with an exit code, restoring the terminal."""
@@ -464,7 +471,10 @@ class Console(AskingApp):
         if not target:
             return
         kind, name = target
-        if kind == "run":
+        if kind == "theme":
+            self.memory.keep("theme", name)
+            self.theme = THEMES[name].name
+        elif kind == "run":
             await self.watch_run(name)
             await self.show_screen("live")
         elif kind == "knob":

@@ -62,6 +62,10 @@ class ConsoleScreen(Screen[None]):
         """The app that this screen belongs to."""
         return cast("Console", self.app)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that opens a line is a letter while one is open."""
+        return self.console.check_action(action, parameters)
+
     def body(self) -> Iterable[Widget]:
         """The widgets between tabs and key line."""
         return ()
