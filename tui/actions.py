@@ -43,7 +43,12 @@ class Action:
     @property
     def has_priority(self) -> bool:
         """Whether the key works even while a widget would take it."""
-        return self.id in ("app.interrupt", "app.help")
+        return self.id in ("app.interrupt", "app.help") or self.opens_line
+
+    @property
+    def opens_line(self) -> bool:
+        """Whether what is typed next belongs into a line: such a key is heard before the ones after it go anywhere."""
+        return self.id in ("app.palette", "runs.find", "samples.filter", "samples.step", "samples.note")
 
 
 SCREENS = (
@@ -406,6 +411,9 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
+
+LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
+"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 
