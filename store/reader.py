@@ -22,7 +22,7 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, rankings, rows, samples
+from store import curves, lessons, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.migrations import NOTABLE
@@ -234,6 +234,11 @@ class Reader:
                 older_id=older,
                 newer_id=newer,
             )
+
+    def explanation(self, group_id: int) -> wire.Explanation:
+        """What is stored of a group's way into the loss; the knobs are the daemon's to fill in."""
+        with self._snapshot() as connection:
+            return lessons.explanation(connection, group_id)
 
     def samples(
         self,
