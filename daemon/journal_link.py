@@ -98,7 +98,7 @@ class History:
     """(seq, offset after it), of some records, growing."""
     answered: set[str] = field(default_factory=set)
     changes: list[CommandApplied] = field(default_factory=list)
-    """Applied knob changes, oldest first, each command once."""
+    """Applied knob changes, and versions of the live reward model; oldest first, each command once."""
     saved: set[int] = field(default_factory=set)
     """Steps whose checkpoints were told of."""
 
@@ -127,7 +127,7 @@ def read_history(path: Path) -> History:
             continue
         is_new = answer.command not in history.answered
         history.answered.add(answer.command)
-        if is_new and isinstance(answer, CommandApplied) and answer.verb == "set":
+        if is_new and isinstance(answer, CommandApplied) and answer.verb in ("set", "reward_model"):
             history.changes.append(answer)
     return history
 

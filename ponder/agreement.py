@@ -115,13 +115,17 @@ def krippendorff_alpha(units: Iterable[Sequence[Hashable | None]]) -> float | No
 def agreement_alpha(rankings: Iterable[Judged], *, least: int = LEAST_RANKINGS) -> Alpha | None:
     """Alpha over verdicts of different people; None where fewer prompts than `least` were judged by two.
 
-    Of a person who judged a pair twice the first verdict counts. The interval is that of the jackknife over prompts.
+    Of a person who judged a pair twice the first verdict counts. Each pair is told both ways round, so that it matters
+    not which of two answers has the smaller id. The interval is that of the jackknife over prompts.
     """
     said: dict[int, dict[Pair, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for judged in rankings:
         for pair, verdict in verdicts(judged).items():
             said[judged.prompt_id][pair].setdefault(judged.annotator, verdict)
-    parts = [_coincidences([list(unit.values()) for unit in units.values()]) for units in said.values()]
+    parts = [
+        _coincidences([sign * verdict for verdict in unit.values()] for unit in units.values() for sign in (1, -1))
+        for units in said.values()
+    ]
     parts = [part for part in parts if part[1]]
     disagreement, counts = sum(part[0] for part in parts), Counter[Hashable]()
     for part in parts:

@@ -32,7 +32,7 @@ from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
-from ponder.stage import StagePart
+from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.watchdog import Watchdog
 
@@ -232,6 +232,7 @@ def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
     first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
     chain.check([first, *rest], links)
+    _check_live([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
 
 
@@ -250,6 +251,16 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
     return recipe
 
 
+def _check_live(stages: Iterable[Recipe], source: str) -> None:
+    """RecipeError when people were to rank in two stages: a reward model reads what one stage's start model sees."""
+    live = [part.stage.title for part in stages if part.stage.kind is StageKind.RL and part.rlhf.live]
+    if len(live) > 1:
+        raise RecipeError(
+            f"`{source}`: people cannot rank in both stages `{live[0]}` and `{live[1]}`",
+            "write `live = true` in the `[stages.rlhf]` of one of them",
+        )
+
+
 def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
     """RecipeError when the part `model` or `preference` has weight and there is no such reward model."""
     reward = chosen.reward
@@ -263,6 +274,16 @@ def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
             f"`reward.model` is {knobs.format_value(reward.model)}, and there is no reward model",
             'write `[reward_model]` with `path = "stage:NAME"` or a folder, or set `reward.model` to 0',
         )
+
+
+NO_PARTS = ("overlong_share", "script", "own")
+"""Knobs of `reward` that are no part's weight."""
+
+
+def part_weights(reward: Reward, own: Iterable[OwnReward]) -> dict[str, float]:
+    """What each part of a reward weighs, by its name; those of the recipe's own too."""
+    weights = {name: value for name, value in msgspec.structs.asdict(reward).items() if name not in NO_PARTS}
+    return {**weights, **{part.name: part.weight * reward.own for part in own}}
 
 
 def dump_recipe(recipe: Recipe) -> str:

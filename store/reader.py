@@ -22,7 +22,7 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, rankings, rows, samples
+from store import curves, lessons, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.migrations import NOTABLE
@@ -235,6 +235,11 @@ class Reader:
                 newer_id=newer,
             )
 
+    def explanation(self, group_id: int) -> wire.Explanation:
+        """What is stored of a group's way into the loss; the knobs are the daemon's to fill in."""
+        with self._snapshot() as connection:
+            return lessons.explanation(connection, group_id)
+
     def samples(
         self,
         run: str,
@@ -328,6 +333,11 @@ class Reader:
             run_id, _ = _find_run(connection, run)
             undone = rankings.undone_up_to(connection, run_id, after_id)
             return wire.Rankings(rankings.page(connection, run_id, after_id, limit, with_undone), undone)
+
+    def ranking_names(self, run: str) -> tuple[list[tuple[int, str]], list[tuple[str, str, int, str]]]:
+        """(id, ranking) of all, oldest first, and (ranking, request, when, by whom) of those that are taken back."""
+        with self._snapshot() as connection:
+            return rankings.names(connection, _find_run(connection, run)[0])
 
     @contextmanager
     def asking(self, run: str) -> Iterator[tuple[Connection, int, wire.RunRow]]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import statistics
 import zlib
+from collections.abc import Callable
 
 import torch
 
 from ponder import metrics
 from ponder.knobs import Knobs
+from ponder.rlhf import PREFERENCE
 from ponder.shares import wilson_interval
 from trainer.answers import Answer, read_answers, reflection_figures, share
 from trainer.policy import Policy
@@ -33,10 +35,12 @@ def evaluate(
     seed: int,
     step: int,
     judge: Judge | None = None,
+    judge_more: Callable[[list[Answer]], None] = lambda _: None,
 ) -> tuple[dict[str, float], list[Answer]]:
     """The figures and the answers to the first `problems` held-out problems.
 
-    Draws from a generator of its own, made from seed and step, so that measuring never changes what is learnt.
+    `judge_more` adds parts to answers. Draws from a generator of its own, made from seed and step, so that measuring
+    never changes what is learnt.
     """
     generator = torch.Generator(device=policy.device)
     generator.manual_seed(zlib.crc32(f"evaluate {seed} {step}".encode()))
@@ -52,6 +56,7 @@ def evaluate(
         answers += read_answers(
             policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward, judge=judge
         )
+    judge_more(answers)
     return _figures(answers), answers
 
 
@@ -75,6 +80,8 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
         figures = {**accuracy, **figures}
     if learnt := [answer.scored.parts["model"] for answer in answers if "model" in answer.scored.parts]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
+    if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:
+        figures[metrics.EVAL_PREFERENCE] = statistics.fmean(liked)
     if metrics.STEP_TRUTH in reflection:
         figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
     return figures

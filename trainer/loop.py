@@ -4,8 +4,9 @@
     for each step:
         sample    a group of answers to each prompt                       previews pass by
         score     reward parts, reflections                               GroupScored, one a prompt
+        audit     where people rank: the same questions every so often    GroupScored, purpose `audit`
         compare   advantages, as `policy.advantage` wants them
-        learn     updates of the policy                                   StepDone
+        learn     updates of the policy                                   GroupLearnt, one a prompt; StepDone
         watch     is the run in trouble?                                  WatchdogFired
         evaluate  held-out problems, every so often                       Evaluated
         save      everything, every so often                              CheckpointSaved
@@ -26,34 +27,44 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import torch
 
 from ponder import metrics
+from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
+from ponder.choices import Combine
 from ponder.errors import CheckpointError
 from ponder.events import (
+    AUDIT,
     SAVE,
+    AnswerLearnt,
     CommandApplied,
     Ending,
     Evaluated,
+    GroupLearnt,
     GroupScored,
     StepDone,
 )  # fmt: skip
 from ponder.knobs import Knobs
+from ponder.paths import features_beside, reward_model_beside
 from ponder.recipe import Recipe, check_judge
+from ponder.stage import StageKind
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
-from trainer.advantages import has_spread
 from trainer.answers import Answer, read_answers, step_figures
+from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
 from trainer.credit import give_credit
 from trainer.equip import check_room, equip, shortcomings
 from trainer.evaluate import evaluate
+from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
 from trainer.link import Link
+from trainer.live_judge import LiveJudge, combine_groups
 from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
 from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
@@ -105,6 +116,8 @@ class Chapter:
         self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         if has_adapter(policy.model):
             self.state.reference.start = WithoutAdapter(policy.model)
+        if recipe.stage.kind is StageKind.RL and recipe.rlhf.live:
+            self.state.live = LiveJudge(reward_model_beside(checkpoints))
         if restored:
             self.state.restore(restored)
         self.collector = make_collector(policy) if make_collector else None
@@ -116,7 +129,12 @@ class Chapter:
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
             log.warning("%s", shortcoming)
-        self.boundary = Boundary(link, self.state.knobs, steps=span.total, replay=replay, check=self._check)
+        self.boundary = Boundary(
+            link, self.state.knobs, steps=span.total, replay=replay, check=self._check,
+            take_version=self.state.live.take if self.state.live else None,
+        )  # fmt: skip
+        self.features: list[tuple[list[Answer], torch.Tensor]] = []
+        """Of the step's answers, as they were drawn; where people rank."""
         self.seconds: dict[str, float] = {}
         self.figures: dict[str, float] = {}
         self.scores: dict[str, float] = restored.scores if restored else {}
@@ -184,6 +202,8 @@ class Chapter:
         whole_s = time.perf_counter() - started_s
         tokens = sum(answer.length for answer in answers)
         figures = step_figures(answers, knobs.sampling.group_size)
+        if state.live:
+            figures |= state.live.figures(knobs, state.step)
         if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
             figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
         speed = {
@@ -209,6 +229,7 @@ class Chapter:
         state.learner.prepare(knobs, state.reference.load_start)
         version = state.learner.version
         answers = self._draw()
+        audits = self._audit(answers) if state.live else []
         with self._phase("learn", metrics.LEARN_S):
             compared = give_credit(
                 answers, knobs, policy=state.policy, reference=state.reference, critic=state.learner.critic,
@@ -216,8 +237,11 @@ class Chapter:
             )  # fmt: skip
         with self._phase("tell", metrics.TELL_S):
             self._tell_groups(answers, version)
+            self._tell_groups(audits, version, AUDIT)
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
+        with self._phase("tell", metrics.TELL_S):
+            self._tell_learnt(answers, knobs.policy.updates_per_batch)
         state.reference.refresh(state.policy.model, state.step, knobs)
         return {**compared, **learnt}, answers
 
@@ -301,14 +325,43 @@ class Chapter:
                 state.policy, self.task, problems, prompts, sampled,
                 max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward, judge=self.judge,
             )  # fmt: skip
-        for answer in answers:
-            answer.group += first_group
+            for answer in answers:
+                answer.group += first_group
+            if state.live:
+                state.live.judge(answers, self._look_at(answers), state.knobs, state.step)
+            if state.live or state.knobs.reward.combine is not Combine.SUM:
+                combine_groups(answers, state.knobs)
         return answers
 
-    def _tell_groups(self, answers: Sequence[Answer], version: int) -> None:
-        size = self.state.knobs.sampling.group_size
-        for start in range(0, len(answers), size):
-            group = answers[start : start + size]
+    def _look_at(self, answers: list[Answer]) -> torch.Tensor:
+        """The answers' features, kept until the step's are written down."""
+        features_AF = read_features(answers, self.state.policy, self.state.reference, self.state.knobs)
+        self.features.append((answers, features_AF))
+        return features_AF
+
+    def _audit(self, answers: Sequence[Answer]) -> list[Answer]:
+        """The step's audits, judged; then all of its features are on disk, before anybody can rank an answer."""
+        state = self.state
+        with self._phase("sample", metrics.SAMPLE_S):
+            audits = ask_audits(
+                state.policy, self.sampler, self.task, state.knobs, seed=self.recipe.run.seed, step=state.step,
+                first_group=answers[-1].group + 1, judge=self.judge,
+            )  # fmt: skip
+        with self._phase("score", metrics.SCORE_S):
+            if audits and state.live:
+                state.live.judge_audits(audits, self._look_at(audits), state.knobs, state.step)
+            write_features(
+                features_beside(self.checkpoints), state.step,
+                [(answer.group, answer.index) for some, _ in self.features for answer in some],
+                torch.cat([features_AF for _, features_AF in self.features]),
+            )  # fmt: skip
+        self.features = []
+        return audits
+
+    def _tell_groups(self, answers: Sequence[Answer], version: int, purpose: str = "") -> None:
+        live = self.state.live
+        for _, together in groupby(answers, key=lambda answer: answer.group):
+            group = list(together)
             problem = group[0].problem
             self.link.emit(
                 GroupScored(
@@ -319,8 +372,21 @@ class Chapter:
                     prompt=problem.prompt,
                     reference=self.task.reference(problem),
                     rollouts=[answer.to_rollout() for answer in group],
+                    purpose=purpose,
+                    reward_model=live.number if live else 0,
                 )
             )
+
+    def _tell_learnt(self, answers: Sequence[Answer], passes: int) -> None:
+        """What each answer was to the update, a group at a time."""
+        groups: dict[int, list[AnswerLearnt]] = {}
+        for answer in answers:
+            if answer.learnt is not None:
+                groups.setdefault(answer.group, []).append(answer.learnt)
+        sizes = [abs(learnt.loss) for group in groups.values() for learnt in group]
+        (size,) = self.state.learner.ranks.sum([sum(sizes)])
+        for group, learnt in groups.items():
+            self.link.emit(GroupLearnt(self.state.step, group, passes, size, learnt))
 
     def _evaluate(self, *, is_final: bool) -> None:
         """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""
@@ -338,12 +404,20 @@ class Chapter:
                     seed=self.recipe.run.seed,
                     step=state.step,
                     judge=self.judge,
+                    judge_more=self._judge_held_out,
                 )
             if self.judge.fault is None:
                 self.scores = {**self.scores, **scores_of(figures)}
                 self.link.emit(Evaluated(state.step, figures, is_final and self.span.is_last))
                 return
             self._take_orders()
+
+    def _judge_held_out(self, answers: list[Answer]) -> None:
+        """What the live reward model says of answers that nobody is asked about."""
+        state = self.state
+        if state.live and state.live.version:
+            features_AF = read_features(answers, state.policy, state.reference, state.knobs)
+            state.live.judge(answers, features_AF, state.knobs, state.step)
 
     def _save(self, *, is_regular: bool = False) -> None:
         if self.state.step == self.span.before > 0:

@@ -230,10 +230,37 @@ def token_logps(
     )  # fmt: skip
 
 
-def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
+def last_hidden(policy: Policy, model: PreTrainedModel | WithoutAdapter, rows: Rows) -> Tensor:
     """What the model's last layer says at every position of the rows, (B, T, D), before any head."""
     with _ready(policy, model) as forwarded:
         return _hidden(policy, forwarded, rows)
+
+
+def hidden_and_logps(
+    policy: Policy,
+    model: PreTrainedModel | WithoutAdapter,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    temperature: float,
+) -> tuple[Rows, Tensor, Tensor | None]:
+    """(rows, last hidden state of all their positions (B T, D), log-prob of each answer token (N,)), from one pass.
+
+    Every answer has a token. The log-probs are None where the logits are more than the head of the hidden state.
+    """
+    rows = lay_out(
+        prompts, answers, pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(model), keeps_last=True
+    )
+    with _ready(policy, model) as forwarded:
+        hidden_PD = _hidden(policy, forwarded, rows).flatten(0, 1)
+        if not policy.has_plain_head:
+            return rows, hidden_PD, None
+        target_N = torch.tensor(list(chain.from_iterable(answers)), device=policy.device)
+        chunk = chunk_size(policy.forward.head_chunk_tokens, policy.vocabulary)
+        head = forwarded.get_output_embeddings()
+        logp_N, _ = score_tokens(
+            hidden_PD[rows.place_N].float(), head, target_N, temperature, chunk_tokens=chunk, with_entropy=False
+        )
+    return rows, hidden_PD, logp_N
 
 
 def _hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:

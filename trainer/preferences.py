@@ -5,12 +5,13 @@ inside one. So a tie is no claim that two answers are worth the same, and the un
 Scores matter by their differences alone; `centering` keeps them near zero. They may be those of a reward model, or the
 implicit ones of `trainer.dpo`.
 
-Legend: K answers of one ranking, M of them in one tier, N pairs. Deliberately left out: where scores come from, how
-sure they are, and ties as a judgement of equal worth (Davidson).
+Legend: B rankings, K answers of one, M of them in one tier, S subsets of a tier, N pairs. Deliberately left out: where
+scores come from, how sure they are, and ties as a judgement of equal worth (Davidson).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -65,27 +66,40 @@ def plackett_luce(score_K: Tensor, ranks: Ranks) -> Tensor:
     found = tiers(ranks)
     if len(found) < 2:
         raise ValueError("the ranking decides no pair")
-    loss = score_K.new_zeros(())
-    for place, tier in enumerate(found[:-1]):
-        below_K = score_K[[worse for lower in found[place + 1 :] for worse in lower]]
-        loss = loss - _log_first(score_K[tier], torch.logsumexp(below_K, 0))
-    return loss
+    return ordered_plackett_luce(score_K[[place for tier in found for place in tier]], [len(tier) for tier in found])
 
 
-def _log_first(tier_M: Tensor, below: Tensor) -> Tensor:
-    """log P(all of the tier are picked before anything of total weight exp(below)), in whichever order.
+def ordered_plackett_luce(score_BK: Tensor, sizes: Sequence[int]) -> Tensor:
+    """`plackett_luce` of many rankings at once, (B,), whose answers stand in the order of their tiers.
+
+    `sizes` are those of the tiers, the best first, the same for all. Any number of axes may stand before K.
+
+    It is convex in the scores, ties and all: that one group of answers beats another is a polyhedron in the scores and
+    the Gumbel noise of each, whose density is log-concave, and so is then its integral (Prekopa 1973).
+    """
+    loss_B = score_BK.new_zeros(score_BK.shape[:-1])
+    end = 0
+    for size in sizes[:-1]:
+        start, end = end, end + size
+        loss_B = loss_B - _log_first(score_BK[..., start:end], torch.logsumexp(score_BK[..., end:], -1))
+    return loss_B
+
+
+def _log_first(tier_BM: Tensor, below_B: Tensor) -> Tensor:
+    """log P(all of the tier are picked before anything of total weight exp(below)), in whichever order, (B,).
 
     first(S) = log sum_{i in S} exp( first(S - i) + r_i - left(S - i) ), over ever larger subsets S of the tier, where
     left(S) = log( exp(below) + sum_{i not in S} exp(r_i) ). All terms are positive, so nothing cancels.
     """
-    size = len(tier_M)
+    size = tier_BM.shape[-1]
     is_out_SM, levels = _subsets(size)
-    weights_SM = torch.where(is_out_SM.to(tier_M.device), tier_M, -torch.inf)
-    left_S = torch.logsumexp(torch.cat([weights_SM, below.expand(len(weights_SM), 1)], 1), 1)
-    first_S = tier_M.new_zeros(1)
+    weights_BSM = torch.where(is_out_SM.to(tier_BM.device), tier_BM[..., None, :], -torch.inf)
+    below_BS1 = below_B[..., None, None].expand(*weights_BSM.shape[:-1], 1)
+    left_BS = torch.logsumexp(torch.cat([weights_BSM, below_BS1], -1), -1)
+    first_BS = tier_BM.new_zeros((*tier_BM.shape[:-1], 1))
     for before, subset, last in levels:
-        first_S = torch.logsumexp(first_S[before] + tier_M[last] - left_S[subset], 1)
-    return first_S[0]
+        first_BS = torch.logsumexp(first_BS[..., before] + tier_BM[..., last] - left_BS[..., subset], -1)
+    return first_BS[..., 0]
 
 
 @lru_cache(maxsize=MOST_ANSWERS)

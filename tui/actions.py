@@ -47,7 +47,12 @@ class Action:
     @property
     def has_priority(self) -> bool:
         """Whether the key works even while a widget would take it."""
-        return self.is_typed or self.id in ("app.interrupt", "app.help")
+        return self.id in ("app.interrupt", "app.help") or self.opens_line or self.is_typed
+
+    @property
+    def opens_line(self) -> bool:
+        """Whether what is typed next belongs into a line: such a key is heard before the ones after it go anywhere."""
+        return self.id in ("app.palette", "runs.find", "samples.filter", "samples.step", "samples.note")
 
 
 SCREENS = (
@@ -260,6 +265,15 @@ ACTIONS: tuple[Action, ...] = (
         "To the next older group in which reflection rescued an answer",
         screen="group",
         rank=2,
+    ),
+    Action(
+        "group.explain",
+        "e",
+        "explain",
+        "The group through the GRPO formula with its numbers: reward, advantage, ratio, clip, share of the loss",
+        "ponder explain {run} --step STEP --group GROUP",
+        "group",
+        rank=3,
     ),
     Action("tokens.left", "h,left", "left", "To the token before", screen="tokens", rank=9),
     Action("tokens.right", "l,right", "right", "To the token after", screen="tokens", rank=9),
@@ -483,6 +497,9 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
+
+LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
+"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 

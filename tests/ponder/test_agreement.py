@@ -118,12 +118,21 @@ def test_two_people_of_one_taste_agree() -> None:
 def test_alpha_of_the_people_is_alpha_of_their_verdicts() -> None:
     people = two_people(0.5, 30, 9)
     rows = [
-        [verdicts(one)[pair], verdicts(other)[pair]]
+        [sign * verdicts(one)[pair], sign * verdicts(other)[pair]]
         for one, other in zip(people[::2], people[1::2], strict=True)
         for pair in verdicts(one)
+        for sign in (1, -1)
     ]
     alpha = agreement_alpha(people)
     assert alpha is not None and alpha.value == krippendorff_alpha(rows)
+
+
+def test_alpha_does_not_depend_on_how_answers_are_numbered() -> None:
+    people = two_people(0.5, 30, 9)
+    mirrored = [
+        Judged(one.annotator, one.prompt_id, [1000 - answer for answer in one.answers], one.ranks) for one in people
+    ]
+    assert agreement_alpha(people) == agreement_alpha(mirrored)
 
 
 def test_the_interval_of_alpha_holds_the_truth() -> None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from daemon.desk import explanation
 from daemon.feedback import read_feedback
 from daemon.rank_desk import RankDesk
 from ponder import wire
@@ -150,6 +151,8 @@ class ReaderClient:
                 return reader.groups(request.run, request.step, request.before_id, request.limit)
             case wire.GetGroup():
                 return reader.group(request.group_id)
+            case wire.GetExplanation():
+                return explanation(reader, request.group_id)
             case wire.GetSamples():
                 return reader.samples(**asdict(request))
             case wire.GetSample():

@@ -28,7 +28,7 @@ KEPT_CHARACTERS = 1_000_000
 EVENTS_AT_ONCE = 200
 EVENTS_KEPT = 2_000
 BAD = (events.RunBroke, events.CommandRefused)
-WARNING = (events.WatchdogFired,)
+WARNING = (events.WatchdogFired, events.BrakeChanged)
 
 
 class LogScreen(ConsoleScreen):
