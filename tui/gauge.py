@@ -1,7 +1,8 @@
 """How the human loop stands, as words and curves: who ranks, what the reward model is worth, whether it keeps its word.
 
 Everything comes from wire.Feedback and from figures of the run; what is not yet known is said to be so. Nothing here is
-of the answers that wait to be ranked. Deliberately left out: where it stands on the screen (`tui.screens.rank`).
+of the answers that wait to be ranked. Deliberately left out: where it stands on the screen (`tui.screens.rank`), and
+figures as pairs (`ponder.feedback_text`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ponder import metrics, wire
 from ponder.event_text import format_duration
+from ponder.feedback_text import annotator_cells, feedback_pairs
 from ponder.plot_text import Curve, Point
 from ponder.ranking import BrakeState
 from ponder.rlhf import PREFERENCE, BrakeAction
-from ponder.saved_labels import hours_words, ratio_words
 from ponder.shares import NOT_YET_KNOWN, share_words
 from tui.screens.text_line import Part
 from tui.widgets import Paragraph, Span
@@ -37,7 +38,8 @@ DONE = {
     BrakeAction.PAUSE: "the run was paused",
 }
 FEW_AUDITS = 20
-TERM_CELLS = 22
+TERM_CELLS = 20
+MOST_PEOPLE = 8
 
 
 # ---- the small panel
@@ -154,11 +156,11 @@ def page(feedback: wire.Feedback, run: str, action: BrakeAction) -> list[Paragra
         sign, style, meaning = "?", "title", "not yet known: no audit was judged"
     lines = [Paragraph.of(f"{sign} {meaning}", style=style if style != "warning" else "title")]
     lines += [Paragraph.of(f"  {words}") for words in _what_to_do(feedback, run, action)]
-    lines += [
-        Paragraph.of(f"! {note}", style="title") for note in feedback.notes if note[:10] != feedback.brake_message[:10]
-    ]
+    said = feedback.brake_message
+    notes = [note for note in feedback.notes if not (said and note.startswith(said))]
+    lines += [Paragraph.of(f"! {note}", style="title") for note in notes]
     lines.append(Paragraph.of(""))
-    return [*lines, *(_entry(term, words) for term, words in _facts(feedback))]
+    return [*lines, *(_entry(*pair) for pair in (*feedback_pairs(feedback), ("", ""), *_people(feedback)))]
 
 
 def _what_to_do(feedback: wire.Feedback, run: str, action: BrakeAction) -> Iterable[str]:
@@ -178,42 +180,11 @@ def _what_to_do(feedback: wire.Feedback, run: str, action: BrakeAction) -> Itera
         yield "then rank some new answers: the reward model learns what it got wrong"
 
 
-def _facts(feedback: wire.Feedback) -> Iterable[tuple[str, str]]:
-    model = f"version {feedback.reward_model}, fitted to {feedback.labels:,} rankings, {feedback.labels_since:,} since"
-    acts = f", weighs {feedback.weight:g}" if feedback.weight else ""
-    yield (
-        "reward model",
-        f"{model}; {'may act' if feedback.is_open else 'only watches'}{acts}" if feedback.reward_model else "none yet",
-    )
-    yield "right on held-out", share_words(feedback.held_out)
-    yield "right on new answers", share_words(feedback.fresh)
-    yield "people agree", _alpha_words(feedback)
-    for row in feedback.annotators[:4]:
-        first = row.position.share if row.position else None
-        yield f"{row.annotator}", f"{row.rankings:,} rankings, same again {share_words(row.consistency)}"
-        yield (
-            "",
-            f"gold found {share_words(row.gold)}, first shown wins {share_words(first)}",
-        )
-    calibration = feedback.calibration
-    yield "promises are off by", f"{calibration.error:.1%} of {calibration.n:,} pairs" if calibration else NOT_YET_KNOWN
-    length = feedback.length
-    yield (
-        "score and length",
-        f"correlation {length.value:+.2f} ({length.low:+.2f}..{length.high:+.2f})" if length else NOT_YET_KNOWN,
-    )
-    yield "asked", ", ".join(f"{stream} {count:,}" for stream, count in feedback.by_stream.items()) or "nothing yet"
-    saved = feedback.saved
-    hours = (
-        f", {hours_words(saved.saved_hours)} of looking" if saved.saved_hours is not None and saved.saved > 0 else ""
-    )
-    yield "labels saved", f"{saved.naive:,} scores for {saved.spent:,} looks: {ratio_words(saved.ratio)}{hours}"
-
-
-def _alpha_words(feedback: wire.Feedback) -> str:
-    alpha, tau = feedback.alpha, feedback.tau
-    words = f"alpha {alpha.value:.2f} ({alpha.low:.2f}..{alpha.high:.2f})" if alpha else f"alpha {NOT_YET_KNOWN}"
-    return words + (f", Kendall's tau {tau.value:.2f} over {tau.rankings:,} shared rankings" if tau else "")
+def _people(feedback: wire.Feedback) -> Iterable[tuple[str, str]]:
+    for row in feedback.annotators[:MOST_PEOPLE]:
+        _, rankings, seconds, again, gold, first = annotator_cells(row)
+        yield row.annotator, f"{rankings} rankings, {seconds} s each"
+        yield "", f"same again {again}; gold found {gold}; first shown wins {first}"
 
 
 def _entry(term: str, words: str) -> Paragraph:
