@@ -44,13 +44,15 @@ class Worker:
 
     def __init__(self, paths: Paths, run: str, client: Client) -> None:
         from trainer.ranked import Ranked
-        from trainer.reward_versions import newest_version
+        from trainer.reward_versions import newest_version, read_card, version_path
 
         self._paths, self._run, self._client = paths, run, client
         self.ranked: Ranked = Ranked(paths.features(run), paths.reward_model(run))
         self.version = newest_version(self.ranked.folder)
         self._last_id = 0
         self._step = 0
+        newest = version_path(self.ranked.folder, self.version)
+        self._was_open = newest.is_file() and read_card(newest).is_open
         self._is_stale = True
         """Something was ranked or taken back that no version knows of."""
 
@@ -110,7 +112,7 @@ class Worker:
         if self.ranked.basis is None:
             raise AssertionError("found before")
         began_s = time.perf_counter()
-        fitted = fit(self.ranked.in_order, self.ranked.basis, knobs, self._step)
+        fitted = fit(self.ranked.in_order, self.ranked.basis, knobs, self._step, was_open=self._was_open)
         fitted.figures["lost"] = float(len(self.ranked.lost))
         fitted.figures["seconds"] = time.perf_counter() - began_s
         self.version += 1
@@ -119,7 +121,7 @@ class Worker:
             self._run, self.version, sha256, fitted.labels, fitted.is_open, dict(fitted.figures), by=BY
         )
         self._client.command(told)
-        self._is_stale = False
+        self._is_stale, self._was_open = False, fitted.is_open
 
 
 def main(arguments: list[str]) -> int:

@@ -102,7 +102,7 @@ class Rlhf(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0.0,
             le=1.0,
-            description="The reward model acts while the lower end of its held-out pair accuracy is above this",
+            description="The reward model acts once the interval of its accuracy is above this, until it is below",
         ),
         Knob("share"),
     ] = 0.55

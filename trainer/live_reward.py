@@ -25,6 +25,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, permutations, product
 
 import torch
 from torch import Tensor
@@ -32,16 +33,17 @@ from torch import Tensor
 from ponder.ranking import Ranks, count_agreement, tiers
 from ponder.rlhf import Rlhf
 from ponder.shares import wilson_interval
-from trainer.preferences import ordered_plackett_luce
 from trainer.tasks.order import place_of
 
 HELD_OUT = 0.2
 """Share of the prompts whose rankings are never learnt."""
-PRIOR = 1.0
-"""Precision of a weight: components have the deviation 1."""
+PRIOR = 10.0
+"""Precision of a weight: components have the deviation 1. What 50 rankings teach is best held so (docs/LOG.md)."""
 CENTERING = 0.01
 OLDEST = 0.1
 """What the oldest ranking weighs: it guards against forgetting."""
+MOST_ORDERS = 24
+"""Of one ranking: those of four answers that tie. Of more every so many are taken, evenly."""
 MOST_ROUNDS = 50
 ENOUGH, NEAR = 1e-20, 1e-3
 """Newton's decrement, half of which is about what the loss still is above its least: at the end, and of a start."""
@@ -118,8 +120,12 @@ def make_basis(sample_NF: Tensor, dimensions: int) -> Basis:
     return Basis(mean_F, components_DF, (sample_NF - mean_F) @ components_DF.T)
 
 
-def fit(labels: Sequence[Label], basis: Basis, knobs: Rlhf, step: int) -> Fit:
-    """The heads of all these rankings, as they are seen after `step`; without any the weights are 0."""
+def fit(labels: Sequence[Label], basis: Basis, knobs: Rlhf, step: int, *, was_open: bool = False) -> Fit:
+    """The heads of all these rankings, as they are seen after `step`; without any the weights are 0.
+
+    The gate opens when the whole interval of the accuracy is above `rlhf.gate`. One that `was_open` closes when none of
+    it is: in between it stays as it was.
+    """
     useful = [label for label in labels if label.says_something]
     learnt = [label for label in useful if not label.is_held_out]
     held_out = [label for label in useful if label.is_held_out]
@@ -133,8 +139,9 @@ def fit(labels: Sequence[Label], basis: Basis, knobs: Rlhf, step: int) -> Fit:
         **_accuracy(learnt, weights_HD, "learnt"), **_accuracy(held_out, weights_HD, "held_out"),
         "rankings": float(len(useful)),
     }  # fmt: skip
-    low, _ = wilson_interval(int(figures["held_out_right"]), int(figures["held_out_pairs"]))
-    is_open = deviation > 0 and len(useful) >= knobs.min_rankings and low > knobs.gate
+    low, high = wilson_interval(int(figures["held_out_right"]), int(figures["held_out_pairs"]))
+    is_good = (high if was_open else low) > knobs.gate
+    is_open = deviation > 0 and len(useful) >= knobs.min_rankings and is_good
     return Fit(
         weights_HD, threshold_H, score_NH.mean(0), deviation if deviation > 0 else 1.0, len(labels), is_open, figures
     )
@@ -158,13 +165,20 @@ def _accuracy(labels: Sequence[Label], weights_HD: Tensor, what: str) -> dict[st
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rankings with tiers of the same sizes, each answer in the order of its tier; the threshold stands last."""
+    """Rankings of as many answers each; the threshold stands last. I are their strict orders, several where some tie.
+
+    A tie is no claim, so that P(ranking) is the sum of P over its orders; each order is a product of softmaxes.
+    """
 
     input_RKP: Tensor  # noqa: N815
-    sizes: tuple[int, ...]
     bad_RK: Tensor  # noqa: N815
     best_RK: Tensor  # noqa: N815
     weight_HR: Tensor  # noqa: N815
+    ranking_I: Tensor  # noqa: N815
+    order_IK: Tensor  # noqa: N815
+    """Places of the answers, the best first."""
+    is_picked_IK: Tensor  # noqa: N815
+    """Which of them are picked from what is left; the last tier is not."""
 
     def loss(self, score_HRK: Tensor) -> Tensor:
         """(H, R): of each ranking under each head, before its weight."""
@@ -172,73 +186,120 @@ class _Batch:
         bad_HR = (self.bad_RK * torch.nn.functional.softplus(answers_HRK - threshold_HR1)).sum(-1)
         best_HR = (self.best_RK * torch.nn.functional.softplus(threshold_HR1 - answers_HRK)).sum(-1)
         loss_HR = bad_HR + best_HR + CENTERING * (2.0 * answers_HRK.mean(-1)).square()
-        return loss_HR + ordered_plackett_luce(answers_HRK, self.sizes)
+        return loss_HR - self._gathered(-self._order_loss(self._ordered(answers_HRK)))
 
     def derivatives(self, score_HRK: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss's slope (H, R, K + 1) and its curve (H, R, K + 1, K + 1), before the ranking's weight."""
-        return self._derived(score_HRK) if any(size > 1 for size in self.sizes[:-1]) else self._known(score_HRK)
+        """The loss's slope (H, R, K + 1) and its curve (H, R, K + 1, K + 1), before the ranking's weight.
 
-    @torch.enable_grad()
-    def _derived(self, score_HRK: Tensor) -> tuple[Tensor, Tensor]:
-        score_HRK = score_HRK.detach().requires_grad_()
-        (slope_HRK,) = torch.autograd.grad(self.loss(score_HRK).sum(), score_HRK, create_graph=True)
-        rows = [
-            torch.autograd.grad(slope_HRK[..., place].sum(), score_HRK, retain_graph=True)[0]
-            for place in range(score_HRK.shape[-1])
-        ]
-        return slope_HRK.detach(), torch.stack(rows, -1)
-
-    def _known(self, score_HRK: Tensor) -> tuple[Tensor, Tensor]:
-        """The same in closed form, without ties: each pick is a softmax p over what is left, with diag(p) - p p'."""
+        Of a pick from a softmax p they are p less the one picked, and diag(p) - p p'. Of minus the logarithm of a sum
+        over orders with shares q they are sum q s and sum q (c - s s') + (sum q s)(sum q s)'.
+        """
         answers_HRK, threshold_HR1 = score_HRK[..., :-1], score_HRK[..., -1:]
         count = answers_HRK.shape[-1]
-        picks_HRSK = answers_HRK.new_zeros(*answers_HRK.shape[:-1], len(self.sizes) - 1, count)
-        for place in range(len(self.sizes) - 1):
-            picks_HRSK[..., place, place:] = torch.softmax(answers_HRK[..., place:], -1)
+        ordered_HIK = self._ordered(answers_HRK)
+        logp_HI = -self._order_loss(ordered_HIK)
+        share_HI = (logp_HI - self._gathered(logp_HI)[:, self.ranking_I]).exp()
+        left_HIK = ordered_HIK.flip(-1).logcumsumexp(-1).flip(-1)
+        picks_HIKK = (ordered_HIK[..., None, :] - left_HIK[..., None]).exp().triu() * self.is_picked_IK[..., None]
+        slope_HIK = picks_HIKK.sum(-2) - self.is_picked_IK
+        curve_HIKK = -(picks_HIKK.mT @ picks_HIKK) - slope_HIK[..., None] * slope_HIK[..., None, :]
+        curve_HIKK.diagonal(dim1=-2, dim2=-1).add_(picks_HIKK.sum(-2))
+        back_IK = self.order_IK.argsort(-1)
+        slope_HIK = slope_HIK.gather(-1, back_IK.expand_as(slope_HIK))
+        by_row = curve_HIKK.gather(-2, back_IK[..., None].expand_as(curve_HIKK))
+        curve_HIKK = by_row.gather(-1, back_IK[:, None, :].expand_as(by_row))
+        ranked_HRK = self._summed(slope_HIK * share_HI[..., None])
+        bent_HRKK = self._summed(curve_HIKK * share_HI[..., None, None])
+        bent_HRKK = bent_HRKK + ranked_HRK[..., None] * ranked_HRK[..., None, :]
         chance_HRK = torch.sigmoid(answers_HRK - threshold_HR1)
         against_HRK = self.bad_RK * chance_HRK - self.best_RK * (1.0 - chance_HRK)
         bent_HRK = (self.bad_RK + self.best_RK) * chance_HRK * (1.0 - chance_HRK)
-        picked_HRK = picks_HRSK.sum(-2)
         slope_HRK = torch.zeros_like(score_HRK)
-        slope_HRK[..., :-1] = picked_HRK + against_HRK + 8.0 * CENTERING / count * answers_HRK.mean(-1, keepdim=True)
-        slope_HRK[..., : len(self.sizes) - 1] -= 1.0
+        slope_HRK[..., :-1] = ranked_HRK + against_HRK + 8.0 * CENTERING / count * answers_HRK.mean(-1, keepdim=True)
         slope_HRK[..., -1] = -against_HRK.sum(-1)
-        curve_HRKK = torch.zeros(*score_HRK.shape, count + 1, dtype=score_HRK.dtype)
-        curve_HRKK[..., :-1, :-1] = 8.0 * CENTERING / count**2 - picks_HRSK.mT @ picks_HRSK
-        curve_HRKK[..., :-1, :-1].diagonal(dim1=-2, dim2=-1).add_(picked_HRK + bent_HRK)
+        curve_HRKK = score_HRK.new_zeros(*score_HRK.shape, count + 1)
+        curve_HRKK[..., :-1, :-1] = bent_HRKK + 8.0 * CENTERING / count**2
+        curve_HRKK[..., :-1, :-1].diagonal(dim1=-2, dim2=-1).add_(bent_HRK)
         curve_HRKK[..., :-1, -1] = curve_HRKK[..., -1, :-1] = -bent_HRK
         curve_HRKK[..., -1, -1] = bent_HRK.sum(-1)
         return slope_HRK, curve_HRKK
 
+    def _ordered(self, answers_HRK: Tensor) -> Tensor:
+        """(H, I, K): the scores of each order, the best first."""
+        answers_HIK = answers_HRK[:, self.ranking_I]
+        return answers_HIK.gather(-1, self.order_IK.expand_as(answers_HIK))
+
+    def _order_loss(self, ordered_HIK: Tensor) -> Tensor:
+        """(H, I): minus the log-probability of each order."""
+        left_HIK = ordered_HIK.flip(-1).logcumsumexp(-1).flip(-1)
+        return ((left_HIK - ordered_HIK) * self.is_picked_IK).sum(-1)
+
+    def _summed(self, value_HIX: Tensor) -> Tensor:
+        """What orders have, added up over each ranking's."""
+        heads, _, *rest = value_HIX.shape
+        return value_HIX.new_zeros(heads, len(self.input_RKP), *rest).index_add_(1, self.ranking_I, value_HIX)
+
+    def _gathered(self, logp_HI: Tensor) -> Tensor:
+        """(H, R): the logarithm of the sum of each ranking's."""
+        heads, count = len(logp_HI), len(self.input_RKP)
+        place_HI = self.ranking_I.expand_as(logp_HI)
+        least_HR = logp_HI.new_full((heads, count), -torch.inf)
+        greatest_HR = least_HR.scatter_reduce(1, place_HI, logp_HI.detach(), "amax")
+        return greatest_HR + self._summed((logp_HI - greatest_HR[:, self.ranking_I]).exp()).log()
+
 
 def _batches(labels: Sequence[Label], knobs: Rlhf, step: int) -> list[_Batch]:
     has_bad = any(any(label.bad) for label in labels)
-    alike: defaultdict[tuple[int, ...], list[Label]] = defaultdict(list)
+    alike: defaultdict[int, list[Label]] = defaultdict(list)
     for label in labels:
-        alike[tuple(len(tier) for tier in tiers(label.ranks))].append(label)
-    return [_batch(sizes, some, knobs, step, has_bad=has_bad) for sizes, some in sorted(alike.items())]
+        alike[len(label.ranks)].append(label)
+    return [_batch(some, knobs, step, has_bad=has_bad) for _, some in sorted(alike.items())]
 
 
-def _batch(sizes: tuple[int, ...], labels: Sequence[Label], knobs: Rlhf, step: int, *, has_bad: bool) -> _Batch:
-    orders = [[place for tier in tiers(label.ranks) for place in tier] for label in labels]
-    inputs_RKD = torch.stack([label.components_KD[order] for label, order in zip(labels, orders, strict=True)])
+def _batch(labels: Sequence[Label], knobs: Rlhf, step: int, *, has_bad: bool) -> _Batch:
+    inputs_RKD = torch.stack([label.components_KD for label in labels])
     count, answers, dimensions = inputs_RKD.shape
     input_RKP = inputs_RKD.new_zeros(count, answers + 1, dimensions + 1)
     input_RKP[:, :-1, :-1], input_RKP[:, -1, -1] = inputs_RKD, 1.0
-    bad_RK = torch.tensor(
-        [[float(label.bad[place]) for place in order] for label, order in zip(labels, orders, strict=True)],
-        dtype=torch.float64,
-    )
-    is_top = torch.arange(answers) < (sizes[0] if len(sizes) > 1 and has_bad else 0)
+    bad_RK = torch.tensor([[float(bad) for bad in label.bad] for label in labels], dtype=torch.float64)
+    bests = [_best(label.ranks) if has_bad else None for label in labels]
+    is_best = [
+        [rank is not None and rank == best for rank in label.ranks] for label, best in zip(labels, bests, strict=True)
+    ]
     ages = [0.5 ** (max(0, step - label.step) / knobs.half_life) for label in labels]
-    weight_HR = torch.tensor(
-        [
-            [draw * max(OLDEST, age) for draw in bootstrap(label.ranking, knobs.heads)]
-            for label, age in zip(labels, ages, strict=True)
-        ],
-        dtype=torch.float64,
-    ).T
-    return _Batch(input_RKP, sizes, bad_RK, is_top * (1.0 - bad_RK), weight_HR)
+    weights = [
+        [draw * max(OLDEST, age) for draw in bootstrap(label.ranking, knobs.heads)]
+        for label, age in zip(labels, ages, strict=True)
+    ]
+    orders = [(place, order) for place, label in enumerate(labels) for order in strict_orders(label.ranks)]
+    picked = torch.tensor([[sum(map(len, tiers(labels[place].ranks)[:-1]))] for place, _ in orders])
+    return _Batch(
+        input_RKP, bad_RK, torch.tensor(is_best) * (1.0 - bad_RK), torch.tensor(weights, dtype=torch.float64).T,
+        torch.tensor([place for place, _ in orders]), torch.tensor([order for _, order in orders]),
+        (torch.arange(answers) < picked).double(),
+    )  # fmt: skip
+
+
+def _best(ranks: Ranks) -> int | None:
+    """The rank of the best, where something is worse."""
+    return min((rank for rank in ranks if rank is not None), default=None) if len(tiers(ranks)) > 1 else None
+
+
+def strict_orders(ranks: Ranks) -> list[list[int]]:
+    """The orders of all answers that fit the ranking; the last tier stays as it is, for nothing is said of it.
+
+    More than `MOST_ORDERS` are too many to sum over: then every so many of them stand for all.
+
+    >>> strict_orders([2, 1, 2, None])
+    [[1, 0, 2, 3], [1, 2, 0, 3]]
+    """
+    *above, last = tiers(ranks)
+    total = math.prod(math.factorial(len(tier)) for tier in above)
+    orders = (
+        [place for tier in (*chosen, last) for place in tier]
+        for chosen in product(*(permutations(tier) for tier in above))
+    )
+    return list(islice(orders, 0, None, -(-total // MOST_ORDERS)))
 
 
 def bootstrap(ranking: str, heads: int) -> list[float]:
@@ -267,7 +328,7 @@ def _newton(batches: Sequence[_Batch], start_HP: Tensor, enough: float) -> Tenso
     loss_H = _loss(batches, weights_HP)
     for _ in range(MOST_ROUNDS):
         gradient_HP, hessian_HPP = _derivatives(batches, weights_HP)
-        move_HP = torch.cholesky_solve(-gradient_HP[..., None], torch.linalg.cholesky(hessian_HPP))[..., 0]
+        move_HP = _downhill(gradient_HP, hessian_HPP)
         decrement_H = -(gradient_HP * move_HP).sum(1)
         if decrement_H.max() <= enough:
             break
@@ -281,6 +342,17 @@ def _newton(batches: Sequence[_Batch], start_HP: Tensor, enough: float) -> Tenso
             length_H = torch.where(is_worse_H, 0.5 * length_H, length_H)
         weights_HP, loss_H = tried_HP, tried_H
     return weights_HP
+
+
+def _downhill(gradient_HP: Tensor, hessian_HPP: Tensor) -> Tensor:
+    """Newton's move; a Hessian that rounding, or orders that were left out, made indefinite is raised first."""
+    factor_HPP, failed_H = torch.linalg.cholesky_ex(hessian_HPP)
+    raised = PRIOR
+    while failed_H.any():
+        hessian_HPP = hessian_HPP + raised * torch.eye(hessian_HPP.shape[-1], dtype=hessian_HPP.dtype)
+        factor_HPP, failed_H = torch.linalg.cholesky_ex(hessian_HPP)
+        raised *= 10.0
+    return torch.cholesky_solve(-gradient_HP[..., None], factor_HPP)[..., 0]
 
 
 def _scores(batch: _Batch, weights_HP: Tensor) -> Tensor:

@@ -25,7 +25,23 @@ from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of, ordering, state_of, tensors_of, what_was_learnt
 from trainer.audits import Before
 from trainer.features import kept_steps, load_features
-from trainer.live_reward import HELD_OUT, Basis, Fit, Label, _batches, _best_heads, _derivatives, fit, make_basis
+from trainer.live_reward import (
+    CENTERING,
+    ENOUGH,
+    HELD_OUT,
+    MOST_ORDERS,
+    Basis,
+    Fit,
+    Label,
+    _batches,
+    _best_heads,
+    _derivatives,
+    _newton,
+    fit,
+    make_basis,
+    strict_orders,
+)
+from trainer.preferences import plackett_luce
 from trainer.reward_versions import load_version, newest_version, sha256_of, version_path, write_basis, write_version
 from trainer.rewards import Scored
 from trainer.rewards.combine import combine
@@ -90,21 +106,46 @@ def test_a_fit_is_where_the_loss_is_least_for_every_head(basis: Basis) -> None:
     assert gradient_HP.abs().max() < 1e-8
     assert torch.linalg.eigvalsh(hessian_HPP).min() > 0.9
     far_HP = torch.randn(heads_HP.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    from trainer.live_reward import ENOUGH, _newton
-
     torch.testing.assert_close(_newton(batches, far_HP, ENOUGH), heads_HP, rtol=0, atol=1e-9)
 
 
-def test_what_is_known_of_a_ranking_is_what_autograd_finds(basis: Basis) -> None:
+def test_the_loss_is_plackett_luce_and_its_derivatives_are_its_slope_and_its_curve(basis: Basis) -> None:
+    given = labels(basis, 100)
+    (batch,) = _batches(given, KNOBS, 30)
     score = torch.randn(4, 100, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    seen = 0
-    for batch in _batches(labels(basis, 100), KNOBS, 30):
-        if all(size == 1 for size in batch.sizes[:-1]):
-            scores = score[:, : batch.input_RKP.shape[0]]
-            for known, derived in zip(batch._known(scores), batch._derived(scores), strict=True):
-                torch.testing.assert_close(known, derived, rtol=0, atol=1e-12)
-            seen += 1
-    assert seen >= 3
+    loss = batch.loss(score)
+    for place, label in enumerate(given):
+        if any(label.bad):
+            alike = torch.nn.functional.softplus(score[:, place, :-1] - score[:, place, -1:]).sum(-1)
+        else:
+            ranked = torch.stack([plackett_luce(head[place, :-1], label.ranks) for head in score])
+            best = torch.tensor([rank == min(r for r in label.ranks if r) for rank in label.ranks])
+            alike = ranked + (torch.nn.functional.softplus(score[:, place, -1:] - score[:, place, :-1]) * best).sum(-1)
+        centred = CENTERING * (2 * score[:, place, :-1].mean(-1)) ** 2
+        torch.testing.assert_close(loss[:, place], alike + centred, rtol=0, atol=1e-12)
+    slope, curve = batch.derivatives(score)
+    for k in range(5):
+        nudge = torch.zeros_like(score)
+        nudge[..., k] = 1e-5
+        rise = (batch.loss(score + nudge) - batch.loss(score - nudge)) / 2e-5
+        torch.testing.assert_close(slope[..., k], rise, rtol=0, atol=1e-8)
+        turn = (batch.derivatives(score + nudge)[0] - batch.derivatives(score - nudge)[0]) / 2e-5
+        torch.testing.assert_close(curve[..., k], turn, rtol=0, atol=1e-8)
+
+
+def test_a_tie_of_many_is_learnt_from_some_of_its_orders() -> None:
+    ranks = [1, 1, 1, 1, 1, None]
+    orders = strict_orders(ranks)
+    assert len(orders) == MOST_ORDERS == len({tuple(order) for order in orders})
+    first = [sum(order[0] == place for order in orders) for place in range(5)]
+    assert all(order[-1] == 5 for order in orders) and max(first) - min(first) <= 1
+    generator = torch.Generator().manual_seed(0)
+    wide = make_basis(torch.randn(100, 8, generator=generator), 4)
+    given = [
+        Label(f"{n}", f"{n}", n, wide.project(torch.randn(6, 8, generator=generator)), ranks, [False] * 6)
+        for n in range(40)
+    ]
+    assert fit(given, wide, KNOBS, 5).weights_HD.isfinite().all()
 
 
 @pytest.mark.parametrize("taken_back", [0, 7, 58])
@@ -144,6 +185,15 @@ def test_old_rankings_weigh_less_and_never_nothing(basis: Basis) -> None:
     given = labels(basis, 40)
     young, old, ancient = (_batches(given, KNOBS, step)[0].weight_HR for step in (0, 200, 100_000))
     assert (old < young).all() and (ancient >= 0.0999 * young).all() and (ancient <= 0.1001 * young).all()
+
+
+def test_an_open_gate_stays_open_while_nobody_knows_better(basis: Basis) -> None:
+    given = labels(basis, 200)
+    figures = fit(given, basis, KNOBS, 50).figures
+    low, high = figures["held_out_low"], figures["held_out_high"]
+    for gate, expected in ((low - 0.01, [True, True]), ((low + high) / 2, [False, True]), (high + 1e-6, [False] * 2)):
+        knobs = msgspec.structs.replace(KNOBS, gate=gate)
+        assert [fit(given, basis, knobs, 50, was_open=was_open).is_open for was_open in (False, True)] == expected
 
 
 def test_only_blindly_drawn_rankings_open_the_gate(basis: Basis) -> None:
