@@ -21,6 +21,7 @@ import select
 import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -119,12 +120,21 @@ def console(
     paths: Paths, run: str, size: tuple[int, int], bytes_per_s: float | None = None, **environ: str
 ) -> Iterator[Line]:
     """The console on a run, at the end of a line, once its first curves are there."""
-    told = {**child_environment(paths), **environ}
+    told = {**environment(paths), **environ}
     with Line("-P", "-m", "tui", run, size=size, environ=told, bytes_per_s=bytes_per_s) as line:
         line.wait_for(lambda: "[2" in line.text and "scored last" in line.text, 90.0)
         yield line
         line.type("q")
         line.wait_end(60.0)
+
+
+def environment(paths: Paths) -> dict[str, str]:
+    """What a person's console has: modules that were compiled before."""
+    compiled = {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir(), "ponder-compiled")),
+    }
+    return {**child_environment(paths), **compiled}
 
 
 def submit(client: Client, name: str, per_second: int, tokens: int = TOKENS) -> str:
@@ -193,7 +203,7 @@ def stalled(client: Client, run: str, line: Line, seconds: float = 10.0) -> int:
 def first_paint(paths: Paths, run: str, size: tuple[int, int]) -> tuple[float, float]:
     """Seconds from the start to the run's name on the screen, and to its curves and answers."""
     began = time.monotonic()
-    with Line("-P", "-m", "tui", run, size=size, environ=child_environment(paths)) as line:
+    with Line("-P", "-m", "tui", run, size=size, environ=environment(paths)) as line:
         line.wait_for(lambda: f" {run} " in line.text, 60.0, 0.002)
         named_s = time.monotonic() - began
         line.wait_for(lambda: "answers so far" in line.text, 60.0, 0.002)

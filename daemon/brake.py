@@ -84,8 +84,12 @@ def read_brake(connection: Connection, run_id: int, knobs: Rlhf) -> Reading:
 class Brake:
     """Looks after an audit was kept or taken back."""
 
-    def __init__(self, paths: Paths, reader: Reader, writer: Writer, act: Callable[[wire.Ask], wire.Accepted]) -> None:
-        self._paths, self._reader, self._writer, self._act = paths, reader, writer, act
+    def __init__(
+        self, paths: Paths, reader: Reader, writer: Writer, act: Callable[[wire.Ask], wire.Accepted],
+        tell: Callable[[str, BrakeChanged], None],
+    ) -> None:  # fmt: skip
+        """`act` is how a person acts, `tell` calls who wants to be called."""
+        self._paths, self._reader, self._writer, self._act, self._tell = paths, reader, writer, act, tell
 
     def look(self, run: str) -> None:
         """Act on a change of state and tell of it; may raise StoreError, and is right again at the next look."""
@@ -101,7 +105,9 @@ class Brake:
             self._ask(wire.SetKnob(run, AUDIT_SHARE, min(2 * knobs.share_audit, MOST_AUDITS), BY))
         if reading.state is BrakeState.RED:
             self._stop(run, knobs.brake, is_only_reward=not _weighed_parts(parts, values))
-        self._writer.change_brake(run, self._change(run, reading))
+        change = self._change(run, reading)
+        self._writer.change_brake(run, change)
+        self._tell(run, change)
 
     def _stop(self, run: str, action: BrakeAction, *, is_only_reward: bool) -> None:
         if action is BrakeAction.PAUSE or (action is BrakeAction.HOLD and is_only_reward):

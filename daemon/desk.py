@@ -16,7 +16,7 @@ import msgspec
 
 from daemon.budget import Budget
 from daemon.feedback import read_feedback
-from daemon.fork import forkable_steps
+from daemon.fork import forkable_steps, stage_then
 from daemon.gate import Gate
 from daemon.log import say_bug
 from daemon.machine import Machine
@@ -26,14 +26,16 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
+from ponder.knobs import flatten
 from ponder.paths import Paths, checkpoint_name, saved_steps
+from ponder.recipe import parse_recipe, part_weights
 from store.reader import Reader
 from store.schema import sqlite_version
 
 READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
-    wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints, wire.GetCommand, wire.GetLog,
-    wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
+    wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
+    wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -115,6 +117,8 @@ class Desk:
             case wire.GetCheckpoints(run=run):
                 root = self._paths.checkpoints(self._reader.resolve(run))
                 return wire.Checkpoints(with_disk(self._reader.checkpoints(run).checkpoints, root))
+            case wire.GetExplanation(group_id=group_id):
+                return explanation(self._reader, group_id)
             case wire.GetLog():
                 return self._log(request)
             case wire.GetSystem():
@@ -165,6 +169,15 @@ class Desk:
         paths, run = self._paths, request.run
         path = paths.daemon_log if run is None else paths.run_log(self._reader.resolve(run))
         return read_log(path, request.offset, request.max_bytes)
+
+
+def explanation(reader: Reader, group_id: int) -> wire.Explanation:
+    """What the store has of a group's way into the loss, with the knobs and weights of its step."""
+    found = reader.explanation(group_id)
+    whole = parse_recipe(reader.run(found.run).recipe, f"the recipe of {found.run}")
+    stage, _, _ = stage_then(whole, reader.knobs(found.run).changes, found.row.step - 1)
+    weights = part_weights(stage.reward, stage.rewards)
+    return msgspec.structs.replace(found, knobs=flatten(stage.knobs), weights=weights)
 
 
 def with_disk(stored: Sequence[wire.CheckpointRow], root: Path) -> list[wire.CheckpointRow]:

@@ -20,6 +20,7 @@ from daemon.rank_desk import open_queue
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency
 from ponder.calibration import Correlation, accuracy, calibrate, correlation
+from ponder.metrics import RM_WEIGHT
 from ponder.ranking import BrakeState, Stream, Verdict, decided_pairs, said_of
 from ponder.rlhf import Rlhf, rlhf_of
 from ponder.saved_labels import SavedLabels, count_views
@@ -31,9 +32,10 @@ from store.reader import Reader
 if TYPE_CHECKING:
     pass
 
-RM_WEIGHT = "reward_model/weight"
 FRESH = 50
 """So many of the newest random rankings say how right the reward model is now."""
+CALIBRATED = 500
+"""So many of the newest rankings say how sure its scores may be."""
 SERIES = 400
 STALE_LABELS = 50
 CONTRADICTING, OPINIONATED = 0.6, 0.7
@@ -79,7 +81,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         fresh=accuracy((scores, judged.ranks) for judged in fresh if (scores := judged.scores)),
         alpha=agreement_alpha(_judged(drawn)),
         tau=mean_tau(_judged(drawn)),
-        calibration=calibrate(_scored_pairs(drawn)),
+        calibration=calibrate(_scored_pairs(drawn[-CALIBRATED:])),
         length=_length_correlation([judged for judged in drawn if judged.stream is Stream.RANDOM]),
         brake=brake.state,
         brake_score=brake.gauge.score,

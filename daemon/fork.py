@@ -61,11 +61,7 @@ def plan_fork(parent: wire.RunDetail, applied: Sequence[wire.KnobChange], reques
     row = parent.row
     step = choose_step(row.name, forkable_steps(paths, row), request.step)
     whole = parse_recipe(parent.recipe, f"the recipe of {row.name}")
-    stage = whole.stage_after(step)
-    place, before = _place_of(whole, stage)
-    for change in reversed(applied):
-        if change.applied_step is not None and before <= change.applied_step <= step:
-            stage = _with_knob(stage, change.name, change.new)
+    stage, place, before = stage_then(whole, applied, step)
     changed, changes = _changed(stage, step, request.changes)
     if before + changed.stage.steps <= step:
         raise Refused(
@@ -91,6 +87,19 @@ def choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
             f"the nearest that it has: {', '.join(map(str, nearest))}",
         )
     return wanted
+
+
+def stage_then(whole: Recipe, applied: Sequence[wire.KnobChange], step: int) -> tuple[Recipe, int, int]:
+    """The stage that goes on after `step`, with what was applied in it up to there; its place, and where it begins.
+
+    `applied` come newest first.
+    """
+    stage = whole.stage_after(step)
+    place, before = _place_of(whole, stage)
+    for change in reversed(applied):
+        if change.applied_step is not None and before <= change.applied_step <= step:
+            stage = _with_knob(stage, change.name, change.new)
+    return stage, place, before
 
 
 def _place_of(whole: Recipe, stage: Recipe) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from daemon.brake import Brake
+from daemon.label_book import LabelBook
 from daemon.log import say, say_bug
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -36,13 +37,15 @@ class Judges:
     ) -> None:  # fmt: skip
         """`act` is how the brake acts: as anybody else."""
         self._writer, self._reader, self._supervisor = writer, reader, supervisor
-        self._brake = Brake(paths, reader, writer, act)
+        self._book = LabelBook(paths, reader)
+        self._brake = Brake(paths, reader, writer, act, supervisor.braked)
 
     def rank(self, ranking: str, said: wire.RankAnswers, by: str) -> wire.Accepted:
         """On disk when this returns, once, however often it is asked."""
         run = self._reader.resolve(said.run)
         said = replace(said, annotator=said.annotator or getpass.getuser())
         kept, _ = self._writer.keep_ranking(ranking, run, said, by)
+        self._book.catch_up(run)
         if kept.stream is Stream.AUDIT:
             self._look(run)
         if kept.verdict is not Verdict.RANKED:
@@ -54,6 +57,7 @@ class Judges:
         run = self._reader.resolve(asked.run)
         asked = replace(asked, annotator=asked.annotator or getpass.getuser())
         undone, _ = self._writer.undo_ranking(undo, run, asked, by)
+        self._book.catch_up(run)
         self._look(run)
         return wire.Accepted(undo, run, f"the ranking {undone.ranking} is taken back")
 

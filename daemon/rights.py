@@ -42,4 +42,4 @@ def admit(key: Allowed | None, request: wire.Request) -> wire.Request:
         raise Refused("forbidden", f"this key may {key.role}, not {needed}", hint)
     if "by" not in request.__struct_fields__:
         return request
-    return msgspec.structs.replace(request, by=f"key {key.name}")
+    return msgspec.structs.replace(request, by=f"{wire.SIGNED}{key.name}")

@@ -43,7 +43,7 @@ from daemon.run import Run, verb_of
 from ponder import wire
 from ponder.client import child_environment
 from ponder.errors import StoreError
-from ponder.events import Record, RunState, decode_record
+from ponder.events import BrakeChanged, Record, RunState, decode_record
 from ponder.journal import read_records
 from ponder.paths import Paths, make_private_folder, open_private_file
 from store.reader import Reader
@@ -199,6 +199,11 @@ class Supervisor:
         run = self.runs[name]
         run.orders[order.command] = order
         self._ingest.send_orders(name, [order])
+
+    def braked(self, run: str, change: BrakeChanged) -> None:
+        """The run's brake is in another state; whoever is to be called hears of it."""
+        if self._herald is not None:
+            self._herald.braked(run, change)
 
     def press_stop(self, name: str, *, is_kill: bool) -> None:
         """End the run's trainer now: SIGTERM, and SIGKILL when it has not gone in time, or SIGKILL at once."""

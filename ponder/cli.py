@@ -10,6 +10,9 @@ Nothing is imported up here but `sys`, which is there already: a Ctrl-C during a
 
 import sys
 
+CONVERSION_PREFIX = "Value error, "
+"""What Typer's converter puts before the sentence about a word that is none of the possible ones."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `ponder` with these arguments (those of the process by default) and return its exit code."""
@@ -47,7 +50,7 @@ def _run(arguments: list[str]) -> int:
     except typer.Exit as end:
         return end.exit_code
     except typer.TyperException as error:
-        say(f"error: {error.format_message().rstrip('.')}")
+        say(f"error: {error.format_message().rstrip('.').replace(CONVERSION_PREFIX, '')}")
         say(f"hint: `{_help_command(error)}` explains the command")
         return error.exit_code
     except PonderError as error:

@@ -37,6 +37,8 @@ def event_line(event: FeedEvent) -> str:
     match event:
         case events.StepDone() | events.Evaluated() | events.GroupStored() | events.GroupScored():
             return _learning_line(event)
+        case events.GroupLearnt():
+            return _learnt_line(event)
         case events.CommandAccepted() | events.CommandApplied() | events.CommandRefused():
             return _command_line(event)
         case events.RunSubmitted():
@@ -181,6 +183,16 @@ def _learning_line(event: events.StepDone | events.Evaluated | events.GroupStore
             return _group_line(event.step, event.group, event.rewards) + f", id {event.group_id}"
         case events.GroupScored():
             return _group_line(event.step, event.group, [rollout.reward for rollout in event.rollouts])
+
+
+def _learnt_line(event: events.GroupLearnt) -> str:
+    low = min((answer.ratio_min for answer in event.answers), default=1.0)
+    high = max((answer.ratio_max for answer in event.answers), default=1.0)
+    share = sum(abs(answer.loss) for answer in event.answers) / event.loss_size if event.loss_size else 0.0
+    return (
+        f"step {event.step}, group {event.group}: learnt from {len(event.answers)} answers, "
+        f"ratio {low:.3f} .. {high:.3f}, {share:.1%} of the loss"
+    )
 
 
 def _group_line(step: int, group: int, rewards: list[float | None]) -> str:

@@ -3,7 +3,7 @@
 A durable event is journaled by the trainer (or committed by the daemon), stored, and can be asked for, for ever. A
 passing event is published once and never stored; under load it is the first thing to be dropped.
 
-    trainer, durable    RunStarted StageStarted GroupScored StepDone Evaluated CheckpointSaved
+    trainer, durable    RunStarted StageStarted GroupScored GroupLearnt StepDone Evaluated CheckpointSaved
                         CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
                         RankingKept RankingUndone RewardModelFitted BrakeChanged
@@ -193,7 +193,7 @@ class GroupScored(Struct, frozen=True, tag="group_scored"):
     """A right answer where the task knows one, else empty."""
     rollouts: list[Rollout]
     purpose: str = ""
-    """Empty where the policy learns from them; AUDIT: they are in no figure of a step."""
+    """Empty where the policy learns from them; `audit`: they are there to be judged, and are in no figure of a step."""
     reward_model: int = 0
     """The version of the live reward model that scored them; 0: none."""
 
@@ -208,6 +208,36 @@ class GroupStored(Struct, frozen=True, tag="group_stored"):
     rewards: list[float | None]
     rescued: int
     purpose: str = ""
+
+
+class AnswerLearnt(Struct, frozen=True, omit_defaults=True):
+    """What one answer was to the last pass over its batch."""
+
+    index: int
+    """Its place in the group."""
+    weight: float
+    """Of each of its tokens in the loss, the same in every pass."""
+    ratio_mean: float
+    """Probability under the policy as it was in that pass, over that of before the first update; of its tokens."""
+    ratio_min: float
+    ratio_max: float
+    clipped: float
+    """Share of its tokens that the clip acted on."""
+    loss: float
+    """The sum of its tokens' terms of the policy's loss (`docs/MATHS.md`)."""
+
+
+class GroupLearnt(Struct, frozen=True, tag="group_learnt"):
+    """A group was learnt from; not told of one that was left out, as one without spread is."""
+
+    step: int
+    group: int
+    passes: int
+    """Passes over the batch, of which the last is told here."""
+    loss_size: float
+    """The terms of the whole batch's answers, added up by their size: what an answer's share of the loss is of."""
+    answers: list[AnswerLearnt]
+    """Those that were learnt from."""
 
 
 class StepDone(Struct, frozen=True, tag="step_done"):
@@ -422,6 +452,7 @@ TrainerEvent = (
     RunStarted
     | StageStarted
     | GroupScored
+    | GroupLearnt
     | StepDone
     | Evaluated
     | CheckpointSaved

@@ -11,7 +11,7 @@ them (model, task, seed), which belongs to the recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, get_args, get_type_hints  # Any: values come typed from msgspec by declaration
@@ -554,3 +554,16 @@ def with_value(knobs: Knobs, name: str, value: object) -> Knobs:
 def flatten(knobs: Knobs) -> dict[str, KnobValue]:
     """All knobs as `group.name` to value."""
     return {name: get_value(knobs, name) for name in DECLARATIONS}
+
+
+def unflatten(values: Mapping[str, KnobValue]) -> Knobs:
+    """The knobs that `flatten` was given, names that no longer exist left out; raises msgspec.ValidationError.
+
+    >>> unflatten({**flatten(Knobs()), "optim.lr": 0.5, "optim.gone": 1}).optim.lr
+    0.5
+    """
+    tree: dict[str, dict[str, KnobValue]] = {}
+    for name in values.keys() & DECLARATIONS.keys():
+        group, field = name.split(".")
+        tree.setdefault(group, {})[field] = values[name]
+    return msgspec.convert(tree, Knobs)

@@ -8,7 +8,7 @@
       keys/            who may come in over the network (`ponder.keys`)                      0700
       models/NAME/     what `ponder models get` brings
       runs/RUN/        recipe.toml journal.pj log.txt stack.txt exit.json attempt.lock checkpoints/ sets/
-                       features/ reward_model/
+                       features/ reward_model/ rankings.pj guidelines.md
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 
@@ -74,6 +74,10 @@ class Paths:
 
     def journal(self, run: str) -> Path:
         return self.run(run) / "journal.pj"
+
+    def rankings(self, run: str) -> Path:
+        """The second copy of what people said of the run's answers."""
+        return self.run(run) / "rankings.pj"
 
     def run_log(self, run: str) -> Path:
         return self.run(run) / "log.txt"

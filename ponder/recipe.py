@@ -276,6 +276,16 @@ def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
         )
 
 
+NO_PARTS = ("overlong_share", "script", "own")
+"""Knobs of `reward` that are no part's weight."""
+
+
+def part_weights(reward: Reward, own: Iterable[OwnReward]) -> dict[str, float]:
+    """What each part of a reward weighs, by its name; those of the recipe's own too."""
+    weights = {name: value for name, value in msgspec.structs.asdict(reward).items() if name not in NO_PARTS}
+    return {**weights, **{part.name: part.weight * reward.own for part in own}}
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as TOML that `parse_recipe` reads back to the same recipe, every default written out."""
     tree: dict[str, Any] = msgspec.to_builtins(recipe)

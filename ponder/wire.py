@@ -25,7 +25,7 @@ from msgspec import Meta, Struct
 
 from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
-from ponder.events import Finish, Outcome, PassingEvent, Rollout, RunState, StoredEvent
+from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
 from ponder.ranking import FEWEST_SHOWN, MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
@@ -52,6 +52,10 @@ Text = Annotated[str, Meta(max_length=200)]
 """Something to look for."""
 Who = Annotated[str, Meta(max_length=64)]
 """A person, or what asks in one's place; empty: whoever runs the daemon."""
+
+
+SIGNED = "key "
+"""What `by` begins with where it was a key that asked, over the network, whatever the request said."""
 
 
 def new_id() -> str:
@@ -85,6 +89,8 @@ class GetEvents(Struct, frozen=True, tag="get_events"):
     after: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     run: Reference | None = None
     limit: Limit = 500
+    only_notable: bool = False
+    """Without groups and steps: what began and ended, what was asked and turned, measured, saved, and what broke."""
 
 
 class GetMetrics(Struct, frozen=True, tag="get_metrics"):
@@ -114,6 +120,12 @@ class GetGroups(Struct, frozen=True, tag="get_groups"):
 
 class GetGroup(Struct, frozen=True, tag="get_group"):
     """One group with all its answers. Answered with GroupDetail."""
+
+    group_id: Number
+
+
+class GetExplanation(Struct, frozen=True, tag="get_explanation"):
+    """What a group's way from rewards to its share of the loss is made of. Answered with Explanation."""
 
     group_id: Number
 
@@ -410,6 +422,7 @@ Request = (
     | GetMetrics
     | GetGroups
     | GetGroup
+    | GetExplanation
     | GetSamples
     | GetSample
     | GetAha
@@ -590,6 +603,41 @@ class GroupDetail(Struct, frozen=True, tag="group_detail"):
     older_id: int | None
     """The group before it in the run, by id."""
     newer_id: int | None
+
+
+class ExplainedAnswer(Struct, frozen=True):
+    """An answer without its text."""
+
+    index: int
+    length_tokens: int
+    finish: Finish
+    reward: float | None
+    parts: dict[str, float]
+    advantage: float
+    logp: float | None
+    """Log-probability of all of it under the policy that sampled it; None where that was not recorded."""
+
+
+class Explanation(Struct, frozen=True, tag="explanation"):
+    """Facts, for `ponder.explain` to put into order; nothing here is made up from others."""
+
+    run: str
+    row: GroupRow
+    policy_version: int
+    """Updates before these answers were sampled."""
+    answers: list[ExplainedAnswer]
+    batch_rewards: list[float]
+    """Of all scored answers of the step."""
+    learnt: GroupLearnt | None
+    """None where the group was left out, is not learnt from yet, or nothing was recorded."""
+    figures: dict[str, float]
+    """What the step reported."""
+    version_after: int | None
+    """Updates once the step was done; None while it is not."""
+    knobs: dict[str, KnobValue] = {}
+    """As they were in the step."""
+    weights: dict[str, float] = {}
+    """What each part of a reward weighed then."""
 
 
 class Samples(Struct, frozen=True, tag="samples"):
@@ -901,7 +949,7 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     alpha: Alpha | None
     tau: Tau | None
     calibration: Calibration | None
-    """Of the scores that answers had when they were ranked, over random rankings and audits."""
+    """Of the scores that answers had when they were ranked, over the newest random rankings and audits."""
     length: Correlation | None
     """Of scores and lengths, over randomly drawn answers that were ranked."""
     brake: BrakeState
@@ -944,6 +992,7 @@ Reply = (
     | Curves
     | Groups
     | GroupDetail
+    | Explanation
     | Samples
     | Sample
     | Aha

@@ -3,6 +3,7 @@
     keep_ranking        a ranking, once, whatever is asked again; refused when it does not fit what the store holds
     undo_ranking        a tombstone: the row stays, and nothing is learnt from it
     keep_reward_model   a version of the live reward model
+    restore_ranking     what a lost store had, from its copy
 
 Each returns the event that tells of it, and whether it is new. Deliberately left out: the transaction around it
 (`store.writer`), and questions (`store.rankings`).
@@ -15,10 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from ponder.errors import NotFound, Refused
 from ponder.events import RankingKept, RankingUndone, RewardModelFitted
-from ponder.ranking import Ranks, Stream, Verdict, checked_ranks, count_agreement
-from ponder.wire import RankAnswers, TellRewardModel, UndoRanking
+from ponder.ranking import Stream, Verdict, checked_ranks, count_agreement
+from ponder.wire import SIGNED, RankAnswers, RankedAnswer, RankingRow, TellRewardModel, UndoRanking
 from store.derived import to_json
 from store.rankings import JudgedAnswer, figures_of, scores_of_one_version
 
@@ -50,11 +53,20 @@ def keep_ranking(
             (rollout_id, rank, flag) for rollout_id, rank, flag in zip(said.answers, ranks, flags, strict=True)
         ]:
             raise Refused("conflict", f"the ranking `{ranking}` already says something else", "ask with a new id")
-        return RankingKept(ranking, *known[4:]), False
+        step, stream, verdict, *rest = known[4:]
+        return RankingKept(ranking, step, said.annotator, Stream(stream), Verdict(verdict), *rest), False
     shown = _find_shown(connection, said.answers)
     _refuse_misfits(run_id, said, shown)
-    version, agreed, pairs = _compare(shown, ranks, said)
     (step,) = connection.execute("SELECT step FROM runs WHERE id = ?", (run_id,)).fetchone()
+    said = replace(said, ranks=ranks, flags=flags)
+    return _insert(connection, run_id, ranking, said, shown, [answer.text for answer in shown], step, by, now_us), True
+
+
+def _insert(
+    connection: Connection, run_id: int, ranking: str, said: RankAnswers, shown: Sequence[Shown],
+    texts: Sequence[str], step: int, by: str, now_us: int,
+) -> RankingKept:  # fmt: skip
+    version, agreed, pairs = _compare(shown, said)
     (ranking_id,) = connection.execute(
         """INSERT INTO rankings (ranking, run_id, prompt_id, annotator, stream, verdict, step, reward_model, agreed,
                                  pairs, seconds, guidelines_version, reasons, note, submitted_by, kept_us)
@@ -67,14 +79,40 @@ def keep_ranking(
     connection.executemany(
         "INSERT INTO ranked_answers (ranking_id, place, rollout_id, rank, is_flagged, text) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (ranking_id, place, answer.figures.rollout_id, rank, flag, answer.text)
-            for place, (answer, rank, flag) in enumerate(zip(shown, ranks, flags, strict=True))
+            (ranking_id, place, answer.figures.rollout_id, rank, flag, text)
+            for place, (answer, rank, flag, text) in enumerate(zip(shown, said.ranks, said.flags, texts, strict=True))
         ],
     )
-    event = RankingKept(
+    return RankingKept(
         ranking, step, said.annotator, said.stream, said.verdict, len(shown), said.seconds, version, agreed, pairs
     )
-    return event, True
+
+
+def restore_ranking(connection: Connection, run_id: int, row: RankingRow) -> RankingKept | None:
+    """A ranking that the store has lost, with its answers as the run made them again; None where they are not there."""
+    if connection.execute("SELECT 1 FROM rankings WHERE ranking = ?", (row.ranking,)).fetchone():
+        return None
+    found = [_find_again(connection, run_id, answer) for answer in row.answers]
+    shown = [answer for answer in found if answer is not None]
+    if len(shown) < len(found):
+        return None
+    ranks = [answer.rank for answer in row.answers]
+    said = RankAnswers(
+        "", shown[0].prompt_id, [answer.figures.rollout_id for answer in shown], ranks, row.verdict,
+        [answer.is_flagged for answer in row.answers], row.reasons, row.note, row.seconds, row.stream, row.annotator,
+        row.guidelines_version,
+    )  # fmt: skip
+    texts = [answer.text for answer in row.answers]
+    return _insert(connection, run_id, row.ranking, said, shown, texts, row.step, row.by, row.at_us)
+
+
+def _find_again(connection: Connection, run_id: int, answer: RankedAnswer) -> Shown | None:
+    row = connection.execute(
+        """SELECT rollouts.id FROM groups JOIN rollouts ON rollouts.group_id = groups.id
+           WHERE groups.run_id = ? AND groups.step = ? AND groups.idx = ? AND rollouts.idx = ?""",
+        (run_id, answer.step, answer.group, answer.index),
+    ).fetchone()
+    return None if row is None else _find_shown(connection, row)[0]
 
 
 def undo_ranking(
@@ -88,22 +126,25 @@ def undo_ranking(
         return _undone(connection, run_id, again[0], asked.annotator, by), False
     if asked.ranking:
         found = connection.execute(
-            "SELECT id, ranking, annotator, undone_us FROM rankings WHERE ranking = ? AND run_id = ?",
+            "SELECT id, ranking, annotator, submitted_by, undone_us FROM rankings WHERE ranking = ? AND run_id = ?",
             (asked.ranking, run_id),
         ).fetchone()
         missing = f"this run has no ranking `{asked.ranking}`"
     else:
         found = connection.execute(
-            """SELECT id, ranking, annotator, undone_us FROM rankings
+            """SELECT id, ranking, annotator, submitted_by, undone_us FROM rankings
                WHERE run_id = ? AND annotator = ? AND undone_us IS NULL ORDER BY id DESC LIMIT 1""",
             (run_id, asked.annotator),
         ).fetchone()
         missing = f"`{asked.annotator}` has no ranking in this run that could be taken back"
     if found is None:
         raise NotFound(missing, "nothing was changed")
-    ranking_id, ranking, annotator, undone_us = found
+    ranking_id, ranking, annotator, submitted_by, undone_us = found
     if annotator != asked.annotator:
         raise Refused("conflict", f"the ranking `{ranking}` is `{annotator}`'s", f"only `{annotator}` takes it back")
+    if by.startswith(SIGNED) and submitted_by != by:
+        hint = "on the daemon's machine everybody's may be taken back"
+        raise Refused("forbidden", f"the ranking `{ranking}` was given by `{submitted_by}`, not by this key", hint)
     if undone_us is not None:
         raise Refused("conflict", f"the ranking `{ranking}` is taken back already", "rank the answers again instead")
     connection.execute(
@@ -147,7 +188,7 @@ def newest_version(connection: Connection, run_id: int) -> int:
 
 
 _KEPT = """
-    SELECT run_id, prompt_id, annotator, id, step, annotator, stream, verdict,
+    SELECT run_id, prompt_id, annotator, id, step, stream, verdict,
            (SELECT count(*) FROM ranked_answers WHERE ranking_id = rankings.id), seconds, reward_model, agreed, pairs
     FROM rankings
 """
@@ -204,11 +245,11 @@ def _refuse_misfits(run_id: int, said: RankAnswers, shown: Sequence[Shown]) -> N
             raise Refused("bad_request", message, "say the stream that `ponder rank` was given")
 
 
-def _compare(shown: Sequence[Shown], ranks: Ranks, said: RankAnswers) -> tuple[int, int, int]:
+def _compare(shown: Sequence[Shown], said: RankAnswers) -> tuple[int, int, int]:
     """(version, pairs that it had in the same order, pairs decided); no version where none scored them all."""
     answers = [answer.figures for answer in shown]
     scores = scores_of_one_version(answers)
     if scores is None or said.verdict is Verdict.SKIPPED:
         return 0, 0, 0
-    agreed, pairs, _ = count_agreement(scores, ranks)
+    agreed, pairs, _ = count_agreement(scores, said.ranks)
     return max(answer.reward_model for answer in answers), agreed, pairs

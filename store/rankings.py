@@ -217,6 +217,17 @@ class Fitted:
     fitted_us: int
 
 
+def names(connection: Connection, run_id: int) -> tuple[list[tuple[int, str]], list[tuple[str, str, int, str]]]:
+    """(id, ranking) of all, oldest first, and (ranking, request, when, by whom) of those that are taken back."""
+    kept = connection.execute("SELECT id, ranking FROM rankings WHERE run_id = ? ORDER BY id", (run_id,)).fetchall()
+    undone = connection.execute(
+        """SELECT ranking, undo, undone_us, undone_by FROM rankings WHERE run_id = ? AND undone_us IS NOT NULL
+           ORDER BY undone_us, id""",
+        (run_id,),
+    ).fetchall()
+    return kept, undone
+
+
 def newest_reward_model(connection: Connection, run_id: int) -> Fitted | None:
     """None before the first version."""
     row = connection.execute(

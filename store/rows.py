@@ -74,7 +74,13 @@ def run_rows(connection: Connection, where: str, arguments: Sequence[object]) ->
 
 
 def metric_names(connection: Connection, run_id: int) -> list[str]:
-    """Every metric that the run ever reported; jumps from name to name, where DISTINCT would visit every value."""
+    """Every metric that the run or its past ever reported."""
+    parts = lineage(connection, run_id)
+    return sorted({name for part in parts for name in own_metric_names(connection, part.run_id)})
+
+
+def own_metric_names(connection: Connection, run_id: int) -> list[str]:
+    """Those that the run itself reported; jumps from name to name, where DISTINCT would visit every value."""
     query = """WITH RECURSIVE names (name) AS (
                    SELECT min(name) FROM metrics WHERE run_id = ?1
                    UNION ALL
@@ -82,8 +88,7 @@ def metric_names(connection: Connection, run_id: int) -> list[str]:
                    FROM names WHERE names.name IS NOT NULL
                )
                SELECT name FROM names WHERE name IS NOT NULL"""
-    parts = lineage(connection, run_id)
-    return sorted({name for part in parts for (name,) in connection.execute(query, (part.run_id,))})
+    return [name for (name,) in connection.execute(query, (run_id,))]
 
 
 def newest_metrics(connection: Connection, run_id: int, names: Sequence[str]) -> dict[str, float]:

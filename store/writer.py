@@ -4,7 +4,7 @@
     handlers    -> submit_run begin_changed accept_command refuse_command annotate
     judges      -> keep_ranking undo_ranking tell_reward_model change_brake
     supervisor  -> set_state start_attempt end_attempt settle_command
-    rebuild     -> restore_run
+    rebuild     -> restore_run restore_ranking
 
 Used from one thread. When the disk is full, or the file locked or broken, a method raises StoreError (its `code` says
 which) with nothing written; the same call works once the cause is gone, and readers never notice. Deliberately left
@@ -330,6 +330,15 @@ class Writer:
         with self._transaction() as connection:
             run_id = self._run_id(run)
             return self._say_once(run_id, judged.keep_reward_model(connection, run_id, told, by, self._clock()))
+
+    def restore_ranking(self, run: str, row: wire.RankingRow) -> bool:
+        """A ranking that the store has lost; False where its answers are not there, or it is there already."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            kept = judged.restore_ranking(connection, run_id, row)
+            if kept is not None:
+                self._say(run_id, kept)
+            return kept is not None
 
     def change_brake(self, run: str, change: BrakeChanged) -> None:
         """What audits say of the reward model's promises is another state than before."""

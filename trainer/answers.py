@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate, chain
 
 from ponder import metrics
-from ponder.events import Finish, Mark, Rollout
+from ponder.advantages import deviation, has_spread
+from ponder.events import AnswerLearnt, Finish, Mark, Rollout
 from ponder.knobs import Reward
-from trainer.advantages import deviation, has_spread
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
 from trainer.rewards import Scored
@@ -51,6 +51,8 @@ class Answer:
     returns: list[float] | None = None
     reference_logps: list[float] | None = None
     """Of each token under the reference, where they were asked for before learning."""
+    learnt: AnswerLearnt | None = None
+    """What it was to the last pass over its batch; None before, and where it is left out."""
     widths: list[int] = field(default_factory=list)
     """Characters of the text that each token adds."""
     alternatives: list[str] = field(default_factory=list)

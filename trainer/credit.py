@@ -11,15 +11,15 @@ E[k1 grad log pi] = grad KL, since E[grad log pi] = 0 (tests/trainer/test_credit
 
 Answers that could not be scored are in no baseline and get nothing. What is compared with a batch is compared with that
 of all ranks; a group is on one of them. Deliberately left out: the formulas
-(`trainer.advantages`) and the critic's learning (`trainer.learn`).
+(`ponder.advantages`) and the critic's learning (`trainer.learn`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ponder.advantages import deviation, generalised, group_relative, leave_one_out, normalised
 from ponder.knobs import AdvantageEstimator, AdvantageScale, KlPlace, Knobs
-from trainer.advantages import deviation, generalised, group_relative, leave_one_out, normalised
 from trainer.answers import Answer
 from trainer.critic import Critic, critic_figures
 from trainer.parallel import ALONE, Ranks

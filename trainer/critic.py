@@ -5,7 +5,7 @@ D width.
 
 A linear head on the last hidden state: of the policy's own backbone, which then learns from both losses, or of a
 separate model that begins as a copy of the start model. The head begins at 0, so that an untrained critic foretells
-nothing. Its weights have an AdamW of their own. Deliberately left out: advantages (`trainer.advantages`), and sharing
+nothing. Its weights have an AdamW of their own. Deliberately left out: advantages (`ponder.advantages`), and sharing
 one forward pass with the policy's log-probs: the backbone is read a second time.
 """
 

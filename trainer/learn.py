@@ -28,11 +28,12 @@ from transformers import PreTrainedModel
 
 from ponder import metrics
 from ponder.choices import Layout
+from ponder.events import AnswerLearnt
 from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
 from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
 from trainer.kl_control import KlControl
-from trainer.losses import clipped_share, kl_penalty, kl_values, policy_loss, ratios, token_weights, value_loss
+from trainer.losses import clipped_share, kl_penalty, kl_values, policy_terms, ratios, token_weights, value_loss
 from trainer.mismatch import Mismatch
 from trainer.parallel import ALONE, Ranks
 from trainer.pieces import pieces
@@ -205,8 +206,9 @@ class Learner:
         old_N = batch.old_logp_N
         if old_N is None:
             raise AssertionError("remembered above")
-        loss = policy_loss(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
-        self._count(loss, logp_N.detach(), old_N, advantage_N, lengths, knobs)
+        terms_N = policy_terms(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
+        loss = terms_N.sum()
+        self._count(batch, terms_N.detach(), logp_N.detach(), advantage_N, lengths, knobs)
         if reference.model is not None:
             reference_N = self._ask_reference(batch, reference, temperature)
             coef = self.kl.weight(knobs.kl)
@@ -254,11 +256,15 @@ class Learner:
         return loss
 
     def _count(
-        self, loss: Tensor, logp_N: Tensor, old_N: Tensor, advantage_N: Tensor, lengths_B: Tensor, knobs: Knobs
+        self, batch: MicroBatch, terms_N: Tensor, logp_N: Tensor, advantage_N: Tensor, lengths_B: Tensor, knobs: Knobs
     ) -> None:
+        old_N = batch.old_logp_N
+        if old_N is None:
+            raise AssertionError("what is counted was learnt from")
         ratio_N = ratios(logp_N, old_N, lengths_B, knobs.policy.ratio)
         low_N, high_N = clipped_share(ratio_N, advantage_N, knobs.policy)
-        self._sums["loss"] += loss.item()
+        tell_answers(batch, ratio_N, low_N | high_N, terms_N, lengths_B)
+        self._sums["loss"] += terms_N.sum().item()
         self._sums["ratio"] += ratio_N.sum().item()
         self._sums["ratio_squared"] += (ratio_N**2).sum().item()
         self._sums["old_to_new"] += (old_N - logp_N).sum().item()
@@ -380,6 +386,20 @@ def cut(
         batch.weights = [next(weights) for _ in batch.answers]
         batch.value_weight = 1.0 / tokens
     return batches
+
+
+def tell_answers(batch: MicroBatch, ratio_N: Tensor, clipped_N: Tensor, terms_N: Tensor, lengths_B: Tensor) -> None:
+    """Write into each answer of the micro-batch what it was to this pass; nothing that is not finite."""
+
+    def of_each(value_N: Tensor, reduce: str) -> Tensor:
+        return torch.segment_reduce(value_N.float(), reduce, lengths=lengths_B)
+
+    told = torch.stack([
+        of_each(ratio_N, "mean"), of_each(ratio_N, "min"), of_each(ratio_N, "max"), of_each(clipped_N, "mean"),
+        of_each(terms_N, "sum"),
+    ])  # fmt: skip
+    for answer, weight, figures in zip(batch.answers, batch.weights, told.T.tolist(), strict=True):
+        answer.learnt = AnswerLearnt(answer.index, weight, *figures) if all(map(math.isfinite, figures)) else None
 
 
 def clip_gradient(parameters: Iterable[Tensor], limit: float) -> float:

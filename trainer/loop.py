@@ -6,7 +6,7 @@
         score     reward parts, reflections                               GroupScored, one a prompt
         audit     where people rank: the same questions every so often    GroupScored, purpose `audit`
         compare   advantages, as `policy.advantage` wants them
-        learn     updates of the policy                                   StepDone
+        learn     updates of the policy                                   GroupLearnt, one a prompt; StepDone
         watch     is the run in trouble?                                  WatchdogFired
         evaluate  held-out problems, every so often                       Evaluated
         save      everything, every so often                              CheckpointSaved
@@ -33,15 +33,18 @@ from pathlib import Path
 import torch
 
 from ponder import metrics
+from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
 from ponder.choices import Combine
 from ponder.errors import CheckpointError
 from ponder.events import (
     AUDIT,
     SAVE,
+    AnswerLearnt,
     CommandApplied,
     Ending,
     Evaluated,
+    GroupLearnt,
     GroupScored,
     StepDone,
 )  # fmt: skip
@@ -51,7 +54,6 @@ from ponder.recipe import Recipe, check_judge
 from ponder.stage import StageKind
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
-from trainer.advantages import has_spread
 from trainer.answers import Answer, read_answers, step_figures
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
@@ -238,6 +240,8 @@ class Chapter:
             self._tell_groups(audits, version, AUDIT)
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
+        with self._phase("tell", metrics.TELL_S):
+            self._tell_learnt(answers, knobs.policy.updates_per_batch)
         state.reference.refresh(state.policy.model, state.step, knobs)
         return {**compared, **learnt}, answers
 
@@ -372,6 +376,17 @@ class Chapter:
                     reward_model=live.number if live else 0,
                 )
             )
+
+    def _tell_learnt(self, answers: Sequence[Answer], passes: int) -> None:
+        """What each answer was to the update, a group at a time."""
+        groups: dict[int, list[AnswerLearnt]] = {}
+        for answer in answers:
+            if answer.learnt is not None:
+                groups.setdefault(answer.group, []).append(answer.learnt)
+        sizes = [abs(learnt.loss) for group in groups.values() for learnt in group]
+        (size,) = self.state.learner.ranks.sum([sum(sizes)])
+        for group, learnt in groups.items():
+            self.link.emit(GroupLearnt(self.state.step, group, passes, size, learnt))
 
     def _evaluate(self, *, is_final: bool) -> None:
         """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""

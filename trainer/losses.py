@@ -2,7 +2,7 @@
 
     normaliser   what a token weighs                    token_weights
     ratio        per token, or per answer (GSPO)        ratios
-    clip         PPO's, CISPO's or none                 policy_loss
+    clip         PPO's, CISPO's or none                 policy_terms
     advantage    is data here, made by `trainer.credit`
 
 Legend: N sampled tokens of a micro-batch, one flat axis without padding; B its answers, one after the other, each of
@@ -79,24 +79,35 @@ def policy_loss(
     lengths_B: Tensor,
     knobs: PolicyKnobs,
 ) -> Tensor:
-    """The policy's loss under the switches `ratio` and `clip`; the weights already know the normaliser.
+    """The policy's loss: the sum of its tokens' terms."""
+    return policy_terms(new_logp_N, old_logp_N, advantage_N, weight_N, lengths_B, knobs).sum()
 
-    ppo     -sum w min(r A, clip(r, 1 - low, 1 + high) A)              PPO, arXiv:1707.06347, eq. 7
-    cispo   -sum w sg(clip(r, 1 - low, 1 + high)) A log pi             CISPO, arXiv:2506.13585, eq. 4
-    none    -sum w r A                                                 importance-weighted REINFORCE
 
-    Its value means little with `cispo`; gradients are what these are for.
+def policy_terms(
+    new_logp_N: Tensor,
+    old_logp_N: Tensor,
+    advantage_N: Tensor,
+    weight_N: Tensor,
+    lengths_B: Tensor,
+    knobs: PolicyKnobs,
+) -> Tensor:
+    """Each token's term of the loss under the switches `ratio` and `clip`; the weights already know the normaliser.
+
+    ppo     -w min(r A, clip(r, 1 - low, 1 + high) A)              PPO, arXiv:1707.06347, eq. 7
+    cispo   -w sg(clip(r, 1 - low, 1 + high)) A log pi             CISPO, arXiv:2506.13585, eq. 4
+    none    -w r A                                                 importance-weighted REINFORCE
+
+    `low == high` in PPO's gives GRPO's term; `high > low` is DAPO's clip-higher, arXiv:2503.14476. With
+    `old_logp_N = new_logp_N.detach()` the ratio is exactly 1 and the gradient is REINFORCE's: the first update on a
+    fresh batch needs no other old log-probs. A value means little with `cispo`; gradients are what these are for.
     """
-    low, high = knobs.clip_low, knobs.clip_high
-    if knobs.clip is Clip.PPO and knobs.ratio is Ratio.TOKEN:
-        return clipped_surrogate(new_logp_N, old_logp_N, advantage_N, weight_N, low=low, high=high)
     ratio_N = ratios(new_logp_N, old_logp_N, lengths_B, knobs.ratio)
     if knobs.clip is Clip.NONE:
-        return -(weight_N * ratio_N * advantage_N).sum()
-    clipped_N = ratio_N.clamp(1.0 - low, 1.0 + high)
+        return -(weight_N * ratio_N * advantage_N)
+    clipped_N = ratio_N.clamp(1.0 - knobs.clip_low, 1.0 + knobs.clip_high)
     if knobs.clip is Clip.CISPO:
-        return -(weight_N * clipped_N.detach() * advantage_N * new_logp_N).sum()
-    return -(weight_N * torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N)).sum()
+        return -(weight_N * clipped_N.detach() * advantage_N * new_logp_N)
+    return -(weight_N * torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N))
 
 
 def clipped_share(ratio_N: Tensor, advantage_N: Tensor, knobs: PolicyKnobs) -> tuple[Tensor, Tensor]:
@@ -125,22 +136,6 @@ def value_loss(
     held_error_N = (held_N - return_N) ** 2
     loss = 0.5 * (weight_N * torch.maximum(error_N, held_error_N)).sum()
     return loss, (held_error_N > error_N).detach()
-
-
-def clipped_surrogate(
-    new_logp_N: Tensor, old_logp_N: Tensor, advantage_N: Tensor, weight_N: Tensor, *, low: float, high: float
-) -> Tensor:
-    """The clipped policy objective, negated so that smaller is better.
-
-    ratio = exp(new_logp - old_logp);  -sum of weight * min(ratio * A, clip(ratio, 1 - low, 1 + high) * A)
-
-    PPO, arXiv:1707.06347, eq. 7. `low == high` gives GRPO's term; `high > low` is DAPO's clip-higher,
-    arXiv:2503.14476. With `old_logp_N = new_logp_N.detach()` the ratio is exactly 1 and the gradient is REINFORCE's:
-    the first update on a fresh batch needs no other old log-probs.
-    """
-    ratio_N = torch.exp(new_logp_N - old_logp_N)
-    clipped_N = ratio_N.clamp(1.0 - low, 1.0 + high)
-    return -(weight_N * torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N)).sum()
 
 
 def kl_values(new_logp_N: Tensor, reference_logp_N: Tensor, estimator: KlEstimator) -> Tensor:

@@ -16,6 +16,9 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
+    import gc
+
+    gc.disable()  # nothing that is made until the first picture is there ever goes; `tui.app` turns it on
     from tui.session import run
 
     code = run(sys.argv[1:])

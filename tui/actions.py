@@ -43,7 +43,12 @@ class Action:
     @property
     def has_priority(self) -> bool:
         """Whether the key works even while a widget would take it."""
-        return self.id in ("app.interrupt", "app.help")
+        return self.id in ("app.interrupt", "app.help") or self.opens_line
+
+    @property
+    def opens_line(self) -> bool:
+        """Whether what is typed next belongs into a line: such a key is heard before the ones after it go anywhere."""
+        return self.id in ("app.palette", "runs.find", "samples.filter", "samples.step", "samples.note")
 
 
 SCREENS = (
@@ -98,7 +103,7 @@ ACTIONS: tuple[Action, ...] = (
         "ponder system {run}",
         rank=9,
     ),
-    Action("screen.log", "L", "log", "The trainer's log", "ponder logs {run}", rank=9),
+    Action("screen.log", "L", "log", "What happened, and the trainer's log", "ponder logs {run}", rank=9),
     Action(
         "screen.checkpoints",
         "C",
@@ -249,6 +254,15 @@ ACTIONS: tuple[Action, ...] = (
         screen="group",
         rank=2,
     ),
+    Action(
+        "group.explain",
+        "e",
+        "explain",
+        "The group through the GRPO formula with its numbers: reward, advantage, ratio, clip, share of the loss",
+        "ponder explain {run} --step STEP --group GROUP",
+        "group",
+        rank=3,
+    ),
     Action("tokens.left", "h,left", "left", "To the token before", screen="tokens", rank=9),
     Action("tokens.right", "l,right", "right", "To the token after", screen="tokens", rank=9),
     Action(
@@ -332,7 +346,13 @@ ACTIONS: tuple[Action, ...] = (
         rank=2,
     ),
     Action(
-        "log.follow", "f", "follow", "Stay at the end of the log, or stop", "ponder logs {run} --follow", "log", rank=0
+        "log.follow",
+        "f",
+        "follow",
+        "Stay at the end of what is in focus, or stop",
+        "ponder logs {run} --follow",
+        "log",
+        rank=0,
     ),
     Action(
         "checkpoints.talk",
@@ -391,6 +411,9 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
+
+LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
+"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 

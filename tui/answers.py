@@ -11,7 +11,9 @@ Deliberately left out: where the paragraphs stand and how they are painted (`tui
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ponder.events import Finish, Mark, Outcome, Rollout
 from tui.terms import OUTCOMES
@@ -69,6 +71,22 @@ def answer_paragraphs(rollout: Rollout) -> list[Paragraph]:
     return [
         *text_paragraphs(rollout.text, rollout.answer_start, rollout.marks),
         score_paragraph(rollout),
+    ]
+
+
+def with_hits(document: Sequence[Paragraph], sought: str) -> list[Paragraph]:
+    """The paragraphs with every place that holds the text marked; ASCII letters in either case, as it was looked for.
+
+    >>> with_hits([Paragraph.of("no Wait, wait")], "wait")[0].spans
+    (Span(start=3, end=7, style='search', sign=''), Span(start=9, end=13, style='search', sign=''))
+    """
+    if not sought:
+        return [*document]
+    hits = re.compile(re.escape(sought), re.IGNORECASE | re.ASCII)
+    return [
+        replace(paragraph, spans=(*paragraph.spans, *(Span(*hit.span(), "search") for hit in hits.finditer(text))))
+        for paragraph in document
+        for text in [paragraph.text.text]
     ]
 
 

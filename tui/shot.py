@@ -41,7 +41,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", default="120x36", help="columns x rows")
     parser.add_argument("--press", default="", help="keys to press first, comma separated")
     parser.add_argument("--until", choices=("now", "writing", "scored", "rescued"), default="now")
-    parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument("--theme", choices=[name for name, theme in THEMES.items() if not theme.ansi], default="dark")
     return parser.parse_args(words)
 
 

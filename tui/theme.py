@@ -1,4 +1,4 @@
-"""The colours: two true-colour themes, and one that uses only the terminal's own sixteen.
+"""The colours: dark and light, high contrast, one for every eye, and one that uses only the terminal's own sixteen.
 
 A sign always stands beside a colour, so that nothing is lost in sixteen colours, with NO_COLOR, or to a colour-
 blind eye. Deliberately left out: which part has which colour (`ponder.tcss` and the widgets' own styles).
@@ -15,7 +15,7 @@ DARK = Theme(
     primary="#6cb6ff",
     secondary="#a5b6c8",
     warning="#e0b252",
-    error="#f47b72",
+    error="#f78c84",
     success="#6bc46d",
     accent="#c8a2ff",
     foreground="#d3dae3",
@@ -29,7 +29,7 @@ LIGHT = Theme(
     name="ponder-light",
     primary="#0b5cad",
     secondary="#49566b",
-    warning="#8a5a00",
+    warning="#855600",
     error="#b3261e",
     success="#186a2b",
     accent="#6f3cc3",
@@ -40,6 +40,38 @@ LIGHT = Theme(
     dark=False,
     variables={"cursor-row": "#d3e2f3"},
 )
+CONTRAST = Theme(
+    name="ponder-contrast",
+    primary="#8fd6ff",
+    secondary="#e4e8ee",
+    warning="#ffdd55",
+    error="#ffbab4",
+    success="#7dff8a",
+    accent="#e9d0ff",
+    foreground="#ffffff",
+    background="#000000",
+    surface="#0a0a0a",
+    panel="#1c1c1c",
+    dark=True,
+    variables={"cursor-row": "#003a63"},
+)
+"""Every ink at least 7:1 on every paper (WCAG 2.2, level AAA)."""
+SAFE = Theme(
+    name="ponder-safe",
+    primary="#8ec9f0",
+    secondary="#a9b7c6",
+    warning="#edd827",
+    error="#ff8257",
+    success="#61a8fd",
+    accent="#df8dbf",
+    foreground="#f2f4f7",
+    background="#10151c",
+    surface="#161d27",
+    panel="#1d2631",
+    dark=True,
+    variables={"cursor-row": "#2a3b52"},
+)
+"""Blue for good, orange for bad, as Okabe and Ito 2008; moved until eyes without any kind of cones tell them apart."""
 SIXTEEN = Theme(
     name="ponder-ansi",
     primary="ansi_blue",
@@ -74,11 +106,19 @@ SIXTEEN = Theme(
         "ansi-foreground": "ansi_white",
     },
 )
-THEMES = {"dark": DARK, "light": LIGHT, "ansi": SIXTEEN}
+THEMES = {"dark": DARK, "light": LIGHT, "contrast": CONTRAST, "safe": SAFE, "ansi": SIXTEEN}
+WORDS = {
+    "dark": "Light on dark",
+    "light": "Dark on light",
+    "contrast": "High contrast: every colour at least 7 to 1 on black",
+    "safe": "Colour-blind safe: blue for good, orange for bad",
+    "ansi": "The terminal's own sixteen colours",
+}
+"""What each is, for the palette."""
 
 
-def choose_theme(environ: Mapping[str, str]) -> Theme:
-    """The theme for this terminal: PONDER_THEME (`dark`, `light`, `ansi`), else what the terminal can show.
+def choose_theme(environ: Mapping[str, str], remembered: str = "") -> Theme:
+    """The theme for this terminal: PONDER_THEME, else the one chosen last, else what the terminal can show.
 
     >>> choose_theme({"TERM": "xterm-256color"}).name, choose_theme({"TERM": "linux"}).name
     ('ponder-dark', 'ponder-ansi')
@@ -87,8 +127,8 @@ def choose_theme(environ: Mapping[str, str]) -> Theme:
     """
     if "NO_COLOR" in environ:
         return SIXTEEN  # Textual's filter for no colour at all needs the terminal's own colours below it
-    asked = environ.get("PONDER_THEME", "")
-    if asked in THEMES:
-        return THEMES[asked]
+    for asked in (environ.get("PONDER_THEME", ""), remembered):
+        if asked in THEMES:
+            return THEMES[asked]
     has_true = environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
     return DARK if has_true or "256color" in environ.get("TERM", "") else SIXTEEN

@@ -1,10 +1,10 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group aha logs stack
-                                                         checkpoints replay compare plot shot report
+    start    demo run recipes watch tui        look     status ls show follow samples group explain aha logs
+                                                         stack checkpoints replay compare plot shot report
                                                          chat system
-    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service rlhf
-             pin unpin fork rewind star flag note
+    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
+             pin unpin fork rewind star flag note            export import rlhf
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -18,7 +18,22 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import house, keep, look, machine, note, pictures, rlhf, service, start, steer, talk, travel
+from ponder.commands import (
+    explain,
+    house,
+    keep,
+    look,
+    machine,
+    note,
+    pictures,
+    rlhf,
+    service,
+    start,
+    steer,
+    talk,
+    trade,
+    travel,
+)
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -35,6 +50,7 @@ VERBS = (
     ("follow", look.follow, LOOK),
     ("samples", look.samples, LOOK),
     ("group", look.group, LOOK),
+    ("explain", explain.explain, LOOK),
     ("aha", look.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
@@ -80,7 +96,17 @@ GROUPS = (
     (
         "rlhf",
         "The human loop: rankings, and what they save.",
-        (("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+        (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+    ),
+    (
+        "export",
+        "Write what a run has for other programs.",
+        (("rankings", trade.export_rankings),),
+    ),
+    (
+        "import",
+        "Bring what other programs wrote into files that recipes read.",
+        (("rankings", trade.import_rankings),),
     ),
     (
         "service",

@@ -129,7 +129,7 @@ def shot(
     run: RunOption = "",
     size: Annotated[str, typer.Option("--size", metavar="COLUMNSxROWS", help="As large as this terminal")] = "120x36",
     press: Annotated[str, typer.Option("--press", metavar="KEYS", help="Keys to press first, comma separated")] = "",
-    theme: Annotated[str, typer.Option("--theme", help="dark or light")] = "dark",
+    theme: Annotated[str, typer.Option("--theme", help="dark, light, contrast or safe")] = "dark",
     as_json: JsonOption = False,
 ) -> None:
     """Make a picture of a screen of the console, as SVG that loads nothing."""

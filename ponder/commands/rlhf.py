@@ -1,4 +1,4 @@
-"""The verbs of the human loop: what labels cost, and an annotator that is no person.
+"""The verbs of the human loop: how it stands, what labels cost, and an annotator that is no person.
 
 Deliberately left out: ranking itself (`ponder rank`), which is a screen.
 """
@@ -12,7 +12,7 @@ import typer
 
 from ponder.commands.options import BY, JsonOption, RunArgument, connect, name_run
 from ponder.errors import NotFound
-from ponder.output import Column, Interrupted, say, write, write_json, write_table
+from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
 
 if TYPE_CHECKING:
     from ponder.annotators import SyntheticAnnotator
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 NOTHING_WAITS_S = 0.25
 """So long until it is asked again whether something waits."""
+
+
+def status(run: RunArgument = "", as_json: JsonOption = False) -> None:
+    """Show what people said of a run's answers, what was learnt from it, and whether it can be trusted."""
+    from ponder.feedback_text import annotator_cells, feedback_pairs
+    from ponder.wire import Feedback, GetFeedback
+
+    with connect() as client:
+        feedback = client.ask(GetFeedback(name_run(client, run)), Feedback)
+    if as_json:
+        write_json("feedback", feedback)
+        return
+    write_pairs([("run", f"{feedback.run}, step {feedback.step}"), *feedback_pairs(feedback)])
+    if feedback.annotators:
+        write("")
+        write_table(
+            [
+                Column("annotator"), Column("rankings", is_number=True), Column("seconds", is_number=True),
+                Column("same again"), Column("gold"), Column("first shown wins"),
+            ],
+            [annotator_cells(row) for row in feedback.annotators],
+        )  # fmt: skip
+    for note in feedback.notes:
+        say(f"note: {note}")
 
 
 def cost(

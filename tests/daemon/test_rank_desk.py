@@ -309,3 +309,26 @@ def test_guidelines_are_the_runs_own_where_it_has_some_and_have_a_version(desk: 
     (folder / "guidelines.md").write_text("shorter is better")
     after = desk.ask()
     assert after.guidelines == "shorter is better" and after.guidelines_version != before.guidelines_version
+
+
+def test_a_question_costs_the_database_the_same_however_long_the_run_is(desk: Desk) -> None:
+    def work() -> int:
+        """Hundreds of instructions of SQLite's machine for a question of each stream."""
+        count = 0
+
+        def tick() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        desk.reader._connection.set_progress_handler(tick, 100)
+        for share in SHARES:
+            desk.only(share)
+            desk.ask(f"new-{share}")
+        desk.reader._connection.set_progress_handler(None, 100)
+        return count
+
+    short = work()
+    longer = [event for step in range(STEPS + 1, 10 * STEPS + 1) for event in judged_step(step, lag=LAG)]
+    desk.commit(longer)
+    assert work() < 1.2 * short

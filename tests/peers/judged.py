@@ -48,14 +48,16 @@ def worth(text: str) -> int:
 def _rollout(index: int, chance: random.Random, step: int, version: int) -> Rollout:
     value = chance.randrange(10)
     raw = value + chance.gauss(0.0, NOISE)
-    parts = {PREFERENCE: raw / 3, PREFERENCE_RAW: raw, PREFERENCE_SPREAD: chance.random()} if version else {}
+    parts = {"correct": float(value > 4)}
+    if version:
+        parts |= {PREFERENCE: raw / 3, PREFERENCE_RAW: raw, PREFERENCE_SPREAD: chance.random()}
     text = f"step {step} answer {index} is worth {value} " + "words " * chance.randrange(20)
     return Rollout(index, text, len(text) // 5, Finish.END, raw, parts=parts, is_correct=value > 4)
 
 
 def _audit(step: int, slot: int, lag: int, version: int, seed: int, drift: float) -> Rollout:
     value, before = (random.Random(f"{seed} audit {when} {slot}").randrange(10) for when in (step, step - lag))
-    parts = {PREFERENCE: value / 3, PREFERENCE_RAW: value + drift} if version else {}
+    parts = {PREFERENCE: value / 3, PREFERENCE_RAW: value + drift * step} if version else {}
     if version and step > lag:
-        parts[PREFERENCE_BEFORE] = float(before)
+        parts[PREFERENCE_BEFORE] = before + drift * (step - lag)
     return Rollout(0, f"step {step} audit {slot} is worth {value}", 4, Finish.END, None, parts=parts)

@@ -16,6 +16,7 @@ import zmq
 from ponder import wire
 from ponder.events import FeedEvent, Finish, Mark, Outcome, Rollout, RunState, StateChanged, StepDone, StoredEvent
 from ponder.paths import Paths, make_private_folder
+from tests.ponder.explanations import explanation
 
 HOSTILE = "48 * 2\x1b]52;c;cm0gLXJm\x07 = 96\u202e wait"
 """Model text that would fill a clipboard and turn the line around."""
@@ -180,6 +181,7 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
         wire.GetGroup: wire.GroupDetail(
             wire.GroupRow(9, 40, 2, "p", HOSTILE, [1.0], 1.0, 0.0, 1), "51 * 2", [rescued_rollout()], None, None
         ),
+        wire.GetExplanation: explanation(prompt=HOSTILE),
         wire.GetAha: wire.Aha({"rescued": 12, "failed": 30}, 10_240, rescued_rollout(), [rescued_rollout()]),
         wire.GetKnobs: wire.KnobTable(
             "countdown-zero-3",

@@ -308,3 +308,11 @@ def test_the_shell_completes_verbs_runs_recipes_and_knobs(paths: Paths) -> None:
     assert "countdown-zero-7" in complete("pause", "countdown").split()
     assert "countdown-zero" in complete("run", "countdown").split()
     assert "optim.lr=" in complete("set", "optim.l").split()
+
+
+def test_a_word_that_is_none_of_the_possible_ones_is_answered_with_them(ponder: Command) -> None:
+    said = ponder("key", "add", "laptop", "--role", "nothing")
+    assert said.code == 2
+    assert said.err.splitlines()[0] == (
+        "error: Invalid value for '--role': 'nothing' is not one of 'observe', 'rate', 'operate', 'admin'"
+    )

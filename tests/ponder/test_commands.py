@@ -25,6 +25,7 @@ LOOKING = (
     ["samples"],
     ["group"],
     ["group", "9"],
+    ["explain"],
     ["aha"],
     ["knobs"],
     ["logs"],

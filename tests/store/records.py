@@ -18,10 +18,12 @@ from msgspec.structs import replace
 
 from ponder import metrics as m
 from ponder.events import (
+    AnswerLearnt,
     CheckpointSaved,
     CommandApplied,
     Evaluated,
     Finish,
+    GroupLearnt,
     GroupScored,
     Mark,
     Outcome,
@@ -193,6 +195,21 @@ def make_metrics(rng: random.Random, groups: list[GroupScored]) -> dict[str, flo
     }
 
 
+def make_learnt(groups: list[GroupScored]) -> list[GroupLearnt]:
+    """What one update from these groups was to each answer: on policy, every token of the same weight."""
+    teaching = [group for group in groups if any(rollout.advantage for rollout in group.rollouts)]
+    weight = 1 / max(1, sum(rollout.length_tokens for group in teaching for rollout in group.rollouts))
+    learnt = {
+        group.group: [
+            AnswerLearnt(rollout.index, weight, 1.0, 1.0, 1.0, 0.0, -weight * rollout.length_tokens * rollout.advantage)
+            for rollout in group.rollouts
+        ]
+        for group in teaching
+    }
+    size = sum(abs(answer.loss) for answers in learnt.values() for answer in answers)
+    return [GroupLearnt(groups[0].step, group, 1, size, answers) for group, answers in learnt.items()]
+
+
 def make_evaluation(rng: random.Random, step: int, progress: float, is_final: bool) -> Evaluated:
     """A measurement on held-out problems that grows with progress."""
     problems = 512 if is_final or step == 0 else 128
@@ -220,7 +237,7 @@ def step_events(rng: random.Random, step: int, steps: int, groups: int, group_si
     if step == HOSTILE_STEP:
         first = scored[0].rollouts[0]
         scored[0].rollouts[0] = replace(first, text=first.text + HOSTILE)
-    events: list[TrainerEvent] = [*scored, StepDone(step, step, make_metrics(rng, scored))]
+    events: list[TrainerEvent] = [*scored, *make_learnt(scored), StepDone(step, step, make_metrics(rng, scored))]
     if step % EVALUATE_EVERY == 0 or step == steps:
         events.append(make_evaluation(rng, step, progress, step == steps))
     if step % CHECKPOINT_EVERY == 0 or step == steps:
@@ -344,8 +361,14 @@ class _Log:
         self._clock, self._seq = clock, 1
 
     def say(self, *events: TrainerEvent) -> None:
-        records = [Record(self._seq + place, self._clock(), self.attempt, event) for place, event in enumerate(events)]
+        records = [
+            Record(self._seq + place, self._time_of(event), self.attempt, event) for place, event in enumerate(events)
+        ]
         self._seq += len(records)
         committed = self.writer.commit_records(self.run, records)
         if committed != self._seq - 1:
             raise AssertionError(f"committed up to {committed}, said up to {self._seq - 1}")
+
+    def _time_of(self, event: TrainerEvent) -> int:
+        """What a group was to the update is told in one breath with what came before it."""
+        return self._clock.now_us if isinstance(event, GroupLearnt) else self._clock()

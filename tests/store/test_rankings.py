@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from ponder import wire
-from ponder.errors import NotFound, Refused
+from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import AUDIT, RankingKept, RankingUndone, RewardModelFitted
 from ponder.ranking import Stream, Verdict
 from ponder.rlhf import PREFERENCE_RAW
@@ -87,7 +87,7 @@ def test_the_same_ranking_again_changes_nothing_and_is_answered_alike(writer: Wr
     said = said_of_group(reader, run)
     first, _ = writer.keep_ranking("r1", run, said, "ada")
     again, is_new = writer.keep_ranking("r1", run, said, "ada")
-    assert (again, is_new) == (first, False)
+    assert (repr(again), is_new) == (repr(first), False)
     assert len(reader.rankings(run).rows) == 1
     kinds = [type(stored.event) for stored in reader.events(0, run).events]
     assert kinds.count(RankingKept) == 1
@@ -146,6 +146,21 @@ def test_what_does_not_fit_is_refused_in_words_and_nothing_is_kept(writer: Write
     assert "another run" in refused(writer, second, said, Refused)
     assert reader.rankings(run).rows == []
     assert [stored for stored in reader.events(head).events if stored.run == run] == []
+
+
+def test_a_full_disk_is_named_and_the_same_ranking_is_kept_once_there_is_room(
+    writer: Writer, reader: Reader, run: str
+) -> None:
+    connection, said = writer._connection, said_of_group(reader, run, note="n" * 4000, reasons=["r" * 64] * 32)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    before = reader.events(0).head
+    with pytest.raises(StoreError, match="disk is full") as full:
+        writer.keep_ranking("r1", run, said, "ada")
+    assert full.value.code == "disk_full" and full.value.hint and "full" in writer.health()
+    assert reader.rankings(run, with_undone=True).rows == [] and reader.events(0).head == before
+    connection.execute("PRAGMA max_page_count = 4294967294")
+    assert writer.keep_ranking("r1", run, said, "ada")[1] and writer.health() == ""
 
 
 def test_a_ranking_is_taken_back_once_and_stays_on_disk(writer: Writer, reader: Reader, run: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ponder.advantages import generalised, group_relative, leave_one_out, normalised
 from ponder.knobs import AdvantageEstimator, AdvantageScale, KlEstimator, KlPlace, Knobs, Normaliser
 from tests.trainer.enumerated import (
     ALL,
@@ -26,7 +27,6 @@ from tests.trainer.enumerated import (
     logps,
     unscored,
 )
-from trainer.advantages import generalised, group_relative, leave_one_out, normalised
 from trainer.answers import Answer
 from trainer.credit import give_credit
 from trainer.critic import Critic

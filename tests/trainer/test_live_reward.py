@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ponder import metrics
+from ponder.advantages import has_spread
 from ponder.choices import Combine
 from ponder.errors import StoreError
 from ponder.events import AUDIT, CommandApplied, CommandRefused, GroupScored, StepDone
@@ -22,7 +23,6 @@ from ponder.rlhf import PREFERENCE, PREFERENCE_BEFORE, PREFERENCE_RAW, PREFERENC
 from ponder.wire import Action, KnobOrder, RewardModelOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of, ordering, state_of, tensors_of, what_was_learnt
-from trainer.advantages import has_spread
 from trainer.audits import Before
 from trainer.features import kept_steps, load_features
 from trainer.live_reward import (

@@ -21,6 +21,7 @@ from ponder.events import (
     CommandApplied,
     CommandRefused,
     Evaluated,
+    GroupLearnt,
     GroupScored,
     Preview,
     RunBroke,
@@ -95,7 +96,8 @@ def test_a_run_tells_everything_in_order(recipe: Recipe, tmp_path: Path) -> None
     link = go(recipe, tmp_path)
     kinds = [type(event) for event in link.events]
     assert kinds[:2] == [RunStarted, Evaluated]
-    assert kinds[2:6] == [GroupScored] * 3 + [StepDone]
+    first_step = kinds[2 : kinds.index(StepDone) + 1]
+    assert first_step == [GroupScored] * 3 + [GroupLearnt] * (len(first_step) - 4) + [StepDone]
     assert kinds[-3:] == [Evaluated, CheckpointSaved, RunEnded]
     assert [event.step for event in of(link, StepDone)] == [1, 2, 3, 4]
     assert [event.step for event in of(link, Evaluated)] == [0, 2, 4]
@@ -108,6 +110,24 @@ def test_only_declared_and_finite_metrics_are_reported(recipe: Recipe, tmp_path:
     for figures in [*(e.metrics for e in of(link, StepDone)), *(e.metrics for e in of(link, Evaluated))]:
         assert all(metrics.find_metric(name) for name in figures)
         assert all(math.isfinite(value) for value in figures.values())
+
+
+def test_every_group_with_spread_is_told_once_more_with_its_share_of_the_loss(recipe: Recipe, tmp_path: Path) -> None:
+    link = go(recipe, tmp_path)
+    assert of(link, GroupLearnt)
+    for done in of(link, StepDone):
+        scored = {event.group: event for event in of(link, GroupScored) if event.step == done.step}
+        learnt = {event.group: event for event in of(link, GroupLearnt) if event.step == done.step}
+        spread = {group for group, event in scored.items() if len({one.reward for one in event.rollouts}) > 1}
+        assert learnt.keys() == spread
+        told = [answer for event in learnt.values() for answer in event.answers]
+        assert sum(answer.loss for answer in told) == pytest.approx(done.metrics[metrics.POLICY_LOSS], abs=1e-6)
+        for event in learnt.values():
+            assert event.loss_size == pytest.approx(sum(abs(answer.loss) for answer in told))
+            for answer in event.answers:
+                rollout = scored[event.group].rollouts[answer.index]
+                assert answer.ratio_min == answer.ratio_mean == answer.ratio_max == 1.0
+                assert answer.loss == pytest.approx(-answer.weight * rollout.length_tokens * rollout.advantage)
 
 
 def test_a_rollout_is_told_with_its_tokens_and_what_it_earned(recipe: Recipe, tmp_path: Path) -> None:

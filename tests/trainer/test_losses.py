@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ponder.knobs import AdvantageScale, KlEstimator, Normaliser
-from trainer.advantages import group_relative, has_spread
-from trainer.losses import clipped_surrogate, kl_penalty, kl_values, token_weights
+from ponder.advantages import group_relative, has_spread
+from ponder.knobs import AdvantageScale, KlEstimator, Normaliser, Policy
+from trainer.losses import kl_penalty, kl_values, policy_loss, token_weights
 
 
 def test_group_advantages_are_the_hand_computed_ones() -> None:
@@ -48,7 +48,8 @@ def test_clipping_acts_on_the_side_that_the_advantage_pushes(
     ratio: float, advantage: float, loss: float, has_gradient: bool
 ) -> None:
     logp = torch.tensor([math.log(ratio)], requires_grad=True)
-    got = clipped_surrogate(logp, torch.zeros(1), torch.tensor([advantage]), torch.ones(1), low=0.2, high=0.28)
+    knobs = Policy(clip_low=0.2, clip_high=0.28)
+    got = policy_loss(logp, torch.zeros(1), torch.tensor([advantage]), torch.ones(1), torch.tensor([1]), knobs)
     torch.autograd.backward(got)
     assert got.item() == pytest.approx(loss)
     assert logp.grad is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ponder import metrics
+from ponder.advantages import group_relative
 from ponder.errors import RecipeError
 from ponder.events import (
     CheckpointSaved,
@@ -27,7 +28,6 @@ from ponder.wire import Order, ResumeOrder, StopOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of, what_was_learnt
 from trainer import credit
-from trainer.advantages import group_relative
 from trainer.link import ListLink
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ponder.advantages import group_relative, leave_one_out
 from ponder.knobs import AdvantageScale, Clip, Normaliser, Policy, Ratio
 from tests.trainer.enumerated import ALL, REWARDS, THETA, expectation, gradient, logps, numeric_gradient
-from trainer.advantages import group_relative, leave_one_out
 from trainer.losses import clipped_share, policy_loss, ratios, token_weights, value_loss
 
 PLAIN = Policy(clip_low=0.2, clip_high=0.28)

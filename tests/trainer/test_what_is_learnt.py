@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import struct
 
 import pytest
@@ -18,6 +19,7 @@ from trainer.answers import Answer, read_answers
 from trainer.learn import MicroBatch, make_learner
 from trainer.policy import Policy
 from trainer.reference import Reference
+from trainer.rewards import Scored
 from trainer.sampler import LocalSampler, Sampled
 from trainer.tasks import find_task
 from trainer.tasks.countdown import pose
@@ -122,3 +124,37 @@ def test_old_and_reference_log_probs_are_numbers_and_pass_no_gradient_on(
             assert logp_N is not None and not logp_N.requires_grad
     assert isinstance(reference.model, torch.nn.Module)
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in reference.model.parameters())
+
+
+def test_an_answer_is_told_what_it_was_to_the_last_pass(policy: Policy, recipe: Recipe) -> None:
+    """Ratio, clip and term of the loss of the second pass, by hand from the weights that the first has left."""
+    knobs = knobs_with(recipe, policy_updates_per_batch=2, optim_lr=0.05, policy_clip_low=0.1, policy_clip_high=0.1)
+    answers, after_one = batch(policy), copy.deepcopy(policy)
+    once = with_value(knobs, "policy.updates_per_batch", 1)
+    old = [logps_by_hand(policy.model, answer, 1.0).detach() for answer in answers]
+    for learner, passes in ((make_learner(after_one, once), once), (make_learner(policy, knobs), knobs)):
+        torch.manual_seed(0)
+        learner.learn(answers, passes, Reference(lambda: policy.model))
+    told = [answer.learnt for answer in answers]
+    assert any(learnt is not None and learnt.clipped for learnt in told)
+    for answer, learnt, old_T in zip(answers, told, old, strict=True):
+        ratio_T = torch.exp(logps_by_hand(after_one.model, answer, 1.0).detach() - old_T)
+        assert learnt is not None
+        assert learnt.ratio_mean == pytest.approx(ratio_T.mean().item(), rel=1e-3)
+        assert learnt.ratio_min == pytest.approx(ratio_T.min().item(), rel=1e-3)
+        assert learnt.ratio_max == pytest.approx(ratio_T.max().item(), rel=1e-3)
+        beyond_T = ratio_T > 1.1 if answer.advantage > 0 else ratio_T < 0.9
+        assert learnt.clipped == pytest.approx(beyond_T.float().mean().item(), abs=1e-6)
+        terms_T = torch.minimum(ratio_T * answer.advantage, ratio_T.clamp(0.9, 1.1) * answer.advantage)
+        assert learnt.weight == pytest.approx(1 / sum(one.length for one in answers))
+        assert learnt.loss == pytest.approx(-learnt.weight * terms_T.sum().item(), rel=1e-3)
+
+
+def test_what_is_left_out_is_told_nothing(policy: Policy, recipe: Recipe) -> None:
+    answers = batch(policy)
+    for answer in answers[:4]:
+        answer.advantage = 0.0  # a flat group
+    answers[5].scored = Scored(None, {}, "")
+    knobs = knobs_with(recipe, policy_drop_flat_groups=True)
+    make_learner(policy, knobs).learn(answers, knobs, Reference(lambda: policy.model))
+    assert [answer.learnt is None for answer in answers] == [True] * 4 + [False, True, False, False]

@@ -14,6 +14,7 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from daemon.desk import explanation
 from ponder import wire
 from ponder.client import read_answer
 from ponder.errors import NoDaemon, NotFound
@@ -137,10 +138,14 @@ class ReaderClient:
                 return self.detail(request.run)
             case wire.GetMetrics():
                 return reader.metrics(**asdict(request))
+            case wire.GetEvents():
+                return reader.events(request.after, request.run, request.limit, request.only_notable)
             case wire.GetGroups():
                 return reader.groups(request.run, request.step, request.before_id, request.limit)
             case wire.GetGroup():
                 return reader.group(request.group_id)
+            case wire.GetExplanation():
+                return explanation(reader, request.group_id)
             case wire.GetSamples():
                 return reader.samples(**asdict(request))
             case wire.GetSample():

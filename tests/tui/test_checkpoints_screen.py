@@ -49,7 +49,7 @@ def test_each_checkpoint_says_what_it_was_worth_and_why_it_stays(store: Path) ->
         assert "newest, pinned" in text and "best" in text and "deleted" in text
         assert f"$ ponder chat {RUN}@30" in text
         assert f"$ ponder unpin {RUN} 30" in text
-        check_snapshot("checkpoints-120x40", text)
+        check_snapshot("checkpoints-marked-120x40", text)
 
     play(store, script, (120, 40))
 

@@ -113,6 +113,38 @@ def test_enter_on_a_run_watches_it(store: Path) -> None:
     play(store, script)
 
 
+def test_a_group_is_explained_answer_by_answer_until_it_is_closed(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        screen = await go_to(pilot, console, "group")
+        await pilot.press("e")
+        await until(pilot, lambda: "Gather" in screen_text(console))
+        await pilot.press("G", "l")
+        await until(pilot, lambda: "answer 2, worked out" in screen_text(console))
+        before = console.shown and console.shown.spot()
+        await pilot.press("p")
+        await until(pilot, lambda: console.shown is not None and console.shown.spot() != before)
+        await until(pilot, lambda: "answer 1, worked out" in screen_text(console))
+        assert screen.spot()["explained"] == "yes"
+        await pilot.press("escape")
+        await until(pilot, lambda: "worked out" not in screen_text(console))
+        assert console.current_mode == "group"
+        assert "explained" not in screen.spot()
+
+    play(store, script)
+
+
+def test_a_console_comes_back_to_the_numbers_of_a_group(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        screen = await go_to(pilot, console, "group")
+        screen.return_to({"group": "150", "answer": "3", "explained": "yes"})
+        console.want()
+        await until(pilot, lambda: "Gather" in screen_text(console))
+        await pilot.press("tab", "G")
+        await until(pilot, lambda: "answer 4, worked out" in screen_text(console))
+
+    play(store, script)
+
+
 def test_enter_on_an_answer_compares_its_group_and_the_keys_walk_through_groups(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
         await go_to(pilot, console, "live")

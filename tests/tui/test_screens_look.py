@@ -26,9 +26,6 @@ from tui.actions import SCREENS
 from tui.app import Console
 
 SIZES = {"80x24": SMALL, "120x40": MIDDLE, "200x60": LARGE}
-"""The middle one came later, and is kept for the screens that came with it."""
-IN_THE_MIDDLE = ("samples", "tokens")
-
 
 pytestmark = pytest.mark.usefixtures("utc")
 
@@ -36,11 +33,9 @@ pytestmark = pytest.mark.usefixtures("utc")
 @pytest.mark.parametrize("size", SIZES)
 def test_every_screen_looks_as_it_did(store: Path, size: str) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
-        for name in SCREENS if size != "120x40" else IN_THE_MIDDLE:
+        for name in SCREENS:
             await go_to(pilot, console, name)
             check_snapshot(f"{name}-{size}", screen_text(console))
-        if size == "120x40":
-            return
         await pilot.press("f1")
         await settled(pilot, console)
         check_snapshot(f"help-{size}", screen_text(console))
@@ -54,6 +49,21 @@ def test_every_screen_looks_as_it_did(store: Path, size: str) -> None:
         await until(pilot, lambda: "being written" in screen_text(console))
         await settled(pilot, console)
         check_snapshot(f"writing-{size}", screen_text(console))
+
+    play(store, script, SIZES[size])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_group_is_explained(store: Path, size: str) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "group")
+        await pilot.press("e")
+        await until(pilot, lambda: "Gather" in screen_text(console))
+        await settled(pilot, console)
+        check_snapshot(f"explained-{size}", screen_text(console))
+        await pilot.press("G")
+        await settled(pilot, console)
+        check_snapshot(f"explained-end-{size}", screen_text(console))
 
     play(store, script, SIZES[size])
 

@@ -103,6 +103,12 @@ def test_hostile_text_is_shown_as_text_on_every_screen(store: Path, size: tuple[
             if name in ("aha", "samples"):
                 await pilot.press("enter")
                 await settled(pilot, console)
+            if name == "group":
+                await pilot.press("e")
+                await until(pilot, lambda: "Gather" in screen_text(console))
+                assert not dangers(screen_text(console))
+                await pilot.press("e")
+                await settled(pilot, console)
             if name == "curves":
                 await pilot.press("p", "m")
                 await until(pilot, lambda: isinstance(console.screen, Chooser) and "]52" in screen_text(console))

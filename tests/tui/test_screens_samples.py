@@ -15,6 +15,7 @@ from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import MIDDLE, go_to, key_line, play, screen_text, settled, until
 from tui.app import Console
 from tui.screens.samples import SampleLine, SampleList, SamplesScreen
+from tui.widgets import LineView
 from tui.window import KEPT, PAGE
 
 
@@ -37,6 +38,21 @@ async def type_line(pilot: Pilot[int], console: Console, key: str, text: str) ->
 
 def listed(console: Console) -> SampleList:
     return console.screen.query_one("#samples", SampleList)
+
+
+def test_what_was_looked_for_is_marked_in_the_answer(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "samples")
+        await type_line(pilot, console, "slash", "WAIT")
+        await pilot.press("enter")
+        view = console.screen.query_one("#answer", LineView)
+        await until(pilot, lambda: "wait" in "\n".join(view.lines))
+        await settled(pilot, console)
+        spans = [(block.text, span) for block in view._blocks for span in block.spans if span.style == "search"]
+        marked = {text[span.start : span.end] for text, span in spans}
+        assert marked == {"wait"}
+
+    play(store, script)
 
 
 def test_a_filter_is_typed_checked_and_shows_what_fits(store: Path) -> None:

@@ -14,7 +14,7 @@
 
 A part that could not be scored is None, and so is then the reward: unscored is not zero. The built-in parts are pure
 functions of text and never raise on it; a bug in a part of the user's own makes answers unscored, and pauses the run
-when it hits them all. Deliberately left out: comparing answers (`trainer.advantages`), and reflection, which may never
+when it hits them all. Deliberately left out: comparing answers (`ponder.advantages`), and reflection, which may never
 be rewarded.
 """
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ponder.advantages import SMALL, deviation
 from ponder.choices import Combine
 from ponder.rlhf import PREFERENCE
-from trainer.advantages import SMALL, deviation
 from trainer.rewards import Scored
 
 

@@ -17,11 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import msgspec
-
 from ponder.errors import RecipeError
 from ponder.knobs import Reward
-from ponder.recipe import OwnReward
+from ponder.recipe import OwnReward, part_weights
 from trainer.rewards import Scored
 from trainer.rewards.frames import Call, Result, to_bytes
 from trainer.rewards.language import script_share
@@ -124,10 +122,7 @@ class Judge:
 
     def score(self, asked: Sequence[Asked], weights: Reward) -> list[Scored]:
         """Each answer's reward and parts, in their order."""
-        weight_by_part = {
-            **msgspec.structs.asdict(weights),
-            **{part.name: part.weight * weights.own for part, _ in self._pools if part is not self.task.verifier},
-        }
+        weight_by_part = part_weights(weights, [part for part, _ in self._pools if part is not self.task.verifier])
         parts = [_Parts(self._parts_here(one, weights), dict(weight_by_part)) for one in asked]
         if self.model and asked:
             self._ask_model(self.model, asked, parts)

@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import Row
 from ponder.recipe import OwnReward
+from ponder.row_text import refuse_bad_text
 from ponder.tasks import DatasetOptions, OnLong, Verifier, pick_columns
 from trainer.reflection import ENGLISH
 from trainer.rewards.form import tag_form
@@ -33,7 +35,7 @@ from trainer.tasks.final_answer import (
     to_number,
 )  # fmt: skip
 from trainer.tasks.order import digest, epoch_order, place_of
-from trainer.tasks.rows import Row, cell, read_rows, refuse_bad_text
+from trainer.tasks.rows import cell, read_rows
 
 GSM8K_MARK = "####"
 PLAIN = "Question: {prompt}\nAnswer:"

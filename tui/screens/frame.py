@@ -62,6 +62,10 @@ class ConsoleScreen(Screen[None]):
         """The app that this screen belongs to."""
         return cast("Console", self.app)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A key that opens a line is a letter while one is open."""
+        return self.console.check_action(action, parameters)
+
     def body(self) -> Iterable[Widget]:
         """The widgets between tabs and key line."""
         return ()
@@ -93,7 +97,12 @@ class ConsoleScreen(Screen[None]):
         """Another screen was asked for by its key: let it look at what is under the cursor here."""
 
     def compose(self) -> ComposeResult:
-        """The frame around the body."""
+        """The frame around the body, styled for this size from the beginning."""
+        wide, high = self.console.HORIZONTAL_BREAKPOINTS, self.console.VERTICAL_BREAKPOINTS
+        size = self.console.size
+        self.add_class(
+            *self._get_breakpoint_classes(size.width, wide), *self._get_breakpoint_classes(size.height, high)
+        )
         yield TextLine(id="status")
         yield TextLine(id="tabs", gap="")
         yield from self.body()

@@ -1,7 +1,8 @@
 """The answers to one prompt side by side: what each earned, and how it did against the others.
 
 Two columns at 80 cells, four at 200, and as many rows of them as the texts leave room for. The screen never moves to a
-newer group by itself; it says how far away the newest is. Deliberately left out: groups as a list, and diffs.
+newer group by itself; it says how far away the newest is. Explain lays the group's way through the formula over the
+answers, until it is closed again. Deliberately left out: groups as a list, and diffs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from textual.widget import Widget
 
 from ponder import wire
 from ponder.events import Outcome
+from ponder.explain import Lesson
 from tui import actions
 from tui.answers import (
     finish_words,
@@ -27,6 +29,7 @@ from tui.answers import (
     verdict_sign,
     verdict_word,
 )
+from tui.lesson_view import lesson_paragraphs
 from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
@@ -112,6 +115,7 @@ class GroupScreen(ConsoleScreen):
         self._is_sorted = False
         self._first = 0
         self._groups: list[wire.GroupRow] = []
+        self._lesson: Lesson | None = None
 
     def body(self) -> Iterable[Widget]:
         """The prompt, the group at a glance, the answers."""
@@ -121,6 +125,7 @@ class GroupScreen(ConsoleScreen):
         with Grid(id="cells"):
             for number in range(CELLS):
                 yield AnswerCell(number)
+        yield LineView(id="lesson", empty="asking the daemon")
         with Vertical(id="groups-pane"):
             yield TextLine(id="groups-head", rule=self._rule)
             yield VirtualList(COLUMNS, id="groups")
@@ -160,6 +165,14 @@ class GroupScreen(ConsoleScreen):
         if not is_same or (self._detail is not None and self._detail.newer_id is None):
             self._detail = await self.console.ask(wire.GetGroup(wanted), wire.GroupDetail)
             self._wanted_id = wanted
+        if self._is_explaining:
+            await self._pull_lesson(wanted)
+
+    async def _pull_lesson(self, group_id: int) -> None:
+        """The group's numbers, again as long as its step is not done."""
+        known = self._lesson.found if self._lesson is not None else None
+        if known is None or known.row.id != group_id or known.version_after is None:
+            self._lesson = Lesson(await self.console.ask(wire.GetExplanation(group_id), wire.Explanation))
 
     # -- keys --
 
@@ -176,8 +189,9 @@ class GroupScreen(ConsoleScreen):
         if answers:
             self._chosen = max(0, min(place, len(answers) - 1))
             self.paint()
-            cell = self.query_one(f"#cell-{self._chosen - self._first}", AnswerCell)
-            cell.query_one(LineView).focus()
+            if not self._is_explaining:
+                cell = self.query_one(f"#cell-{self._chosen - self._first}", AnswerCell)
+                cell.query_one(LineView).focus()
 
     def action_group_next(self) -> None:
         """The next newer group."""
@@ -197,6 +211,29 @@ class GroupScreen(ConsoleScreen):
         else:
             self._show(group_id)
 
+    def action_group_explain(self) -> None:
+        """The numbers in place of the answers, or the answers again."""
+        self._explain(not self._is_explaining)
+
+    def go_back(self) -> bool:
+        """From the numbers to the answers."""
+        was_explaining = self._is_explaining
+        self._explain(False)
+        return was_explaining
+
+    @property
+    def _is_explaining(self) -> bool:
+        return self.has_class("-explaining")
+
+    def _explain(self, is_wanted: bool) -> None:
+        if is_wanted == self._is_explaining:
+            return
+        self.set_class(is_wanted, "-explaining")
+        if is_wanted:
+            self.query_one("#lesson", LineView).focus()
+            self.console.want()
+        self.call_after_refresh(self.paint)  # what is shown now has no size yet
+
     def action_group_sort(self) -> None:
         """Best first, or as sampled."""
         self._is_sorted = not self._is_sorted
@@ -204,13 +241,14 @@ class GroupScreen(ConsoleScreen):
         self.paint()
 
     def spot(self) -> Spot:
-        """The group, unless it is the newest, and the answer."""
-        if self._detail is None or self._detail.newer_id is None:
-            return {"answer": str(self._chosen)}
-        return {"group": str(self._detail.row.id), "answer": str(self._chosen)}
+        """The group, unless it is the newest, the answer, and whether it is explained."""
+        spot = {"answer": str(self._chosen)} | ({"explained": "yes"} if self._is_explaining else {})
+        is_newest = self._detail is None or self._detail.newer_id is None
+        return spot if is_newest or self._detail is None else {"group": str(self._detail.row.id), **spot}
 
     def return_to(self, spot: Spot) -> None:
         """To that answer."""
+        self.set_class(spot.get("explained") == "yes", "-explaining")
         if self._is_pointed or not spot.get("answer", "").isdecimal():
             return  # another screen knows better
         self._is_pointed, self._chosen = True, int(spot["answer"])
@@ -272,6 +310,21 @@ class GroupScreen(ConsoleScreen):
         if not self.is_ready:
             return
         self._paint_heads()
+        if self._is_explaining:
+            self._paint_lesson()
+        else:
+            self._paint_answers()
+
+    def _paint_lesson(self) -> None:
+        """The five steps, and the chosen answer worked out."""
+        view, lesson, answers = self.query_one("#lesson", LineView), self._lesson, self._answers()
+        shown_id = self._detail.row.id if self._detail is not None else None
+        if lesson is None or lesson.found.row.id != shown_id or self._chosen >= len(answers):
+            view.set_document([])
+        else:
+            view.set_document(lesson_paragraphs(lesson, answers[self._chosen].rollout.index, view.size.width))
+
+    def _paint_answers(self) -> None:
         answers = self._answers()
         columns, rows, height = self._shape(answers)
         first = 0

@@ -26,6 +26,7 @@ from tui.answers import (
     answer_paragraphs,
     prompt_paragraph,
     turn_paragraphs,
+    with_hits,
 )
 from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
@@ -445,13 +446,14 @@ class SamplesScreen(ConsoleScreen):
             [Part(where, "title"), Part(f"#{stored.id}", "dim", 3), Part("4 its group  5 its tokens", "dim", 2)],
             [Part("Esc back to the list, n next" if self._is_reading else "Enter reads", "dim", 1)],
         )
-        view.set_document(answer_document(self.console.counted(stored)))
+        view.set_document(answer_document(self.console.counted(stored), self._window.asked))
 
 
-def answer_document(stored: wire.StoredRollout) -> list[Paragraph]:
-    """An answer with what was asked, what it earned, and what its turns did."""
-    answer = answer_paragraphs(stored.rollout)
+def answer_document(stored: wire.StoredRollout, asked: wire.GetSamples) -> list[Paragraph]:
+    """An answer with what it was asked, what it earned, and what its turns did; what was looked for is marked."""
+    answer = with_hits(answer_paragraphs(stored.rollout), asked.text)
+    prompt = with_hits([prompt_paragraph(stored.prompt)], asked.prompt)
     known = [Paragraph.of(f"right: {stored.reference}", style="dim")] if stored.reference else []
     turns = turn_paragraphs(stored.rollout.marks)
     said = [Paragraph.of(f"note: {stored.note}", style="warning", sign="n")] if stored.note else []
-    return [prompt_paragraph(stored.prompt), *answer, Paragraph.of(""), *said, *known, *turns]
+    return [*prompt, *answer, Paragraph.of(""), *said, *known, *turns]
