@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FRESH = 50
 """So many of the newest random rankings say how right the reward model is now."""
-CALIBRATED = 500
+CALIBRATED = 200
 """So many of the newest rankings say how sure its scores may be."""
 SERIES = 400
 STALE_LABELS = 50
