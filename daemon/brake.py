@@ -11,19 +11,20 @@ arithmetic (`ponder.brake`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ponder import wire
 from ponder.brake import MESSAGE, Audit, Gauge, judge
-from ponder.calibration import sigmoid
+from ponder.calibration import accuracy, sigmoid
 from ponder.errors import Refused
 from ponder.events import BrakeChanged
 from ponder.knobs import KnobValue
 from ponder.paths import Paths, saved_steps
 from ponder.ranking import BrakeState, Stream, Verdict, said_of
 from ponder.rlhf import PARTS, BrakeAction, Rlhf, rlhf_of
+from ponder.shares import Share
 from store import rankings
 from store.rankings import Judgement
 from store.reader import Reader
@@ -37,6 +38,8 @@ WEIGHT = "reward.preference"
 AUDIT_SHARE = "rlhf.share_audit"
 MOST_AUDITS = 0.5
 """Amber doubles the share of audits, up to this."""
+FRESH = 50
+"""So many of the newest random rankings say how right the reward model is now."""
 HELD_OUT = "held_out"
 """The figure of a fit that says how often it is right on prompts that it did not learn from."""
 
@@ -69,6 +72,11 @@ def audits_of(judgements: list[Judgement]) -> Iterator[Audit]:
             yield Audit(judged.answers[newer].step, sigmoid(scores[newer] - scores[1 - newer]), seen)
 
 
+def fresh_accuracy(drawn: Sequence[Judgement]) -> Share | None:
+    """How often the version that had scored random answers was right about them."""
+    return accuracy((scores, judged.ranks) for judged in drawn if (scores := judged.scores))
+
+
 def read_brake(connection: Connection, run_id: int, knobs: Rlhf) -> Reading:
     """Fold over all audits of the run."""
     gauge, series = Gauge(max(knobs.audits, 1)), []
@@ -76,8 +84,10 @@ def read_brake(connection: Connection, run_id: int, knobs: Rlhf) -> Reading:
         gauge = judge(gauge, audit)
         series.append(wire.BrakePoint(audit.step, audit.promised, audit.seen, gauge.score))
     newest = rankings.newest_reward_model(connection, run_id)
-    accuracy = newest.figures.get(HELD_OUT) if newest else None
-    state = BrakeState.OFF if knobs.brake is BrakeAction.OFF else gauge.light(accuracy)
+    held_out = newest.figures.get(HELD_OUT) if newest else None
+    drawn = fresh_accuracy(rankings.judgements(connection, run_id, Stream.RANDOM, newest=FRESH))
+    light = gauge.light(held_out, drawn.value if drawn else None)
+    state = BrakeState.OFF if knobs.brake is BrakeAction.OFF else light
     return Reading(gauge, state, rankings.newest_brake(connection, run_id), series)
 
 

@@ -26,8 +26,9 @@ from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
+from store.orders import REWARD_MODEL_VERB
 from store.reader import Reader
-from store.writer import REWARD_MODEL_VERB, RUN_VERB, Writer
+from store.writer import RUN_VERB, Writer
 
 FULL_DISK_BYTES = 128 << 20
 """With less than this left no run is taken."""

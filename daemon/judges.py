@@ -24,8 +24,9 @@ from ponder.errors import PonderError
 from ponder.event_text import reveal_line
 from ponder.paths import Paths
 from ponder.ranking import Stream, Verdict
+from store.orders import REWARD_MODEL_VERB
 from store.reader import Reader
-from store.writer import REWARD_MODEL_VERB, Writer
+from store.writer import Writer
 
 
 class Judges:

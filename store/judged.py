@@ -1,12 +1,13 @@
-"""What people say of answers beside each other, and what is fitted to it, into their tables.
+"""What people say of answers, alone and beside each other, and what is fitted to it, into their tables.
 
+    annotate            star, flag and note of one answer
     keep_ranking        a ranking, once, whatever is asked again; refused when it does not fit what the store holds
     undo_ranking        a tombstone: the row stays, and nothing is learnt from it
     keep_reward_model   a version of the live reward model
     restore_ranking     what a lost store had, from its copy
 
-Each returns the event that tells of it, and whether it is new. Deliberately left out: the transaction around it
-(`store.writer`), and questions (`store.rankings`).
+All but the first return the event that tells of it, and whether it is new. Deliberately left out: the transaction
+around it (`store.writer`), and questions (`store.rankings`).
 """
 
 from __future__ import annotations
@@ -113,6 +114,28 @@ def _find_again(connection: Connection, run_id: int, answer: RankedAnswer) -> Sh
         (run_id, answer.step, answer.group, answer.index),
     ).fetchone()
     return None if row is None else _find_shown(connection, row)[0]
+
+
+def annotate(
+    connection: Connection, rollout_id: int, is_starred: bool | None, is_flagged: bool | None, note: str | None,
+    by: str, now_us: int,
+) -> str:  # fmt: skip
+    """Say something of one answer, None leaves what was said before; its run's name."""
+    found = connection.execute(
+        "SELECT runs.name FROM rollouts JOIN runs ON runs.id = rollouts.run_id WHERE rollouts.id = ?",
+        (rollout_id,),
+    ).fetchone()
+    if found is None:
+        raise NotFound(f"there is no sample {rollout_id}", "`ponder samples` shows the newest")
+    connection.execute(
+        """INSERT INTO annotations (rollout_id, is_starred, is_flagged, note, changed_by, changed_us)
+           VALUES (?1, coalesce(?2, 0), coalesce(?3, 0), coalesce(?4, ''), ?5, ?6)
+           ON CONFLICT DO UPDATE SET is_starred = coalesce(?2, is_starred),
+               is_flagged = coalesce(?3, is_flagged), note = coalesce(?4, note), changed_by = ?5,
+               changed_us = ?6""",
+        (rollout_id, is_starred, is_flagged, note, by, now_us),
+    )
+    return str(found[0])
 
 
 def undo_ranking(

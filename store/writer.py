@@ -20,8 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from ponder import wire
 from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import (
@@ -44,7 +42,7 @@ from ponder.events import (
 from ponder.knobs import KnobValue, flatten
 from ponder.recipe import Recipe, parse_recipe
 from ponder.wire import CommandState
-from store import derived, judged
+from store import derived, judged, orders
 from store.schema import BUSY_TIMEOUT_MS, WAL_LIMIT_BYTES, explained, open_for_writing
 from store.search import count_unindexed, index_some
 from store.sheet import Sheet
@@ -58,8 +56,6 @@ READERS_WAIT_MS = 100
 """How long the cutting of a long log waits for those who read; our own answers take less."""
 RUN_VERB = "run"
 """The verb of the command that submitted a run."""
-REWARD_MODEL_VERB = "reward_model"
-"""The verb of a command that has the trainer score with a version of the live reward model."""
 
 _Said = TypeVar("_Said", RankingKept, RankingUndone, RewardModelFitted)
 
@@ -278,14 +274,7 @@ class Writer:
     def pending_orders(self, run: str) -> list[wire.Order]:
         """A run's accepted commands that are not yet answered, oldest first, as its trainer gets them."""
         with explained(self.path):
-            run_id = self._run_id(run)
-            rows = self._connection.execute(
-                """SELECT command, verb, commands.name, value, sha256 FROM commands
-                   LEFT JOIN reward_models ON verb = ? AND reward_models.run_id = commands.run_id AND version = value
-                   WHERE commands.run_id = ? AND state = ? ORDER BY id""",
-                (REWARD_MODEL_VERB, run_id, CommandState.ACCEPTED),
-            ).fetchall()
-        return [wire.Order(command, _action(verb, name, value, sha256)) for command, verb, name, value, sha256 in rows]
+            return orders.pending(self._connection, self._run_id(run))
 
     # ---- what people say
 
@@ -294,21 +283,7 @@ class Writer:
     ) -> str:
         """Say something of an answer, None leaves what was said before; returns its run's name, or raises NotFound."""
         with self._transaction() as connection:
-            found = connection.execute(
-                "SELECT runs.name FROM rollouts JOIN runs ON runs.id = rollouts.run_id WHERE rollouts.id = ?",
-                (rollout_id,),
-            ).fetchone()
-            if found is None:
-                raise NotFound(f"there is no sample {rollout_id}", "`ponder samples` shows the newest")
-            connection.execute(
-                """INSERT INTO annotations (rollout_id, is_starred, is_flagged, note, changed_by, changed_us)
-                   VALUES (?1, coalesce(?2, 0), coalesce(?3, 0), coalesce(?4, ''), ?5, ?6)
-                   ON CONFLICT DO UPDATE SET is_starred = coalesce(?2, is_starred),
-                       is_flagged = coalesce(?3, is_flagged), note = coalesce(?4, note), changed_by = ?5,
-                       changed_us = ?6""",
-                (rollout_id, is_starred, is_flagged, note, by, self._clock()),
-            )
-            return str(found[0])
+            return judged.annotate(connection, rollout_id, is_starred, is_flagged, note, by, self._clock())
 
     def keep_ranking(self, ranking: str, run: str, said: wire.RankAnswers, by: str) -> tuple[RankingKept, bool]:
         """A ranking is on disk when this returns, and whether it is new; the same again changes nothing.
@@ -517,15 +492,3 @@ def _event_row(run_id: int, event: FeedEvent, attempt: int | None, seq: int | No
 
 def _conflict(command: str) -> Refused:
     return Refused("conflict", f"the command `{command}` already means something else", "ask again with a new id")
-
-
-def _action(verb: str, name: str, value: str | None, sha256: str | None) -> wire.Action:
-    asked = derived.from_json(value)
-    if verb == REWARD_MODEL_VERB and isinstance(asked, int) and sha256 is not None:
-        return wire.RewardModelOrder(asked, sha256)
-    if name and asked is not None:
-        return wire.KnobOrder(name, asked)
-    if verb == "pause":
-        return wire.PauseOrder(release=bool(asked))
-    action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
-    return action

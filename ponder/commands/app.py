@@ -1,6 +1,6 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group explain aha logs
+    start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
@@ -26,6 +26,7 @@ from ponder.commands import (
     machine,
     note,
     pictures,
+    rank,
     rlhf,
     service,
     start,
@@ -44,6 +45,7 @@ VERBS = (
     ("recipes", start.recipes, START),
     ("watch", start.watch, START),
     ("tui", start.tui, START),
+    ("rank", rank.rank, START),
     ("status", look.status, LOOK),
     ("ls", look.ls, LOOK),
     ("show", look.show, LOOK),
