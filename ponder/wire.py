@@ -27,7 +27,7 @@ from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
-from ponder.ranking import FEWEST_SHOWN, MOST_SHOWN, BrakeState, Stream, Verdict
+from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
 from ponder.shares import Share
 
@@ -54,6 +54,8 @@ Who = Annotated[str, Meta(max_length=64)]
 """A person, or what asks in one's place; empty: whoever runs the daemon."""
 
 
+MOST_NAMED = 256
+"""More answers of one ranking than this are not even refused in words."""
 SIGNED = "key "
 """What `by` begins with where it was a key that asked, over the network, whatever the request said."""
 
@@ -364,13 +366,13 @@ class RankAnswers(Struct, frozen=True, tag="rank_answers"):
     run: Reference
     prompt_id: Number
     """As in RankingTask."""
-    answers: Annotated[list[Number], Meta(min_length=FEWEST_SHOWN, max_length=MOST_SHOWN)]
-    """Rollouts in the order in which they were shown."""
-    ranks: Annotated[list[int | None], Meta(max_length=MOST_SHOWN)]
+    answers: Annotated[list[Number], Meta(max_length=MOST_NAMED)]
+    """2 to 9 rollouts in the order in which they were shown."""
+    ranks: Annotated[list[int | None], Meta(max_length=MOST_NAMED)]
     """One an answer, in the same order: 1 best, equal is a tie, None worse than all that have one. Empty: see
     `verdict`."""
     verdict: Verdict
-    flags: Annotated[list[bool], Meta(max_length=MOST_SHOWN)] = []
+    flags: Annotated[list[bool], Meta(max_length=MOST_NAMED)] = []
     """Which answers are a hack, or broken; empty: none."""
     reasons: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=32)] = []
     note: Annotated[str, Meta(max_length=4000)] = ""
