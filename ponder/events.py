@@ -261,12 +261,13 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`."""
     by: str
     name: str = ""
     """The knob's name, for `set`."""
     value: KnobValue | None = None
-    """The knob's new value, for `set`; true for a `pause` that releases; the checkpoint's step, for `pin`, `unpin`."""
+    """The knob's new value, for `set`; true for a `pause` that releases; the checkpoint's step, for `pin`, `unpin`; the
+    prompt's id, for `quarantine`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):

@@ -472,5 +472,7 @@ def _action(verb: str, name: str, value: str | None) -> wire.Action:
         return wire.KnobOrder(name, asked)
     if verb == "pause":
         return wire.PauseOrder(release=bool(asked))
+    if verb == "quarantine":
+        return wire.QuarantineOrder(str(asked))
     action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
     return action

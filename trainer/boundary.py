@@ -4,6 +4,7 @@
     pause    hold here, keeping memory, until resume or stop  CommandApplied, RunPaused
     resume   go on                                            CommandApplied, RunResumed
     save     write a checkpoint now                           CommandApplied (the checkpoint's own event comes first)
+    quarantine  a prompt is asked no more                     CommandApplied | CommandRefused
     stop     end here; the loop saves                         CommandApplied
     release  a pause without memory: end here; the loop saves answered by the daemon, when the process is gone
 
@@ -21,7 +22,7 @@ from ponder.errors import KnobError, RecipeError
 from ponder.events import HELD, CommandApplied, CommandRefused, Ending, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
 from ponder.presets import check_together
-from ponder.wire import KnobOrder, Order, PauseOrder, ResumeOrder, SaveOrder, StopOrder
+from ponder.wire import KnobOrder, Order, PauseOrder, QuarantineOrder, ResumeOrder, SaveOrder, StopOrder
 from trainer.link import Link
 
 HELD_WAIT_S = 0.5
@@ -33,9 +34,12 @@ class Boundary:
 
     def __init__(
         self, link: Link, knobs: Knobs, *, steps: int, replay: Sequence[CommandApplied] = (),
-        check: Callable[[Knobs], None] = lambda _: None,
+        check: Callable[[Knobs], None] = lambda _: None, quarantined: set[str] | None = None,
     ) -> None:  # fmt: skip
-        """`check` raises a RecipeError on knobs with which the run could not go on."""
+        """`check` raises a RecipeError on knobs with which the run could not go on.
+
+        `quarantined` are the ids of prompts that are asked no more, to which orders add; None where none is asked.
+        """
         self.knobs = knobs
         self._check = check
         self.ends_as: Ending | None = None
@@ -45,7 +49,8 @@ class Boundary:
         """The pause command under which the run is to be released."""
         self._link = link
         self._steps = steps
-        self._replay = [change for change in replay if change.verb == "set"]
+        self._quarantined = quarantined
+        self._replay = replay
 
     @property
     def wants_stop(self) -> bool:
@@ -59,7 +64,11 @@ class Boundary:
         step, without being told again.
         """
         for change in self._replay:
-            if change.step == step and change.new is not None:
+            if change.step != step or change.new is None:
+                continue
+            if change.verb == "quarantine" and self._quarantined is not None:
+                self._quarantined.add(str(change.new))
+            if change.verb == "set":
                 self.knobs = knob_words.with_value(self.knobs, change.name, change.new)
         self._obey_all(self._link.commands(), step, save)
         while self.is_held and not self.wants_stop:
@@ -88,6 +97,8 @@ class Boundary:
             case SaveOrder():
                 save()
                 self._apply(order, step, "save")
+            case QuarantineOrder(prompt_id=prompt_id):
+                self._quarantine(order.command, step, prompt_id)
             case StopOrder():
                 self.ends_as = Ending.STOPPED
                 self._apply(order, step, "stop")
@@ -114,6 +125,16 @@ class Boundary:
         self.is_held = False
         self._apply(order, step, "resume")
         self._link.emit(RunResumed(step))
+
+    def _quarantine(self, command: str, step: int, prompt_id: str) -> None:
+        why = "this stage asks no prompts" if self._quarantined is None else ""
+        if self._quarantined is not None and prompt_id in self._quarantined:
+            why = "the prompt is in quarantine already"
+        if self._quarantined is None or why:
+            self._link.emit(CommandRefused(command, step, "quarantine", why))
+            return
+        self._quarantined.add(prompt_id)
+        self._link.emit(CommandApplied(command, step, "quarantine", new=prompt_id))
 
     def _set(self, command: str, step: int, name: str, value: knob_words.KnobValue) -> None:
         try:

@@ -33,7 +33,7 @@ import torch
 from ponder import metrics
 from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
-from ponder.errors import CheckpointError
+from ponder.errors import CheckpointError, RecipeError
 from ponder.events import (
     SAVE,
     AnswerLearnt,
@@ -66,12 +66,15 @@ from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.sampler import sampler_of
 from trainer.stream import Stream
-from trainer.tasks import Task, find_task
+from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.fitting import fit_to_policy
 from trainer.watchdog import strongest
 
 log = logging.getLogger(__name__)
+
+MOST_PASSED_OVER = 10_000
+"""So many prompts in a row may be in quarantine before it is said that none is left."""
 
 
 class Chapter:
@@ -118,7 +121,10 @@ class Chapter:
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
             log.warning("%s", shortcoming)
-        self.boundary = Boundary(link, self.state.knobs, steps=span.total, replay=replay, check=self._check)
+        self.boundary = Boundary(
+            link, self.state.knobs, steps=span.total, replay=replay, check=self._check,
+            quarantined=self.state.quarantined,
+        )  # fmt: skip
         self.seconds: dict[str, float] = {}
         self.figures: dict[str, float] = {}
         self.scores: dict[str, float] = restored.scores if restored else {}
@@ -279,9 +285,7 @@ class Chapter:
     def _sample_and_score(self, first_group: int) -> list[Answer]:
         """A group of answers to each of so many prompts, the groups counted from `first_group`."""
         state, sampling = self.state, self.state.knobs.sampling
-        seed, count = self.recipe.run.seed, sampling.prompts_per_step
-        problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
-        state.cursor += count
+        problems = [self._next_problem() for _ in range(sampling.prompts_per_step)]
         prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
         self._check_room(state.knobs)
@@ -308,6 +312,19 @@ class Chapter:
         for answer in answers:
             answer.group += first_group
         return answers
+
+    def _next_problem(self) -> Problem:
+        """The next one that is not in quarantine."""
+        state, seed = self.state, self.recipe.run.seed
+        for _ in range(MOST_PASSED_OVER):
+            problem = self.task.training_problem(seed, state.cursor)
+            state.cursor += 1
+            if problem.key not in state.quarantined:
+                return problem
+        raise RecipeError(
+            f"the last {MOST_PASSED_OVER:,} prompts are all in quarantine: there is nothing left to ask",
+            "go on from a checkpoint of before: `ponder rewind RUN STEP`",
+        )
 
     def _tell_groups(self, answers: Sequence[Answer], version: int) -> None:
         size = self.state.knobs.sampling.group_size

@@ -51,6 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
     data: str = ""
     set_bytes: int = 0
     """How long the set of a `reject` stage is."""
+    quarantined: list[str] = []
+    """Ids of prompts that are asked no more."""
 
 
 @dataclass
@@ -72,6 +74,7 @@ class RunState:
     """The step after which its stage began; before it there is nothing to roll back to."""
     set_bytes: int = 0
     watchdog: Watchdog = field(default_factory=Watchdog)
+    quarantined: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
@@ -111,6 +114,7 @@ class RunState:
             data=self.data,
             set_bytes=self.set_bytes,
             watchdog=self.watchdog.memory,
+            quarantined=sorted(self.quarantined),
         )
         saved = save_checkpoint(
             root,
@@ -140,6 +144,7 @@ class RunState:
         self.step, self.cursor, self.knobs = facts.step, facts.cursor, facts.knobs
         self.set_bytes = facts.set_bytes
         self.watchdog = Watchdog(facts.watchdog)
+        self.quarantined = set(facts.quarantined)
         self.generator.set_state(from_hex(facts.sampler_rng))
         torch.set_rng_state(from_hex(facts.torch_rng))
         version, words, gauss = facts.python_rng
