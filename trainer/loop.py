@@ -36,7 +36,7 @@ from ponder import metrics
 from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
 from ponder.choices import Combine
-from ponder.errors import CheckpointError
+from ponder.errors import CheckpointError, RecipeError
 from ponder.events import (
     AUDIT,
     SAVE,
@@ -75,12 +75,15 @@ from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.sampler import sampler_of
 from trainer.stream import Stream
-from trainer.tasks import Task, find_task
+from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.fitting import fit_to_policy
 from trainer.watchdog import strongest
 
 log = logging.getLogger(__name__)
+
+MOST_PASSED_OVER = 10_000
+"""So many prompts in a row may be in quarantine before it is said that none is left."""
 
 
 class Chapter:
@@ -131,7 +134,7 @@ class Chapter:
             log.warning("%s", shortcoming)
         self.boundary = Boundary(
             link, self.state.knobs, steps=span.total, replay=replay, check=self._check,
-            take_version=self.state.live.take if self.state.live else None,
+            take_version=self.state.live.take if self.state.live else None, quarantined=self.state.quarantined,
         )  # fmt: skip
         self.features: list[tuple[list[Answer], torch.Tensor]] = []
         """Of the step's answers, as they were drawn; where people rank."""
@@ -299,9 +302,7 @@ class Chapter:
     def _sample_and_score(self, first_group: int) -> list[Answer]:
         """A group of answers to each of so many prompts, the groups counted from `first_group`."""
         state, sampling = self.state, self.state.knobs.sampling
-        seed, count = self.recipe.run.seed, sampling.prompts_per_step
-        problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
-        state.cursor += count
+        problems = [self._next_problem() for _ in range(sampling.prompts_per_step)]
         prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
         self._check_room(state.knobs)
@@ -332,6 +333,19 @@ class Chapter:
             if state.live or state.knobs.reward.combine is not Combine.SUM:
                 combine_groups(answers, state.knobs)
         return answers
+
+    def _next_problem(self) -> Problem:
+        """The next one that is not in quarantine."""
+        state, seed = self.state, self.recipe.run.seed
+        for _ in range(MOST_PASSED_OVER):
+            problem = self.task.training_problem(seed, state.cursor)
+            state.cursor += 1
+            if problem.key not in state.quarantined:
+                return problem
+        raise RecipeError(
+            f"the last {MOST_PASSED_OVER:,} prompts are all in quarantine: there is nothing left to ask",
+            "go on from a checkpoint of before: `ponder rewind RUN STEP`",
+        )
 
     def _look_at(self, answers: list[Answer]) -> torch.Tensor:
         """The answers' features, kept until the step's are written down."""
