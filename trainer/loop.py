@@ -50,7 +50,7 @@ from trainer.answers import Answer, read_answers, step_figures
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
 from trainer.credit import give_credit
-from trainer.equip import check_room, equip, shortcomings
+from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.learn import forward_of, make_learner
 from trainer.link import Link
@@ -112,6 +112,7 @@ class Chapter:
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
         self.sampler = sampler_of(policy)
+        self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
@@ -259,6 +260,8 @@ class Chapter:
         is learnt from.
         """
         sampling = self.state.knobs.sampling
+        if self.trail:
+            self.trail.clear()
         answers = self._sample_and_score(0)
         for _ in range(1, sampling.max_rounds):
             groups = [
@@ -294,6 +297,7 @@ class Chapter:
                 generator=state.generator,
                 listener=stream.listen if stream.rows else None,
                 alternatives=state.knobs.stream.alternatives,
+                trail=self.trail,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):
