@@ -59,7 +59,7 @@ from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
 from trainer.credit import give_credit
-from trainer.equip import check_room, equip, shortcomings
+from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
@@ -128,6 +128,7 @@ class Chapter:
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
         self.sampler = sampler_of(policy)
+        self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
@@ -286,6 +287,8 @@ class Chapter:
         is learnt from.
         """
         sampling = self.state.knobs.sampling
+        if self.trail:
+            self.trail.clear()
         answers = self._sample_and_score(0)
         for _ in range(1, sampling.max_rounds):
             groups = [
@@ -319,6 +322,7 @@ class Chapter:
                 generator=state.generator,
                 listener=stream.listen if stream.rows else None,
                 alternatives=state.knobs.stream.alternatives,
+                trail=self.trail,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):
