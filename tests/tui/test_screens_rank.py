@@ -252,7 +252,7 @@ def test_undo_goes_back_as_far_as_one_likes_and_enter_goes_on_again(tmp_path: Pa
 # -- speed
 
 
-@pytest.mark.parametrize("many", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("many", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_rankings_typed_at_full_speed_are_kept_as_they_were_typed(tmp_path: Path, many: int) -> None:
     writer = fill(tmp_path)
 
