@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from daemon.brake import HELD_OUT, read_brake
+from daemon.brake import HELD_OUT, fresh_accuracy, read_brake
+from daemon.promises import FRESH
 from daemon.rank_desk import open_queue
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency
-from ponder.calibration import Correlation, accuracy, calibrate, correlation
+from ponder.calibration import Correlation, calibrate, correlation
 from ponder.metrics import RM_WEIGHT
 from ponder.ranking import BrakeState, Stream, Verdict, decided_pairs, said_of
 from ponder.rlhf import Rlhf, rlhf_of
@@ -32,9 +33,7 @@ from store.reader import Reader
 if TYPE_CHECKING:
     pass
 
-FRESH = 50
-"""So many of the newest random rankings say how right the reward model is now."""
-CALIBRATED = 200
+CALIBRATED = 500
 """So many of the newest rankings say how sure its scores may be."""
 SERIES = 400
 STALE_LABELS = 50
@@ -78,7 +77,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         weight=weight,
         figures=fitted.figures,
         held_out=_held_out(fitted.figures),
-        fresh=accuracy((scores, judged.ranks) for judged in fresh if (scores := judged.scores)),
+        fresh=fresh_accuracy(fresh),
         alpha=agreement_alpha(_judged(drawn)),
         tau=mean_tau(_judged(drawn)),
         calibration=calibrate(_scored_pairs(drawn[-CALIBRATED:])),

@@ -8,10 +8,10 @@
     limit      1.2 / sqrt(m) + 0.6, where m is how many audits are asked for a step
 
 At `limit` the light is red, half-way it is amber; it leaves red only below half-way. Honest promises are an alarm about
-once in 800 steps of four audits. A second meter, whether the reward model at least named the better answer, makes a
-green light amber and never red: it would cry wolf in one run of eight. A gauge is a pure fold over audits and a few
-numbers large, so that a daemon that was killed goes on where it was. Deliberately left out: whom to ask, and what is
-done then (`rlhf.brake`).
+once in 800 steps of four audits. A second meter compares how often the reward model is right on fresh answers of the
+policy with how often on held-out rankings; it makes a green light amber and never red: it would cry wolf in one run of
+eight. A gauge is a pure fold over audits and a few numbers large, so that a daemon that was killed goes on where it
+was. Deliberately left out: whom to ask, and what is done then (`rlhf.brake`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from ponder.ranking import BrakeState
 
 DRIFT = 0.12
 """A gap that is borne for ever: scores promise a little too much even where nothing is wrong."""
-SPAN = 50
-"""The second meter is the moving average over about so many audits, and says nothing before."""
 SHORTFALL = 0.12
-"""The second meter speaks when it is so far below the accuracy on held-out rankings."""
+"""The second meter speaks when fresh rankings agree with the scores by so much less than held-out ones."""
 ROLLBACK_STEPS = 10
 """So long before the alarm the policy was still good."""
 MOST = 1.5
 """The score stops at so many limits, so that it comes down in a known time when the promises come true again."""
+
+TEMPERATURE = "temperature"
+"""The figure of a reward model's version by which its differences of scores are divided before they are promises."""
 
 MESSAGE = "the reward model's promises no longer come true"
 
@@ -62,8 +63,6 @@ class Gauge(Struct, frozen=True):
     count: int = 0
     """That step's audits."""
     audits: int = 0
-    agreement: float = 0.5
-    """The moving average of how often the answer with the higher score was the better one."""
     is_red: bool = False
     alarm_step: int = 0
     """Where the light last became red; 0 when it never did."""
@@ -88,13 +87,14 @@ class Gauge(Struct, frozen=True):
         """The step to go back to after the alarm."""
         return max(0, self.alarm_step - ROLLBACK_STEPS)
 
-    def light(self, held_out_accuracy: float | None = None) -> BrakeState:
-        """What the gauge says; the second meter needs the accuracy on held-out rankings, where that is known."""
+    def light(self, held_out: float | None = None, fresh: float | None = None) -> BrakeState:
+        """What the gauge says; the second meter needs the accuracies on held-out and on fresh random rankings.
+
+        Audits are no fresh rankings: two answers of policies that are alike are harder to tell apart.
+        """
         if self.is_red:
             return BrakeState.RED
-        falls_short = (
-            held_out_accuracy is not None and self.audits >= SPAN and self.agreement < held_out_accuracy - SHORTFALL
-        )
+        falls_short = held_out is not None and fresh is not None and fresh < held_out - SHORTFALL
         return BrakeState.AMBER if falls_short or self.score >= self.limit / 2 else BrakeState.GREEN
 
 
@@ -111,13 +111,11 @@ def judge(gauge: Gauge, audit: Audit) -> Gauge:
     """The gauge after one more audit; one of an older step, ranked late, counts to the newest step."""
     if audit.step > gauge.step or gauge.audits == 0:
         gauge = replace(gauge, step=audit.step, before=gauge.closed, gaps=0.0, count=0)
-    weight = 1.0 / min(SPAN, gauge.audits + 1)
     after = replace(
         gauge,
         gaps=gauge.gaps + audit.promised - audit.seen,
         count=gauge.count + 1,
         audits=gauge.audits + 1,
-        agreement=gauge.agreement + weight * (_agreement(audit) - gauge.agreement),
     )
     if after.score >= after.limit and not after.is_red:
         return replace(after, is_red=True, alarm_step=after.step)
@@ -135,14 +133,3 @@ def gauge_of(audits: Iterable[Audit], audits_a_step: int = 4) -> Gauge:
 def release(gauge: Gauge) -> Gauge:
     """A person says that it may go on: the score begins anew, and what was learnt of the audits stays."""
     return replace(gauge, before=0.0, gaps=0.0, count=0, is_red=False)
-
-
-def _agreement(audit: Audit) -> float:
-    """1 where the answer with the higher score is the better one, 1/2 where either says that neither is.
-
-    >>> [_agreement(Audit(1, promised, seen)) for promised, seen in ((0.9, 1.0), (0.9, 0.0), (0.9, 0.5), (0.5, 1.0))]
-    [1.0, 0.0, 0.5, 0.5]
-    """
-    if audit.promised == 0.5 or audit.seen == 0.5:
-        return 0.5
-    return float((audit.promised > 0.5) == (audit.seen > 0.5))

@@ -156,9 +156,17 @@ _FIGURES = f"""
 """
 
 
-def judgements(connection: Connection, run_id: int, only: Stream | None = None) -> list[Judgement]:
-    """All rankings of a run, or those of one stream, oldest first, in figures; those taken back are marked so."""
+def judgements(
+    connection: Connection, run_id: int, only: Stream | None = None, newest: int | None = None
+) -> list[Judgement]:
+    """All rankings of a run, or those of one stream, oldest first, in figures; those taken back are marked so.
+
+    With `newest` so many of the newest that are ranked and stand.
+    """
     which = "WHERE rankings.run_id = ?" + (f" AND rankings.stream = '{only}'" if only else "")
+    if newest is not None:
+        standing = f"{which} AND verdict = '{Verdict.RANKED}' AND undone_us IS NULL".replace("?", str(run_id))
+        which += f" AND rankings.id IN (SELECT id FROM rankings {standing} ORDER BY id DESC LIMIT {newest})"
     answers: defaultdict[int, list[JudgedAnswer]] = defaultdict(list)
     for row in connection.execute(f"{_FIGURES} {which} ORDER BY rankings.id, ranked_answers.place", (run_id,)):
         is_correct = None if row[6] is None else bool(row[6])
@@ -239,6 +247,14 @@ def newest_reward_model(connection: Connection, run_id: int) -> Fitted | None:
         return None
     figures = msgspec.json.decode(row[3], type=dict[str, float])
     return Fitted(row[0], row[1], bool(row[2]), figures, row[4])
+
+
+def figures_by_version(connection: Connection, run_id: int, name: str) -> dict[int, float]:
+    """One figure of every version of a run's reward model that has it."""
+    found = connection.execute(
+        "SELECT version, json_extract(figures, ?) FROM reward_models WHERE run_id = ?", (f"$.{name}", run_id)
+    )
+    return {version: float(value) for version, value in found if value is not None}
 
 
 def acting_version(connection: Connection, run_id: int) -> int:

@@ -1,8 +1,8 @@
 """Rows in files: JSONL, JSON, both also in gzip, and Parquet.
 
-Whole files: they are written beside their place and moved there when they are on disk. A lone surrogate in any text is
-replaced and counted, in and out, since one of them makes the file unreadable for all others. Deliberately left out:
-hubs and CSV, which has no lists.
+Whole files: they are written beside their place and moved there when they are written. A lone surrogate in a text that
+is read is replaced and counted (one that is to be written was before, `ranked.mend`). Deliberately left out: hubs, and
+CSV, which has no lists.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, cast  # Any: parsed JSON
 
 from ponder.errors import PonderError, RecipeError, UsageError
 from ponder.preference_formats.cells import Row
-from ponder.preference_formats.ranked import Notes
+from ponder.preference_formats.ranked import SURROGATES, Notes
 from ponder.row_text import replace_surrogates
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-SURROGATES = "halves of characters (lone surrogates) became U+FFFD"
 
 
 def ending_of(path: Path) -> str:
@@ -31,17 +30,15 @@ def ending_of(path: Path) -> str:
     raise UsageError(f"`{path}` is of no kind that is known", f"it may end in {', '.join(ENDINGS)}")
 
 
-def write_rows(path: Path, rows: Sequence[Row], notes: Notes) -> None:
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write them; PonderError when that fails, and the file is as it was."""
     ending = ending_of(path)
-    clean, count = replace_surrogates(rows)
-    notes.count(SURROGATES, count)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         if ending == ".parquet":
-            _write_parquet(beside, cast("list[Row]", clean))
+            _write_parquet(beside, rows)
         else:
-            text = _to_text(ending, cast("list[Row]", clean)).encode()
+            text = _to_text(ending, rows).encode()
             beside.write_bytes(gzip.compress(text, mtime=0) if ending.endswith(".gz") else text)
         beside.replace(path)
     except OSError as error:
@@ -107,9 +104,13 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _write_parquet(path: Path, rows: list[Row]) -> None:
+def _write_parquet(path: Path, rows: Sequence[Row]) -> None:
     pyarrow, parquet = _pyarrow()
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    try:
+        parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    except pyarrow.ArrowException as error:
+        said = " ".join(str(error).split())[:200]
+        raise PonderError(f"Parquet cannot hold these rows: {said}", "write `.jsonl`") from error
 
 
 def _read_parquet(path: Path) -> Iterator[Any]:

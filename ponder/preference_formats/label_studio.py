@@ -1,7 +1,7 @@
 """Label Studio: tasks with their annotations, for its Ranker and its Pairwise tag.
 
-    Ranker      {"ranker": [ids, best first]}, or {"ranker": {bucket: [ids]}} where there are ties or unranked answers:
-                buckets are numbered from 1, `_` holds what was not ranked
+    Ranker      {"ranker": [ids, best first]}, or {"ranker": {bucket: [ids]}} where a ranking of the file has ties or
+                unranked answers: buckets are numbered from 1, `_` holds what was not ranked
     Pairwise    {"selected": "left" | "right"}; a tie cannot be told, nor from an unanswered task, and is left out
 
 Deliberately left out: the labelling configuration, and other tags.
@@ -25,10 +25,11 @@ TIES = "ties were left out: the Pairwise tag cannot record one"
 def write_ranker(rankings: Sequence[Ranked], notes: Notes) -> list[dict[str, object]]:
     kept = [ranked for ranked in rankings if ranked.verdict is Verdict.RANKED]
     notes.count(NOT_RANKED, len(rankings) - len(kept))
+    is_plain = all(_is_order(ranked.ranks) for ranked in kept)
     rows = []
     for ranked in kept:
         items = [{"id": f"a{place}", "body": answer.text} for place, answer in enumerate(ranked.answers)]
-        value = {"ranker": _buckets(ranked.ranks)}
+        value = {"ranker": _order(ranked.ranks) if is_plain else _buckets(ranked.ranks)}
         rows.append(_task(ranked, {**_asked(ranked.prompt), "items": items}, "ranker", value))
     return rows
 
@@ -60,10 +61,17 @@ def _task(ranked: Ranked, data: dict[str, object], kind: str, value: object) -> 
     return {"data": {**data, "ranking_id": ranked.ranking}, "annotations": [annotation]}
 
 
-def _buckets(ranks: Ranks) -> list[str] | dict[str, list[str]]:
+def _is_order(ranks: Ranks) -> bool:
+    """Whether all are ranked, and none tied."""
+    return None not in ranks and all(len(tier) == 1 for tier in tiers(ranks))
+
+
+def _order(ranks: Ranks) -> list[str]:
+    return [f"a{place}" for tier in tiers(ranks) for place in tier]
+
+
+def _buckets(ranks: Ranks) -> dict[str, list[str]]:
     found = [[f"a{place}" for place in tier] for tier in tiers(ranks)]
-    if None not in ranks and all(len(tier) == 1 for tier in found):
-        return [name for tier in found for name in tier]
     names = [*map(str, range(1, len(found) + 1))]
     if None in ranks:
         names[-1] = UNRANKED
@@ -117,7 +125,7 @@ def _answers(data: Row, value: object, place: str) -> list[Answer] | None:
     if isinstance(ranker, Mapping):
         numbered = sorted((name for name in ranker if str(name).isdigit()), key=int)
         for rank, name in enumerate(numbered, 1):
-            ranks |= dict.fromkeys(map(str, ranker[name]), rank)
+            ranks |= dict.fromkeys(map(str, ranker[name] or []), rank)
         if not numbered and any(name != UNRANKED for name in ranker):
             raise RecipeError(
                 f"{place}: the buckets {', '.join(f'`{name}`' for name in ranker)} are in no order",

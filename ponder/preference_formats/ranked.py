@@ -12,12 +12,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ponder.preference_formats.cells import Prompt
 from ponder.ranking import Verdict, decided_pairs
+from ponder.row_text import replace_surrogates
 from ponder.wire import RankingRow
 
 
@@ -94,7 +97,21 @@ class Notes:
 
 
 EQUAL_PAIRS = "pairs of equal texts were left out"
+SURROGATES = "halves of characters (lone surrogates) became U+FFFD"
 UNDECIDED = "rankings that say of no two answers which is better were left out"
+
+
+def mend(ranked: Ranked, notes: Notes) -> Ranked:
+    """The same without halves of characters, which no file can hold."""
+    said, count = replace_surrogates(msgspec.structs.asdict(ranked) | {"answers": []})
+    texts, more = replace_surrogates([answer.text for answer in ranked.answers])
+    if not count + more:
+        return ranked
+    notes.count(SURROGATES, count + more)
+    answers = [
+        replace(answer, text=text) for answer, text in zip(ranked.answers, cast("list[str]", texts), strict=True)
+    ]
+    return replace(msgspec.convert(said, Ranked), answers=answers)
 
 
 def from_wire(row: RankingRow) -> Ranked:

@@ -15,7 +15,7 @@ from ponder.errors import UsageError
 from ponder.preference_formats.catalogue import find_format
 from ponder.preference_formats.cells import messages
 from ponder.preference_formats.files import ending_of, read_rows, write_rows
-from ponder.preference_formats.ranked import Notes, Ranked, pairs_of
+from ponder.preference_formats.ranked import Notes, Ranked, mend, pairs_of
 
 CountTokens = Callable[[str], int]
 
@@ -28,9 +28,9 @@ def export_file(
     if format_.refusal and not insists:
         raise UsageError(f"`{name}` is not written unasked: {format_.refusal}", "`--insist` writes it all the same")
     ending_of(path)
-    standing = [ranked for ranked in rankings if with_undone or not ranked.is_undone]
+    standing = [mend(ranked, notes) for ranked in rankings if with_undone or not ranked.is_undone]
     rows = format_.write(standing, notes)
-    write_rows(path, rows, notes)
+    write_rows(path, rows)
     return len(rows), notes
 
 

@@ -315,7 +315,7 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path, text: str) -> None
     with pytest.raises(RecipeError):
         read_rows(path, Notes())
     with pytest.raises(UsageError):
-        write_rows(tmp_path / "x.csv", [], Notes())
+        write_rows(tmp_path / "x.csv", [])
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
