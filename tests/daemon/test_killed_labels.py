@@ -39,7 +39,7 @@ class Labelling:
 
     def __init__(self, home: Home, log: Path) -> None:
         self.home, self.log = home, log
-        self.run = submit(home, steps=1_000_000, step_s=0.02)
+        self.run = submit(home, steps=1_000_000, step_s=0.05, save_every=20)
         self.process: subprocess.Popen[bytes] | None = None
         self.begun = 0
 
@@ -94,6 +94,7 @@ class Labelling:
 @pytest.mark.timeout(120 + 3 * KILLS + LABELS)
 def test_no_label_is_lost_and_none_doubled_whoever_is_killed(home: Home, tmp_path: Path) -> None:
     generator, met = random.Random(SEED), Counter[str]()
+    home.client.timeout_s = PATIENCE_S
     home.start()
     labelling = Labelling(home, tmp_path / "promised.jsonl")
     labelling.start()

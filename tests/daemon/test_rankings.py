@@ -21,22 +21,25 @@ from tests.peers.judged import worth
 LAG = 3
 KNOBS = f"""
 [rlhf]
-live = true
 lag = {LAG}
 audits = 4
 brake = "%s"
 share_random = %s
 share_audit = %s
+"""
+LIVE = """live = true
 [reward]
 preference = 1.0
 """
 
 
 def submit(
-    home: Home, *, steps: int = 40, brake: str = "warn", random: float = 0.5, audit: float = 0.25, **options: float
-) -> str:
-    """A run whose answers a live reward model scored."""
-    text = recipe_text("liked", steps, 1, judged=1, **options) + KNOBS % (brake, random, audit)
+    home: Home, *, steps: int = 40, save_every: int = 1, is_live: bool = False, brake: str = "warn",
+    random: float = 0.5, audit: float = 0.25, **options: float,
+) -> str:  # fmt: skip
+    """A run whose answers a reward model scored; live, the program that learns from rankings runs beside it."""
+    text = recipe_text("liked", steps, save_every, judged=1, **options) + KNOBS % (brake, random, audit)
+    text += LIVE if is_live else ""
     return home.client.command(wire.SubmitRun(text, by="test")).run
 
 
@@ -154,7 +157,7 @@ def test_refusals_come_with_a_hint_and_keep_nothing(served: Home) -> None:
 def test_promises_that_do_not_come_true_are_told_and_the_run_is_braked(
     served: Home, brake: str, wanted: tuple[str, str, float | None]
 ) -> None:
-    run = submit(served, steps=4000, step_s=0.02, brake=brake, random=0.0, audit=0.2, drift=3.0)
+    run = submit(served, steps=4000, step_s=0.02, is_live=True, brake=brake, random=0.0, audit=0.2, drift=3.0)
     changes: list[BrakeChanged] = []
     for _ in range(60):
         task = waiting_task(served, run)
