@@ -56,6 +56,7 @@ class AsyncClient:
         """The daemon's reply, or what its Refusal stands for; NoDaemon when no daemon answers in time, Refused at once
         when the network does not let us in.
 
+        `ask_id` is for what must be the same ask when it is sent again later; else each has a new one.
         Unlike `Client.ask` it does not give up at once when nobody listens: a daemon that restarts is worth a wait.
         What was asked before and not answered is asked again with its `ask_id`.
         """

@@ -33,6 +33,19 @@ Equal is an answer too. Nothing usable among them: say that all are bad. Cannot 
 """
 """What an annotator is told where a run's folder has no `guidelines.md`."""
 
+REASONS = (
+    "wrong",
+    "right, but not for these reasons",
+    "hard to follow",
+    "too long",
+    "too short",
+    "not what was asked",
+    "made up",
+    "repeats itself",
+    "broken form",
+)
+"""What a person can say at one key of why some answers are worse; a digit for each."""
+
 
 class Stream(StrEnum):
     """Why these answers are shown."""

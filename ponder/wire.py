@@ -48,6 +48,8 @@ Limit = Annotated[int, Meta(ge=1, le=5000)]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Number = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 """What a database can hold; msgpack's integers go further."""
+PromptId = Annotated[str, Meta(min_length=1, max_length=4096)]
+"""The same for the same problem in every run."""
 Text = Annotated[str, Meta(max_length=200)]
 """Something to look for."""
 Who = Annotated[str, Meta(max_length=64)]
@@ -346,6 +348,14 @@ class UnpinCheckpoint(Struct, frozen=True, tag="unpin_checkpoint"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class QuarantinePrompt(Struct, frozen=True, tag="quarantine_prompt"):
+    """Ask this prompt no more from the next step on, for as long as the stage goes; `GroupRow.prompt_id` names it."""
+
+    run: Reference
+    prompt_id: PromptId
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class Annotate(Struct, frozen=True, tag="annotate"):
     """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
 
@@ -446,6 +456,7 @@ Request = (
     | SaveRun
     | PinCheckpoint
     | UnpinCheckpoint
+    | QuarantinePrompt
     | Annotate
     | RankAnswers
     | UndoRanking
@@ -1080,7 +1091,11 @@ class RewardModelOrder(Struct, frozen=True, tag="reward_model"):
     """Of its file."""
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | RewardModelOrder
+class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
+    prompt_id: PromptId
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):

@@ -9,7 +9,7 @@ import random
 
 WHO = ("cat", "dog", "fox", "hen", "cow", "pig", "owl", "bee", "ant", "bear", "frog", "goat")
 WHERE = ("sea", "hill", "barn", "wood", "town", "lake", "farm", "road", "cave", "park")
-MOODS = ("happy", "sad", "cold", "warm", "tired", "proud", "lost", "kind")
+MOODS = ("happy", "sad", "cold", "proud")
 DEEDS = ("sat down", "ran home", "sang a song", "fell asleep", "found a friend", "saw the moon", "ate a pear")
 MANY = 4000
 MOST_SENTENCES = 3

@@ -1,10 +1,11 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group explain aha logs
+    start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf
+             quarantine
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -26,6 +27,7 @@ from ponder.commands import (
     machine,
     note,
     pictures,
+    rank,
     rlhf,
     service,
     start,
@@ -44,6 +46,7 @@ VERBS = (
     ("recipes", start.recipes, START),
     ("watch", start.watch, START),
     ("tui", start.tui, START),
+    ("rank", rank.rank, START),
     ("status", look.status, LOOK),
     ("ls", look.ls, LOOK),
     ("show", look.show, LOOK),
@@ -67,6 +70,7 @@ VERBS = (
     ("stop", steer.stop, STEER),
     ("save", steer.save, STEER),
     ("set", steer.set_knob, STEER),
+    ("quarantine", steer.quarantine, STEER),
     ("knobs", steer.knobs, STEER),
     ("pin", keep.pin, STEER),
     ("unpin", keep.unpin, STEER),

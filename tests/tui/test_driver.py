@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import unicodedata
 from itertools import pairwise
+from pathlib import Path
 
 import pyte
 import pytest
@@ -47,9 +49,9 @@ def picture(screen: pyte.Screen) -> list[list[tuple[object, ...]]]:
             (unicodedata.normalize("NFC", c.data), c.bg, c.underscore, c.reverse)
             if c.data == " " and not (c.underscore or c.reverse)
             else (unicodedata.normalize("NFC", c.data), c.fg, c.bg, c.bold, c.underscore, c.reverse)
-            for c in (screen.buffer[y][x] for x in range(WIDTH))
+            for c in (screen.buffer[y][x] for x in range(screen.columns))
         ]
-        for y in range(HEIGHT)
+        for y in range(screen.lines)
     ]
 
 
@@ -418,3 +420,36 @@ def test_no_color_and_sixteen_colours_are_kept_to(environ: dict[str, str], allow
         terminal.wait_for("R Wait, no.")
         sgr = {code for part in re.findall(rb"\x1b\[([\d;]*)m", terminal.received) for code in part.decode().split(";")}
         assert sgr - {"0"} <= allowed
+
+
+STEPS_OF_THE_SCREENS = {"3": "jkgGns", "4": "hlpnse", "5": "hlmfd", "7": "hlzZxs", "C": "jkgG"}
+"""Keys of screens, and keys that move about there; the system screen tells of the driver itself."""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_both_drivers_show_the_same_cells_after_random_keys_on_every_kind_of_screen(store: Path, seed: int) -> None:
+    shown = []
+    for driver in ("stock", "ponder"):
+        rng = random.Random(seed)
+        environ = {"PONDER_DRIVER": driver}
+        with Terminal("-m", "tests.tui.screens_console", str(store), width=100, height=32, environ=environ) as terminal:
+            terminal.wait_for("scored last")
+            for screen in rng.sample(sorted(STEPS_OF_THE_SCREENS), 4):
+                terminal.type(screen)
+                terminal.wait_for(f"[{screen}")
+                while terminal.read(0.3):
+                    pass
+                for key in rng.choices(STEPS_OF_THE_SCREENS[screen], k=8):
+                    terminal.type(key)
+                    terminal.read(0.1)
+                while terminal.read(0.5):
+                    pass
+                cells = picture(terminal.screen)
+                shown.append((driver, screen, cells[1:-1]))  # the first and the last row tell the time
+            terminal.type("\x03")
+            assert terminal.wait_end() == 130
+    half = len(shown) // 2
+    for (_, screen, stock), (_, same, ours) in zip(shown[:half], shown[half:], strict=True):
+        assert screen == same
+        for row, (one, other) in enumerate(zip(stock, ours, strict=True)):
+            assert one == other, (screen, row)

@@ -95,8 +95,10 @@ def test_a_held_answer_stays_and_an_ended_run_is_read_no_more() -> None:
 class Nobody:
     """A client that is never asked."""
 
-    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
-        raise AssertionError(f"nobody is asked for {request} {reply_type} {timeout_s}")
+    async def ask(
+        self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None, ask_id: str = ""
+    ) -> R:
+        raise AssertionError(f"nobody is asked for {request} {reply_type} {timeout_s} {ask_id}")
 
     async def feed(self) -> AsyncIterator[wire.Bell | wire.Live]:
         silence: tuple[wire.Bell, ...] = ()
@@ -156,6 +158,28 @@ def test_a_preview_alone_asks_the_daemon_nothing() -> None:
         feed.hear(wire.Bell(1, 1))
         await feed._once()
         assert pulls == 2
+
+    asyncio.run(whole())
+
+
+def test_while_nothing_happens_the_daemon_is_asked_every_few_seconds_and_at_once_when_something_does() -> None:
+    pulled: list[float] = []
+    now = 0.0
+
+    async def pull() -> None:
+        pulled.append(now)
+
+    async def whole() -> None:
+        nonlocal now
+        feed = Feed(Nobody(), pull, lambda: None, lambda: now)
+        feed.watch("run")
+        await feed._once()
+        for second in range(1, 13):
+            now = float(second)
+            feed.hear(wire.Bell(8 if second == 7 else 7 + (second > 7), 1))
+            await feed._once()
+        assert pulled == [0.0, 1.0, 4.0, 7.0, 10.0]
+        assert feed.lost_since_s is None
 
     asyncio.run(whole())
 
