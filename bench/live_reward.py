@@ -15,6 +15,7 @@ import argparse
 import random
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -35,6 +36,8 @@ FEATURES, ANSWERS = 1152, 4
 TARGET_S = 0.5
 OVERRIDES = {"stage.steps": "100000", "evaluation.problems": "8", "evaluation.final_problems": "8"}
 PATIENCE_S = 300.0
+STEPS, ANNOTATORS = 6, 25
+"""Each annotator may rank each of the newest groups once: that is enough for 1,000."""
 
 
 def made_up(count: int, *, with_ties: bool) -> tuple[Basis, list[Label]]:
@@ -72,14 +75,11 @@ def label_seconds(rankings: int, more: int) -> list[float]:
     with private_home() as paths, daemon(paths) as client:
         run = client.command(wire.SubmitRun(dump_recipe(recipe))).run
         annotator = SyntheticAnnotator(find_gold("taste:+no,+wait"), 0.3, tie_band=0.5)
-        for number in range(rankings):
-            rank(client, run, annotator, f"{number % 9}")
+        wait_for_run(client, run, lambda row: row.step >= STEPS)
         client.command(wire.PauseRun(run))
-        deadline = time.monotonic() + PATIENCE_S
-        while client.ask(wire.GetRun(run), wire.RunDetail).row.state is not RunState.PAUSED:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the run was not paused")
-            time.sleep(0.1)
+        wait_for_run(client, run, lambda row: row.state is RunState.PAUSED)
+        for number in range(rankings):
+            rank(client, run, annotator, f"{number % ANNOTATORS}")
         wait_for_fit(client, run, 0)
         head = client.ask(wire.GetStatus(), wire.Status).head
         for number in range(more):
@@ -91,6 +91,15 @@ def label_seconds(rankings: int, more: int) -> list[float]:
         kept = [stored.time_us for stored in events if isinstance(stored.event, RankingKept)]
         fitted = [stored.time_us for stored in events if isinstance(stored.event, RewardModelFitted)]
         return [(min(time_us for time_us in fitted if time_us >= began) - began) / 1e6 for began in kept]
+
+
+def wait_for_run(client: Client, run: str, holds: Callable[[wire.RunRow], bool]) -> None:
+    """Return when `holds` is true of the run's row."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(client.ask(wire.GetRun(run), wire.RunDetail).row):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the run did not get so far")
+        time.sleep(0.1)
 
 
 def rank(client: Client, run: str, annotator: SyntheticAnnotator, name: str) -> None:
