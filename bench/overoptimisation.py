@@ -22,6 +22,7 @@ import argparse
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -34,7 +35,7 @@ from bench.figures import Figure
 from bench.spread import middle
 from ponder.annotators import SyntheticAnnotator
 from ponder.brake import Audit, Gauge, judge
-from ponder.calibration import sigmoid
+from ponder.calibration import LEAST_PAIRS, fit_temperature, sigmoid
 
 PLACES, WORDS = 12, 12
 STUFFING = 0.5
@@ -47,6 +48,8 @@ FIT_STEPS, REFIT_STEPS, REFIT_EVERY = 200, 40, 5
 DECAY = 0.02
 FLIP = 0.1
 NOISE = 0.5
+FORETOLD = 300
+"""So many of the newest live labels say how sure the proxy may be."""
 JUDGED = 1024
 """Answers by which the true worth of a policy is measured after each step."""
 SMOOTHED = 5
@@ -181,8 +184,12 @@ class Course:
         return self.smooth[self.peak] - self.smooth[-1] >= FALL
 
 
-def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES) -> Course:
-    """Learn against a proxy of so many labels of the reference, and so many more of the policy after each step."""
+def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES, *, is_tempered: bool = True) -> Course:
+    """Learn against a proxy of so many labels of the reference, and so many more of the policy after each step.
+
+    Live labels are judged before they are learnt, and say how sure the proxy may be: its differences are divided by the
+    temperature that fits the newest of them, as `daemon.promises` does, unless `is_tempered` is false.
+    """
     torch.set_num_threads(1)
     world, proxy, course = World(seed), Proxy(seed), Course()
     policy_LV = torch.zeros(PLACES, WORDS, requires_grad=True)
@@ -193,18 +200,24 @@ def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES) ->
     reference_N = proxy.score(sample(world, policy_LV, JUDGED))
     middle_score, deviation = reference_N.mean().item(), reference_N.std().item()
     optimizer, past, gauge = torch.optim.Adam([policy_LV], lr=STEP_SIZE), [policy_LV.detach().clone()], Gauge(AUDITS)
+    foretold: deque[tuple[float, float]] = deque(maxlen=FORETOLD)
     for step in range(updates + 1):
         judged_NL = sample(world, policy_LV, JUDGED)
         course.gold.append(world.gold(judged_NL).mean().item())
         course.proxy.append((proxy.score(judged_NL).mean().item() - middle_score) / deviation)
         course.kl.append(divergence(policy_LV))
         if step >= LAG:
-            gauge = audit(world, proxy, gauge, step, sample(world, policy_LV, AUDITS), past[step - LAG])
+            is_known = is_tempered and len(foretold) >= LEAST_PAIRS
+            temperature = max(1.0, fit_temperature(foretold)) if is_known else 1.0
+            newer_NL = sample(world, policy_LV, AUDITS)
+            gauge = audit(world, proxy, gauge, step, newer_NL, past[step - LAG], temperature)
             if gauge.is_red and course.alarm is None:
                 course.alarm, course.rollback = gauge.alarm_step, gauge.rollback_step
         answers_NL = sample(world, policy_LV, BATCH)
         if live_labels:
-            known = known + ask(world, answers_NL[:live_labels], answers_NL[live_labels : 2 * live_labels])
+            fresh = ask(world, answers_NL[:live_labels], answers_NL[live_labels : 2 * live_labels])
+            foretold += [(gap, 1.0) for gap in (proxy.score(fresh.better) - proxy.score(fresh.worse)).tolist()]
+            known = known + fresh
             if step % REFIT_EVERY == REFIT_EVERY - 1:
                 proxy.fit(known, REFIT_STEPS)
         learn(policy_LV, optimizer, answers_NL, proxy.score(answers_NL))
@@ -233,10 +246,12 @@ def learn(policy_LV: Tensor, optimizer: torch.optim.Optimizer, answers_NL: Tenso
     optimizer.step()
 
 
-def audit(world: World, proxy: Proxy, gauge: Gauge, step: int, newer_NL: Tensor, older_LV: Tensor) -> Gauge:
+def audit(
+    world: World, proxy: Proxy, gauge: Gauge, step: int, newer_NL: Tensor, older_LV: Tensor, temperature: float
+) -> Gauge:
     """The gauge after a step's audits: what the proxy promised against what the annotator says."""
     older_NL = sample(world, older_LV, len(newer_NL))
-    promises = [sigmoid(gap) for gap in (proxy.score(newer_NL) - proxy.score(older_NL)).tolist()]
+    promises = [sigmoid(gap / temperature) for gap in (proxy.score(newer_NL) - proxy.score(older_NL)).tolist()]
     for promised, wins in zip(promises, world.prefers_first(newer_NL, older_NL), strict=True):
         gauge = judge(gauge, Audit(step, promised, float(wins)))
     return gauge
@@ -326,6 +341,10 @@ class Contest:
     static: list[float]
     live: list[float]
     labels: int
+    alarms: int
+    """Of the live runs, though none of them cheats."""
+    untempered_alarms: int
+    """The same when the proxy's promises are taken as they are."""
 
     @property
     def gain(self) -> float:
@@ -336,8 +355,10 @@ def contest(seeds: Sequence[int], updates: int = 140, first: int = 300, a_step: 
     """All labels before the first step, against some before and a few after each."""
     labels = first + a_step * (updates + 1)
     static = [run(seed, labels, updates=updates).smooth[-1] for seed in seeds]
-    live = [run(seed, first, a_step, updates).smooth[-1] for seed in seeds]
-    return Contest(static, live, labels)
+    live = [run(seed, first, a_step, updates) for seed in seeds]
+    untempered = [run(seed, first, a_step, updates, is_tempered=False) for seed in seeds]
+    alarms, more = (sum(course.alarm is not None for course in courses) for courses in (live, untempered))
+    return Contest(static, [course.smooth[-1] for course in live], labels, alarms, more)
 
 
 def quick() -> list[Figure]:
@@ -411,7 +432,8 @@ def main() -> None:
           f"kept {middle(report.kept)}, in shape {report.in_shape}, {report.seconds:.0f} s")  # fmt: skip
     if options.live:
         both = contest(seeds[: options.live])
-        print(f"static {both.labels:,} labels {middle(both.static)}, live {middle(both.live)}, gain {both.gain:+.2f}")
+        print(f"static {both.labels:,} labels {middle(both.static)}, live {middle(both.live)}, gain {both.gain:+.2f}, "
+              f"alarms in live runs {both.alarms}, with promises as they are {both.untempered_alarms}")  # fmt: skip
     if options.picture:
         draw(options.picture, seeds[:5])
 

@@ -11,12 +11,13 @@ arithmetic (`ponder.brake`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from daemon.promises import FRESH
 from ponder import wire
-from ponder.brake import MESSAGE, Audit, Gauge, judge
+from ponder.brake import MESSAGE, TEMPERATURE, Audit, Gauge, judge
 from ponder.calibration import accuracy, sigmoid
 from ponder.errors import Refused
 from ponder.events import BrakeChanged
@@ -38,8 +39,6 @@ WEIGHT = "reward.preference"
 AUDIT_SHARE = "rlhf.share_audit"
 MOST_AUDITS = 0.5
 """Amber doubles the share of audits, up to this."""
-FRESH = 50
-"""So many of the newest random rankings say how right the reward model is now."""
 HELD_OUT = "held_out"
 """The figure of a fit that says how often it is right on prompts that it did not learn from."""
 
@@ -60,8 +59,11 @@ class Reading:
         return "" if self.gauge.audits else "no audit was judged yet"
 
 
-def audits_of(judgements: list[Judgement]) -> Iterator[Audit]:
-    """The audits that stand and say which answer is better, of which one version had scored both."""
+def audits_of(judgements: list[Judgement], temperatures: Mapping[int, float]) -> Iterator[Audit]:
+    """The audits that stand and say which answer is better, of which one version had scored both.
+
+    A version promises with the temperature that it was given; 1 where it has none.
+    """
     for judged in judgements:
         scores = judged.scores
         if judged.stream is not Stream.AUDIT or judged.verdict is not Verdict.RANKED or not judged.stands or not scores:
@@ -69,7 +71,9 @@ def audits_of(judgements: list[Judgement]) -> Iterator[Audit]:
         newer = max((0, 1), key=lambda place: judged.answers[place].step)
         seen = said_of(judged.ranks, newer, 1 - newer)
         if seen is not None:
-            yield Audit(judged.answers[newer].step, sigmoid(scores[newer] - scores[1 - newer]), seen)
+            answer = judged.answers[newer]
+            difference = (scores[newer] - scores[1 - newer]) / temperatures.get(answer.reward_model, 1.0)
+            yield Audit(answer.step, sigmoid(difference), seen)
 
 
 def fresh_accuracy(drawn: Sequence[Judgement]) -> Share | None:
@@ -80,7 +84,8 @@ def fresh_accuracy(drawn: Sequence[Judgement]) -> Share | None:
 def read_brake(connection: Connection, run_id: int, knobs: Rlhf) -> Reading:
     """Fold over all audits of the run."""
     gauge, series = Gauge(max(knobs.audits, 1)), []
-    for audit in audits_of(rankings.judgements(connection, run_id, Stream.AUDIT)):
+    temperatures = rankings.figures_by_version(connection, run_id, TEMPERATURE)
+    for audit in audits_of(rankings.judgements(connection, run_id, Stream.AUDIT), temperatures):
         gauge = judge(gauge, audit)
         series.append(wire.BrakePoint(audit.step, audit.promised, audit.seen, gauge.score))
     newest = rankings.newest_reward_model(connection, run_id)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from daemon.brake import FRESH, HELD_OUT, fresh_accuracy, read_brake
+from daemon.brake import HELD_OUT, fresh_accuracy, read_brake
+from daemon.promises import FRESH
 from daemon.rank_desk import open_queue
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency

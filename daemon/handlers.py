@@ -35,8 +35,8 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.Annotate | wire.RankAnswers | wire.UndoRanking
-    | wire.TellRewardModel | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.Annotate | wire.RankAnswers
+    | wire.UndoRanking | wire.TellRewardModel | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -49,6 +49,7 @@ VERBS: dict[type[Acting], str] = {
     wire.SaveRun: "save",
     wire.PinCheckpoint: "pin",
     wire.UnpinCheckpoint: "unpin",
+    wire.QuarantinePrompt: "quarantine",
     wire.TellRewardModel: REWARD_MODEL_VERB,
 }
 
@@ -96,6 +97,8 @@ class Handlers:
                     return self._save(ask.id, request)
                 case wire.PinCheckpoint() | wire.UnpinCheckpoint():
                     return self._pin(ask.id, request)
+                case wire.QuarantinePrompt():
+                    return self._quarantine(ask.id, request)
                 case wire.Annotate():
                     return self._annotate(ask.id, request)
                 case wire.RankAnswers():
@@ -231,6 +234,15 @@ class Handlers:
                 _write_pin(root, step, was_pinned)
             raise
         return wire.Accepted(command, name, "it was so before" if was_pinned is wants_pin else "")
+
+    def _quarantine(self, command: str, request: wire.QuarantinePrompt) -> wire.Accepted:
+        """A prompt that the run has asked; others may be spelled wrong, and nobody would notice."""
+        run = self._active(request.run)
+        if not self._reader.has_asked(run.name, request.prompt_id):
+            hint = "the ids stand in `ponder group GROUP`"
+            raise NotFound(f"`{run.name}` has never asked the prompt `{request.prompt_id[:80]}`", hint)
+        action = wire.QuarantineOrder(request.prompt_id)
+        return self._order(run, command, "quarantine", action, request.by, value=request.prompt_id)
 
     def _annotate(self, command: str, request: wire.Annotate) -> wire.Accepted:
         """Done at once, and the same again is harmless: no command is written down."""

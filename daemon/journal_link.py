@@ -72,6 +72,8 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
+LASTING = ("set", "quarantine", "reward_model")
+"""Commands whose effect lasts: a trainer that goes on from a checkpoint of before does them again at their steps."""
 _small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused | CheckpointSaved)
 _GROUP, *_SMALL = (
     msgspec.msgpack.encode({"type": tag})[1:]
@@ -98,7 +100,7 @@ class History:
     """(seq, offset after it), of some records, growing."""
     answered: set[str] = field(default_factory=set)
     changes: list[CommandApplied] = field(default_factory=list)
-    """Applied knob changes, and versions of the live reward model; oldest first, each command once."""
+    """Applied changes that last, oldest first, each command once."""
     saved: set[int] = field(default_factory=set)
     """Steps whose checkpoints were told of."""
 
@@ -127,7 +129,7 @@ def read_history(path: Path) -> History:
             continue
         is_new = answer.command not in history.answered
         history.answered.add(answer.command)
-        if is_new and isinstance(answer, CommandApplied) and answer.verb in ("set", "reward_model"):
+        if is_new and isinstance(answer, CommandApplied) and answer.verb in LASTING:
             history.changes.append(answer)
     return history
 

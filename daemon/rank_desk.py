@@ -7,12 +7,13 @@
     gold         a verifier knows which answer is right                 half of `rlhf.share_check`
     repeat       what this annotator ranked before                      the other half
 
-A stream that has nothing gives its turn to the others. Nothing is remembered between two questions: what was asked is
-what is in the store, and all chance grows from the run, the annotator, and how often that one has ranked, so that a
-question that is asked again has the same answer. Which answers of a group are shown is the same for everybody, and in
-which order is each annotator's own. Two people who ask in one moment may be shown one group; both rankings are kept.
-Generation waits for nobody: a group that nobody ranked leaves the queue when newer ones come. Deliberately left out:
-keeping what is said (`daemon.judges`), and the queue's bounds (`store.candidates`).
+A stream that has nothing gives its turn to the others, but never to repeats beyond their share. Nothing is remembered
+between two questions: what was asked is what is in the store, and all chance grows from the run, the annotator, and how
+often that one has ranked, so that a question that is asked again has the same answer. Which answers of a group are
+shown is the same for everybody, and in which order is each annotator's own. Two people who ask in one moment may be
+shown one group; both rankings are kept. Generation waits for nobody: a group that nobody ranked leaves the queue when
+newer ones come. Deliberately left out: keeping what is said (`daemon.judges`), and the queue's bounds
+(`store.candidates`).
 """
 
 from __future__ import annotations
@@ -252,6 +253,7 @@ def _gold(queue: Queue, chance: random.Random) -> Choice | None:
 
 
 def _repeat(queue: Queue, chance: random.Random) -> Choice | None:
+    """Never more than their share: where nothing else waits, a person may rest."""
     own = candidates.asked_of(queue.connection, queue.run_id, queue.annotator)
     repeated = {asked.answers for asked in own if asked.stream is Stream.REPEAT}
     old = [
@@ -259,7 +261,9 @@ def _repeat(queue: Queue, chance: random.Random) -> Choice | None:
         if asked.stream is not Stream.REPEAT and asked.answers not in repeated
         and repeat_key(asked.ranking_id) not in queue.exclude
     ]  # fmt: skip
-    if not old:
+    shares = queue.knobs.shares
+    most = 1 + len(own) * shares["check"] / 2 / sum(shares.values())
+    if not old or len(repeated) >= most:
         return None
     again = chance.choice(old)
     answers = tuple(sorted(again.answers))

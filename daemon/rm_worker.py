@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING
 from daemon.companion import take_worker_lock
 from daemon.log import say
 from daemon.processes import is_attempt_alive
+from daemon.promises import Promises
 from daemon.worker import set_threads
 from ponder import wire
+from ponder.brake import TEMPERATURE
 from ponder.client import Client
 from ponder.errors import NoDaemon, NotFound, PonderError
 from ponder.events import CommandApplied, RankingKept, RankingUndone, StepDone
@@ -49,6 +51,7 @@ class Worker:
         self._paths, self._run, self._client = paths, run, client
         self.ranked: Ranked = Ranked(paths.features(run), paths.reward_model(run))
         self.version = newest_version(self.ranked.folder)
+        self._promises = Promises()
         self._last_id = 0
         self._step = 0
         newest = version_path(self.ranked.folder, self.version)
@@ -99,6 +102,7 @@ class Worker:
             page = self._client.ask(wire.GetRankings(self._run, self._last_id, PAGE), wire.Rankings)
             before = len(self.ranked.labels) + len(self.ranked.waiting)
             self.ranked.add(page.rows)
+            self._promises.add(page.rows)
             has_new = len(self.ranked.labels) + len(self.ranked.waiting) > before
             self._is_stale = self.ranked.drop(page.undone) or has_new or self._is_stale
             if not page.rows:
@@ -114,6 +118,7 @@ class Worker:
         began_s = time.perf_counter()
         fitted = fit(self.ranked.in_order, self.ranked.basis, knobs, self._step, was_open=self._was_open)
         fitted.figures["lost"] = float(len(self.ranked.lost))
+        fitted.figures[TEMPERATURE] = self._promises.temperature
         fitted.figures["seconds"] = time.perf_counter() - began_s
         self.version += 1
         sha256 = write_version(self.ranked.folder, self.version, fitted, self._step, self.ranked.basis_sha256)

@@ -62,5 +62,5 @@ class Run:
 
 
 def verb_of(order: wire.Order) -> str:
-    """The order's word: `set`, `pause`, `resume`, `stop`, `save`."""
+    """The order's word: `set`, `pause`, `resume`, `stop`, `save`, `quarantine`."""
     return str(order.action.__struct_config__.tag)

@@ -33,6 +33,9 @@ ROLLBACK_STEPS = 10
 MOST = 1.5
 """The score stops at so many limits, so that it comes down in a known time when the promises come true again."""
 
+TEMPERATURE = "temperature"
+"""The figure of a reward model's version by which its differences of scores are divided before they are promises."""
+
 MESSAGE = "the reward model's promises no longer come true"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -84,7 +84,7 @@ def calibrate(pairs: Iterable[tuple[float, float]], *, least: int = LEAST_PAIRS)
     return Calibration(bins, _error(bins), temperature, _error(_bins(turned, temperature)), len(turned))
 
 
-def fit_temperature(pairs: Sequence[tuple[float, float]]) -> float:
+def fit_temperature(pairs: Collection[tuple[float, float]]) -> float:
     """The temperature with the least cross-entropy, between COOLEST and HOTTEST.
 
     sum_i difference_i (sigmoid(difference_i / T) - seen_i) falls with T, and is 0 at the best one.

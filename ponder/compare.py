@@ -15,7 +15,6 @@ from ponder import metrics, wire
 from ponder.metrics import Better, find_metric, format_metric
 from ponder.settings import differing, read_settings
 
-MOST_RUNS = 8
 STEPS = 20
 POINTS = 20_000
 """A curve that is longer comes thinned."""

@@ -82,6 +82,8 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
 
 
 def _of_step(verb: str, value: KnobValue | None) -> str:
+    if verb == "quarantine":
+        return f" of `{value}`"
     return f" step {value}" if verb in ("pin", "unpin") else ""
 
 

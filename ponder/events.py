@@ -272,12 +272,13 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `reward_model`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `reward_model`."""
     by: str
     name: str = ""
     """The knob's name, for `set`; `version`, for `reward_model`."""
     value: KnobValue | None = None
-    """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`."""
+    """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`; the prompt's
+    id, for `quarantine`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):

@@ -23,6 +23,8 @@ Point = tuple[float, float]
 Band = tuple[float, float, float]
 """x, and the least and the greatest y of all that stands there."""
 
+MOST_RUNS = 8
+"""So many runs can be told apart, over each other or side by side."""
 FLAT = 1e-9
 """A range that is a smaller share than this of its ends is the rounding of one value."""
 

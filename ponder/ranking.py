@@ -159,6 +159,9 @@ def dense(ranks: Ranks) -> list[int | None]:
 
 def checked_ranks(ranks: Ranks, verdict: Verdict, answers: int) -> list[int | None]:
     """Dense ranks of so many answers; raises Refused when they do not say what the verdict says."""
+    if not FEWEST_SHOWN <= answers <= MOST_SHOWN:
+        message = f"a ranking is of {FEWEST_SHOWN} to {MOST_SHOWN} answers, not {answers}"
+        raise Refused("bad_request", message, "`ponder rank` shows as many as `rlhf.answers` says")
     if verdict is not Verdict.RANKED:
         if any(rank is not None for rank in ranks):
             raise Refused("bad_request", f"answers that are `{verdict}` have no ranks", "leave `ranks` empty")

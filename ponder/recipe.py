@@ -140,6 +140,10 @@ class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="Make activations again in the backward pass: less memory, about a third more time")
     ] = False
     threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads for the trainer; 0 lets it choose")] = 1
+    reuse_mb: Annotated[
+        int,
+        Meta(ge=0, le=10**6, description="Up to so much of what sampling computed is kept for learning, on a CPU"),
+    ] = 1000
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):

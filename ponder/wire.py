@@ -27,7 +27,7 @@ from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
-from ponder.ranking import FEWEST_SHOWN, MOST_SHOWN, BrakeState, Stream, Verdict
+from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
 from ponder.shares import Share
 
@@ -48,12 +48,16 @@ Limit = Annotated[int, Meta(ge=1, le=5000)]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Number = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 """What a database can hold; msgpack's integers go further."""
+PromptId = Annotated[str, Meta(min_length=1, max_length=4096)]
+"""The same for the same problem in every run."""
 Text = Annotated[str, Meta(max_length=200)]
 """Something to look for."""
 Who = Annotated[str, Meta(max_length=64)]
 """A person, or what asks in one's place; empty: whoever runs the daemon."""
 
 
+MOST_NAMED = 256
+"""More answers of one ranking than this are not even refused in words."""
 SIGNED = "key "
 """What `by` begins with where it was a key that asked, over the network, whatever the request said."""
 
@@ -344,6 +348,14 @@ class UnpinCheckpoint(Struct, frozen=True, tag="unpin_checkpoint"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class QuarantinePrompt(Struct, frozen=True, tag="quarantine_prompt"):
+    """Ask this prompt no more from the next step on, for as long as the stage goes; `GroupRow.prompt_id` names it."""
+
+    run: Reference
+    prompt_id: PromptId
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class Annotate(Struct, frozen=True, tag="annotate"):
     """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
 
@@ -364,13 +376,13 @@ class RankAnswers(Struct, frozen=True, tag="rank_answers"):
     run: Reference
     prompt_id: Number
     """As in RankingTask."""
-    answers: Annotated[list[Number], Meta(min_length=FEWEST_SHOWN, max_length=MOST_SHOWN)]
-    """Rollouts in the order in which they were shown."""
-    ranks: Annotated[list[int | None], Meta(max_length=MOST_SHOWN)]
+    answers: Annotated[list[Number], Meta(max_length=MOST_NAMED)]
+    """2 to 9 rollouts in the order in which they were shown."""
+    ranks: Annotated[list[int | None], Meta(max_length=MOST_NAMED)]
     """One an answer, in the same order: 1 best, equal is a tie, None worse than all that have one. Empty: see
     `verdict`."""
     verdict: Verdict
-    flags: Annotated[list[bool], Meta(max_length=MOST_SHOWN)] = []
+    flags: Annotated[list[bool], Meta(max_length=MOST_NAMED)] = []
     """Which answers are a hack, or broken; empty: none."""
     reasons: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=32)] = []
     note: Annotated[str, Meta(max_length=4000)] = ""
@@ -444,6 +456,7 @@ Request = (
     | SaveRun
     | PinCheckpoint
     | UnpinCheckpoint
+    | QuarantinePrompt
     | Annotate
     | RankAnswers
     | UndoRanking
@@ -1078,7 +1091,11 @@ class RewardModelOrder(Struct, frozen=True, tag="reward_model"):
     """Of its file."""
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | RewardModelOrder
+class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
+    prompt_id: PromptId
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):

@@ -35,6 +35,8 @@ def _action(verb: str, name: str, value: str | None, sha256: str | None) -> wire
     asked = from_json(value)
     if verb == REWARD_MODEL_VERB and isinstance(asked, int) and sha256 is not None:
         return wire.RewardModelOrder(asked, sha256)
+    if verb == "quarantine":
+        return wire.QuarantineOrder(str(asked))
     if name and asked is not None:
         return wire.KnobOrder(name, asked)
     if verb == "pause":

@@ -249,6 +249,14 @@ def newest_reward_model(connection: Connection, run_id: int) -> Fitted | None:
     return Fitted(row[0], row[1], bool(row[2]), figures, row[4])
 
 
+def figures_by_version(connection: Connection, run_id: int, name: str) -> dict[int, float]:
+    """One figure of every version of a run's reward model that has it."""
+    found = connection.execute(
+        "SELECT version, json_extract(figures, ?) FROM reward_models WHERE run_id = ?", (f"$.{name}", run_id)
+    )
+    return {version: float(value) for version, value in found if value is not None}
+
+
 def acting_version(connection: Connection, run_id: int) -> int:
     """The version that the run's trainer took last; 0: none."""
     row = connection.execute(

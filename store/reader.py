@@ -209,6 +209,16 @@ class Reader:
                 rows.group_rows(connection, f"{where} ORDER BY groups.id DESC LIMIT ?", [*arguments, limit])
             )
 
+    def has_asked(self, run: str, prompt_id: str) -> bool:
+        """Whether the run has a group of this prompt."""
+        with self._snapshot() as connection:
+            found = connection.execute(
+                """SELECT 1 FROM prompts JOIN groups ON groups.prompt_id = prompts.id
+                   WHERE prompts.key = ? AND groups.run_id = ? LIMIT 1""",
+                (prompt_id, _find_run(connection, run)[0]),
+            ).fetchone()
+            return found is not None
+
     def group(self, group_id: int) -> wire.GroupDetail:
         """One group with all its answers, and the groups before and after it in its run."""
         with self._snapshot() as connection:

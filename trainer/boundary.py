@@ -4,6 +4,7 @@
     pause    hold here, keeping memory, until resume or stop  CommandApplied, RunPaused
     resume   go on                                            CommandApplied, RunResumed
     save     write a checkpoint now                           CommandApplied (the checkpoint's own event comes first)
+    quarantine  a prompt is asked no more                     CommandApplied | CommandRefused
     stop     end here; the loop saves                         CommandApplied
     reward_model  the next batch is scored with another version     CommandApplied | CommandRefused
     release  a pause without memory: end here; the loop saves answered by the daemon, when the process is gone
@@ -22,7 +23,16 @@ from ponder.errors import KnobError, PonderError, RecipeError, Refused
 from ponder.events import HELD, CommandApplied, CommandRefused, Ending, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
 from ponder.presets import check_together
-from ponder.wire import KnobOrder, Order, PauseOrder, ResumeOrder, RewardModelOrder, SaveOrder, StopOrder
+from ponder.wire import (
+    KnobOrder,
+    Order,
+    PauseOrder,
+    QuarantineOrder,
+    ResumeOrder,
+    RewardModelOrder,
+    SaveOrder,
+    StopOrder,
+)
 from trainer.link import Link
 
 TakeVersion = Callable[[int, str, int], int]
@@ -38,8 +48,12 @@ class Boundary:
     def __init__(
         self, link: Link, knobs: Knobs, *, steps: int, replay: Sequence[CommandApplied] = (),
         check: Callable[[Knobs], None] = lambda _: None, take_version: TakeVersion | None = None,
+        quarantined: set[str] | None = None,
     ) -> None:  # fmt: skip
-        """`check` raises a RecipeError on knobs with which the run could not go on."""
+        """`check` raises a RecipeError on knobs with which the run could not go on.
+
+        `quarantined` are the ids of prompts that are asked no more, to which orders add; None where none is asked.
+        """
         self.knobs = knobs
         self._check, self._take_version = check, take_version
         self.ends_as: Ending | None = None
@@ -49,7 +63,8 @@ class Boundary:
         """The pause command under which the run is to be released."""
         self._link = link
         self._steps = steps
-        self._replay = [change for change in replay if change.verb in ("set", "reward_model")]
+        self._quarantined = quarantined
+        self._replay = replay
 
     @property
     def wants_stop(self) -> bool:
@@ -63,16 +78,21 @@ class Boundary:
         step, without being told again.
         """
         for change in self._replay:
-            if change.step != step or change.new is None:
-                continue
-            if change.verb == "set":
-                self.knobs = knob_words.with_value(self.knobs, change.name, change.new)
-            elif self._take_version:
-                self._take_version(int(change.new), "", step)
+            if change.step == step and change.new is not None:
+                self._do_again(change, change.new)
         self._obey_all(self._link.commands(), step, save)
         while self.is_held and not self.wants_stop:
             self._link.preview(Progress(step, HELD, step, self._steps))
             self._obey_all(self._link.commands(HELD_WAIT_S), step, save)
+
+    def _do_again(self, change: CommandApplied, new: knob_words.KnobValue) -> None:
+        match change.verb:
+            case "set":
+                self.knobs = knob_words.with_value(self.knobs, change.name, new)
+            case "quarantine" if self._quarantined is not None:
+                self._quarantined.add(str(new))
+            case "reward_model" if self._take_version:
+                self._take_version(int(new), "", change.step)
 
     def hold(self, step: int, reason: str, trace: str = "") -> None:
         """Hold at the next `take`, until resume or stop, for a reason that no person gave."""
@@ -98,6 +118,8 @@ class Boundary:
             case SaveOrder():
                 save()
                 self._apply(order, step, "save")
+            case QuarantineOrder(prompt_id=prompt_id):
+                self._quarantine(order.command, step, prompt_id)
             case StopOrder():
                 self.ends_as = Ending.STOPPED
                 self._apply(order, step, "stop")
@@ -124,6 +146,16 @@ class Boundary:
         self.is_held = False
         self._apply(order, step, "resume")
         self._link.emit(RunResumed(step))
+
+    def _quarantine(self, command: str, step: int, prompt_id: str) -> None:
+        why = "this stage asks no prompts" if self._quarantined is None else ""
+        if self._quarantined is not None and prompt_id in self._quarantined:
+            why = "the prompt is in quarantine already"
+        if self._quarantined is None or why:
+            self._link.emit(CommandRefused(command, step, "quarantine", why))
+            return
+        self._quarantined.add(prompt_id)
+        self._link.emit(CommandApplied(command, step, "quarantine", new=prompt_id))
 
     def _set(self, command: str, step: int, name: str, value: knob_words.KnobValue) -> None:
         try:

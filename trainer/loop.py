@@ -36,7 +36,7 @@ from ponder import metrics
 from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
 from ponder.choices import Combine
-from ponder.errors import CheckpointError
+from ponder.errors import CheckpointError, RecipeError
 from ponder.events import (
     AUDIT,
     SAVE,
@@ -59,7 +59,7 @@ from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
 from trainer.credit import give_credit
-from trainer.equip import check_room, equip, shortcomings
+from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
@@ -75,12 +75,15 @@ from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.sampler import sampler_of
 from trainer.stream import Stream
-from trainer.tasks import Task, find_task
+from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.fitting import fit_to_policy
 from trainer.watchdog import strongest
 
 log = logging.getLogger(__name__)
+
+MOST_PASSED_OVER = 10_000
+"""So many prompts in a row may be in quarantine before it is said that none is left."""
 
 
 class Chapter:
@@ -125,13 +128,14 @@ class Chapter:
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
         self.sampler = sampler_of(policy)
+        self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
             log.warning("%s", shortcoming)
         self.boundary = Boundary(
             link, self.state.knobs, steps=span.total, replay=replay, check=self._check,
-            take_version=self.state.live.take if self.state.live else None,
+            take_version=self.state.live.take if self.state.live else None, quarantined=self.state.quarantined,
         )  # fmt: skip
         self.features: list[tuple[list[Answer], torch.Tensor]] = []
         """Of the step's answers, as they were drawn; where people rank."""
@@ -283,6 +287,8 @@ class Chapter:
         is learnt from.
         """
         sampling = self.state.knobs.sampling
+        if self.trail:
+            self.trail.clear()
         answers = self._sample_and_score(0)
         for _ in range(1, sampling.max_rounds):
             groups = [
@@ -299,9 +305,7 @@ class Chapter:
     def _sample_and_score(self, first_group: int) -> list[Answer]:
         """A group of answers to each of so many prompts, the groups counted from `first_group`."""
         state, sampling = self.state, self.state.knobs.sampling
-        seed, count = self.recipe.run.seed, sampling.prompts_per_step
-        problems = [self.task.training_problem(seed, state.cursor + place) for place in range(count)]
-        state.cursor += count
+        problems = [self._next_problem() for _ in range(sampling.prompts_per_step)]
         prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
         self._check_room(state.knobs)
@@ -318,6 +322,7 @@ class Chapter:
                 generator=state.generator,
                 listener=stream.listen if stream.rows else None,
                 alternatives=state.knobs.stream.alternatives,
+                trail=self.trail,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):
@@ -332,6 +337,19 @@ class Chapter:
             if state.live or state.knobs.reward.combine is not Combine.SUM:
                 combine_groups(answers, state.knobs)
         return answers
+
+    def _next_problem(self) -> Problem:
+        """The next one that is not in quarantine."""
+        state, seed = self.state, self.recipe.run.seed
+        for _ in range(MOST_PASSED_OVER):
+            problem = self.task.training_problem(seed, state.cursor)
+            state.cursor += 1
+            if problem.key not in state.quarantined:
+                return problem
+        raise RecipeError(
+            f"the last {MOST_PASSED_OVER:,} prompts are all in quarantine: there is nothing left to ask",
+            "go on from a checkpoint of before: `ponder rewind RUN STEP`",
+        )
 
     def _look_at(self, answers: list[Answer]) -> torch.Tensor:
         """The answers' features, kept until the step's are written down."""

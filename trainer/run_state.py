@@ -56,6 +56,8 @@ class Facts(msgspec.Struct, frozen=True):
     set_bytes: int = 0
     """How long the set of a `reject` stage is."""
     live: LiveFacts | None = None
+    quarantined: list[str] = []
+    """Ids of prompts that are asked no more."""
 
 
 @dataclass
@@ -79,6 +81,7 @@ class RunState:
     watchdog: Watchdog = field(default_factory=Watchdog)
     live: LiveJudge | None = None
     """There where people rank while it learns."""
+    quarantined: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
@@ -121,6 +124,7 @@ class RunState:
             set_bytes=self.set_bytes,
             watchdog=self.watchdog.memory,
             live=self.live.facts if self.live else None,
+            quarantined=sorted(self.quarantined),
         )
         saved = save_checkpoint(
             root,
@@ -152,6 +156,7 @@ class RunState:
         self.watchdog = Watchdog(facts.watchdog)
         if self.live and facts.live:
             self.live.restore(facts.live, restored.tensors.get(LIVE, {}))
+        self.quarantined = set(facts.quarantined)
         self.generator.set_state(from_hex(facts.sampler_rng))
         torch.set_rng_state(from_hex(facts.torch_rng))
         version, words, gauss = facts.python_rng

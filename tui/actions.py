@@ -275,6 +275,16 @@ ACTIONS: tuple[Action, ...] = (
         "group",
         rank=3,
     ),
+    Action(
+        "group.quarantine",
+        "x",
+        "quarantine",
+        "Ask this prompt no more from the next step on, until the stage ends",
+        "ponder quarantine {run} PROMPT",
+        "group",
+        True,
+        5,
+    ),
     Action("tokens.left", "h,left", "left", "To the token before", screen="tokens", rank=9),
     Action("tokens.right", "l,right", "right", "To the token after", screen="tokens", rank=9),
     Action(

@@ -29,6 +29,8 @@ R = TypeVar("R", bound=Struct)
 
 QUIET_S = 3.5
 """A daemon rings once a second even when nothing happens."""
+QUIET_PULL_S = 2.5
+"""So seldom the daemon is asked while nothing happens; a trainer's silence is told after five seconds."""
 STEPS_KEPT = 3
 """Streamed answers of the newest so many steps are kept."""
 
@@ -161,10 +163,12 @@ class Feed:
         """Take one message; wakes `work`."""
         if isinstance(message, wire.Bell):
             self._heard_s = self._clock()
-            # A quiet bell is a second hand: the trainer may have been heard without anything durable to say.
-            self._is_pull_wanted = True
-            if self.lost_since_s is not None or message.head != self._head:
+            is_news = self.lost_since_s is not None or message.head != self._head
+            if is_news:
                 self._wake.set()
+            # A quiet bell is a second hand: the trainer may have been heard without anything durable to say.
+            if is_news or self.pulled_s is None or self._heard_s - self.pulled_s >= QUIET_PULL_S:
+                self._is_pull_wanted = True
             self._head = message.head
         elif message.run == self.run:
             if isinstance(message.event, Preview):

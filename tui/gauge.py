@@ -22,8 +22,7 @@ from tui.screens.text_line import Part
 from tui.widgets import Paragraph, Span
 
 SCORE = f"part/{PREFERENCE}"
-KL = metrics.KL_ANSWER
-METRICS = (SCORE, KL)
+METRICS = (SCORE, metrics.KL_ANSWER, metrics.KL_K3, metrics.LENGTH_MEAN)
 BRAKE_WORDS = {
     BrakeState.OFF: ("-", "dim", "off: nobody watches whether the reward model's promises come true"),
     BrakeState.GREEN: ("+", "good", "green: the reward model's promises come true, as far as audits tell"),
@@ -62,7 +61,7 @@ def person_parts(
     ]
 
 
-def model_parts(feedback: wire.Feedback | None, now_us: int, is_live: bool) -> list[Part]:
+def model_parts(annotator: str, feedback: wire.Feedback | None, now_us: int, is_live: bool) -> list[Part]:
     """What the reward model is worth, how far people agree, and the brake."""
     if not is_live:
         return [Part(" kept, but no reward model learns from it: `rlhf.live` is off", "warning")]
@@ -78,11 +77,12 @@ def model_parts(feedback: wire.Feedback | None, now_us: int, is_live: bool) -> l
             Part(f"right on held-out {share_words(feedback.held_out)}"),
             Part("acts" if feedback.is_open else "only watches", "good" if feedback.is_open else "dim", 2),
         ]
-    consistency = [row.consistency for row in feedback.annotators if row.consistency is not None]
-    agreement = (
-        f"alpha {feedback.alpha.value:.2f}" if feedback.alpha else
-        f"same again {consistency[0].value:.0%}" if consistency else f"agreement {NOT_YET_KNOWN}"
-    )  # fmt: skip
+    again = next((row.consistency for row in feedback.annotators if row.annotator == annotator), None)
+    agreement = f"agreement {NOT_YET_KNOWN}"
+    if feedback.alpha is not None:
+        agreement = f"people agree, alpha {feedback.alpha.value:.2f}"
+    elif again is not None:
+        agreement = f"you say the same again {again.value:.0%}"
     sign, style, _ = BRAKE_WORDS[feedback.brake]
     brake = Part(f"{sign} brake {feedback.brake}", style)
     if feedback.brake is BrakeState.GREEN and not feedback.audits:
@@ -136,14 +136,21 @@ def cusum_curves(feedback: wire.Feedback) -> list[Curve]:
 
 
 def far_from_start(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, float]:
-    """Of each step how far the policy ever was from its reference: sqrt(KL), which only grows.
+    """Of each step how far the policy ever was from its reference: sqrt(KL) of an answer, which only grows.
 
-    >>> far_from_start({KL: [(1, 0.04), (2, 0.01), (3, 0.25)]})
-    {1: 0.2, 2: 0.2, 3: 0.5}
+    Where the KL of whole answers is not measured, it is that of a token times their mean length.
+
+    >>> tokens = [(1, 4.0), (2, 4.0), (3, 4.0)]
+    >>> far_from_start({metrics.KL_K3: [(1, 0.01), (2, 0.0025), (3, 0.04)], metrics.LENGTH_MEAN: tokens})
+    {1: 0.2, 2: 0.2, 3: 0.4}
     """
+    lengths = dict(curves.get(metrics.LENGTH_MEAN, ()))
+    answers = curves.get(metrics.KL_ANSWER) or [
+        (step, value * lengths[step]) for step, value in curves.get(metrics.KL_K3, ()) if step in lengths
+    ]
     found: dict[int, float] = {}
     most = 0.0
-    for step, value in curves.get(KL, ()):
+    for step, value in answers:
         most = max(most, math.sqrt(value) if value > 0 and math.isfinite(value) else 0.0)
         found[step] = most
     return found

@@ -249,7 +249,7 @@ class Judging:
     def _accepted(self, sending: Sending, accepted: wire.Accepted) -> None:
         if self.sending is not sending:
             return  # another run is watched by now
-        self.sending = None
+        self.sending, self.complaint = None, ""
         if isinstance(sending.request, wire.RankAnswers) and sending.draft is not None:
             self.done.append(sending.draft)
             self.taken_s.append(sending.request.seconds)

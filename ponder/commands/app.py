@@ -5,6 +5,7 @@
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf
+             quarantine
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -69,6 +70,7 @@ VERBS = (
     ("stop", steer.stop, STEER),
     ("save", steer.save, STEER),
     ("set", steer.set_knob, STEER),
+    ("quarantine", steer.quarantine, STEER),
     ("knobs", steer.knobs, STEER),
     ("pin", keep.pin, STEER),
     ("unpin", keep.unpin, STEER),

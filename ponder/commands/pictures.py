@@ -45,8 +45,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Lay runs side by side: settings that differ, what was turned, final and best figures with their n."""
-    from ponder.compare import METRICS, MOST_RUNS, request, tables
+    from ponder.compare import METRICS, request, tables
     from ponder.compare import compare as lay_side_by_side
+    from ponder.plot_text import MOST_RUNS
     from ponder.wire import Curves, GetRun, RunDetail
 
     if not 2 <= len(runs) <= MOST_RUNS:

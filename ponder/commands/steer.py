@@ -18,7 +18,7 @@ from ponder.output import Column, Interrupted, say, write, write_json, write_tab
 
 if TYPE_CHECKING:
     from ponder.client import Client
-    from ponder.wire import CommandStatus, KnobTable, PauseRun, ResumeRun, SaveRun, SetKnob, StopRun
+    from ponder.wire import CommandStatus, KnobTable, PauseRun, QuarantinePrompt, ResumeRun, SaveRun, SetKnob, StopRun
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return as soon as the command is accepted")]
 TimeoutOption = Annotated[
@@ -79,6 +79,20 @@ def save(
 
     with connect() as client:
         _command(client, SaveRun(name_run(client, run, even_over=False), BY), "save", no_wait, timeout, as_json)
+
+
+def quarantine(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, number, or the beginning of its name")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt's id, as `ponder group GROUP` prints it")],
+    no_wait: NoWaitOption = False,
+    timeout: TimeoutOption = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a prompt no more from the next step on, until the stage ends."""
+    from ponder.wire import QuarantinePrompt
+
+    with connect() as client:
+        _command(client, QuarantinePrompt(run, prompt, BY), "quarantine", no_wait, timeout, as_json)
 
 
 def set_knob(
@@ -215,7 +229,7 @@ def _list_declarations(as_json: bool) -> None:
 
 def _command(
     client: Client,
-    request: PauseRun | ResumeRun | StopRun | SaveRun | SetKnob,
+    request: PauseRun | ResumeRun | StopRun | SaveRun | SetKnob | QuarantinePrompt,
     verb: str,
     no_wait: bool,
     timeout_s: float,

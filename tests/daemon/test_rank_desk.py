@@ -276,6 +276,16 @@ def test_a_repeat_shows_the_same_answers_again_after_others_came_between(desk: D
     assert len(repeated) == 1
 
 
+def test_repeats_fill_no_gap_beyond_their_share(desk: Desk) -> None:
+    streams = Counter[Stream]()
+    with pytest.raises(NotFound):
+        while True:
+            task = desk.ask()
+            streams[task.stream] += 1
+            desk.keep(task)
+    assert streams.total() > QUEUE_GROUPS and streams[Stream.REPEAT] <= 1 + 0.025 * streams.total() + 1
+
+
 def test_answers_of_one_text_are_shown_once(desk: Desk) -> None:
     desk.only("random")
     events = judged_step(STEPS + 1, groups=1, audits=0)

@@ -292,3 +292,17 @@ def test_a_run_that_pauses_itself_says_why_until_it_is_resumed(served: Home) -> 
     assert served.wait_state(run, RunState.PAUSED).reason == why
     served.client.command(wire.ResumeRun(run))
     assert served.wait_state(run, RunState.FINISHED).reason == ""
+
+
+def test_only_a_prompt_that_was_asked_is_put_into_quarantine_and_the_trainer_is_told(served: Home) -> None:
+    run = served.submit(steps=400, step_s=0.02)
+    served.wait_step(run, 2)
+    with pytest.raises(NotFound, match="never asked"):
+        served.client.command(wire.QuarantinePrompt(run, "what nobody asked"))
+    prompt = served.client.ask(wire.GetGroups(run, limit=1), wire.Groups).groups[0].prompt_id
+    command = served.client.command(wire.QuarantinePrompt(run, prompt)).command
+    status = served.client.wait_for_command(command, 20)
+    assert status.verb == "quarantine"
+    assert status.state in (wire.CommandState.APPLIED, wire.CommandState.REFUSED)
+    assert status.new == prompt
+    served.client.command(wire.StopRun(run, kill=True))

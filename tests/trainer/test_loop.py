@@ -33,7 +33,7 @@ from ponder.events import (
     TrainerEvent,
 )  # fmt: skip
 from ponder.recipe import Recipe, parse_recipe
-from ponder.wire import Action, KnobOrder, Order, PauseOrder, ResumeOrder, SaveOrder, StopOrder
+from ponder.wire import Action, KnobOrder, Order, PauseOrder, QuarantineOrder, ResumeOrder, SaveOrder, StopOrder
 from tests.trainer.conftest import RECIPE
 from trainer.checkpoint import list_checkpoints
 from trainer.link import ListLink
@@ -188,6 +188,34 @@ def test_a_changed_knob_is_applied_at_the_boundary_and_survives_a_crash(recipe: 
     resumed = go(recipe, tmp_path / "crashed", replay=(*of(whole, CommandApplied),))
     assert not of(resumed, CommandApplied)
     assert what_was_learnt(resumed) == what_was_learnt(whole, after=2)
+
+
+def prompts_by_step(link: ListLink) -> dict[int, list[str]]:
+    asked: dict[int, list[str]] = {}
+    for event in of(link, GroupScored):
+        asked.setdefault(event.step, []).append(event.prompt_id)
+    return asked
+
+
+def test_a_prompt_in_quarantine_is_passed_over_from_the_next_step_on_and_after_every_death(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """The next problem takes its place; what a resumed run asks is what one that never ended asks."""
+    free = prompts_by_step(go(recipe, tmp_path / "free"))
+    bad = free[3][1]
+    whole = go(recipe, tmp_path / "whole", ordering({1: [QuarantineOrder(bad)], 2: [QuarantineOrder(bad)]}))
+    asked = prompts_by_step(whole)
+    assert asked[1] == free[1] and asked[2] == free[2]
+    assert asked[3] == [free[3][0], free[3][2], free[4][0]]
+    assert of(whole, CommandApplied) == [CommandApplied("1-0", 1, "quarantine", new=bad)]
+    (refused,) = of(whole, CommandRefused)
+    assert (refused.command, refused.verb) == ("2-0", "quarantine") and "already" in refused.message
+    halved = msgspec.structs.replace(recipe, stage=msgspec.structs.replace(recipe.stage, steps=2))
+    go(halved, tmp_path / "saved", ordering({1: [QuarantineOrder(bad)]}))
+    assert what_was_learnt(go(recipe, tmp_path / "saved")) == what_was_learnt(whole, after=2)
+    go(halved, tmp_path / "crashed")  # its newest checkpoint knows nothing of it
+    replayed = go(recipe, tmp_path / "crashed", replay=(CommandApplied("late", 2, "quarantine", new=bad),))
+    assert what_was_learnt(replayed) == what_was_learnt(whole, after=2)
 
 
 @pytest.mark.parametrize("knob", [("optim.lr", 0.002), ("sampling.temperature", 0.5), ("policy.clip_high", 0.01)])

@@ -27,7 +27,8 @@ R = TypeVar("R", bound=Struct)
 
 ACTING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
-    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.RankAnswers, wire.UndoRanking,
+    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt, wire.RankAnswers,
+    wire.UndoRanking,
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ class ReaderClient:
         run = str(getattr(request, "run", ""))
         verb = {
             wire.SetKnob: "set", wire.PauseRun: "pause", wire.ResumeRun: "resume", wire.StopRun: "stop",
-            wire.SaveRun: "save",
+            wire.SaveRun: "save", wire.QuarantinePrompt: "quarantine",
         }.get(type(request), "?")  # fmt: skip
         name, new = (request.name, request.value) if isinstance(request, wire.SetKnob) else ("", None)
         old = next((k.value for k in self._reader.knobs(run).knobs if k.name == name), None) if name else None

@@ -162,6 +162,28 @@ def test_a_preview_alone_asks_the_daemon_nothing() -> None:
     asyncio.run(whole())
 
 
+def test_while_nothing_happens_the_daemon_is_asked_every_few_seconds_and_at_once_when_something_does() -> None:
+    pulled: list[float] = []
+    now = 0.0
+
+    async def pull() -> None:
+        pulled.append(now)
+
+    async def whole() -> None:
+        nonlocal now
+        feed = Feed(Nobody(), pull, lambda: None, lambda: now)
+        feed.watch("run")
+        await feed._once()
+        for second in range(1, 13):
+            now = float(second)
+            feed.hear(wire.Bell(8 if second == 7 else 7 + (second > 7), 1))
+            await feed._once()
+        assert pulled == [0.0, 1.0, 4.0, 7.0, 10.0]
+        assert feed.lost_since_s is None
+
+    asyncio.run(whole())
+
+
 def test_a_daemon_that_is_away_is_missed_and_found_again() -> None:
     is_away = True
 

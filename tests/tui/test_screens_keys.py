@@ -137,6 +137,19 @@ def test_a_group_is_explained_answer_by_answer_until_it_is_closed(store: Path) -
     play(store, script)
 
 
+def test_x_puts_the_prompt_of_the_group_into_quarantine(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "group")
+        newest = client._reader.groups(RUN, limit=1).groups[0]
+        await pilot.press("x")
+        await until(pilot, lambda: bool(client.acted))
+        assert client.acted == [wire.QuarantinePrompt(RUN, newest.prompt_id, console.by)]
+        client.settle(CommandState.APPLIED, 30)
+        await until(pilot, lambda: "applied at step 30: quarantine" in key_line(console))
+
+    play(store, script)
+
+
 def test_a_console_comes_back_to_the_numbers_of_a_group(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
         screen = await go_to(pilot, console, "group")

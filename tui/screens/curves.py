@@ -23,7 +23,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.event_text import format_duration
 from ponder.metrics import METRICS, find_metric, format_metric
-from ponder.plot_text import Frame, mark_sign, short_number
+from ponder.plot_text import MOST_RUNS, Frame, mark_sign, short_number
 from tui import actions
 from tui.axes import curve_range
 from tui.screens.chooser import Choice, Chooser
@@ -36,7 +36,6 @@ from tui.widgets.curve_chart import CurveChart
 
 MOST_METRICS = 24
 MOST_CHARTS = 12
-MOST_RUNS = 8
 LETTERS = "abcdefgh"
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.99)
 LEAST_WIDTH, LEAST_HEIGHT = 36, 6

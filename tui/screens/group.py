@@ -215,6 +215,12 @@ class GroupScreen(ConsoleScreen):
         """The numbers in place of the answers, or the answers again."""
         self._explain(not self._is_explaining)
 
+    async def action_group_quarantine(self) -> None:
+        """Ask the prompt no more."""
+        if self._detail is not None and self.console.row is not None:
+            request = wire.QuarantinePrompt(self.console.run_name, self._detail.row.prompt_id, self.console.by)
+            await self.console.send(request, f"quarantine of `{self._detail.row.prompt_id}`")
+
     def go_back(self) -> bool:
         """From the numbers to the answers."""
         was_explaining = self._is_explaining

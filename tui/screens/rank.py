@@ -23,7 +23,6 @@ from textual.containers import Container, Grid, Vertical
 from textual.widget import Widget
 
 from ponder import wire
-from ponder.events import RunState
 from ponder.plot_text import Frame
 from ponder.ranking import BACK, MOST_SHOWN, TIE, Verdict
 from ponder.rlhf import BrakeAction, Rlhf, rlhf_of
@@ -43,7 +42,7 @@ COLUMN_CELLS = 38
 LEAST_ROWS = 10
 """Of an answer and its head, where answers stand over each other."""
 HEAD_ROWS = 1
-OTHER_KEYS = "s skip  x flag  r why  d diff  ? guidelines"
+OTHER_KEYS = "s skip  x flag  r why  d diff  ? guidelines "
 
 
 class AnswerPane(Vertical):
@@ -354,7 +353,9 @@ class RankScreen(ConsoleScreen):
         self.query_one("#rank-person", TextLine).show(
             gauge.person_parts(judging.annotator, feedback, max(ranked, len(judging.done)), judging.newest)
         )
-        self.query_one("#rank-model", TextLine).show(gauge.model_parts(feedback, now_us, self.knobs.live))
+        self.query_one("#rank-model", TextLine).show(
+            gauge.model_parts(judging.annotator, feedback, now_us, self.knobs.live)
+        )
         if self._is_gauge:
             self._paint_gauge()
             return
@@ -465,8 +466,9 @@ class RankScreen(ConsoleScreen):
         elif said is None:
             order.show([])
         else:
-            more = Part(OTHER_KEYS, "dim", 4) if said.is_empty else Part(_reason_words(said), "dim", 3)
-            order.show(_order_parts(said), [more])
+            reasons = _reason_words(said)
+            more = OTHER_KEYS if said.is_empty and not reasons else reasons
+            order.show(_order_parts(said), [Part(more, "dim", 3)])
         complaint = said.complaint if said is not None and said.complaint else judging.complaint
         note.show([Part(f" {complaint}", "warning") if complaint else Part(f" {judging.reveal}", "dim")])
 
@@ -485,11 +487,9 @@ class RankScreen(ConsoleScreen):
         lines += [Paragraph.of(hint)] if hint else []
         lines.append(Paragraph.of(""))
         if not row.state.is_over:
-            at = f"It is at step {row.step:,} of {row.steps:,}" if row.step else "Its first step is not done yet"
-            state = f", and {row.state}" if row.state is not RunState.RUNNING else ""
-            lines.append(
-                Paragraph.of(f"{at}{state}. New answers come with each step and are shown here by themselves.")
-            )
+            at = f"at step {row.step:,} of {row.steps:,}" if row.step else "before its first step"
+            words = f"The run is {row.state}, {at}. New answers come with each step and are shown here by themselves."
+            lines.append(Paragraph.of(words))
         else:
             lines.append(Paragraph.of(f"The run is {row.state}: it brings no new answers."))
         if not self.knobs.live:
@@ -542,7 +542,7 @@ def _order_parts(said: Draft) -> list[Part]:
     if said.verdict is not Verdict.RANKED:
         return [Part(f" {said.typed_words}", "title"), Part("Enter keeps it, u takes it back")]
     if not said.keys.typed:
-        return [Part(" the best answer's number, then the next best", "dim")]
+        return [Part(" type numbers, the best first", "dim")]
     ranks = said.keys.ranks
     below = [str(n + 1) for n, rank in enumerate(ranks) if rank is None]
     last = [str(n + 1) for n, rank in enumerate(ranks) if rank is not None and n not in said.keys.placed]
@@ -562,8 +562,8 @@ def _range_words(places: range) -> str:
 
 
 def _reason_words(said: Draft) -> str:
-    words = ", ".join(said.reasons)
-    return f"{words}{' + note' if said.note else ''}" if words else ("with a note" if said.note else "")
+    words = [*said.reasons, *(["a note"] if said.note else [])]
+    return f"why: {', '.join(words)} " if words else ""
 
 
 def _compared(text: str, best: str) -> Paragraph:

@@ -17,12 +17,10 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from ponder import metrics, wire
-from ponder.compare import MOST_RUNS, compare, request
 from ponder.event_text import format_accuracy, format_ago, format_duration
 from ponder.metrics import METRICS, find_metric, format_metric
-from ponder.plot_text import short_number, sparkline
+from ponder.plot_text import MOST_RUNS, short_number, sparkline
 from tui import actions
-from tui.screens.compare import ComparePage
 from tui.screens.frame import ConsoleScreen, elapsed_words
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
@@ -143,6 +141,9 @@ class RunsScreen(ConsoleScreen):
         for name in (self.query_one("#runs", VirtualList).cursor_key, self.console.run_name):
             if len(chosen) < 2 and name and name not in chosen:
                 chosen.append(name)
+        from ponder.compare import compare, request  # with the page 30 ms, which a start need not wait for
+        from tui.screens.compare import ComparePage
+
         if len(chosen) < 2:
             self.console.say("`m` marks a run: two are needed to compare", "warning")
             return
