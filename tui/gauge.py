@@ -32,7 +32,7 @@ BRAKE_WORDS = {
 """Sign, style, meaning."""
 DONE = {
     BrakeAction.OFF: "nothing is done by itself (`rlhf.brake` is off)",
-    BrakeAction.WARN: "it was only said (`rlhf.brake` is warn)",
+    BrakeAction.WARN: "nothing is done by itself but to say so (`rlhf.brake` is warn)",
     BrakeAction.HOLD: "`reward.preference` was set to 0, or the run paused where that is its only reward",
     BrakeAction.PAUSE: "the run was paused",
 }
@@ -122,8 +122,11 @@ def score_curve(curves: Mapping[str, Sequence[tuple[int, float]]], x_of: Mapping
 
 
 def cusum_curves(feedback: wire.Feedback) -> list[Curve]:
-    """The score of the brake against half its limit and its limit."""
-    points = [(float(point.step), point.score) for point in feedback.brake_series]
+    """The score of the brake against half its limit and its limit; an audit that is ranked late counts where it was."""
+    newest, points = 0, []
+    for point in feedback.brake_series:
+        newest = max(newest, point.step)
+        points.append((float(newest), point.score))
     if not points:
         return [Curve([], "score")]
     first, last = points[0][0], max(points[-1][0], points[0][0] + 1)
@@ -183,7 +186,7 @@ def _what_to_do(feedback: wire.Feedback, run: str, action: BrakeAction) -> Itera
         if feedback.rollback_step is not None:
             yield f"go back to before it: `ponder rewind {run} {feedback.rollback_step}` (or r on screen C)"
         else:
-            yield "no checkpoint from before it is left; `ponder checkpoints` lists what there is"
+            yield "no checkpoint from before it is left (`ponder checkpoints`)"
         yield "then rank some new answers: the reward model learns what it got wrong"
 
 

@@ -137,6 +137,22 @@ def test_digits_lead_nowhere_here_and_escape_leads_away(tmp_path: Path, writer: 
     play(tmp_path, writer, script)
 
 
+def test_a_click_on_a_key_and_the_palette_do_what_the_key_does(tmp_path: Path, writer: Writer) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: RankClient) -> None:
+        task = await answers_shown(pilot, console)
+        await pilot.click("#keys", offset=(3, 0))
+        await until(pilot, lambda: "type the number of the best answer" in key_line(console))
+        await pilot.press("2", "colon", *"allbad")
+        await until(pilot, lambda: "all bad" in screen_text(console))
+        await pilot.press("enter")
+        await until(pilot, lambda: "all bad  Enter keeps it" in screen_text(console))
+        await pilot.press("enter")
+        await answers_shown(pilot, console, task.key)
+        assert [row.verdict for row in client.rankings()] == [Verdict.ALL_BAD]
+
+    play(tmp_path, writer, script)
+
+
 def test_the_question_mark_shows_the_guidelines_of_the_run(tmp_path: Path, writer: Writer) -> None:
     (tmp_path / "runs" / "taste-1").mkdir(parents=True)
     (tmp_path / "runs" / "taste-1" / "guidelines.md").write_text("Prefer haiku.\n")

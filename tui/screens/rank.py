@@ -23,11 +23,13 @@ from textual.containers import Container, Grid, Vertical
 from textual.widget import Widget
 
 from ponder import wire
+from ponder.events import RunState
 from ponder.plot_text import Frame
 from ponder.ranking import BACK, MOST_SHOWN, TIE, Verdict
 from ponder.rlhf import BrakeAction, Rlhf, rlhf_of
 from tui import actions, draft, gauge
 from tui.answers import row_count
+from tui.axes import value_range
 from tui.draft import Draft
 from tui.judging import Judging, Sending
 from tui.screens.frame import ConsoleScreen
@@ -42,6 +44,9 @@ COLUMN_CELLS = 38
 LEAST_ROWS = 10
 """Of an answer and its head, where answers stand over each other."""
 HEAD_ROWS = 1
+TALL_ROWS = 36
+PROMPT_ROWS, TALL_PROMPT_ROWS = 3, 8
+"""Of the prompt, where the terminal is not tall, and where it is."""
 OTHER_KEYS = "s skip  x flag  r why  d diff  ? guidelines "
 
 
@@ -102,7 +107,7 @@ class RankScreen(ConsoleScreen):
         with Container(id="rank-gauge"):
             yield TextLine(id="gauge-head", rule=rule)
             with Vertical(id="gauge-charts"):
-                yield BrailleChart("net wins", id="promises", ascii=self.console.is_ascii)
+                yield BrailleChart("wins", id="promises", ascii=self.console.is_ascii)
                 yield BrailleChart("broken promises", id="cusum", ascii=self.console.is_ascii)
                 yield BrailleChart("reward model's mean score", id="scores", ascii=self.console.is_ascii)
             yield LineView(id="gauge-page", gutter=False)
@@ -154,14 +159,14 @@ class RankScreen(ConsoleScreen):
 
     def on_screen_suspend(self) -> None:
         """Out of sight."""
-        if not self._is_gauge:
-            self.judging.pause()
+        if self._judging is not None and not self._is_gauge:
+            self._judging.pause()
 
     def on_screen_resume(self) -> None:
         """In sight again."""
         super().on_screen_resume()
-        if not self._is_gauge:
-            self.judging.go_on()
+        if self._judging is not None and not self._is_gauge:
+            self._judging.go_on()
 
     # -- keys of a ranking, in their order --
 
@@ -190,9 +195,12 @@ class RankScreen(ConsoleScreen):
             self._sent = sending
             self.run_worker(self.judging.deliver(sending), exit_on_error=True)
 
-    def action_rank_place(self, key: str) -> None:
-        """The next best."""
-        self._press(key)
+    def action_rank_place(self, key: str = "") -> None:
+        """The next best; a click or the palette names none."""
+        if key:
+            self._press(key)
+        else:
+            self.console.say("type the number of the best answer, then of the next best")
 
     def action_rank_tie(self) -> None:
         """As good as the one before."""
@@ -416,7 +424,7 @@ class RankScreen(ConsoleScreen):
             self._of_task, self._cursor, self._is_compared = task.key, 0, False
         if said.best is None:
             self._is_compared = False
-        self.query_one("#rank-prompt", LineView).set_document([Paragraph.of(task.prompt.strip("\n"), style="prompt")])
+        self._paint_prompt(task.prompt.strip("\n"))
         count = len(task.answers)
         columns, rows = self._shape(said)
         self._first = max(0, min(self._cursor - self._cursor % columns, count - columns)) if rows == 1 else 0
@@ -432,6 +440,16 @@ class RankScreen(ConsoleScreen):
                     pane.text.scroll_to(y=0, animate=False, immediate=True)
         if is_new:
             self.set_focus(self._text_of(0))
+
+    def _paint_prompt(self, text: str) -> None:
+        """As many rows as it needs, up to a few; the rest is scrolled to."""
+        prompt = self.query_one("#rank-prompt", LineView)
+        document = [Paragraph.of(text, style="prompt")]
+        most = PROMPT_ROWS if self.size.height < TALL_ROWS else TALL_PROMPT_ROWS
+        rows = max(1, min(most, row_count(document, self.size.width - 4)))
+        if prompt.styles.height is None or prompt.styles.height.value != rows:
+            prompt.styles.height = rows
+        prompt.set_document(document)
 
     def _paint_pane(self, pane: AnswerPane, said: Draft, place: int) -> None:
         words = said.place_words(place)
@@ -488,7 +506,8 @@ class RankScreen(ConsoleScreen):
         lines.append(Paragraph.of(""))
         if not row.state.is_over:
             at = f"at step {row.step:,} of {row.steps:,}" if row.step else "before its first step"
-            words = f"The run is {row.state}, {at}. New answers come with each step and are shown here by themselves."
+            state = "" if row.state is RunState.RUNNING else f" and {row.state}"
+            words = f"The run is {at}{state}. New answers come with each step and are shown here by themselves."
             lines.append(Paragraph.of(words))
         else:
             lines.append(Paragraph.of(f"The run is {row.state}: it brings no new answers."))
@@ -516,7 +535,10 @@ class RankScreen(ConsoleScreen):
         far = gauge.far_from_start(self._curves) if self._by_kl else None
         promises = gauge.promise_curves(feedback, self.knobs.lag, far)
         told = [f"{curve.name} {curve.points[-1][1]:+.2f}" for curve in promises if curve.points]
-        self.query_one("#promises", BrailleChart).set_curves(promises if told else [], values=told)
+        wins = value_range([y for curve in promises for _, y in curve.points], False)
+        self.query_one("#promises", BrailleChart).set_curves(
+            promises if told else [], frame=Frame(None, None, *wins), values=told
+        )
         values = [
             f"score {feedback.brake_score:.2f}",
             f"amber {feedback.brake_limit / 2:.2f}",
