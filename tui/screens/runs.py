@@ -44,6 +44,9 @@ COLUMNS = (
 )
 
 
+NO_RUNS = "no runs yet: `ponder demo` or `ponder run RECIPE` starts one"
+
+
 class FilterLine(Input):
     """The line in which words are typed; they are looked for while they are."""
 
@@ -83,7 +86,7 @@ class RunsScreen(ConsoleScreen):
         with Horizontal(id="filter"):
             yield TextLine(id="filter-name")
             yield FilterLine(placeholder="words of a name, a title, a state", id="filter-words", compact=True)
-        yield VirtualList(COLUMNS, id="runs", empty="no runs yet: `ponder demo` or `ponder run RECIPE` starts one")
+        yield VirtualList(COLUMNS, id="runs", empty=NO_RUNS)
         yield TextLine(id="run-head", rule="-" if self.console.is_ascii else "─")
         with Container(id="run-below"):
             yield LineView(id="run-facts", gutter=False)
@@ -226,6 +229,7 @@ class RunsScreen(ConsoleScreen):
             [Part(f" / {len(found)} of {len(self._runs)} runs fit:", "title")]
         )
         self.set_class(bool(self._words) or self.query_one(FilterLine).has_focus, "-filtered")
+        runs.say_when_empty("no run has these words; Esc shows all" if self._runs else NO_RUNS)
         runs.set_source(ListSource([self._row(row) for row in found]))
         detail = self._details.get(runs.cursor_key or "")
         head = self.query_one("#run-head", TextLine)
