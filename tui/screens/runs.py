@@ -104,7 +104,7 @@ class RunsScreen(ConsoleScreen):
         key = shown.cursor_key or (self._runs[0].name if self._runs else "")
         chosen = next((row for row in self._runs if row.name == key), None)
         if chosen is not None and (key not in self._details or self._details[key].row != chosen):
-            self._details = {key: await self.console.ask(wire.GetRun(key), wire.RunDetail)}
+            self._details = {key: await self.console.ask(wire.GetRun(key, only_ends=True), wire.RunDetail)}
 
     def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
         """Another run is under the cursor."""
