@@ -215,7 +215,7 @@ class Console(AskingApp):
                     return
                 begun = [row for row in active if row.state is not RunState.QUEUED]
                 self.reference = (begun or active or runs)[0].name
-            self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
+            self.detail = await self.ask(wire.GetRun(self.reference, only_ends=True), wire.RunDetail)
         except PonderError as error:
             self.say(f"! {error.message}", "bad")
             return
@@ -228,7 +228,8 @@ class Console(AskingApp):
             if self.row is None and not self.reference:
                 await self._find_run()
             if self.reference:
-                self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
+                only_ends = self.shown is None or not self.shown.wants_evaluations
+                self.detail = await self.ask(wire.GetRun(self.reference, only_ends), wire.RunDetail)
                 self.row = self.detail.row
                 self._ring(self._bell.hear(self.detail))
                 await self._pull_knobs(self.row)
@@ -319,7 +320,7 @@ class Console(AskingApp):
         self.reference = name
         self.row = self.detail = None
         self.no_run_words = f"asking for {name}"
-        self.detail = await self.try_ask(wire.GetRun(name), wire.RunDetail)
+        self.detail = await self.try_ask(wire.GetRun(name, only_ends=True), wire.RunDetail)
         if self.detail is not None:
             self.row = self.detail.row
             self.feed.watch(self.row.name)
