@@ -29,7 +29,7 @@ from bench.peer_turns import ONE_THREAD
 
 MODULES = (
     "peers", "sampling", "learning", "growth", "streaming", "emit", "store_path", "store_queries", "commands",
-    "followers", "console",
+    "followers", "console", "live_reward", "overoptimisation",
 )  # fmt: skip
 PATIENCE_S = 600.0
 

@@ -15,10 +15,12 @@ from pathlib import Path
 import msgspec
 
 from daemon.budget import Budget
+from daemon.feedback import read_feedback
 from daemon.fork import forkable_steps, stage_then
 from daemon.gate import Gate
 from daemon.log import say_bug
 from daemon.machine import Machine
+from daemon.rank_desk import RankDesk
 from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -33,7 +35,7 @@ from store.schema import sqlite_version
 READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
-    wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem,
+    wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -87,7 +89,9 @@ class Desk:
             wire.GetAha: reader.aha,
             wire.GetKnobs: reader.knobs,
             wire.GetCommand: reader.command,
+            wire.GetRankings: reader.rankings,
         }
+        self._rank_desk = RankDesk(paths, reader)
 
     def close(self) -> None:
         self._reader.close()
@@ -122,6 +126,10 @@ class Desk:
                     self._machine.look(), store_bytes=self._reader.store_bytes(), log_bytes=self._reader.log_bytes(),
                     commit_s=self._commit_s(),
                 )  # fmt: skip
+            case wire.NextRanking():
+                return self._rank_desk.next(request)
+            case wire.GetFeedback(run=run):
+                return read_feedback(self._reader, run)
             case wire.GetStack(run=run):
                 name = self._reader.resolve(run)
                 return wire.Stack(name, *ask_for_stack(name, self._paths.run(name)))

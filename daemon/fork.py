@@ -28,6 +28,7 @@ from ponder.paths import (
     checkpoint_name,
     explain_file_error,
     make_private_folder,
+    reward_model_beside,
     saved_steps,
     sets_beside,
     sync_path,
@@ -125,7 +126,7 @@ def _changed(stage: Recipe, step: int, wanted: Mapping[str, KnobValue]) -> tuple
     try:
         check_together(stage.knobs)
         if stage.stage.kind.samples:
-            check_judge(stage.reward, stage.reward_model)
+            check_judge(stage.knobs, stage.reward_model)
     except RecipeError as error:
         raise KnobError(error.message, error.hint) from None
     return stage, changes
@@ -159,6 +160,9 @@ def share_past(source: Path, step: int, folder: Path) -> None:
         sets, checkpoints = sets_beside(source / CHECKPOINTS), source / CHECKPOINTS
         if sets.is_dir():
             shutil.copytree(sets, sets_beside(folder / CHECKPOINTS))
+        if (versions := reward_model_beside(checkpoints)).is_dir():
+            target = reward_model_beside(folder / CHECKPOINTS)
+            shutil.copytree(versions, target, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("*.draft"))
         draft = folder / f".{CHECKPOINTS}.draft"
         for saved in saved_steps(checkpoints):
             if saved <= step:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from daemon.facts import RELEASED
 from daemon.fork import choose_step, plan_fork, share_past
+from daemon.judges import Judges
 from daemon.run import Run
 from daemon.supervisor import Supervisor
 from ponder import wire
@@ -25,6 +26,7 @@ from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
+from store.orders import REWARD_MODEL_VERB
 from store.reader import Reader
 from store.writer import RUN_VERB, Writer
 
@@ -33,7 +35,8 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.Annotate | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.Annotate | wire.RankAnswers
+    | wire.UndoRanking | wire.TellRewardModel | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -47,6 +50,7 @@ VERBS: dict[type[Acting], str] = {
     wire.PinCheckpoint: "pin",
     wire.UnpinCheckpoint: "unpin",
     wire.QuarantinePrompt: "quarantine",
+    wire.TellRewardModel: REWARD_MODEL_VERB,
 }
 
 
@@ -58,6 +62,7 @@ class Handlers:
     ) -> None:
         self._paths, self._writer, self._reader, self._supervisor = paths, writer, reader, supervisor
         self._note_change = note_change
+        self._judges = Judges(paths, writer, reader, supervisor, self.act)
         self.is_news = False
         """Something was done that the supervisor should look at without waiting for its turn."""
         self.is_closing = False
@@ -96,6 +101,12 @@ class Handlers:
                     return self._quarantine(ask.id, request)
                 case wire.Annotate():
                     return self._annotate(ask.id, request)
+                case wire.RankAnswers():
+                    return self._judges.rank(ask.id, request, _who(request.by))
+                case wire.UndoRanking():
+                    return self._judges.undo(ask.id, request, _who(request.by))
+                case wire.TellRewardModel():
+                    return self._judges.tell(ask.id, request, _who(request.by))
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:

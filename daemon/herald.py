@@ -1,6 +1,6 @@
 """Calls a person: a command of theirs, or a web address, when there is news of a run.
 
-    supervisor ──saw, ended──► what is news, once ──► a queue ──► a thread: command, webhook, a line in daemon.log
+    supervisor ──saw, braked, ended──► news, once ──► a queue ──► a thread: command, webhook, a line in daemon.log
 
 Nothing waits for it: a full queue or a call that fails is a line in the log. `notify.toml` is read for every call, so
 that a change counts at once. Deliberately left out: the console's bell, and what the words mean (`ponder.news`).
@@ -18,8 +18,9 @@ from pathlib import Path
 
 from daemon.log import say, say_bug
 from ponder.errors import UsageError
-from ponder.events import GroupScored, Outcome, Record, RunState, WatchdogFired
+from ponder.events import BrakeChanged, GroupScored, Outcome, Record, RunState, WatchdogFired
 from ponder.news import News, Notice, Wishes, read_wishes
+from ponder.ranking import BrakeState
 
 WAITING_MOST = 100
 CALL_PATIENCE_S = 10.0
@@ -48,6 +49,11 @@ class Herald:
                 case GroupScored(step) as group if run not in self._rescued and has_rescue(group):
                     self._rescued.add(run)
                     self._tell(Notice(run, News.AHA, step, f"the first answer that reflection rescued, at step {step}"))
+
+    def braked(self, run: str, change: BrakeChanged) -> None:
+        """What audits say of the run's reward model is another state than before."""
+        if change.state is BrakeState.RED:
+            self._tell(Notice(run, News.TROUBLE, change.step, f"brake: {change.message}"))
 
     def ended(self, run: str, state: RunState, reason: str, step: int) -> None:
         """The run is over."""

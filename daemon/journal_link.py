@@ -72,7 +72,7 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
-LASTING = ("set", "quarantine")
+LASTING = ("set", "quarantine", "reward_model")
 """Commands whose effect lasts: a trainer that goes on from a checkpoint of before does them again at their steps."""
 _small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused | CheckpointSaved)
 _GROUP, *_SMALL = (

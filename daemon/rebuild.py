@@ -4,7 +4,8 @@
 
     runs/*/recipe.toml   what was run, and whose past it shares     ─┐
     runs/*/journal.pj    all that its trainers told                 ─┼─► ponder.db.rebuilding ─► ponder.db
-    runs/*/exit.json     how the newest attempt ended               ─┘   the old one is kept beside it
+    runs/*/rankings.pj   what people said of answers                ─┤   the old one is kept beside it
+    runs/*/exit.json     how the newest attempt ended               ─┘
 
 Holds the daemon's lock, so that no daemon may run meanwhile; trainers may, and the next daemon takes them up. The store
 that is there is never opened: it may be what is broken. A run whose trainer is gone without a word is stopped, and not
@@ -25,8 +26,10 @@ from msgspec import DecodeError
 
 from daemon.__main__ import hold_lock
 from daemon.facts import Facts, Verdict, judge
+from daemon.label_book import read_book
 from daemon.processes import boot_id, is_attempt_alive, read_ended, read_started
 from daemon.supervisor import last_line
+from ponder import wire
 from ponder.errors import NotFound, PonderError, RecipeError, StoreError
 from ponder.events import Record, RunState, decode_record
 from ponder.journal import read_records
@@ -43,6 +46,7 @@ LOST = (
     "commands that had not reached a trainer, and what a fork began with changed (its recipe holds the values)",
     "exit codes of all but the newest attempt",
     "stars, flags and notes",
+    "what was told of reward models and of the brake",
 )
 """What cannot be recovered."""
 PARTS = ("", "-wal", "-shm")
@@ -134,8 +138,27 @@ def _restore(paths: Paths, run: str, writer: Writer, clock: Clock) -> int:
         if time.monotonic() - said_s > SAY_EVERY_S:
             said_s = time.monotonic()
             say(f"{run}: {count} events")
+    _restore_rankings(paths.rankings(run), run, writer, clock)
     _end_attempts(paths, run, writer, facts)
     return count
+
+
+def _restore_rankings(book: Path, run: str, writer: Writer, clock: Clock) -> None:
+    """What people said of the run's answers, from its second copy; undone is undone again."""
+    missing, annotators = 0, dict[str, str]()
+    now_us = clock.now_us
+    for entry in read_book(book):
+        if entry.kept is not None:
+            clock.now_us, annotators[entry.kept.ranking] = entry.kept.at_us, entry.kept.annotator
+            missing += not writer.restore_ranking(run, entry.kept)
+        elif entry.undone:
+            clock.now_us = entry.at_us
+            asked = wire.UndoRanking(run, annotators.get(entry.undone, ""), entry.undone)
+            with contextlib.suppress(NotFound):
+                writer.undo_ranking(entry.undo, run, asked, entry.by)
+    clock.now_us = now_us
+    if missing:
+        say(f"{run}: {missing} rankings are of answers that its journal does not hold, and are left out")
 
 
 def _batches(journal: Path) -> Iterator[list[Record]]:

@@ -3,7 +3,7 @@
     python -P -m daemon.replay RUN [--steps N] [--json]
 
     journal ──► what each step told: metrics, answers, their tokens    the newest attempt's word
-            ──► knob changes, applied again at their steps
+            ──► knob changes, and versions of the live reward model, taken again at their steps
     trainer ──► tells every step once more ──► compared ──► the first difference, or none
 
 The trainer is the real one, in this process; it saves below the run's folder, in a folder that is deleted afterwards.
@@ -45,7 +45,7 @@ from ponder.events import (
 from ponder.journal import read_records
 from ponder.metrics import MACHINE
 from ponder.output import say, show_error, write, write_json
-from ponder.paths import CHECKPOINTS, Paths, find_paths, saved_steps
+from ponder.paths import CHECKPOINTS, Paths, find_paths, reward_model_beside, saved_steps
 from ponder.recipe import Recipe, read_recipe
 from ponder.wire import Order, ResumeOrder, StopOrder
 
@@ -247,7 +247,8 @@ def replay(paths: Paths, run: str, most_steps: int | None) -> tuple[int, Differe
     recipe = read_recipe(paths.run_recipe(run))
     done = told.steps[:most_steps]
     changes = read_history(journal).changes
-    say(f"doing {len(done)} of {recipe.steps} steps of {run} again, {len(changes)} knob changes among them")
+    turned = sum(change.verb == "set" for change in changes)
+    say(f"doing {len(done)} of {recipe.steps} steps of {run} again, {turned} knob changes among them")
     set_threads(recipe.compute.threads)
     from trainer.stages import run as train
 
@@ -256,6 +257,8 @@ def replay(paths: Paths, run: str, most_steps: int | None) -> tuple[int, Differe
     try:
         if recipe.fork.run:
             share_past(_begin_of(paths, run, recipe), recipe.fork.step, folder)
+        if (versions := paths.reward_model(run)).is_dir():
+            reward_model_beside(folder / CHECKPOINTS).symlink_to(versions)
         train(recipe, folder / CHECKPOINTS, link, models_folder=paths.models, replay=changes)
     except Differs as found:
         return link.steps, found.difference

@@ -12,10 +12,10 @@ from ponder import wire
 from ponder.errors import Refused
 from ponder.keys import Allowed, Role
 
-RATING = (wire.Annotate,)
+RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking)
 OPERATING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
-    wire.ForkRun, wire.QuarantinePrompt,
+    wire.ForkRun, wire.QuarantinePrompt, wire.TellRewardModel,
 )  # fmt: skip
 
 
@@ -42,4 +42,4 @@ def admit(key: Allowed | None, request: wire.Request) -> wire.Request:
         raise Refused("forbidden", f"this key may {key.role}, not {needed}", hint)
     if "by" not in request.__struct_fields__:
         return request
-    return msgspec.structs.replace(request, by=f"key {key.name}")
+    return msgspec.structs.replace(request, by=f"{wire.SIGNED}{key.name}")

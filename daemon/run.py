@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass, field
 
+from daemon.companion import Companion
 from daemon.facts import Facts
 from daemon.processes import Started
 from daemon.pulse import Pulse
@@ -48,6 +49,8 @@ class Run:
     orders_due: float = 0.0
     beat: wire.Beat | None = None
     seen_us: int | None = None
+    companion: Companion | None = None
+    """There once it had a trainer."""
     pulse: Pulse = field(default_factory=Pulse)
     stuck: str = ""
     """That its trainer lives and gets nowhere, in words."""

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from msgspec import DecodeError
 
+from daemon.companion import Companion
 from daemon.facts import Facts, Verdict, judge, living_reason, living_state
 from daemon.herald import Herald
 from daemon.ingest import COMMIT_BYTES, Ingest
@@ -42,7 +43,7 @@ from daemon.run import Run, verb_of
 from ponder import wire
 from ponder.client import child_environment
 from ponder.errors import StoreError
-from ponder.events import Record, RunState, decode_record
+from ponder.events import BrakeChanged, Record, RunState, decode_record
 from ponder.journal import read_records
 from ponder.paths import Paths, make_private_folder, open_private_file
 from store.reader import Reader
@@ -199,6 +200,11 @@ class Supervisor:
         run.orders[order.command] = order
         self._ingest.send_orders(name, [order])
 
+    def braked(self, run: str, change: BrakeChanged) -> None:
+        """The run's brake is in another state; whoever is to be called hears of it."""
+        if self._herald is not None:
+            self._herald.braked(run, change)
+
     def press_stop(self, name: str, *, is_kill: bool) -> None:
         """End the run's trainer now: SIGTERM, and SIGKILL when it has not gone in time, or SIGKILL at once."""
         run = self.runs[name]
@@ -276,9 +282,14 @@ class Supervisor:
             say(f"{run.name}: its trainer is {stuck}")
         run.stuck = stuck
         if run.is_gone:
+            if run.companion is not None:
+                run.companion.let_go()
             if self._drain(run):
                 self._bury(run, now)
             return
+        if run.papers is not None:
+            run.companion = run.companion or Companion(run.name)
+            run.companion.look_after(self._paths, now)
         if run.is_pressed:
             self._press(run, now)
         if now >= run.orders_due:

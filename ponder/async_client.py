@@ -50,13 +50,17 @@ class AsyncClient:
         self._fail(NoDaemon("this client was closed"))
         self._context.destroy(linger=0)
 
-    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
+    async def ask(
+        self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None, ask_id: str = ""
+    ) -> R:
         """The daemon's reply, or what its Refusal stands for; NoDaemon when no daemon answers in time, Refused at once
         when the network does not let us in.
 
+        `ask_id` is for what must be the same ask when it is sent again later; else each has a new one.
         Unlike `Client.ask` it does not give up at once when nobody listens: a daemon that restarts is worth a wait.
+        What was asked before and not answered is asked again with its `ask_id`.
         """
-        ask = wire.Ask(wire.new_id(), wire.PROTOCOL, request)
+        ask = wire.Ask(ask_id or wire.new_id(), wire.PROTOCOL, request)
         whole_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + whole_s
         ctl = self._line()
@@ -76,9 +80,9 @@ class AsyncClient:
             del self._waiting[ask.id]
         raise explain_silence(self.paths, self.server, whole_s)
 
-    async def command(self, request: wire.Request) -> wire.Accepted:
+    async def command(self, request: wire.Request, ask_id: str = "") -> wire.Accepted:
         """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
-        return await self.ask(request, wire.Accepted)
+        return await self.ask(request, wire.Accepted, ask_id=ask_id)
 
     async def feed(self, runs: Collection[str] | None = None) -> AsyncGenerator[wire.Bell | wire.Live, None]:
         """Bells, and the passing events of these runs (None: of all), for ever, over any number of daemons.

@@ -40,6 +40,10 @@ class Manifest(msgspec.Struct, frozen=True):
     stage: str = ""
     scores: dict[str, float] = {}
     """What the policy was measured at after this very step, of `JUDGED_BY`."""
+    keep: int = 0
+    """So many of the newest were to stay when it was written, this one too; 0 where nobody wrote it down."""
+    spare: list[int] = []
+    """Steps whose checkpoints were to stay besides."""
 
 
 def read_manifest(folder: Path) -> Manifest:

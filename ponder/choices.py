@@ -123,6 +123,15 @@ class RankingLoss(StrEnum):
     """The mean over all pairs that it decides."""
 
 
+class Combine(StrEnum):
+    """How the parts of a reward become one number."""
+
+    SUM = "sum"
+    """Each times its weight."""
+    NORMALISED = "normalised"
+    """Each first centred in its group and divided by its deviation there."""
+
+
 class Script(StrEnum):
     """Whose letters an answer should be written in."""
 

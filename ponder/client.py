@@ -179,17 +179,18 @@ class Client:
         self._hang_up()
         self._context.destroy(linger=0)
 
-    def ask(self, request: wire.Request, reply_type: type[R]) -> R:
+    def ask(self, request: wire.Request, reply_type: type[R], ask_id: str = "") -> R:
         """The daemon's reply, or what its Refusal stands for.
 
         Raises NoDaemon when nobody answers in `timeout_s`; an acting request may then have been accepted, which
-        `GetCommand` tells. Over the network Refused comes at once when our key is not let in.
+        `GetCommand` tells, and the same again with the same `ask_id` does nothing twice. Over the network Refused comes
+        at once when our key is not let in.
         """
-        return self._ask(wire.Ask(wire.new_id(), wire.PROTOCOL, request), reply_type)
+        return self._ask(wire.Ask(ask_id or wire.new_id(), wire.PROTOCOL, request), reply_type)
 
-    def command(self, request: wire.Request) -> wire.Accepted:
+    def command(self, request: wire.Request, ask_id: str = "") -> wire.Accepted:
         """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
-        return self.ask(request, wire.Accepted)
+        return self.ask(request, wire.Accepted, ask_id)
 
     def wait_for_command(self, command: str, timeout_s: float) -> wire.CommandStatus:
         """The command's status as soon as it is applied or refused; raises TimedOut when it is still only accepted."""

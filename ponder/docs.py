@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-from ponder import errors, events, knobs, metrics, presets
+from ponder import errors, events, knobs, metrics, presets, ranking
 from ponder.output import PIPE_EXIT_CODE, SCHEMA
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
@@ -158,8 +158,8 @@ def metrics_page() -> str:
 
 def events_page() -> str:
     """Every event with who says it, whether it lasts, and its fields."""
-    source = ast.parse(inspect.getsource(events))
-    classes = {node.name: node for node in source.body if isinstance(node, ast.ClassDef)}
+    sources = [ast.parse(inspect.getsource(module)) for module in (events, ranking)]
+    classes = {node.name: node for source in sources for node in source.body if isinstance(node, ast.ClassDef)}
     stored = (events.GroupStored,)
     sections: tuple[tuple[str, str, tuple[type, ...]], ...] = (
         (
@@ -189,7 +189,9 @@ def events_page() -> str:
         for member in members:
             lines += _struct_lines(member, classes[member.__name__])
     lines += ["## Words", ""]
-    for choice in (events.RunState, events.Outcome, events.Finish):
+    for choice in (
+        events.RunState, events.Outcome, events.Finish, ranking.Stream, ranking.Verdict, ranking.BrakeState
+    ):  # fmt: skip
         lines += _choice_lines(classes[choice.__name__])
     return "\n".join(lines)
 

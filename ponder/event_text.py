@@ -10,6 +10,7 @@ import time
 from ponder import events, metrics
 from ponder.events import FeedEvent, StoredEvent
 from ponder.knobs import KnobValue, format_value
+from ponder.ranking import Verdict
 
 _STEP_METRICS = (
     metrics.REWARD_MEAN, metrics.CORRECT, metrics.LENGTH_MEAN, metrics.REFLECT, metrics.LOSS, metrics.RANKING_LOSS,
@@ -66,6 +67,8 @@ def event_line(event: FeedEvent) -> str:
             return f"trainer ended: attempt {event.attempt}, {event.cause}"
         case events.StateChanged():
             return f"{event.old} -> {event.new}" + (f": {event.reason}" if event.reason else "")
+        case events.RankingKept() | events.RankingUndone() | events.RewardModelFitted() | events.BrakeChanged():
+            return _judging_line(event)
 
 
 def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, new: KnobValue | None) -> str:
@@ -212,6 +215,43 @@ def _command_line(event: events.CommandAccepted | events.CommandApplied | events
         case events.CommandRefused():
             hint = f" (hint: {event.hint})" if event.hint else ""
             return f"refused: {event.verb}: {event.message}{hint}"
+
+
+def _judging_line(
+    event: events.RankingKept | events.RankingUndone | events.RewardModelFitted | events.BrakeChanged,
+) -> str:
+    match event:
+        case events.RankingKept():
+            what = f"{event.annotator} {_VERDICTS[event.verdict]} {event.answers} answers ({event.stream})"
+            agreed = reveal_line(event.agreed, event.pairs, event.reward_model, event.seconds)
+            return f"{what} after step {event.step}" + (f": {agreed}" if event.verdict is Verdict.RANKED else "")
+        case events.RankingUndone():
+            return f"{event.annotator}'s ranking {event.ranking} was taken back"
+        case events.RewardModelFitted():
+            gate = "takes part in the reward" if event.is_open else "only watches"
+            return f"reward model version {event.version}, fitted to {event.labels} rankings, {gate}"
+        case events.BrakeChanged():
+            back = "" if event.rollback_step is None else f"; step {event.rollback_step} was before that"
+            score = f"{event.score:.2f} of {event.limit:.2f}"
+            return f"brake {event.state} at step {event.step} ({score}): {event.message}{back}"
+
+
+def reveal_line(agreed: int, pairs: int, reward_model: int, seconds: float) -> str:
+    """What the reward model had thought of a ranking that was just given.
+
+    >>> reveal_line(5, 6, 41, 9.24)
+    'the reward model agreed on 5 of 6 pairs, version 41, you took 9.2 s'
+    >>> reveal_line(0, 0, 0, 3.0)
+    'no reward model had scored these, you took 3.0 s'
+    """
+    if not reward_model:
+        return f"no reward model had scored these, you took {seconds:.1f} s"
+    if not pairs:
+        return f"nothing was decided that version {reward_model} could agree on, you took {seconds:.1f} s"
+    return f"the reward model agreed on {agreed} of {pairs} pairs, version {reward_model}, you took {seconds:.1f} s"
+
+
+_VERDICTS = {Verdict.RANKED: "ranked", Verdict.ALL_BAD: "found all bad of", Verdict.SKIPPED: "skipped"}
 
 
 def _started_line(event: events.RunStarted) -> str:

@@ -6,6 +6,7 @@ passing event is published once and never stored; under load it is the first thi
     trainer, durable    RunStarted StageStarted GroupScored GroupLearnt StepDone Evaluated CheckpointSaved
                         CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
+                        RankingKept RankingUndone RewardModelFitted BrakeChanged
     trainer, passing    Preview Progress
 
 Text positions are character offsets into a rollout's own `text`, half open. Deliberately left out: how events travel
@@ -21,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder.knobs import KnobValue
+from ponder.ranking import BrakeState, Stream, Verdict
 
 
 class Finish(StrEnum):
@@ -172,6 +174,10 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
     """Every knob that it starts with."""
 
 
+AUDIT = "audit"
+"""The purpose of a group that is there to be judged: nothing is learnt from it."""
+
+
 class GroupScored(Struct, frozen=True, tag="group_scored"):
     """The answers to one prompt, scored and compared with each other."""
 
@@ -186,6 +192,10 @@ class GroupScored(Struct, frozen=True, tag="group_scored"):
     reference: str
     """A right answer where the task knows one, else empty."""
     rollouts: list[Rollout]
+    purpose: str = ""
+    """Empty where the policy learns from them; `audit`: they are there to be judged, and are in no figure of a step."""
+    reward_model: int = 0
+    """The version of the live reward model that scored them; 0: none."""
 
 
 class GroupStored(Struct, frozen=True, tag="group_stored"):
@@ -197,6 +207,7 @@ class GroupStored(Struct, frozen=True, tag="group_stored"):
     prompt: str
     rewards: list[float | None]
     rescued: int
+    purpose: str = ""
 
 
 class AnswerLearnt(Struct, frozen=True, omit_defaults=True):
@@ -261,13 +272,13 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `reward_model`."""
     by: str
     name: str = ""
-    """The knob's name, for `set`."""
+    """The knob's name, for `set`; `version`, for `reward_model`."""
     value: KnobValue | None = None
-    """The knob's new value, for `set`; true for a `pause` that releases; the checkpoint's step, for `pin`, `unpin`; the
-    prompt's id, for `quarantine`."""
+    """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`; the prompt's
+    id, for `quarantine`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):
@@ -380,6 +391,64 @@ class StateChanged(Struct, frozen=True, tag="state_changed"):
     reason: str = ""
 
 
+class RankingKept(Struct, frozen=True, tag="ranking_kept"):
+    """What a person said of some answers is on disk; the texts and ranks are asked for with GetRankings."""
+
+    ranking: str
+    """Its id, made by whoever gave it."""
+    step: int
+    """The run's newest step then."""
+    annotator: str
+    stream: Stream
+    verdict: Verdict
+    answers: int
+    seconds: float
+    """From when they were shown."""
+    reward_model: int = 0
+    """The version whose scores it is compared with; 0: none had scored them all."""
+    agreed: int = 0
+    """Pairs that the reward model had in the same order, of `pairs` that the ranking decides."""
+    pairs: int = 0
+
+
+class RankingUndone(Struct, frozen=True, tag="ranking_undone"):
+    """A ranking was taken back: nothing is learnt from it any more, and it stays on disk."""
+
+    ranking: str
+    step: int
+    annotator: str
+    by: str
+
+
+class RewardModelFitted(Struct, frozen=True, tag="reward_model_fitted"):
+    """A version of the live reward model is in the run's folder, fitted to all rankings that were not taken back."""
+
+    version: int
+    step: int
+    """The run's newest step then."""
+    sha256: str
+    labels: int
+    """Rankings that it was fitted to."""
+    is_open: bool
+    """Whether its figures are good enough to act: then the trainer takes it at its next step."""
+    figures: dict[str, float] = {}
+    by: str = ""
+
+
+class BrakeChanged(Struct, frozen=True, tag="brake_changed"):
+    """What audits say of the reward model's promises is another state than before."""
+
+    state: BrakeState
+    step: int
+    """The step of the newest audited answer."""
+    score: float
+    limit: float
+    """RED from this score on."""
+    message: str
+    rollback_step: int | None = None
+    """A checkpoint before the promises began to fail."""
+
+
 TrainerEvent = (
     RunStarted
     | StageStarted
@@ -398,7 +467,17 @@ TrainerEvent = (
 )
 """What a trainer may journal."""
 
-DaemonEvent = RunSubmitted | CommandAccepted | AttemptStarted | AttemptEnded | StateChanged
+DaemonEvent = (
+    RunSubmitted
+    | CommandAccepted
+    | AttemptStarted
+    | AttemptEnded
+    | StateChanged
+    | RankingKept
+    | RankingUndone
+    | RewardModelFitted
+    | BrakeChanged
+)
 """What only the daemon says."""
 
 FeedEvent = TrainerEvent | DaemonEvent | GroupStored

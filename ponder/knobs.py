@@ -23,6 +23,7 @@ from ponder.choices import (
     AdvantageEstimator,
     AdvantageScale,
     Clip,
+    Combine,
     CriticModel,
     KlEstimator,
     KlPlace,
@@ -36,13 +37,16 @@ from ponder.choices import (
 from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
 from ponder.preference import Preference
+from ponder.rlhf import BrakeAction, Rlhf
 from ponder.supervised import Schedule, Supervised
 from ponder.watchdog import Watchdog
 
 __all__ = [
     "AdvantageEstimator",
     "AdvantageScale",
+    "BrakeAction",
     "Clip",
+    "Combine",
     "CriticModel",
     "KlEstimator",
     "KlPlace",
@@ -268,6 +272,16 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=-100.0, le=100.0, description="Weight of the score that the reward model of `[reward_model]` gives"),
         Knob("", LIVE, "InstructGPT arXiv:2203.02155 1"),
     ] = 0.0
+    preference: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of the live reward model's score (`[rlhf]`); 0 only measures it"),
+        Knob("", LIVE, "InstructGPT arXiv:2203.02155 1"),
+    ] = 0.0
+    combine: Annotated[
+        Combine,
+        Meta(description="Parts are weighed as they are, `sum`, or each `normalised` in its group first"),
+        Knob("", LIVE, "TRL's GDPO normalises first"),
+    ] = Combine.SUM
     script: Annotated[Script, Meta(description="The script that `reward.language` wants"), Knob()] = Script.LATIN
     own: Annotated[
         float,
@@ -382,6 +396,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     critic: Critic = Critic()
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
+    rlhf: Rlhf = Rlhf()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

@@ -89,6 +89,13 @@ PART_MODEL = _metric(
     UP,
     "Mean of the reward part `model`: deviations above the reward model's mean",
 )
+PART_PREFERENCE = _metric(
+    "part/preference",
+    "preference",
+    "reward",
+    UP,
+    "Mean of the reward part `preference`: deviations above the live reward model's mean on its fixed sample",
+)
 PART = _metric(
     "part/*",
     "*",
@@ -99,6 +106,18 @@ PART = _metric(
 )
 PART_STD = _metric(
     "part_std/*", "* std", "", WATCH, "Standard deviation of a reward part over the answers that have it, ddof 0", "TRL"
+)
+RM_VERSION = _metric(
+    "reward_model/version", "reward model", "", WATCH, "The version of the live reward model that scored the step"
+)
+RM_LABELS = _metric("reward_model/labels", "its rankings", "rankings", UP, "Rankings that this version learnt from")
+RM_AGE = _metric("reward_model/age", "its age", "steps", DOWN, "Steps since this version was taken")
+RM_WEIGHT = _metric(
+    "reward_model/weight",
+    "its weight",
+    "",
+    WATCH,
+    "What `preference` weighed in the step: `reward.preference` on its ramp; 0 while the gate is closed",
 )
 GROUPS_ALL_BAD = _metric(
     "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
@@ -460,6 +479,13 @@ EVAL_PAIR_MARGIN = _metric("eval/pair_margin", "held-out margin", "", WATCH, "pr
 EVAL_PAIRS = _metric("eval/pairs", "held-out pairs", "pairs", WATCH, "Pairs that the held-out rankings decide")
 EVAL_MODEL = _metric(
     "eval/model", "held-out learnt reward", "reward", WATCH, "Mean of the reward part `model` on held-out problems"
+)
+EVAL_PREFERENCE = _metric(
+    "eval/preference",
+    "held-out preference",
+    "reward",
+    WATCH,
+    "Mean of the reward part `preference` on held-out problems",
 )
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"

@@ -29,7 +29,7 @@ class News(StrEnum):
     AHA = "aha"
     """For the first time in the run an answer turned back on itself and was right after."""
     TROUBLE = "trouble"
-    """A rule of the watchdog fired."""
+    """A rule of the watchdog fired, or the brake of a reward model is red."""
 
 
 class Notice(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@
       keys/            who may come in over the network (`ponder.keys`)                      0700
       models/NAME/     what `ponder models get` brings
       runs/RUN/        recipe.toml journal.pj log.txt stack.txt exit.json attempt.lock checkpoints/ sets/
+                       features/ reward_model/ rankings.pj guidelines.md
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 
@@ -74,6 +75,10 @@ class Paths:
     def journal(self, run: str) -> Path:
         return self.run(run) / "journal.pj"
 
+    def rankings(self, run: str) -> Path:
+        """The second copy of what people said of the run's answers."""
+        return self.run(run) / "rankings.pj"
+
     def run_log(self, run: str) -> Path:
         return self.run(run) / "log.txt"
 
@@ -85,6 +90,12 @@ class Paths:
 
     def checkpoint(self, run: str, step: int) -> Path:
         return self.checkpoints(run) / checkpoint_name(step)
+
+    def features(self, run: str) -> Path:
+        return features_beside(self.checkpoints(run))
+
+    def reward_model(self, run: str) -> Path:
+        return reward_model_beside(self.checkpoints(run))
 
     def sets(self, run: str) -> Path:
         return sets_beside(self.checkpoints(run))
@@ -123,6 +134,16 @@ def saved_steps(checkpoints: Path) -> list[int]:
 def sets_beside(checkpoints: Path) -> Path:
     """Where a run's sets of examples lie, beside its checkpoints."""
     return checkpoints.parent / "sets"
+
+
+def features_beside(checkpoints: Path) -> Path:
+    """Where the features of a live run's newest answers lie, a file a step."""
+    return checkpoints.parent / "features"
+
+
+def reward_model_beside(checkpoints: Path) -> Path:
+    """Where the versions of a run's live reward model lie."""
+    return checkpoints.parent / "reward_model"
 
 
 def find_paths() -> Paths:

@@ -43,6 +43,7 @@ _TOLD = (
     events.CommandApplied,
     events.CommandRefused,
     events.WatchdogFired,
+    events.BrakeChanged,
     events.RunBroke,
     events.AttemptEnded,
 )

@@ -28,6 +28,7 @@ from ponder.knobs import (
     Preset,
     Ratio,
 )  # fmt: skip
+from ponder.rlhf import check_rlhf
 
 PRESET_KEY = "policy.preset"
 
@@ -212,6 +213,7 @@ def fill_in(tree: Mapping[str, Any], chosen: object = None) -> dict[str, Any]:
 
 def check_together(knobs: Knobs) -> None:
     """Raise KnobError when knobs, each within its bounds, contradict each other."""
+    check_rlhf(knobs.rlhf)
     policy, kl = knobs.policy, knobs.kl
     without_group = policy.advantage in (AdvantageEstimator.BATCH, AdvantageEstimator.GAE)
     if without_group and policy.advantage_scale is AdvantageScale.GROUP_STD:

@@ -8,8 +8,8 @@
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [fork]     the run whose past it shares, written by `ponder fork`
-    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [evaluation] [saving] [stream]
-    [watchdog]   the knobs, see `ponder.knobs`
+    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
+    [stream] [watchdog]   the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
 """
@@ -31,7 +31,8 @@ from ponder.errors import KnobError, NotFound, RecipeError
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
-from ponder.stage import StagePart
+from ponder.rlhf import PARTS, Rlhf
+from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.watchdog import Watchdog
 
@@ -139,6 +140,10 @@ class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="Make activations again in the backward pass: less memory, about a third more time")
     ] = False
     threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads for the trainer; 0 lets it choose")] = 1
+    reuse_mb: Annotated[
+        int,
+        Meta(ge=0, le=10**6, description="Up to so much of what sampling computed is kept for learning, on a CPU"),
+    ] = 1000
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,6 +162,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     critic: Critic = Critic()
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
+    rlhf: Rlhf = Rlhf()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
@@ -230,6 +236,7 @@ def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
     first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
     chain.check([first, *rest], links)
+    _check_live([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
 
 
@@ -242,14 +249,30 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
     try:
         check_together(recipe.knobs)
         if recipe.stage.kind.samples:
-            check_judge(recipe.reward, recipe.reward_model)
+            check_judge(recipe.knobs, recipe.reward_model)
     except (KnobError, RecipeError) as error:
         raise RecipeError(f"`{source}`: {error.message}", error.hint) from None
     return recipe
 
 
-def check_judge(reward: Reward, part: RewardModelPart) -> None:
-    """RecipeError when the part `model` has weight and there is no reward model."""
+def _check_live(stages: Iterable[Recipe], source: str) -> None:
+    """RecipeError when people were to rank in two stages: a reward model reads what one stage's start model sees."""
+    live = [part.stage.title for part in stages if part.stage.kind is StageKind.RL and part.rlhf.live]
+    if len(live) > 1:
+        raise RecipeError(
+            f"`{source}`: people cannot rank in both stages `{live[0]}` and `{live[1]}`",
+            "write `live = true` in the `[stages.rlhf]` of one of them",
+        )
+
+
+def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
+    """RecipeError when the part `model` or `preference` has weight and there is no such reward model."""
+    reward = chosen.reward
+    if reward.preference and not chosen.rlhf.live:
+        raise RecipeError(
+            f"`reward.preference` is {knobs.format_value(reward.preference)}, and no reward model learns live",
+            "write `[rlhf]` with `live = true`, or set `reward.preference` to 0",
+        )
     if reward.model and not part.path:
         raise RecipeError(
             f"`reward.model` is {knobs.format_value(reward.model)}, and there is no reward model",
@@ -381,7 +404,7 @@ def _refuse_unknown_in_list(part_name: str, part: object, source: str) -> None:
 def _refuse_unusable(recipe: Recipe, source: str) -> None:
     """What each key's own type cannot say."""
     names = [reward.name for reward in recipe.rewards]
-    built_in = msgspec.structs.asdict(recipe.reward)
+    built_in = {*msgspec.structs.asdict(recipe.reward), *PARTS}
     for place, name in enumerate(names):
         if name in built_in or name in names[:place]:
             why = "is a built-in part" if name in built_in else "is there twice"

@@ -49,6 +49,8 @@ class Verifier(StrEnum):
     """The same letter, A to J."""
     FUNCTION = "function"
     """What the function `function` says, in a worker process."""
+    NONE = "none"
+    """Nothing is right or wrong: prompts only, for people to judge the answers."""
 
 
 class OnLong(StrEnum):
@@ -151,9 +153,11 @@ def _check_dataset(options: DatasetOptions) -> None:
 def pick_columns(columns: Sequence[str], options: DatasetOptions, source: str) -> tuple[str, str]:
     """The columns of question and answer; RecipeError names those that there are.
 
-    An answer is not needed where a function is the verifier; its column is then empty.
+    An answer is not needed where a function is the verifier, or nothing; its column is then empty.
     """
     prompt = pick_column(columns, options.prompt, PROMPT_COLUMNS, "task.options.prompt", source)
+    if options.verifier is Verifier.NONE:
+        return prompt, ""
     if not options.answer and options.verifier is Verifier.FUNCTION:
         return prompt, next((name for name in ANSWER_COLUMNS if name in columns and name != prompt), "")
     rest = [name for name in columns if name != prompt]

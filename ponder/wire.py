@@ -23,8 +23,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from ponder.agreement import Alpha, Position, Tau
+from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
+from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
+from ponder.saved_labels import SavedLabels
+from ponder.shares import Share
 
 PROTOCOL = 1
 """Goes up when an older peer would misunderstand; new optional fields do not count."""
@@ -47,6 +52,14 @@ PromptId = Annotated[str, Meta(min_length=1, max_length=4096)]
 """The same for the same problem in every run."""
 Text = Annotated[str, Meta(max_length=200)]
 """Something to look for."""
+Who = Annotated[str, Meta(max_length=64)]
+"""A person, or what asks in one's place; empty: whoever runs the daemon."""
+
+
+MOST_NAMED = 256
+"""More answers of one ranking than this are not even refused in words."""
+SIGNED = "key "
+"""What `by` begins with where it was a key that asked, over the network, whatever the request said."""
 
 
 def new_id() -> str:
@@ -82,6 +95,8 @@ class GetEvents(Struct, frozen=True, tag="get_events"):
     after: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     run: Reference | None = None
     limit: Limit = 500
+    only_notable: bool = False
+    """Without groups and steps: what began and ended, what was asked and turned, measured, saved, and what broke."""
 
 
 class GetMetrics(Struct, frozen=True, tag="get_metrics"):
@@ -222,6 +237,35 @@ class GetSystem(Struct, frozen=True, tag="get_system"):
     """
 
 
+class NextRanking(Struct, frozen=True, tag="next_ranking"):
+    """Which answers this annotator should rank next. Answered with RankingTask, or a Refusal: nothing waits.
+
+    Changes nothing: the same question has the same answer until something is kept, and then another.
+    """
+
+    run: Reference
+    annotator: Who
+    answers: Annotated[int, Meta(ge=0, le=MOST_SHOWN)] = 0
+    """0: as many as `rlhf.answers` says."""
+    exclude: Annotated[list[Id], Meta(max_length=64)] = []
+    """`RankingTask.key` of what is on this annotator's screen, or fetched ahead for it."""
+
+
+class GetRankings(Struct, frozen=True, tag="get_rankings"):
+    """Rankings of a run with an id after `after_id`, oldest first. Answered with Rankings."""
+
+    run: Reference
+    after_id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    limit: Limit = 500
+    with_undone: bool = False
+
+
+class GetFeedback(Struct, frozen=True, tag="get_feedback"):
+    """How the human loop of a run stands. Answered with Feedback."""
+
+    run: Reference
+
+
 # ---- requests: acting (answered with Accepted or Refusal)
 
 
@@ -325,6 +369,59 @@ class Annotate(Struct, frozen=True, tag="annotate"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class RankAnswers(Struct, frozen=True, tag="rank_answers"):
+    """Keep what a person said of some answers to one prompt. The Ask's id is the ranking's: a resend keeps it once.
+
+    Accepted is sent when it is on disk; its message is what the reward model had thought.
+    """
+
+    run: Reference
+    prompt_id: Number
+    """As in RankingTask."""
+    answers: Annotated[list[Number], Meta(max_length=MOST_NAMED)]
+    """2 to 9 rollouts in the order in which they were shown."""
+    ranks: Annotated[list[int | None], Meta(max_length=MOST_NAMED)]
+    """One an answer, in the same order: 1 best, equal is a tie, None worse than all that have one. Empty: see
+    `verdict`."""
+    verdict: Verdict
+    flags: Annotated[list[bool], Meta(max_length=MOST_NAMED)] = []
+    """Which answers are a hack, or broken; empty: none."""
+    reasons: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=32)] = []
+    note: Annotated[str, Meta(max_length=4000)] = ""
+    seconds: Annotated[float, Meta(ge=0.0, le=1e7)] = 0.0
+    """From when the answers were shown."""
+    stream: Stream = Stream.RANDOM
+    """As in RankingTask."""
+    annotator: Who = ""
+    guidelines_version: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
+    by: Who = ""
+
+
+class UndoRanking(Struct, frozen=True, tag="undo_ranking"):
+    """Take a ranking back; it stays on disk, and nothing is learnt from it."""
+
+    run: Reference
+    annotator: Who = ""
+    ranking: Annotated[str, Meta(max_length=64)] = ""
+    """Empty: the newest of this annotator that is not yet taken back."""
+    by: Who = ""
+
+
+class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
+    """A version of the live reward model lies in the run's folder; when `is_open`, the trainer is to take it."""
+
+    run: Reference
+    version: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
+    """Higher than any before."""
+    sha256: Annotated[str, Meta(min_length=64, max_length=64)]
+    labels: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    """Rankings that it was fitted to."""
+    is_open: bool
+    figures: dict[Annotated[str, Meta(max_length=64)], float] = {}
+    """What was measured of it; numbers that are not finite are left out."""
+    by: Who = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -349,6 +446,9 @@ Request = (
     | GetLog
     | GetStack
     | GetSystem
+    | NextRanking
+    | GetRankings
+    | GetFeedback
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -360,6 +460,9 @@ Request = (
     | UnpinCheckpoint
     | QuarantinePrompt
     | Annotate
+    | RankAnswers
+    | UndoRanking
+    | TellRewardModel
     | ShutDown
 )
 
@@ -713,6 +816,170 @@ class System(Struct, frozen=True, tag="system"):
     """How long the daemon's newest transaction took, its sync included."""
 
 
+class RankingAnswer(Struct, frozen=True):
+    """An answer as an annotator sees it."""
+
+    rollout_id: int
+    text: str
+    is_truncated: bool = False
+
+
+class RankingTask(Struct, frozen=True, tag="ranking_task"):
+    """Answers to rank, in the order to show them; nothing here says what anybody or anything thinks of them."""
+
+    run: str
+    key: str
+    """What `NextRanking.exclude` takes."""
+    prompt_id: int
+    prompt: str
+    answers: list[RankingAnswer]
+    stream: Stream
+    guidelines: str
+    guidelines_version: int
+    """The CRC-32 of the guidelines."""
+    waiting: int
+    """Groups and audits that this annotator was not yet asked about."""
+    ranked: int
+    """Rankings that this annotator gave in the run."""
+    owed_audits: int
+    """Audits of the newest `rlhf.lag` steps that nobody judged."""
+
+
+class RankedAnswer(Struct, frozen=True):
+    rollout_id: int
+    step: int
+    group: int
+    index: int
+    text: str
+    """As the annotator saw it."""
+    rank: int | None
+    place: int
+    """Where it was shown, from 0."""
+    is_flagged: bool
+    length_tokens: int
+    policy_version: int
+    purpose: str = ""
+    reward_model: int = 0
+    """The version that scored it."""
+    scores: dict[str, float] = {}
+    """Its reward parts."""
+    is_rewritten: bool = False
+    """The step was done again after it was shown and came out otherwise: its scores and features are another text's."""
+
+
+class RankingRow(Struct, frozen=True):
+    id: int
+    """Grows with time, over all runs of a store."""
+    ranking: str
+    annotator: str
+    stream: Stream
+    verdict: Verdict
+    prompt_id: int
+    prompt: str
+    step: int
+    """The run's newest step when it was kept."""
+    at_us: int
+    seconds: float
+    reward_model: int
+    """The version whose scores it was compared with; 0: none had scored them all."""
+    guidelines_version: int
+    answers: list[RankedAnswer]
+    """In the order in which they were shown."""
+    reasons: list[str]
+    note: str
+    is_undone: bool
+    by: str = ""
+
+
+class Rankings(Struct, frozen=True, tag="rankings"):
+    rows: list[RankingRow]
+    undone: list[int] = []
+    """Of the run's rankings up to `after_id`, those that are taken back."""
+
+
+class AnnotatorRow(Struct, frozen=True):
+    """What one annotator gave to a run; None where it is not yet known."""
+
+    annotator: str
+    rankings: int
+    """That stand."""
+    undone: int
+    views: int
+    """Answers looked at, once a ranking."""
+    median_s: float | None
+    """Of a ranking."""
+    consistency: Share | None
+    """Pairs that came out as before when they were shown again."""
+    gold: Share | None
+    """Pairs whose better answer a verifier knows, and the annotator too."""
+    position: Position | None
+    """Whether what is shown first wins more often than chance."""
+
+
+class BrakePoint(Struct, frozen=True):
+    """The brake after one audit."""
+
+    step: int
+    promised: float
+    """How probable the reward model had said that the newer answer is better."""
+    seen: float
+    """1 it is, 0 the older one is, 1/2 neither."""
+    score: float
+
+
+class Feedback(Struct, frozen=True, tag="feedback"):
+    """The human loop of a run; None where it is not yet known."""
+
+    run: str
+    step: int
+    rankings: int
+    """That stand, of all verdicts."""
+    undone: int
+    flagged: int
+    """Answers that were flagged as a hack or broken."""
+    by_stream: dict[str, int]
+    by_verdict: dict[str, int]
+    owed_audits: int
+    annotators: list[AnnotatorRow]
+    """Who gave most comes first."""
+    reward_model: int
+    """The newest version; 0: none yet."""
+    acting: int
+    """The version that the trainer scores with; 0: none."""
+    is_open: bool
+    """Whether the newest version may act."""
+    fitted_us: int | None
+    labels: int
+    """Rankings that it was fitted to."""
+    labels_since: int
+    """Rankings that were given or taken back since."""
+    weight: float | None
+    """What its score weighed in the newest step."""
+    figures: dict[str, float]
+    """What the newest version's fit measured."""
+    held_out: Share | None
+    """Pairs of prompts that it did not learn from."""
+    fresh: Share | None
+    """Pairs of the newest random rankings that the version which had scored them puts in the same order."""
+    alpha: Alpha | None
+    tau: Tau | None
+    calibration: Calibration | None
+    """Of the scores that answers had when they were ranked, over the newest random rankings and audits."""
+    length: Correlation | None
+    """Of scores and lengths, over randomly drawn answers that were ranked."""
+    brake: BrakeState
+    brake_score: float
+    brake_limit: float
+    brake_message: str
+    rollback_step: int | None
+    audits: int
+    brake_series: list[BrakePoint]
+    """The newest few hundred."""
+    saved: SavedLabels
+    notes: list[str] = []
+    """What should be looked into, each a sentence."""
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -750,6 +1017,9 @@ Reply = (
     | LogPage
     | Stack
     | System
+    | RankingTask
+    | Rankings
+    | Feedback
     | Accepted
     | Refusal
 )
@@ -815,11 +1085,19 @@ class SaveOrder(Struct, frozen=True, tag="save"):
     pass
 
 
+class RewardModelOrder(Struct, frozen=True, tag="reward_model"):
+    """From the next batch on, score with this version of the live reward model, which lies in the run's folder."""
+
+    version: Annotated[int, Meta(ge=1)]
+    sha256: str
+    """Of its file."""
+
+
 class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
     prompt_id: PromptId
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):

@@ -7,17 +7,22 @@
     steps metrics evaluations checkpoints firings               numbers of a run, by step
     prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
     annotations                                                 what people say of an answer: star, flag, note
+    rankings ranked_answers reward_models                       what people say of answers beside each other, and what
+                                                                was learnt from it
     rollout_texts text_index                                    where a text is found, and how far that goes
     tallies                                                     how many answers of a kind a run has
-    v_rollouts v_aha v_steps v_knob_changes                     the same for a person with Datasette or sqlite-utils
+    v_rollouts v_aha v_steps v_knob_changes v_rankings v_preferences
+                                                                the same for a person with Datasette or sqlite-utils
 
 `events` is the truth. The other tables are derived from it (rollouts are the exception, their event holds a reference
-only; and annotations, which no event tells) and exist so that questions are quick. Every derived row has a natural key,
-so that a step that is done again after a restart writes the same rows and their ids stay.
+only; and annotations and rankings, whose texts and notes no event tells) and exist so that questions are quick. Every
+derived row has a natural key, so that a step that is done again after a restart writes the same rows and their ids
+stay.
 
 All tables are STRICT; times are integer microseconds since 1970 UTC; knob values are JSON, so that `true`, `1` and
 `1.0` stay what they are. Each statement runs by itself: sqlite3's `executescript` would commit in the middle.
-Deliberately left out: opening, backing up and refusing (`store.schema`).
+Deliberately left out: the tables of the first version (`store.first_tables`), and opening, backing up and refusing
+(`store.schema`).
 """
 
 from __future__ import annotations
@@ -27,6 +32,10 @@ import time
 from sqlite_utils import Database, Migrations
 
 from ponder.wire import new_id
+from store.first_tables import NUMBERS, RUNS, TEXTS, VIEWS
+
+NOTABLE = "kind NOT IN ('group_stored', 'step_done')"
+"""Of an event; written alike in the index and in the question that uses it."""
 
 MIGRATIONS = Migrations("ponder")
 """In order; sqlite-utils runs each in one transaction with its record in `_sqlite_migrations`."""
@@ -40,7 +49,7 @@ def _run_all(db: Database, statements: tuple[str, ...]) -> None:
 @MIGRATIONS(name="0001_first_store")
 def first_store(db: Database) -> None:
     """The tables of version 0.1."""
-    _run_all(db, _FIRST_RUNS + _FIRST_NUMBERS + _FIRST_TEXTS + _FIRST_VIEWS)
+    _run_all(db, RUNS + NUMBERS + TEXTS + VIEWS)
     db.execute("INSERT INTO meta VALUES ('store_id', ?), ('created_us', ?)", [new_id(), str(time.time_ns() // 1000)])
 
 
@@ -80,270 +89,17 @@ def pages_of_answers(db: Database) -> None:
     _run_all(db, _PAGES)
 
 
-_FIRST_RUNS = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    """
-    CREATE TABLE runs (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        recipe_name TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        title TEXT NOT NULL,
-        source TEXT NOT NULL,
-        submitted_by TEXT NOT NULL,
-        recipe TEXT NOT NULL,
-        stage TEXT NOT NULL,
-        steps INTEGER NOT NULL,
-        step INTEGER NOT NULL DEFAULT 0,
-        state TEXT NOT NULL,
-        reason TEXT NOT NULL DEFAULT '',
-        model TEXT NOT NULL,
-        parameters INTEGER NOT NULL DEFAULT 0,
-        device TEXT NOT NULL DEFAULT '',
-        threads INTEGER NOT NULL DEFAULT 0,
-        versions TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(versions)),
-        created_us INTEGER NOT NULL,
-        started_us INTEGER,
-        ended_us INTEGER,
-        seen_us INTEGER,
-        phase TEXT NOT NULL DEFAULT '',
-        UNIQUE (recipe_name, number)
-    ) STRICT
-    """,
-    """
-    CREATE TABLE attempts (
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        attempt INTEGER NOT NULL,
-        pid INTEGER NOT NULL DEFAULT 0,
-        pid_start INTEGER NOT NULL DEFAULT 0,
-        boot_id TEXT NOT NULL DEFAULT '',
-        resumed_from INTEGER,
-        started_us INTEGER NOT NULL,
-        ended_us INTEGER,
-        exit_code INTEGER,
-        signal INTEGER,
-        cause TEXT NOT NULL DEFAULT '',
-        PRIMARY KEY (run_id, attempt)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE commands (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        command TEXT NOT NULL UNIQUE,
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        verb TEXT NOT NULL,
-        name TEXT NOT NULL DEFAULT '',
-        value TEXT CHECK (value IS NULL OR json_valid(value)),
-        old TEXT CHECK (old IS NULL OR json_valid(old)),
-        submitted_by TEXT NOT NULL,
-        requested_us INTEGER NOT NULL,
-        state TEXT NOT NULL,
-        step INTEGER,
-        settled_us INTEGER,
-        message TEXT NOT NULL DEFAULT '',
-        hint TEXT NOT NULL DEFAULT ''
-    ) STRICT
-    """,
-    "CREATE INDEX commands_by_run ON commands (run_id, state)",
-    """
-    CREATE TABLE knobs (
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        name TEXT NOT NULL,
-        initial TEXT NOT NULL CHECK (json_valid(initial)),
-        value TEXT NOT NULL CHECK (json_valid(value)),
-        PRIMARY KEY (run_id, name)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        attempt INTEGER,
-        seq INTEGER,
-        time_us INTEGER NOT NULL,
-        step INTEGER,
-        kind TEXT NOT NULL,
-        body TEXT NOT NULL CHECK (json_valid(body))
-    ) STRICT
-    """,
-    "CREATE UNIQUE INDEX events_by_seq ON events (run_id, seq) WHERE seq IS NOT NULL",
-    "CREATE INDEX events_by_run ON events (run_id)",
-)
+@MIGRATIONS(name="0007_rankings")
+def rankings(db: Database) -> None:
+    """What people say of answers beside each other, the reward models fitted to it, and what a group is for."""
+    _run_all(db, _RANKINGS)
 
-_FIRST_NUMBERS = (
-    """
-    CREATE TABLE steps (
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        step INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        policy_version INTEGER NOT NULL,
-        done_us INTEGER NOT NULL,
-        PRIMARY KEY (run_id, step)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE metrics (
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        name TEXT NOT NULL,
-        step INTEGER NOT NULL,
-        value REAL, -- NULL: reported, but not a finite number
-        PRIMARY KEY (run_id, name, step)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE evaluations (
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        step INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        is_final INTEGER NOT NULL,
-        done_us INTEGER NOT NULL,
-        metrics TEXT NOT NULL CHECK (json_valid(metrics)),
-        PRIMARY KEY (run_id, step)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE checkpoints (
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        step INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        folder TEXT NOT NULL,
-        size_bytes INTEGER NOT NULL,
-        sha256 TEXT NOT NULL,
-        saved_us INTEGER NOT NULL,
-        PRIMARY KEY (run_id, step)
-    ) STRICT, WITHOUT ROWID
-    """,
-)
 
-_FIRST_TEXTS = (
-    """
-    CREATE TABLE prompts (
-        id INTEGER PRIMARY KEY,
-        digest BLOB NOT NULL UNIQUE, -- of the three columns below: one problem may be written in several ways
-        key TEXT NOT NULL,
-        text TEXT NOT NULL,
-        reference TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE groups (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        step INTEGER NOT NULL,
-        idx INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        policy_version INTEGER NOT NULL,
-        prompt_id INTEGER NOT NULL REFERENCES prompts (id),
-        size INTEGER NOT NULL,
-        reward_mean REAL, -- over the scored answers; NULL when none was
-        reward_std REAL,
-        rescued INTEGER NOT NULL,
-        created_us INTEGER NOT NULL,
-        is_superseded INTEGER NOT NULL DEFAULT 0, -- made after the checkpoint that the run went back to, not made again
-        UNIQUE (run_id, step, idx)
-    ) STRICT
-    """,
-    "CREATE INDEX groups_by_run ON groups (run_id) WHERE is_superseded = 0",
-    "CREATE INDEX groups_by_size ON groups (run_id, size) WHERE is_superseded = 0",  # counts a run's rollouts
-    """
-    CREATE TABLE rollouts (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
-        idx INTEGER NOT NULL,
-        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-        text TEXT NOT NULL,
-        length_tokens INTEGER NOT NULL,
-        finish TEXT NOT NULL,
-        reward REAL, -- NULL: could not be scored, which is not zero
-        advantage REAL NOT NULL,
-        is_correct INTEGER,
-        answer TEXT NOT NULL,
-        answer_start INTEGER NOT NULL,
-        outcome TEXT, -- what reflection did to it as a whole; NULL: it does not reflect
-        error TEXT NOT NULL,
-        is_superseded INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (group_id, idx)
-    ) STRICT
-    """,
-    "CREATE INDEX rollouts_by_run ON rollouts (run_id) WHERE is_superseded = 0",
-    "CREATE INDEX rollouts_by_outcome ON rollouts (run_id, outcome) WHERE outcome IS NOT NULL AND is_superseded = 0",
-    """
-    CREATE TABLE reward_parts (
-        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
-        name TEXT NOT NULL,
-        value REAL NOT NULL,
-        PRIMARY KEY (rollout_id, name)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE marks (
-        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
-        idx INTEGER NOT NULL,
-        start_char INTEGER NOT NULL,
-        end_char INTEGER NOT NULL,
-        word TEXT NOT NULL,
-        outcome TEXT NOT NULL,
-        candidate_before TEXT NOT NULL,
-        candidate_after TEXT NOT NULL,
-        token INTEGER NOT NULL,
-        entropy REAL NOT NULL,
-        PRIMARY KEY (rollout_id, idx)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE rollout_tokens (
-        rollout_id INTEGER PRIMARY KEY REFERENCES rollouts (id) ON DELETE CASCADE,
-        codec TEXT NOT NULL, -- raw or zlib, of the ids; the other two hardly shrink
-        token_ids BLOB NOT NULL, -- uint32 little endian, one a token
-        logps BLOB NOT NULL, -- float16 little endian, one a token, nats
-        entropies BLOB NOT NULL
-    ) STRICT
-    """,
-)
+@MIGRATIONS(name="0009_notable_events")
+def notable_events(db: Database) -> None:
+    """What makes a run's diary quick: what happened beside its groups and steps."""
+    db.execute(f"CREATE INDEX events_notable ON events (run_id) WHERE {NOTABLE}")
 
-_FIRST_VIEWS = (
-    """
-    CREATE VIEW v_rollouts AS
-    SELECT rollouts.id, runs.name AS run, groups.step, groups.idx AS "group", rollouts.idx, prompts.text AS prompt,
-           prompts.reference, rollouts.text, rollouts.reward, rollouts.advantage, rollouts.is_correct, rollouts.outcome,
-           rollouts.answer, rollouts.length_tokens, rollouts.finish, rollouts.error, rollouts.is_superseded
-    FROM rollouts
-    JOIN groups ON groups.id = rollouts.group_id
-    JOIN prompts ON prompts.id = groups.prompt_id
-    JOIN runs ON runs.id = rollouts.run_id
-    """,
-    """
-    CREATE VIEW v_aha AS
-    SELECT marks.rollout_id, marks.idx, runs.name AS run, groups.step, prompts.text AS prompt, marks.word,
-           marks.outcome, marks.candidate_before, marks.candidate_after, marks.entropy, rollouts.reward,
-           rollouts.advantage, substr(rollouts.text, max(1, marks.start_char - 119), 240) AS excerpt,
-           rollouts.is_superseded
-    FROM marks
-    JOIN rollouts ON rollouts.id = marks.rollout_id
-    JOIN groups ON groups.id = rollouts.group_id
-    JOIN prompts ON prompts.id = groups.prompt_id
-    JOIN runs ON runs.id = rollouts.run_id
-    """,
-    """
-    CREATE VIEW v_steps AS
-    SELECT runs.name AS run, metrics.step,
-           max(value) FILTER (WHERE metrics.name = 'reward/mean') AS reward,
-           max(value) FILTER (WHERE metrics.name = 'eval/accuracy') AS held_out_accuracy,
-           max(value) FILTER (WHERE metrics.name = 'length/mean') AS length_tokens,
-           max(value) FILTER (WHERE metrics.name = 'reflection/rate') AS reflecting,
-           max(value) FILTER (WHERE metrics.name = 'reflection/rescued') AS rescued,
-           max(value) FILTER (WHERE metrics.name = 'policy/entropy') AS entropy
-    FROM metrics JOIN runs ON runs.id = metrics.run_id
-    GROUP BY metrics.run_id, metrics.step
-    """,
-    """
-    CREATE VIEW v_knob_changes AS
-    SELECT commands.command, runs.name AS run, commands.name AS knob, commands.old, commands.value AS new,
-           commands.submitted_by, commands.requested_us, commands.state, commands.step AS applied_step, commands.message
-    FROM commands JOIN runs ON runs.id = commands.run_id
-    WHERE commands.verb = 'set'
-    """,
-)
 
 _FORKS = (
     "ALTER TABLE runs ADD COLUMN parent_id INTEGER REFERENCES runs (id) ON DELETE SET NULL",
@@ -429,5 +185,90 @@ _PAGES = (
         changed_by TEXT NOT NULL,
         changed_us INTEGER NOT NULL
     ) STRICT
+    """,
+)
+
+_RANKINGS = (
+    # empty: the policy learns from it; audit: it is there to be judged
+    "ALTER TABLE groups ADD COLUMN purpose TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE groups ADD COLUMN reward_model INTEGER NOT NULL DEFAULT 0",  # the version that scored it; 0: none
+    "CREATE INDEX groups_to_rank ON groups (run_id) WHERE purpose = '' AND is_superseded = 0",
+    "CREATE INDEX groups_to_audit ON groups (run_id, step, prompt_id) WHERE purpose = 'audit' AND is_superseded = 0",
+    """
+    CREATE TABLE rankings (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        ranking TEXT NOT NULL UNIQUE, -- made by whoever gave it
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        prompt_id INTEGER NOT NULL REFERENCES prompts (id),
+        annotator TEXT NOT NULL,
+        stream TEXT NOT NULL, -- why these answers were shown
+        verdict TEXT NOT NULL,
+        step INTEGER NOT NULL, -- the run's newest step then
+        reward_model INTEGER NOT NULL, -- the version whose scores it was compared with; 0: none had scored them all
+        agreed INTEGER NOT NULL, -- pairs that it had in the same order
+        pairs INTEGER NOT NULL, -- that the ranking decides
+        seconds REAL NOT NULL,
+        guidelines_version INTEGER NOT NULL,
+        reasons TEXT NOT NULL CHECK (json_valid(reasons)),
+        note TEXT NOT NULL,
+        submitted_by TEXT NOT NULL,
+        kept_us INTEGER NOT NULL,
+        undo TEXT UNIQUE, -- the request that took it back; NULL: it stands
+        undone_us INTEGER,
+        undone_by TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX rankings_by_run ON rankings (run_id)",
+    "CREATE INDEX rankings_by_annotator ON rankings (run_id, annotator)",
+    "CREATE INDEX rankings_of_audits ON rankings (run_id) WHERE stream = 'audit'",
+    """
+    CREATE TABLE ranked_answers (
+        ranking_id INTEGER NOT NULL REFERENCES rankings (id) ON DELETE CASCADE,
+        place INTEGER NOT NULL, -- where it was shown, from 0
+        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+        rank INTEGER, -- 1 is best, equal is a tie, NULL is worse than all that have one
+        is_flagged INTEGER NOT NULL,
+        text TEXT NOT NULL, -- as it was shown: a step that is done again may write over the rollout
+        PRIMARY KEY (ranking_id, place)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX ranked_answers_by_rollout ON ranked_answers (rollout_id)",
+    """
+    CREATE TABLE reward_models (
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        version INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        labels INTEGER NOT NULL, -- rankings that it was fitted to
+        is_open INTEGER NOT NULL, -- whether it may act
+        figures TEXT NOT NULL CHECK (json_valid(figures)),
+        step INTEGER NOT NULL, -- the run's newest step then
+        fitted_us INTEGER NOT NULL,
+        PRIMARY KEY (run_id, version)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX events_of_brakes ON events (run_id) WHERE kind = 'brake_changed'",
+    """
+    CREATE VIEW v_rankings AS
+    SELECT rankings.id, rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
+           rankings.verdict, prompts.text AS prompt, ranked_answers.place, ranked_answers.rank, ranked_answers.text,
+           ranked_answers.is_flagged, ranked_answers.rollout_id, rankings.seconds, rankings.reward_model,
+           rankings.reasons, rankings.note, rankings.kept_us, rankings.undone_us
+    FROM rankings
+    JOIN ranked_answers ON ranked_answers.ranking_id = rankings.id
+    JOIN prompts ON prompts.id = rankings.prompt_id
+    JOIN runs ON runs.id = rankings.run_id
+    """,
+    """
+    CREATE VIEW v_preferences AS
+    SELECT rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
+           prompts.text AS prompt, better.text AS chosen, worse.text AS rejected,
+           better.rollout_id AS chosen_id, worse.rollout_id AS rejected_id, rankings.reward_model, rankings.kept_us
+    FROM rankings
+    JOIN ranked_answers AS better ON better.ranking_id = rankings.id AND better.rank IS NOT NULL
+    JOIN ranked_answers AS worse ON worse.ranking_id = rankings.id
+         AND (worse.rank IS NULL OR worse.rank > better.rank)
+    JOIN prompts ON prompts.id = rankings.prompt_id
+    JOIN runs ON runs.id = rankings.run_id
+    WHERE rankings.undone_us IS NULL
     """,
 )

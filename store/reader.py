@@ -22,9 +22,10 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, lessons, rows, samples
+from store import curves, lessons, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
+from store.migrations import NOTABLE
 from store.schema import explained, open_for_reading
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ class Reader:
             )
             return [_event_decoder.decode(body) for (body,) in found]
 
-    def events(self, after: int, run: str | None = None, limit: int = NO_LIMIT) -> wire.Events:
+    def events(
+        self, after: int, run: str | None = None, limit: int = NO_LIMIT, only_notable: bool = False
+    ) -> wire.Events:
         """Durable events with an id after `after`, oldest first; of all runs when `run` is None."""
         with self._snapshot() as connection:
             (head,) = connection.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
@@ -143,6 +146,8 @@ class Reader:
             if run is not None:
                 query += " AND events.run_id = ?"
                 arguments.append(_find_run(connection, run)[0])
+            if only_notable:
+                query += f" AND {NOTABLE}"
             found = connection.execute(f"{query} ORDER BY events.id LIMIT ?", [*arguments, limit]).fetchall()
             return wire.Events(
                 [
@@ -332,6 +337,27 @@ class Reader:
                 first_rescue=None if first is None else by_id[first],
                 traces=[by_id[number] for number in ids],
             )
+
+    # ---- what people say
+
+    def rankings(self, run: str, after_id: int = 0, limit: int = NO_LIMIT, with_undone: bool = False) -> wire.Rankings:
+        """Rankings with an id after `after_id`, oldest first, and which of those before are taken back."""
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            undone = rankings.undone_up_to(connection, run_id, after_id)
+            return wire.Rankings(rankings.page(connection, run_id, after_id, limit, with_undone), undone)
+
+    def ranking_names(self, run: str) -> tuple[list[tuple[int, str]], list[tuple[str, str, int, str]]]:
+        """(id, ranking) of all, oldest first, and (ranking, request, when, by whom) of those that are taken back."""
+        with self._snapshot() as connection:
+            return rankings.names(connection, _find_run(connection, run)[0])
+
+    @contextmanager
+    def asking(self, run: str) -> Iterator[tuple[Connection, int, wire.RunRow]]:
+        """A snapshot for several questions about one run."""
+        with self._snapshot() as connection:
+            run_id, _ = _find_run(connection, run)
+            yield connection, run_id, rows.run_rows(connection, "WHERE id = ?", (run_id,))[0]
 
     # ---- what people asked for
 

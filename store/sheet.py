@@ -29,8 +29,8 @@ ZLIB_FROM_BYTES = 2048
 _INSERTS = {
     "groups": """
         INSERT INTO groups (id, run_id, step, idx, attempt, policy_version, prompt_id, size, reward_mean, reward_std,
-                            rescued, created_us)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                            rescued, created_us, purpose, reward_model)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "rollouts": """
         INSERT INTO rollouts (id, group_id, idx, run_id, text, length_tokens, finish, reward, advantage, is_correct,
                               answer, answer_start, outcome, error, unsure)
@@ -73,7 +73,7 @@ class Sheet:
         scored = [reward for reward in rewards if reward is not None]
         values = (
             record.attempt, event.policy_version, self._prompt(event), len(rewards), *_mean_and_std(scored), rescued,
-            record.time_us,
+            record.time_us, event.purpose, event.reward_model,
         )  # fmt: skip
         key = (run_id, event.step, event.group)
         if key in self._known:
@@ -91,7 +91,7 @@ class Sheet:
             members = self._write_over(group_id, values)
         for rollout in event.rollouts:
             self._add_rollout(run_id, group_id, rollout, members.get(rollout.index))
-        return GroupStored(event.step, event.group, group_id, event.prompt, rewards, rescued)
+        return GroupStored(event.step, event.group, group_id, event.prompt, rewards, rescued, event.purpose)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -113,7 +113,8 @@ class Sheet:
         uncount(self._connection, "group_id = ?", (group_id,))
         self._connection.execute(
             """UPDATE groups SET attempt = ?, policy_version = ?, prompt_id = ?, size = ?, reward_mean = ?,
-                                 reward_std = ?, rescued = ?, created_us = ?, is_superseded = 0
+                                 reward_std = ?, rescued = ?, created_us = ?, purpose = ?, reward_model = ?,
+                                 is_superseded = 0
                WHERE id = ?""",
             (*values, group_id),
         )

@@ -2,8 +2,9 @@
 
     ingest      -> commit_records          all that a batch of trainer records means, then the acknowledgement
     handlers    -> submit_run begin_changed accept_command refuse_command annotate
+    judges      -> keep_ranking undo_ranking tell_reward_model change_brake
     supervisor  -> set_state start_attempt end_attempt settle_command
-    rebuild     -> restore_run
+    rebuild     -> restore_run restore_ranking
 
 Used from one thread. When the disk is full, or the file locked or broken, a method raises StoreError (its `code` says
 which) with nothing written; the same call works once the cause is gone, and readers never notice. Deliberately left
@@ -17,20 +18,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, TypeVar
 
 from ponder import wire
 from ponder.errors import NotFound, Refused, StoreError
 from ponder.events import (
     AttemptEnded,
     AttemptStarted,
+    BrakeChanged,
     CommandAccepted,
     CommandApplied,
     CommandRefused,
     FeedEvent,
+    RankingKept,
+    RankingUndone,
     Record,
+    RewardModelFitted,
     RunState,
     RunSubmitted,
     StateChanged,
@@ -39,7 +42,7 @@ from ponder.events import (
 from ponder.knobs import KnobValue, flatten
 from ponder.recipe import Recipe, parse_recipe
 from ponder.wire import CommandState
-from store import derived
+from store import derived, judged, orders
 from store.schema import BUSY_TIMEOUT_MS, WAL_LIMIT_BYTES, explained, open_for_writing
 from store.search import count_unindexed, index_some
 from store.sheet import Sheet
@@ -53,6 +56,8 @@ READERS_WAIT_MS = 100
 """How long the cutting of a long log waits for those who read; our own answers take less."""
 RUN_VERB = "run"
 """The verb of the command that submitted a run."""
+
+_Said = TypeVar("_Said", RankingKept, RankingUndone, RewardModelFitted)
 
 _ADD_EVENT = "INSERT INTO events (run_id, attempt, seq, time_us, step, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -269,11 +274,7 @@ class Writer:
     def pending_orders(self, run: str) -> list[wire.Order]:
         """A run's accepted commands that are not yet answered, oldest first, as its trainer gets them."""
         with explained(self.path):
-            rows = self._connection.execute(
-                "SELECT command, verb, name, value FROM commands WHERE run_id = ? AND state = ? ORDER BY id",
-                (self._run_id(run), CommandState.ACCEPTED),
-            ).fetchall()
-        return [wire.Order(command, _action(verb, name, value)) for command, verb, name, value in rows]
+            return orders.pending(self._connection, self._run_id(run))
 
     # ---- what people say
 
@@ -282,21 +283,42 @@ class Writer:
     ) -> str:
         """Say something of an answer, None leaves what was said before; returns its run's name, or raises NotFound."""
         with self._transaction() as connection:
-            found = connection.execute(
-                "SELECT runs.name FROM rollouts JOIN runs ON runs.id = rollouts.run_id WHERE rollouts.id = ?",
-                (rollout_id,),
-            ).fetchone()
-            if found is None:
-                raise NotFound(f"there is no sample {rollout_id}", "`ponder samples` shows the newest")
-            connection.execute(
-                """INSERT INTO annotations (rollout_id, is_starred, is_flagged, note, changed_by, changed_us)
-                   VALUES (?1, coalesce(?2, 0), coalesce(?3, 0), coalesce(?4, ''), ?5, ?6)
-                   ON CONFLICT DO UPDATE SET is_starred = coalesce(?2, is_starred),
-                       is_flagged = coalesce(?3, is_flagged), note = coalesce(?4, note), changed_by = ?5,
-                       changed_us = ?6""",
-                (rollout_id, is_starred, is_flagged, note, by, self._clock()),
-            )
-            return str(found[0])
+            return judged.annotate(connection, rollout_id, is_starred, is_flagged, note, by, self._clock())
+
+    def keep_ranking(self, ranking: str, run: str, said: wire.RankAnswers, by: str) -> tuple[RankingKept, bool]:
+        """A ranking is on disk when this returns, and whether it is new; the same again changes nothing.
+
+        Raises Refused or NotFound when it does not fit what the store holds.
+        """
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            return self._say_once(run_id, judged.keep_ranking(connection, run_id, ranking, said, by, self._clock()))
+
+    def undo_ranking(self, undo: str, run: str, asked: wire.UndoRanking, by: str) -> tuple[RankingUndone, bool]:
+        """A ranking is taken back, and whether only now; the same again takes back no other one."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            return self._say_once(run_id, judged.undo_ranking(connection, run_id, undo, asked, by, self._clock()))
+
+    def tell_reward_model(self, run: str, told: wire.TellRewardModel, by: str) -> tuple[RewardModelFitted, bool]:
+        """A version of the run's live reward model is known, and whether only now; raises Refused on an older one."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            return self._say_once(run_id, judged.keep_reward_model(connection, run_id, told, by, self._clock()))
+
+    def restore_ranking(self, run: str, row: wire.RankingRow) -> bool:
+        """A ranking that the store has lost; False where its answers are not there, or it is there already."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            kept = judged.restore_ranking(connection, run_id, row)
+            if kept is not None:
+                self._say(run_id, kept)
+            return kept is not None
+
+    def change_brake(self, run: str, change: BrakeChanged) -> None:
+        """What audits say of the reward model's promises is another state than before."""
+        with self._transaction():
+            self._say(self._run_id(run), change)
 
     # ---- the store itself
 
@@ -444,6 +466,12 @@ class Writer:
         """Add an event of the daemon's own to the feed, inside the transaction that makes it true."""
         self._connection.execute(_ADD_EVENT, _event_row(run_id, event, attempt, None, self._clock()))
 
+    def _say_once(self, run_id: int, said: tuple[_Said, bool]) -> tuple[_Said, bool]:
+        event, is_new = said
+        if is_new:
+            self._say(run_id, event)
+        return event, is_new
+
     def _find_accepted(self, command: str) -> tuple[int, str, str] | None:
         row = self._connection.execute(
             "SELECT run_id, verb, name, state FROM commands WHERE command = ?", (command,)
@@ -464,15 +492,3 @@ def _event_row(run_id: int, event: FeedEvent, attempt: int | None, seq: int | No
 
 def _conflict(command: str) -> Refused:
     return Refused("conflict", f"the command `{command}` already means something else", "ask again with a new id")
-
-
-def _action(verb: str, name: str, value: str | None) -> wire.Action:
-    asked = derived.from_json(value)
-    if name and asked is not None:
-        return wire.KnobOrder(name, asked)
-    if verb == "pause":
-        return wire.PauseOrder(release=bool(asked))
-    if verb == "quarantine":
-        return wire.QuarantineOrder(str(asked))
-    action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
-    return action

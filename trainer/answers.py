@@ -231,7 +231,8 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)
         figures[metrics.REWARD_STD] = statistics.pstdev(rewards)
         figures[metrics.REWARD_MIN], figures[metrics.REWARD_MAX] = min(rewards), max(rewards)
-        figures[metrics.CORRECT] = share(scored, lambda answer: answer.is_correct)
+        if any(judged):
+            figures[metrics.CORRECT] = share(scored, lambda answer: answer.is_correct)
     if ended:
         figures[metrics.LENGTH_TERMINATED] = statistics.fmean(ended)
         figures[metrics.LENGTH_TERMINATED_MIN] = float(min(ended))

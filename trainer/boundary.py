@@ -6,6 +6,7 @@
     save     write a checkpoint now                           CommandApplied (the checkpoint's own event comes first)
     quarantine  a prompt is asked no more                     CommandApplied | CommandRefused
     stop     end here; the loop saves                         CommandApplied
+    reward_model  the next batch is scored with another version     CommandApplied | CommandRefused
     release  a pause without memory: end here; the loop saves answered by the daemon, when the process is gone
 
 A trainer that was told to end by SIGTERM ends here too, held or not. While held, the trainer's thread waits in
@@ -18,12 +19,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ponder import knobs as knob_words
-from ponder.errors import KnobError, RecipeError
+from ponder.errors import KnobError, PonderError, RecipeError, Refused
 from ponder.events import HELD, CommandApplied, CommandRefused, Ending, Progress, RunPaused, RunResumed
 from ponder.knobs import Knobs
 from ponder.presets import check_together
-from ponder.wire import KnobOrder, Order, PauseOrder, QuarantineOrder, ResumeOrder, SaveOrder, StopOrder
+from ponder.wire import (
+    KnobOrder,
+    Order,
+    PauseOrder,
+    QuarantineOrder,
+    ResumeOrder,
+    RewardModelOrder,
+    SaveOrder,
+    StopOrder,
+)
 from trainer.link import Link
+
+TakeVersion = Callable[[int, str, int], int]
+"""Takes a version of the live reward model: its number, its file's SHA-256 (or empty), the step; the number before."""
 
 HELD_WAIT_S = 0.5
 """While held, a sign of life goes out this often."""
@@ -34,14 +47,15 @@ class Boundary:
 
     def __init__(
         self, link: Link, knobs: Knobs, *, steps: int, replay: Sequence[CommandApplied] = (),
-        check: Callable[[Knobs], None] = lambda _: None, quarantined: set[str] | None = None,
+        check: Callable[[Knobs], None] = lambda _: None, take_version: TakeVersion | None = None,
+        quarantined: set[str] | None = None,
     ) -> None:  # fmt: skip
         """`check` raises a RecipeError on knobs with which the run could not go on.
 
         `quarantined` are the ids of prompts that are asked no more, to which orders add; None where none is asked.
         """
         self.knobs = knobs
-        self._check = check
+        self._check, self._take_version = check, take_version
         self.ends_as: Ending | None = None
         """How the run is to end here, when it is."""
         self.is_held = False
@@ -64,16 +78,21 @@ class Boundary:
         step, without being told again.
         """
         for change in self._replay:
-            if change.step != step or change.new is None:
-                continue
-            if change.verb == "quarantine" and self._quarantined is not None:
-                self._quarantined.add(str(change.new))
-            if change.verb == "set":
-                self.knobs = knob_words.with_value(self.knobs, change.name, change.new)
+            if change.step == step and change.new is not None:
+                self._do_again(change, change.new)
         self._obey_all(self._link.commands(), step, save)
         while self.is_held and not self.wants_stop:
             self._link.preview(Progress(step, HELD, step, self._steps))
             self._obey_all(self._link.commands(HELD_WAIT_S), step, save)
+
+    def _do_again(self, change: CommandApplied, new: knob_words.KnobValue) -> None:
+        match change.verb:
+            case "set":
+                self.knobs = knob_words.with_value(self.knobs, change.name, new)
+            case "quarantine" if self._quarantined is not None:
+                self._quarantined.add(str(new))
+            case "reward_model" if self._take_version:
+                self._take_version(int(new), "", change.step)
 
     def hold(self, step: int, reason: str, trace: str = "") -> None:
         """Hold at the next `take`, until resume or stop, for a reason that no person gave."""
@@ -90,6 +109,8 @@ class Boundary:
         match order.action:
             case KnobOrder(name=name, value=value):
                 self._set(order.command, step, name, value)
+            case RewardModelOrder(version=version, sha256=sha256):
+                self._take(order.command, step, version, sha256)
             case PauseOrder(release=release):
                 self._pause(order, step, release)
             case ResumeOrder():
@@ -150,6 +171,16 @@ class Boundary:
             return
         self.knobs, new = changed, knob_words.get_value(changed, name)
         self._link.emit(CommandApplied(command, step, "set", name, old, new))
+
+    def _take(self, command: str, step: int, version: int, sha256: str) -> None:
+        try:
+            if self._take_version is None:
+                raise Refused("conflict", "this stage has no live reward model")
+            old = self._take_version(version, sha256, step)
+        except PonderError as error:
+            self._link.emit(CommandRefused(command, step, "reward_model", error.message, error.hint))
+            return
+        self._link.emit(CommandApplied(command, step, "reward_model", "version", old, version))
 
     def _apply(self, order: Order, step: int, verb: str) -> None:
         self._link.emit(CommandApplied(order.command, step, verb))

@@ -11,9 +11,9 @@
         manifest.json          size and SHA-256 of every file above, and what was measured; written last
 
 Everything is written into `.step-000025.tmp`, synced, and renamed: a folder with its final name is complete. One that
-goes is renamed to `.step-000025.gone` first. The newest stay, the best, and the pinned (`ponder.checkpoints`). When a
-file does not match the manifest the checkpoint before it is used. Nothing is pickled. Deliberately left out: what a
-run consists of (`trainer.run_state` knows).
+goes is renamed to `.step-000025.gone` first. The newest stay, the best, and the pinned (`ponder.checkpoints`); what a
+death left lying goes when the run goes on. When a file does not match the manifest the checkpoint before it is used.
+Nothing is pickled. Deliberately left out: what a run consists of (`trainer.run_state` knows).
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def save_checkpoint(
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
             written = _write_rest(draft, tensors, files or {}, state)
-            manifest = msgspec.json.encode(Manifest(FORMAT, step, written, stage, dict(scores or {})))
+            manifest = msgspec.json.encode(
+                Manifest(FORMAT, step, written, stage, dict(scores or {}), keep, sorted(spare))
+            )
             _seal(draft, manifest)
             shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
@@ -147,6 +149,15 @@ def _seal(draft: Path, manifest: bytes) -> None:
     (draft / MANIFEST).write_bytes(manifest)
     for path in [*draft.iterdir(), draft]:
         sync_path(path)
+
+
+def tidy(root: Path) -> None:
+    """Do what a trainer that died while it saved did not come to: let go of old checkpoints, and of its draft."""
+    for draft in root.glob(".step-*.tmp"):
+        shutil.rmtree(draft, ignore_errors=True)
+    manifests = read_manifests(root)
+    if manifests and manifests[0].keep:
+        _let_go(root, manifests[0].keep, manifests[0].spare)
 
 
 def _let_go(root: Path, keep: int, spare: Collection[int]) -> None:

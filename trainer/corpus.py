@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Protocol
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import Row
 from ponder.recipe import Recipe
 from ponder.stage import MESSAGES_COLUMN, DataPart, StageKind, pick_columns
 from trainer.policy import Policy
 from trainer.tasks.countdown_corpus import pages
 from trainer.tasks.dataset import dress
 from trainer.tasks.order import epochs, place_of
-from trainer.tasks.rows import Row, cell, read_rows
+from trainer.tasks.rows import cell, read_rows
 
 PATH_KEY = "data.path"
 

@@ -5,6 +5,7 @@ What cannot be is refused here, before step 1. Deliberately left out: loading (`
 
 from __future__ import annotations
 
+import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ponder.choices import Layout
@@ -12,8 +13,10 @@ from ponder.errors import RecipeError
 from ponder.knobs import Knobs
 from ponder.recipe import Recipe
 from trainer.adapter import add_adapter, dropouts
+from trainer.family import is_plain, norms_heads
 from trainer.policy import Policy
 from trainer.precision import pick_dtype
+from trainer.trail import Trail
 
 
 def equip(policy: Policy, recipe: Recipe) -> Policy:
@@ -39,6 +42,14 @@ def equip(policy: Policy, recipe: Recipe) -> Policy:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         policy.waking += layers
     return policy
+
+
+def make_trail(policy: Policy, recipe: Recipe) -> Trail | None:
+    """Where sampling leaves its states for learning, if both are the policy's own pass, with nothing made again."""
+    has_own_pass = policy.has_own_pass and policy.dtype is torch.float32 and is_plain(policy.model)
+    if not has_own_pass or policy.waking or norms_heads(policy.model):
+        return None
+    return Trail(policy.model, recipe.compute.reuse_mb * 1_000_000)
 
 
 def shortcomings(policy: Policy, knobs: Knobs) -> list[str]:

@@ -5,14 +5,16 @@ Deliberately left out: pass@k and consensus, which need several samples each.
 
 from __future__ import annotations
 
-import math
 import statistics
 import zlib
+from collections.abc import Callable
 
 import torch
 
 from ponder import metrics
 from ponder.knobs import Knobs
+from ponder.rlhf import PREFERENCE
+from ponder.shares import wilson_interval
 from trainer.answers import Answer, read_answers, reflection_figures, share
 from trainer.policy import Policy
 from trainer.rewards.judge import Judge
@@ -21,23 +23,6 @@ from trainer.tasks import Task
 
 ROWS_AT_ONCE = 256
 """Problems sampled together: bounds the memory of a large evaluation."""
-
-
-def wilson_interval(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The score interval of a share, 95 % at z = 1.96; Wilson 1927.
-
-    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
-
-    >>> [round(end, 3) for end in wilson_interval(10, 100)]
-    [0.055, 0.174]
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    p, n = hits / trials, trials
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
 
 
 def evaluate(
@@ -50,10 +35,12 @@ def evaluate(
     seed: int,
     step: int,
     judge: Judge | None = None,
+    judge_more: Callable[[list[Answer]], None] = lambda _: None,
 ) -> tuple[dict[str, float], list[Answer]]:
     """The figures and the answers to the first `problems` held-out problems.
 
-    Draws from a generator of its own, made from seed and step, so that measuring never changes what is learnt.
+    `judge_more` adds parts to answers. Draws from a generator of its own, made from seed and step, so that measuring
+    never changes what is learnt.
     """
     generator = torch.Generator(device=policy.device)
     generator.manual_seed(zlib.crc32(f"evaluate {seed} {step}".encode()))
@@ -69,6 +56,7 @@ def evaluate(
         answers += read_answers(
             policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward, judge=judge
         )
+    judge_more(answers)
     return _figures(answers), answers
 
 
@@ -92,6 +80,8 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
         figures = {**accuracy, **figures}
     if learnt := [answer.scored.parts["model"] for answer in answers if "model" in answer.scored.parts]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
+    if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:
+        figures[metrics.EVAL_PREFERENCE] = statistics.fmean(liked)
     if metrics.STEP_TRUTH in reflection:
         figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
     return figures

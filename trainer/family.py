@@ -54,6 +54,12 @@ def is_plain(model: PreTrainedModel) -> bool:
     return all(type(module) is nn.Linear and module.weight.dtype is torch.float32 for module in linear)
 
 
+def norms_heads(model: PreTrainedModel) -> bool:
+    """Whether queries and keys are normed, a head each."""
+    body: Any = model.base_model
+    return hasattr(body.layers[0].self_attn, "q_norm")
+
+
 def small_like(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same class, width and settings, with two layers, few words, and weights sharp enough to tell."""
     config = copy.deepcopy(model.config)

@@ -145,7 +145,8 @@ class Learner:
     def _present_logps(self, batch: MicroBatch, knobs: Knobs) -> Tensor:
         """The tokens' log-probs under the policy as it now is, (N,)."""
         prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature)
+        steps = [answer.sampled.steps for answer in batch.answers]
+        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature, steps=steps)
         return logp_N
 
     def _moved(self, batches: Sequence[MicroBatch], knobs: Knobs) -> float:
@@ -200,7 +201,10 @@ class Learner:
         advantage_N = torch.tensor([a for answer in batch.answers for a in answer.advantages], device=policy.device)
         weight_N = _spread(batch.weights, lengths)
         wants_entropy = knobs.policy.entropy_bonus > 0
-        logp_N, entropy_N = token_logps(policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy)
+        steps = [answer.sampled.steps for answer in batch.answers]
+        logp_N, entropy_N = token_logps(
+            policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy, steps=steps
+        )
         if batch.old_logp_N is None:
             self._remember(batch, logp_N.detach())
         old_N = batch.old_logp_N

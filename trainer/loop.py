@@ -4,6 +4,7 @@
     for each step:
         sample    a group of answers to each prompt                       previews pass by
         score     reward parts, reflections                               GroupScored, one a prompt
+        audit     where people rank: the same questions every so often    GroupScored, purpose `audit`
         compare   advantages, as `policy.advantage` wants them
         learn     updates of the policy                                   GroupLearnt, one a prompt; StepDone
         watch     is the run in trouble?                                  WatchdogFired
@@ -26,6 +27,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -33,8 +35,10 @@ import torch
 from ponder import metrics
 from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
+from ponder.choices import Combine
 from ponder.errors import CheckpointError, RecipeError
 from ponder.events import (
+    AUDIT,
     SAVE,
     AnswerLearnt,
     CommandApplied,
@@ -45,17 +49,22 @@ from ponder.events import (
     StepDone,
 )  # fmt: skip
 from ponder.knobs import Knobs
+from ponder.paths import features_beside, reward_model_beside
 from ponder.recipe import Recipe, check_judge
+from ponder.stage import StageKind
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.answers import Answer, read_answers, step_figures
+from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
 from trainer.credit import give_credit
-from trainer.equip import check_room, equip, shortcomings
+from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
+from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
 from trainer.link import Link
+from trainer.live_judge import LiveJudge, combine_groups
 from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
 from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
@@ -110,6 +119,8 @@ class Chapter:
         self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         if has_adapter(policy.model):
             self.state.reference.start = WithoutAdapter(policy.model)
+        if recipe.stage.kind is StageKind.RL and recipe.rlhf.live:
+            self.state.live = LiveJudge(reward_model_beside(checkpoints))
         if restored:
             self.state.restore(restored)
         self.collector = make_collector(policy) if make_collector else None
@@ -117,14 +128,17 @@ class Chapter:
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
         self.sampler = sampler_of(policy)
+        self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
         for shortcoming in shortcomings(policy, self.state.knobs):
             log.warning("%s", shortcoming)
         self.boundary = Boundary(
             link, self.state.knobs, steps=span.total, replay=replay, check=self._check,
-            quarantined=self.state.quarantined,
+            take_version=self.state.live.take if self.state.live else None, quarantined=self.state.quarantined,
         )  # fmt: skip
+        self.features: list[tuple[list[Answer], torch.Tensor]] = []
+        """Of the step's answers, as they were drawn; where people rank."""
         self.seconds: dict[str, float] = {}
         self.figures: dict[str, float] = {}
         self.scores: dict[str, float] = restored.scores if restored else {}
@@ -146,7 +160,7 @@ class Chapter:
     def _check(self, knobs: Knobs) -> None:
         """RecipeError on knobs with which the stage could not go on."""
         self._check_room(knobs)
-        check_judge(knobs.reward, self.recipe.reward_model)
+        check_judge(knobs, self.recipe.reward_model)
         if self.collector:
             self.collector.check(knobs)
 
@@ -192,6 +206,8 @@ class Chapter:
         whole_s = time.perf_counter() - started_s
         tokens = sum(answer.length for answer in answers)
         figures = step_figures(answers, knobs.sampling.group_size)
+        if state.live:
+            figures |= state.live.figures(knobs, state.step)
         if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
             figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
         speed = {
@@ -217,6 +233,7 @@ class Chapter:
         state.learner.prepare(knobs, state.reference.load_start)
         version = state.learner.version
         answers = self._draw()
+        audits = self._audit(answers) if state.live else []
         with self._phase("learn", metrics.LEARN_S):
             compared = give_credit(
                 answers, knobs, policy=state.policy, reference=state.reference, critic=state.learner.critic,
@@ -224,6 +241,7 @@ class Chapter:
             )  # fmt: skip
         with self._phase("tell", metrics.TELL_S):
             self._tell_groups(answers, version)
+            self._tell_groups(audits, version, AUDIT)
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
         with self._phase("tell", metrics.TELL_S):
@@ -269,6 +287,8 @@ class Chapter:
         is learnt from.
         """
         sampling = self.state.knobs.sampling
+        if self.trail:
+            self.trail.clear()
         answers = self._sample_and_score(0)
         for _ in range(1, sampling.max_rounds):
             groups = [
@@ -302,6 +322,7 @@ class Chapter:
                 generator=state.generator,
                 listener=stream.listen if stream.rows else None,
                 alternatives=state.knobs.stream.alternatives,
+                trail=self.trail,
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):
@@ -309,8 +330,12 @@ class Chapter:
                 state.policy, self.task, problems, prompts, sampled,
                 max_new_tokens=sampling.max_new_tokens, weights=state.knobs.reward, judge=self.judge,
             )  # fmt: skip
-        for answer in answers:
-            answer.group += first_group
+            for answer in answers:
+                answer.group += first_group
+            if state.live:
+                state.live.judge(answers, self._look_at(answers), state.knobs, state.step)
+            if state.live or state.knobs.reward.combine is not Combine.SUM:
+                combine_groups(answers, state.knobs)
         return answers
 
     def _next_problem(self) -> Problem:
@@ -326,10 +351,35 @@ class Chapter:
             "go on from a checkpoint of before: `ponder rewind RUN STEP`",
         )
 
-    def _tell_groups(self, answers: Sequence[Answer], version: int) -> None:
-        size = self.state.knobs.sampling.group_size
-        for start in range(0, len(answers), size):
-            group = answers[start : start + size]
+    def _look_at(self, answers: list[Answer]) -> torch.Tensor:
+        """The answers' features, kept until the step's are written down."""
+        features_AF = read_features(answers, self.state.policy, self.state.reference, self.state.knobs)
+        self.features.append((answers, features_AF))
+        return features_AF
+
+    def _audit(self, answers: Sequence[Answer]) -> list[Answer]:
+        """The step's audits, judged; then all of its features are on disk, before anybody can rank an answer."""
+        state = self.state
+        with self._phase("sample", metrics.SAMPLE_S):
+            audits = ask_audits(
+                state.policy, self.sampler, self.task, state.knobs, seed=self.recipe.run.seed, step=state.step,
+                first_group=answers[-1].group + 1, judge=self.judge,
+            )  # fmt: skip
+        with self._phase("score", metrics.SCORE_S):
+            if audits and state.live:
+                state.live.judge_audits(audits, self._look_at(audits), state.knobs, state.step)
+            write_features(
+                features_beside(self.checkpoints), state.step,
+                [(answer.group, answer.index) for some, _ in self.features for answer in some],
+                torch.cat([features_AF for _, features_AF in self.features]),
+            )  # fmt: skip
+        self.features = []
+        return audits
+
+    def _tell_groups(self, answers: Sequence[Answer], version: int, purpose: str = "") -> None:
+        live = self.state.live
+        for _, together in groupby(answers, key=lambda answer: answer.group):
+            group = list(together)
             problem = group[0].problem
             self.link.emit(
                 GroupScored(
@@ -340,6 +390,8 @@ class Chapter:
                     prompt=problem.prompt,
                     reference=self.task.reference(problem),
                     rollouts=[answer.to_rollout() for answer in group],
+                    purpose=purpose,
+                    reward_model=live.number if live else 0,
                 )
             )
 
@@ -370,12 +422,20 @@ class Chapter:
                     seed=self.recipe.run.seed,
                     step=state.step,
                     judge=self.judge,
+                    judge_more=self._judge_held_out,
                 )
             if self.judge.fault is None:
                 self.scores = {**self.scores, **scores_of(figures)}
                 self.link.emit(Evaluated(state.step, figures, is_final and self.span.is_last))
                 return
             self._take_orders()
+
+    def _judge_held_out(self, answers: list[Answer]) -> None:
+        """What the live reward model says of answers that nobody is asked about."""
+        state = self.state
+        if state.live and state.live.version:
+            features_AF = read_features(answers, state.policy, state.reference, state.knobs)
+            state.live.judge(answers, features_AF, state.knobs, state.step)
 
     def _save(self, *, is_regular: bool = False) -> None:
         if self.state.step == self.span.before > 0:

@@ -35,6 +35,7 @@ from trainer.family import is_plain, knows
 from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
+from trainer.trail import Steps, recall
 
 MOST_PARTS = 4
 """Bytes of a character."""
@@ -207,18 +208,20 @@ def token_logps(
     temperature: float,
     *,
     with_entropy: bool = False,
+    steps: Sequence[Steps | None] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """(log-probability, entropy) of each answer token, under the distribution that the sampler draws from.
 
     log pi(o_t | q, o_<t) = log softmax(logits_{t-1} / temperature)[o_t], in float32.
 
     Both are (N,), the answers one after the other. The end token, where sampled, is an answer token like any other.
+    With the `steps` of every answer nothing is computed that sampling has, as long as the weights are the same.
     """
     rows = lay_out(prompts, answers, pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(model))
     target_N = torch.tensor(list(chain.from_iterable(answers)), device=policy.device)
     with _ready(policy, model) as forwarded:
         if policy.has_plain_head:
-            hidden_ND = _hidden(policy, forwarded, rows).flatten(0, 1)[rows.place_N].float()
+            hidden_ND = _hidden(policy, forwarded, rows, steps).flatten(0, 1)[rows.place_N].float()
             head = forwarded.get_output_embeddings()
         else:
             with computing(policy.device, policy.dtype):
@@ -230,16 +233,44 @@ def token_logps(
     )  # fmt: skip
 
 
-def last_hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
+def last_hidden(policy: Policy, model: PreTrainedModel | WithoutAdapter, rows: Rows) -> Tensor:
     """What the model's last layer says at every position of the rows, (B, T, D), before any head."""
     with _ready(policy, model) as forwarded:
         return _hidden(policy, forwarded, rows)
 
 
-def _hidden(policy: Policy, model: PreTrainedModel, rows: Rows) -> Tensor:
+def hidden_and_logps(
+    policy: Policy,
+    model: PreTrainedModel | WithoutAdapter,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    temperature: float,
+) -> tuple[Rows, Tensor, Tensor | None]:
+    """(rows, last hidden state of all their positions (B T, D), log-prob of each answer token (N,)), from one pass.
+
+    Every answer has a token. The log-probs are None where the logits are more than the head of the hidden state.
+    """
+    rows = lay_out(
+        prompts, answers, pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(model), keeps_last=True
+    )
+    with _ready(policy, model) as forwarded:
+        hidden_PD = _hidden(policy, forwarded, rows).flatten(0, 1)
+        if not policy.has_plain_head:
+            return rows, hidden_PD, None
+        target_N = torch.tensor(list(chain.from_iterable(answers)), device=policy.device)
+        chunk = chunk_size(policy.forward.head_chunk_tokens, policy.vocabulary)
+        head = forwarded.get_output_embeddings()
+        logp_N, _ = score_tokens(
+            hidden_PD[rows.place_N].float(), head, target_N, temperature, chunk_tokens=chunk, with_entropy=False
+        )
+    return rows, hidden_PD, logp_N
+
+
+def _hidden(policy: Policy, model: PreTrainedModel, rows: Rows, steps: Sequence[Steps | None] = ()) -> Tensor:
     reads = policy.has_own_pass and policy.dtype is torch.float32
     if reads and rows.blocks is not None and rows.position_BT is not None and is_plain(model):
-        return read_row(model, rows.ids_BT[0], rows.position_BT[0], rows.blocks)[None]
+        recalled = recall(model, steps, rows.order)
+        return read_row(model, rows.ids_BT[0], rows.position_BT[0], rows.blocks, recalled)[None]
     with computing(policy.device, policy.dtype):
         hidden_BTD: Tensor = model.base_model(**_inputs(rows)).last_hidden_state
     return hidden_BTD

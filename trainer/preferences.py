@@ -1,14 +1,12 @@
 """What is made smaller when scores are learnt from rankings: Bradley-Terry, Plackett-Luce, and the scores' zero point.
 
-    ranks      1 is best, equal ranks are a tie, None is worse than every rank
-    tiers      the places of each rank, the best first; the unranked are the last tier
+Ranks and tiers are those of `ponder.ranking`: a ranking says in which order the tiers come and nothing about the order
+inside one. So a tie is no claim that two answers are worth the same, and the unranked are in no order among each other.
+Scores matter by their differences alone; `centering` keeps them near zero. They may be those of a reward model, or the
+implicit ones of `trainer.dpo`.
 
-A ranking says in which order the tiers come and nothing about the order inside one. So a tie is no claim that two
-answers are worth the same, and the unranked are in no order among each other. Scores matter by their differences
-alone; `centering` keeps them near zero. They may be those of a reward model, or the implicit ones of `trainer.dpo`.
-
-Legend: K answers of one ranking, M of them in one tier, N pairs. Deliberately left out: where scores come from, how
-sure they are, and ties as a judgement of equal worth (Davidson).
+Legend: B rankings, K answers of one, M of them in one tier, S subsets of a tier, N pairs. Deliberately left out: where
+scores come from, how sure they are, and ties as a judgement of equal worth (Davidson).
 """
 
 from __future__ import annotations
@@ -21,39 +19,10 @@ import torch
 from torch import Tensor
 
 from ponder.choices import RankingLoss
-
-Ranks = Sequence[int | None]
+from ponder.ranking import Ranks, decided_pairs, tiers
 
 MOST_ANSWERS = 16
 """Of one ranking: Plackett-Luce sums over all subsets of a tied tier, and there are 2 to the power of its size."""
-
-
-def tiers(ranks: Ranks) -> list[list[int]]:
-    """The places of each rank, the best first; unranked ones come last.
-
-    >>> tiers([2, 1, None, 2, None])
-    [[1], [0, 3], [2, 4]]
-    """
-    known = sorted({rank for rank in ranks if rank is not None})
-    found = [[place for place, rank in enumerate(ranks) if rank == wanted] for wanted in known]
-    unranked = [place for place, rank in enumerate(ranks) if rank is None]
-    return [*found, unranked] if unranked else found
-
-
-def decided_pairs(ranks: Ranks) -> list[tuple[int, int]]:
-    """(better, worse) places of every pair that the ranking decides.
-
-    >>> decided_pairs([1, 2, 2, None])
-    [(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)]
-    """
-    found = tiers(ranks)
-    return [
-        (better, worse)
-        for place, tier in enumerate(found)
-        for better in tier
-        for lower in found[place + 1 :]
-        for worse in lower
-    ]
 
 
 def bradley_terry(better_N: Tensor, worse_N: Tensor, *, margin: float = 0.0, label_smoothing: float = 0.0) -> Tensor:
@@ -97,27 +66,40 @@ def plackett_luce(score_K: Tensor, ranks: Ranks) -> Tensor:
     found = tiers(ranks)
     if len(found) < 2:
         raise ValueError("the ranking decides no pair")
-    loss = score_K.new_zeros(())
-    for place, tier in enumerate(found[:-1]):
-        below_K = score_K[[worse for lower in found[place + 1 :] for worse in lower]]
-        loss = loss - _log_first(score_K[tier], torch.logsumexp(below_K, 0))
-    return loss
+    return ordered_plackett_luce(score_K[[place for tier in found for place in tier]], [len(tier) for tier in found])
 
 
-def _log_first(tier_M: Tensor, below: Tensor) -> Tensor:
-    """log P(all of the tier are picked before anything of total weight exp(below)), in whichever order.
+def ordered_plackett_luce(score_BK: Tensor, sizes: Sequence[int]) -> Tensor:
+    """`plackett_luce` of many rankings at once, (B,), whose answers stand in the order of their tiers.
+
+    `sizes` are those of the tiers, the best first, the same for all. Any number of axes may stand before K.
+
+    It is convex in the scores, ties and all: that one group of answers beats another is a polyhedron in the scores and
+    the Gumbel noise of each, whose density is log-concave, and so is then its integral (Prekopa 1973).
+    """
+    loss_B = score_BK.new_zeros(score_BK.shape[:-1])
+    end = 0
+    for size in sizes[:-1]:
+        start, end = end, end + size
+        loss_B = loss_B - _log_first(score_BK[..., start:end], torch.logsumexp(score_BK[..., end:], -1))
+    return loss_B
+
+
+def _log_first(tier_BM: Tensor, below_B: Tensor) -> Tensor:
+    """log P(all of the tier are picked before anything of total weight exp(below)), in whichever order, (B,).
 
     first(S) = log sum_{i in S} exp( first(S - i) + r_i - left(S - i) ), over ever larger subsets S of the tier, where
     left(S) = log( exp(below) + sum_{i not in S} exp(r_i) ). All terms are positive, so nothing cancels.
     """
-    size = len(tier_M)
+    size = tier_BM.shape[-1]
     is_out_SM, levels = _subsets(size)
-    weights_SM = torch.where(is_out_SM.to(tier_M.device), tier_M, -torch.inf)
-    left_S = torch.logsumexp(torch.cat([weights_SM, below.expand(len(weights_SM), 1)], 1), 1)
-    first_S = tier_M.new_zeros(1)
+    weights_BSM = torch.where(is_out_SM.to(tier_BM.device), tier_BM[..., None, :], -torch.inf)
+    below_BS1 = below_B[..., None, None].expand(*weights_BSM.shape[:-1], 1)
+    left_BS = torch.logsumexp(torch.cat([weights_BSM, below_BS1], -1), -1)
+    first_BS = tier_BM.new_zeros((*tier_BM.shape[:-1], 1))
     for before, subset, last in levels:
-        first_S = torch.logsumexp(first_S[before] + tier_M[last] - left_S[subset], 1)
-    return first_S[0]
+        first_BS = torch.logsumexp(first_BS[..., before] + tier_BM[..., last] - left_BS[..., subset], -1)
+    return first_BS[..., 0]
 
 
 @lru_cache(maxsize=MOST_ANSWERS)
@@ -158,13 +140,3 @@ def ranking_loss(score_K: Tensor, ranks: Ranks, kind: RankingLoss, *, margin: fl
     if kind is RankingLoss.PAIRS or margin:
         return pairwise(score_K, ranks, margin=margin)
     return plackett_luce(score_K, ranks)
-
-
-def count_agreement(scores: Sequence[float], ranks: Ranks) -> tuple[int, int, float]:
-    """(decided pairs in the scores' order, decided pairs, the sum of better minus worse); equal scores agree not.
-
-    >>> count_agreement([3.0, 1.0, 1.0], [1, 2, None])
-    (2, 3, 4.0)
-    """
-    differences = [scores[better] - scores[worse] for better, worse in decided_pairs(ranks)]
-    return sum(difference > 0 for difference in differences), len(differences), sum(differences)

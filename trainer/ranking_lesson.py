@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ponder import metrics
 from ponder.knobs import Knobs
+from ponder.ranking import count_agreement, tiers
+from ponder.shares import wilson_interval
 from trainer.drawing import Draw
-from trainer.evaluate import wilson_interval
 from trainer.learn import forward_of
 from trainer.pieces import cut_groups
-from trainer.preferences import count_agreement, tiers
 from trainer.ranking_tokens import Ranked, to_ids
 from trainer.rankings import Rankings
 from trainer.rows import count_positions

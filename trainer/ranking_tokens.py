@@ -6,15 +6,14 @@ files (`trainer.rankings`), and rows of a forward pass (`trainer.rows`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import Prompt
+from ponder.preference_formats.dialogue import plain_dialogue
 from trainer.policy import Policy
-from trainer.rankings import Prompt, Ranking, Rankings, Turn
+from trainer.rankings import Ranking, Rankings
 from trainer.rows import Text
-
-HH_NAMES = {"user": "Human", "assistant": "Assistant"}
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,6 @@ def prompt_to_ids(policy: Policy, prompt: Prompt, plain: str = "") -> list[int]:
         messages = [{"role": role, "content": content} for role, content in prompt]
         return policy.inner_ids(policy.chat_text(messages))
     return list(policy.tokenizer(plain_dialogue(prompt))["input_ids"])
-
-
-def plain_dialogue(turns: Sequence[Turn]) -> str:
-    """Messages as plain text, up to the next answer; the form of HH-RLHF, arXiv:2204.05862.
-
-    >>> plain_dialogue([("user", "Hi"), ("assistant", "Hello"), ("user", "2 + 2?")])
-    '\\n\\nHuman: Hi\\n\\nAssistant: Hello\\n\\nHuman: 2 + 2?\\n\\nAssistant:'
-    """
-    said = "".join(f"\n\n{HH_NAMES[role]}: {text}" if role in HH_NAMES else text for role, text in turns)
-    return f"{said}\n\nAssistant:"
 
 
 def refuse_too_long(rankings: Rankings, policy: Policy) -> None:

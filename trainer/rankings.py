@@ -17,23 +17,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import (
+    Prompt,
+    Row,
+    messages,
+    prompt_text,
+    read_answer,
+    read_list,
+    read_margin,
+    read_prompt,
+    read_rank,
+)
+from ponder.preference_formats.dialogue import read_pair
+from ponder.ranking import decided_pairs
 from ponder.stage import PAIR_COLUMNS, DataPart, check_ranking_columns
-from trainer.preferences import MOST_ANSWERS, decided_pairs
+from trainer.preferences import MOST_ANSWERS
 from trainer.tasks.dataset import dress
 from trainer.tasks.order import digest, epochs, place_of
-from trainer.tasks.rows import Row, read_rows, refuse_bad_text
-
-Turn = tuple[str, str]
-"""(role, content) of one chat message."""
-Prompt = str | tuple[Turn, ...]
-
-HH_TURN = re.compile(r"\n\n(Human|Assistant):")
-HH_ROLES = {"Human": "user", "Assistant": "assistant"}
+from trainer.tasks.rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,8 @@ class Ranking:
     @property
     def prompt_text(self) -> str:
         """What tells one prompt from another; one message of a user is the same as its text."""
-        if isinstance(self.prompt, str):
-            return self.prompt
-        if len(self.prompt) == 1 and self.prompt[0][0] == "user":
-            return self.prompt[0][1]
-        return json.dumps(self.prompt, ensure_ascii=False)
+        text = prompt_text(self.prompt)
+        return json.dumps(self.prompt, ensure_ascii=False) if text is None else text
 
     @property
     def is_decided(self) -> bool:
@@ -137,7 +139,7 @@ def to_row(ranking: Ranking) -> dict[str, object]:
         row["margin"] = ranking.margin
     if isinstance(ranking.prompt, str):
         return {"prompt": ranking.prompt, **row, "plain": ranking.plain or ranking.prompt}
-    return {"prompt": [{"role": turn[0], "content": turn[1]} for turn in ranking.prompt], **row}
+    return {"prompt": messages(ranking.prompt), **row}
 
 
 # ---- a row
@@ -160,11 +162,11 @@ def _dress(ranking: Ranking, plain: object, template: str) -> Ranking:
 
 
 def _from_ranking(row: Row, place: str, number: int) -> Ranking:
-    answers = tuple(_answer(value, "answers", place) for value in _list(row, "answers", place))
-    ranks = tuple(_rank(value, place) for value in _list(row, "ranks", place))
+    answers = tuple(read_answer(value, "answers", place) for value in read_list(row, "answers", place))
+    ranks = tuple(read_rank(value, place) for value in read_list(row, "ranks", place))
     ended: tuple[bool, ...] = (True,) * len(answers)
     if row.get("ended") is not None:
-        ended = tuple(bool(value) for value in _list(row, "ended", place))
+        ended = tuple(bool(value) for value in read_list(row, "ended", place))
     if not 2 <= len(answers) <= MOST_ANSWERS:
         raise RecipeError(f"{place}: `answers` has {len(answers)}", f"a ranking orders 2 to {MOST_ANSWERS} answers")
     for column, values in (("ranks", ranks), ("ended", ended)):
@@ -173,128 +175,15 @@ def _from_ranking(row: Row, place: str, number: int) -> Ranking:
                 f"{place}: `{column}` has {len(values)} entries for {len(answers)} answers", "one for each answer"
             )
     return Ranking(
-        _prompt(row["prompt"], "prompt", place), answers, ranks, ended, margin=_margin(row, place, ranks), row=number
+        read_prompt(row["prompt"], "prompt", place),
+        answers,
+        ranks,
+        ended,
+        margin=read_margin(row, place, ranks),
+        row=number,
     )
 
 
 def _from_pair(row: Row, place: str, number: int) -> Ranking:
-    chosen, rejected = row["chosen"], row["rejected"]
-    prompt: Prompt | None = None if row.get("prompt") is None else _prompt(row["prompt"], "prompt", place)
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        better, worse = _answer(chosen, "chosen", place), _answer(rejected, "rejected", place)
-        if prompt is None:
-            prompt, better, worse = _split_hh(better, worse, place)
-    elif isinstance(chosen, list) and isinstance(rejected, list):
-        prompt, better, worse = _split_chats(
-            prompt, _turns(chosen, "chosen", place), _turns(rejected, "rejected", place), place
-        )
-    else:
-        raise RecipeError(
-            f"{place}: `chosen` is {type(chosen).__name__} and `rejected` is {type(rejected).__name__}",
-            "give both as text, or both as a list of messages",
-        )
-    return Ranking(prompt, (better, worse), (1, 2), (True, True), margin=_margin(row, place, (1, 2)), row=number)
-
-
-def _split_hh(chosen: str, rejected: str, place: str) -> tuple[Prompt, str, str]:
-    """(prompt, better, worse) of two HH-RLHF dialogues, arXiv:2204.05862, that differ in the last answer."""
-    (shared, mark, better), (other, _, worse) = (text.rpartition("\n\nAssistant:") for text in (chosen, rejected))
-    parts = HH_TURN.split(shared)
-    if not mark or shared != other or parts[0].strip() or len(parts) < 3:
-        raise RecipeError(
-            f"{place} has no column `prompt`, and its texts are no dialogues that differ in the last answer",
-            "add the column `prompt`, or give lists of messages",
-        )
-    turns = tuple((HH_ROLES[role], text.strip()) for role, text in zip(parts[1::2], parts[2::2], strict=True))
-    return turns, better.strip(), worse.strip()
-
-
-def _split_chats(
-    prompt: Prompt | None, chosen: tuple[Turn, ...], rejected: tuple[Turn, ...], place: str
-) -> tuple[Prompt, str, str]:
-    """(prompt, better, worse) of two message lists that begin alike and end in one answer each."""
-    alike = 0
-    while alike < min(len(chosen), len(rejected)) - 1 and chosen[alike] == rejected[alike]:
-        alike += 1
-    shared = chosen[:alike]
-    for column, turns in (("chosen", chosen), ("rejected", rejected)):
-        if len(turns) != alike + 1 or turns[-1][0] != "assistant":
-            raise RecipeError(
-                f"{place}: `{column}` does not end in one message of the assistant after what both share",
-                "`chosen` and `rejected` may differ in the last answer only",
-            )
-    said = () if prompt is None else ((("user", prompt),) if isinstance(prompt, str) else prompt)
-    if said and shared and shared[-len(said) :] != said:
-        raise RecipeError(
-            f"{place}: `prompt` is not how `chosen` and `rejected` begin", "leave `prompt` out, or the shared messages"
-        )
-    if not shared and prompt is None:
-        raise RecipeError(f"{place}: `chosen` and `rejected` share no message", "they begin with the prompt's messages")
-    return shared or prompt or "", chosen[-1][1], rejected[-1][1]
-
-
-# ---- a cell
-
-
-def _list(row: Row, column: str, place: str) -> list[object]:
-    value = row[column]
-    if not isinstance(value, list | tuple):
-        raise RecipeError(
-            f"{place}: `{column}` is {type(value).__name__}, and not a list", "CSV has no lists: JSONL and Parquet have"
-        )
-    return list(value)
-
-
-def _rank(value: object, place: str) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise RecipeError(f"{place}: the rank `{value}` is no whole number", "1 is best, equal is a tie, null is unranked")
-
-
-def _margin(row: Row, place: str, ranks: tuple[int | None, ...]) -> float:
-    value = row.get("margin")
-    if value is None:
-        return 0.0
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise RecipeError(f"{place}: the margin `{value}` is no number from 0", "leave `margin` out, or null")
-    if value and len(ranks) != 2:
-        raise RecipeError(f"{place}: there is a `margin`, and {len(ranks)} answers", "a margin stands beside a pair")
-    return float(value)
-
-
-def _answer(value: object, column: str, place: str) -> str:
-    """A text, or the content of the one message that stands for it. It may be empty."""
-    if isinstance(value, list) and len(value) == 1:
-        ((role, content),) = _turns(value, column, place)
-        if role == "assistant":
-            return content
-    if not isinstance(value, str):
-        raise RecipeError(f"{place}: `{column}` holds {type(value).__name__}, and no text", "an answer is a text")
-    refuse_bad_text(value, column, place)
-    return value
-
-
-def _prompt(value: object, column: str, place: str) -> Prompt:
-    if isinstance(value, list):
-        return _turns(value, column, place)
-    if not isinstance(value, str) or not value.strip():
-        what = "empty" if isinstance(value, str) else f"{type(value).__name__}, and no text"
-        raise RecipeError(f"{place}: `{column}` is {what}", "a prompt is a text, or a list of messages")
-    refuse_bad_text(value, column, place)
-    return value
-
-
-def _turns(value: list[object], column: str, place: str) -> tuple[Turn, ...]:
-    turns = []
-    for message in value:
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise RecipeError(
-                f"{place}: `{column}` holds a message without a text",
-                'a message is {"role": "user", "content": "..."}, and its content is text',
-            )
-        refuse_bad_text(f"{role}{content}", column, place)
-        turns.append((role, content))
-    if not turns:
-        raise RecipeError(f"{place}: `{column}` has no message", "give at least one message")
-    return tuple(turns)
+    prompt, better, worse, margin = read_pair(row, place)
+    return Ranking(prompt, (better, worse), (1, 2), (True, True), margin=margin, row=number)

@@ -10,6 +10,7 @@ out: what is drawn from the logits, and which rows have ended (`trainer.sampler`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from trainer.precision import computing_exactly
+from trainer.trail import Steps
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Reader(Protocol):
 
     def keep(self, moves: Moves) -> None:
         """Forget the rows that have ended."""
+
+    def steps(self, lengths: Sequence[int]) -> Sequence[Steps | None]:
+        """Where the states of each answer's tokens are kept, if they are; the answers have these lengths."""
 
 
 class _RoomyLayer(DynamicLayer):
@@ -151,6 +156,9 @@ class ModelReader:
                 layer.keep(moves)
             else:
                 layer.batch_select_indices(order_A)  # type: ignore[union-attr]  # every growing layer has it
+
+    def steps(self, lengths: Sequence[int]) -> Sequence[None]:
+        return [None] * len(lengths)
 
 
 def _forward(

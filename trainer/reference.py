@@ -34,12 +34,23 @@ class Reference:
     """The start model, where the policy still contains it."""
     seconds: float = 0.0
     """Spent on log-probs since the step began."""
+    _frozen: PreTrainedModel | WithoutAdapter | None = None
+
+    @property
+    def frozen_start(self) -> PreTrainedModel | WithoutAdapter:
+        """The model that the run started with, for ever; the reference itself while that is what it is."""
+        if self._frozen is None:
+            is_start = self.model is not None and self.step == 0
+            self._frozen = self.model if is_start else self.start or freeze(self.load_start())
+        if self._frozen is None:
+            raise AssertionError("made above")
+        return self._frozen
 
     def prepare(self, knobs: Knobs) -> None:
         """Begin a step: load the start model when the knobs ask for a reference and there is none."""
         self.seconds = 0.0
         if self.model is None and (knobs.kl.coef > 0 or knobs.kl.refresh_steps > 0):
-            self.model = self.start or freeze(self.load_start())
+            self.model = self._frozen or self.start or freeze(self.load_start())
 
     @torch.no_grad()
     def logps(

@@ -48,6 +48,8 @@ class Rows:
     """That of each answer's last token, where `keeps_last` was asked."""
     blocks: Blocks | None = None
     """For attention, where prompts are shared."""
+    order: tuple[Sequence[int], Sequence[int]] = ((), ())
+    """There, too: whose prompts stand on the row, one after the other, and then whose answers."""
 
 
 class Written(Protocol):
@@ -107,7 +109,8 @@ def lay_out(
 def _share(prompts: Ids, answers: Ids, length_A: Tensor) -> Rows:
     """One row: each prompt once, then the answers, short ones first. `length_A` counts last tokens, read or not."""
     device = length_A.device
-    texts = sorted({tuple(prompt) for prompt in prompts}, key=lambda text: (len(text), text))
+    owner = {tuple(prompt): place for place, prompt in enumerate(prompts)}
+    texts = sorted(owner, key=lambda text: (len(text), text))
     number = {text: place for place, text in enumerate(texts)}
     prompt_A = torch.tensor([number[tuple(prompt)] for prompt in prompts], device=device)
     size_P = torch.tensor([len(text) for text in texts], device=device)
@@ -134,7 +137,19 @@ def _share(prompts: Ids, answers: Ids, length_A: Tensor) -> Rows:
         _predicting(last_of_prompt_A, start_A, length_A),
         start_A + length_A - 1,
         Blocks(blocks),
+        ([owner[text] for text in texts], order),
     )
+
+
+def lay_out_prompts(length_P: Tensor) -> tuple[Tensor, Blocks]:
+    """Where each prompt begins on a row of prompts alone, and who sees whom there; short ones stand first."""
+    order_P = length_P.argsort(stable=True)
+    size_P = length_P[order_P]
+    start_P = torch.empty_like(length_P)
+    start_P[order_P] = size_P.cumsum(0) - size_P
+    none_P = torch.zeros_like(size_P)
+    parts = list(_blocks(size_P))
+    return start_P, Blocks([make_block(start_P[order_P[p]], size_P[p], none_P[p], none_P[p]) for p in parts])
 
 
 def _predicting(before_A: Tensor, start_A: Tensor, length_A: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What a run consists of between two steps, into a checkpoint and back.
 
 Weights, AdamW's moments, the critic with its own, the reference where it is no longer the start model, the steered KL
-weight, knobs, the cursor into the problems, what the watchdog remembers, and the state of every random generator: a run
+weight, knobs, the cursor into the problems, what the watchdog remembers, the version of the live reward model, and the
+state of every random generator: a run
 that goes on from here is bit-identical, on a CPU, to one that never ended. The problems themselves are a function of
 seed and cursor. Deliberately left out: files (`trainer.checkpoint`).
 """
@@ -25,6 +26,9 @@ from ponder.paths import checkpoint_name
 from trainer.checkpoint import Restored, load_checkpoint, save_checkpoint
 from trainer.kl_control import KlControl
 from trainer.learn import Learner
+from trainer.live_judge import TENSORS as LIVE
+from trainer.live_judge import Facts as LiveFacts
+from trainer.live_judge import LiveJudge
 from trainer.policy import Policy
 from trainer.reference import Reference, freeze
 from trainer.tensors import copy_into, from_hex, optimizer_tensors, restore_optimizer, restore_weights, to_hex
@@ -51,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True):
     data: str = ""
     set_bytes: int = 0
     """How long the set of a `reject` stage is."""
+    live: LiveFacts | None = None
     quarantined: list[str] = []
     """Ids of prompts that are asked no more."""
 
@@ -74,6 +79,8 @@ class RunState:
     """The step after which its stage began; before it there is nothing to roll back to."""
     set_bytes: int = 0
     watchdog: Watchdog = field(default_factory=Watchdog)
+    live: LiveJudge | None = None
+    """There where people rank while it learns."""
     quarantined: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -100,6 +107,8 @@ class RunState:
             tensors |= {"critic": own, "critic_optimizer": optimizer_tensors(critic.optimizer, own)}
         if isinstance(self.reference.model, PreTrainedModel) and self.reference.step > 0:
             tensors["reference"] = dict(self.reference.model.named_parameters())
+        if self.live and (judging := self.live.tensors()):
+            tensors[LIVE] = judging
         facts = Facts(
             step=self.step,
             policy_version=self.learner.version,
@@ -114,6 +123,7 @@ class RunState:
             data=self.data,
             set_bytes=self.set_bytes,
             watchdog=self.watchdog.memory,
+            live=self.live.facts if self.live else None,
             quarantined=sorted(self.quarantined),
         )
         saved = save_checkpoint(
@@ -144,6 +154,8 @@ class RunState:
         self.step, self.cursor, self.knobs = facts.step, facts.cursor, facts.knobs
         self.set_bytes = facts.set_bytes
         self.watchdog = Watchdog(facts.watchdog)
+        if self.live and facts.live:
+            self.live.restore(facts.live, restored.tensors.get(LIVE, {}))
         self.quarantined = set(facts.quarantined)
         self.generator.set_state(from_hex(facts.sampler_rng))
         torch.set_rng_state(from_hex(facts.torch_rng))

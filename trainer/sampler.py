@@ -21,14 +21,16 @@ from typing import NamedTuple, Protocol
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ponder.events import Finish
+from trainer import decoder
 from trainer.decoder import Decoder, Weights, agrees
 from trainer.family import knows
 from trainer.policy import Policy
 from trainer.precision import computing
 from trainer.reading import ModelReader, Moves, Prompts, Reader, new_cache, read_prompts
+from trainer.trail import Steps, Trail
 
 COMPACT_BELOW = 0.95
 """Finished rows are dropped from the batch once fewer than this share of its rows is alive."""
@@ -52,6 +54,8 @@ class Sampled:
     alternative_ids: list[list[int]] = field(default_factory=list)
     """The most probable tokens at each place, where they were asked for."""
     alternative_logps: list[list[float]] = field(default_factory=list)
+    steps: Steps | None = field(default=None, compare=False, repr=False)
+    """Where the states of its tokens are kept, if they are."""
 
 
 TokenListener = Callable[[Tensor, Tensor, Tensor, Tensor], None]
@@ -72,8 +76,12 @@ class Sampler(Protocol):
         generator: torch.Generator,
         listener: TokenListener | None = None,
         alternatives: int = 0,
+        trail: Trail | None = None,
     ) -> list[Sampled]:
-        """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`."""
+        """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`.
+
+        The states of all tokens go into the trail, where it has room for them.
+        """
 
 
 class LocalSampler:
@@ -105,6 +113,7 @@ class LocalSampler:
         generator: torch.Generator,
         listener: TokenListener | None = None,
         alternatives: int = 0,
+        trail: Trail | None = None,
     ) -> list[Sampled]:
         device = self.model.device
         chance_TB = torch.rand(
@@ -113,11 +122,14 @@ class LocalSampler:
         answers: list[Sampled] = []
         with _evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
             weights = self._weights()
+            longest = sum(map(len, prompts)) + len(prompts) * group_size * max_new_tokens
+            if trail and (weights is None or not trail.make_room(longest)):
+                trail = None
             for start, end in waves(len(prompts), group_size):
                 rows = slice(start * group_size, end * group_size)
                 prompts_read = self._pad(prompts[start:end])
                 fork_B = torch.arange(end - start, device=device).repeat_interleave(group_size)
-                logits_PV, reader = self._read(prompts_read, fork_B, max_new_tokens, weights)
+                logits_PV, reader = self._read(prompts_read, fork_B, max_new_tokens, weights, trail)
                 batch = _Batch(
                     reader,
                     logits_PV[fork_B],
@@ -153,14 +165,13 @@ class LocalSampler:
         )
 
     def _read(
-        self, prompts: Prompts, fork_B: Tensor, max_new_tokens: int, weights: Weights | None
+        self, prompts: Prompts, fork_B: Tensor, max_new_tokens: int, weights: Weights | None, trail: Trail | None
     ) -> tuple[Tensor, Reader]:
         """The logits (P, V) after each prompt, and who reads on."""
         capacity = prompts.ids_PT.shape[1] + max_new_tokens
         if weights:
-            brief = DynamicCache(config=self.model.config)
-            logits_PV = read_prompts(self.model, prompts, brief)
-            return logits_PV, Decoder(weights, brief, prompts, fork_B, capacity)
+            read = decoder.read_prompts(self.model, prompts, trail)
+            return read.logits_PV, Decoder(weights, read, prompts, fork_B, capacity, trail)
         cache = new_cache(self.model, capacity)
         logits_PV = read_prompts(self.model, prompts, cache, has_exact_head=self.has_exact_head)
         return logits_PV, ModelReader(self.model, cache, prompts, fork_B, has_exact_head=self.has_exact_head)
@@ -242,13 +253,15 @@ class _Batch:
 
     def answers(self) -> list[Sampled]:
         ids, logps, entropies, *others = [laid_out.tolist() for laid_out in self._laid_out()]
+        other_ids, other_logps = others or ([[]] * len(ids), [[]] * len(ids))
         lengths, ended = self.length_B.tolist(), self.has_ended_B.tolist()
         return [
             Sampled(
                 ids[row][:length], logps[row][:length], entropies[row][:length],
-                Finish.END if ended[row] else Finish.TRUNCATED, *[other[row][:length] for other in others],
+                Finish.END if ended[row] else Finish.TRUNCATED, other_ids[row][:length], other_logps[row][:length],
+                steps,
             )
-            for row, length in enumerate(lengths)
+            for row, (length, steps) in enumerate(zip(lengths, self.reader.steps(lengths), strict=True))
         ]  # fmt: skip
 
     def _laid_out(self) -> list[Tensor]:

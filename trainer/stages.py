@@ -27,7 +27,7 @@ from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
 from ponder.stage import StageKind, StagePart, stage_in
 from trainer.adapter import WithoutAdapter, has_adapter
-from trainer.checkpoint import Restored, describe, load_newest
+from trainer.checkpoint import Restored, describe, load_newest, tidy
 from trainer.corpus import make_corpus
 from trainer.equip import equip
 from trainer.imitation import Imitation
@@ -193,6 +193,8 @@ def _read(whole: Run, told: Collection[int] | None) -> Ending:
     restored, complaints = load_newest(whole.checkpoints)
     for complaint in complaints:
         log.warning("passed over a checkpoint: %s", complaint)
+    if not complaints:
+        tidy(whole.checkpoints)
     is_own = restored is not None and restored.step > whole.recipe.fork.step
     if restored is not None and is_own and told is not None and restored.step not in told:
         saved = describe(whole.checkpoints / checkpoint_name(restored.step))

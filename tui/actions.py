@@ -33,6 +33,10 @@ class Action:
     """Whether it asks the daemon to change something; off with `--readonly`."""
     rank: int = 5
     """Place in the key line: small numbers come first, 9 never stands there."""
+    is_typed: bool = False
+    """Whether it is typed fast: taken in the order of the keys, before any widget, and in front of the tabs' keys."""
+    is_many: bool = False
+    """Whether each of its keys means another thing, which the method is told; they cannot be changed."""
 
     @property
     def method(self) -> str:
@@ -43,7 +47,7 @@ class Action:
     @property
     def has_priority(self) -> bool:
         """Whether the key works even while a widget would take it."""
-        return self.id in ("app.interrupt", "app.help") or self.opens_line
+        return self.id in ("app.interrupt", "app.help") or self.opens_line or self.is_typed
 
     @property
     def opens_line(self) -> bool:
@@ -52,11 +56,11 @@ class Action:
 
 
 SCREENS = (
-    "runs", "live", "samples", "group", "tokens", "aha", "curves", "knobs", "system", "log", "checkpoints"
+    "runs", "live", "samples", "group", "tokens", "aha", "curves", "knobs", "rank", "system", "log", "checkpoints"
 )  # fmt: skip
 """The screens in the order of their tabs."""
 
-SHORT_NAMES = {"tokens": "token", "system": "sys", "checkpoints": "saves"}
+SHORT_NAMES = {"tokens": "token", "curves": "curve", "system": "sys", "checkpoints": "saves"}
 """How a tab is called where there is no room for all."""
 
 _OUTSIDE = "ponder watch {run}"
@@ -96,6 +100,14 @@ ACTIONS: tuple[Action, ...] = (
         rank=9,
     ),
     Action(
+        "screen.rank",
+        "9",
+        "rank",
+        "Put answers in order while the policy learns, and see whether the reward model keeps its promises",
+        "ponder rank {run}",
+        rank=9,
+    ),
+    Action(
         "screen.system",
         "0",
         "system",
@@ -103,7 +115,7 @@ ACTIONS: tuple[Action, ...] = (
         "ponder system {run}",
         rank=9,
     ),
-    Action("screen.log", "L", "log", "The trainer's log", "ponder logs {run}", rank=9),
+    Action("screen.log", "L", "log", "What happened, and the trainer's log", "ponder logs {run}", rank=9),
     Action(
         "screen.checkpoints",
         "C",
@@ -356,7 +368,87 @@ ACTIONS: tuple[Action, ...] = (
         rank=2,
     ),
     Action(
-        "log.follow", "f", "follow", "Stay at the end of the log, or stop", "ponder logs {run} --follow", "log", rank=0
+        "rank.place",
+        "1,2,3,4,5,6,7,8,9,0",
+        "best first",
+        "The next best answer, by its number; the last one need not be typed. Here digits lead to no other screen",
+        screen="rank",
+        rank=0,
+        is_typed=True,
+        is_many=True,
+    ),
+    Action(
+        "rank.tie",
+        "equals_sign",
+        "tie",
+        "The next answer is as good as the one before",
+        screen="rank",
+        rank=1,
+        is_typed=True,
+    ),
+    Action(
+        "rank.commit",
+        "enter",
+        "keep",
+        "Keep what is said, and go on to the next answers; those without a place are worse than the others",
+        screen="rank",
+        changes=True,
+        rank=0,
+        is_typed=True,
+    ),
+    Action(
+        "rank.bad", "b", "all bad", "None of them is acceptable; Enter keeps it", screen="rank", rank=2, is_typed=True
+    ),
+    Action("rank.skip", "s", "skip", "No opinion; Enter keeps it", screen="rank", rank=2, is_typed=True),
+    Action(
+        "rank.flag",
+        "x",
+        "flag",
+        "With a digit: that answer is a hack, or broken; again: no longer. On the gauge: steps or KL along x",
+        screen="rank",
+        rank=3,
+        is_typed=True,
+    ),
+    Action(
+        "rank.undo",
+        "u",
+        "undo",
+        "The last key back; where nothing is typed, the last ranking, and the one before it, as far as you like",
+        screen="rank",
+        changes=True,
+        rank=1,
+        is_typed=True,
+    ),
+    Action("rank.back", "backspace", "back", "The last key back", screen="rank", rank=9, is_typed=True),
+    Action("rank.reasons", "r", "reasons", "Why: reasons by their digits, and your own words", screen="rank", rank=4),
+    Action(
+        "rank.diff",
+        "d",
+        "diff",
+        "The others word by word against the best so far: {+only here+} [-only in the best-]; or plainly again",
+        screen="rank",
+        rank=4,
+    ),
+    Action("rank.lock", "o", "lock", "Scroll all answers together, or each alone", screen="rank", rank=6),
+    Action(
+        "rank.gauge",
+        "m",
+        "gauge",
+        "What the reward model promised against what people said, the brake, agreement; or the answers again",
+        "ponder rlhf status {run}",
+        "rank",
+        rank=3,
+    ),
+    Action("rank.left", "h,left", "left", "To the answer on the left", screen="rank", rank=9),
+    Action("rank.right", "l,right", "right", "To the answer on the right", screen="rank", rank=9),
+    Action(
+        "log.follow",
+        "f",
+        "follow",
+        "Stay at the end of what is in focus, or stop",
+        "ponder logs {run} --follow",
+        "log",
+        rank=0,
     ),
     Action(
         "checkpoints.talk",
@@ -430,6 +522,13 @@ def actions_of(screen: str) -> list[Action]:
 def bindings(screen: str = "") -> list[Binding]:
     """Textual's bindings for a screen, or for the app."""
     return [
-        Binding(action.key, action.method, action.words, id=action.id, show=False, priority=action.has_priority)
+        Binding(key, method, action.words, id=action.id, show=False, priority=action.has_priority)
         for action in actions_of(screen)
+        for key, method in _methods(action)
     ]
+
+
+def _methods(action: Action) -> list[tuple[str, str]]:
+    if not action.is_many:
+        return [(action.key, action.method)]
+    return [(key, f"{action.method}('{key}')") for key in action.key.split(",")]

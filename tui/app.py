@@ -33,7 +33,7 @@ from ponder.plot_text import wants_ascii
 from ponder.safe_text import safe_text
 from tui import actions
 from tui.actions import Action
-from tui.asking import NOTICE_LEAST_S, NOTICE_S, AskingApp
+from tui.asking import NOTICE_LEAST_S, NOTICE_S, AskingApp, user_name
 from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
@@ -41,6 +41,7 @@ from tui.feed import Asks, Feed, Streams
 from tui.habits import Habits
 from tui.keys import Keys
 from tui.memory import Memory
+from tui.outbox import Kept
 from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.place import Place
 from tui.screens.aha import AhaScreen
@@ -55,6 +56,7 @@ from tui.screens.knobs import KnobsScreen
 from tui.screens.live import LiveScreen
 from tui.screens.log import LogScreen
 from tui.screens.palette import Palette
+from tui.screens.rank import RankScreen
 from tui.screens.runs import RunsScreen
 from tui.screens.samples import SamplesScreen
 from tui.screens.system import SystemScreen
@@ -65,6 +67,8 @@ from tui.theme import THEMES, choose_theme
 LEAST_SHOWN_BYTES_PER_S = 500.0
 LEAST_SHOWN_RTT_S = 0.02
 """Less is not worth a word, and the word would be most of what is sent."""
+ANNOTATOR = "annotator"
+"""What the memory calls the person's name."""
 NEVER_STYLED = -1
 """The toolkit's count of themes for a screen that has seen none."""
 PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
@@ -88,6 +92,7 @@ class Console(AskingApp):
             AhaScreen,
             CurvesScreen,
             KnobsScreen,
+            RankScreen,
             SystemScreen,
             LogScreen,
             CheckpointsScreen,
@@ -106,8 +111,12 @@ class Console(AskingApp):
         is_ascii: bool | None = None,
         driver: type[Driver] | None = None,
         habits: Habits | None = None,
+        screen: str = "",
     ) -> None:
-        """`run` is a run as a person names it; empty for the newest active one, else the newest."""
+        """`run` is a run as a person names it; empty for the newest active one, else the newest.
+
+        `screen` is shown first, whatever was shown when the line dropped.
+        """
         has_no_colour = "NO_COLOR" in os.environ
         super().__init__(driver_class=driver or driver_class(), ansi_color=True if has_no_colour else None)
         for theme in THEMES.values():
@@ -118,6 +127,7 @@ class Console(AskingApp):
         self.animation_level = "none"
         self.client = client
         self.reference = run
+        self._first_screen = screen if screen in self.MODES else ""
         self.is_readonly = is_readonly
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.place = Place(self.habits.memory, self.habits.lock)
@@ -149,7 +159,10 @@ class Console(AskingApp):
         if self.row is None and not asked:  # that run is gone
             self.reference = ""
             await self._find_run()
-        if self.row is not None and self.row.name == run and screen in self.MODES:
+        if self._first_screen:
+            self.place.forget()
+            await self.switch_mode(self._first_screen)
+        elif self.row is not None and self.row.name == run and screen in self.MODES:
             await self.switch_mode(screen)
             self.say("as it was when the line dropped", "plain")
         else:
@@ -158,6 +171,19 @@ class Console(AskingApp):
         self.call_after_refresh(_spare_what_stays)
         self.run_worker(self.feed.listen(), name="feed", exit_on_error=True)
         self.run_worker(self.feed.work(), name="pulls", exit_on_error=True)
+        self.run_worker(self._send_rankings_again(), name="rankings", exit_on_error=True)
+
+    async def _send_rankings_again(self) -> None:
+        """What a console that was killed had not yet brought to the daemon."""
+
+        async def send(request: Kept, ask_id: str) -> wire.Accepted:
+            return await self.ask(request, wire.Accepted, ask_id)
+
+        kept, refused = await self.habits.outbox.send_again(send, lambda: asyncio.sleep(1.0))
+        if refused:
+            self.say(f"! {len(refused)} rankings from before were refused and put aside: {refused[0]}", "bad")
+        elif kept:
+            self.say(f"+ {kept} rankings that had waited are kept now", "good")
 
     def refresh_css(self, animate: bool = True) -> None:
         """Style everything anew, where the theme is another; a screen that comes up was styled as it was made."""
@@ -249,6 +275,11 @@ class Console(AskingApp):
     def memory(self) -> Memory:
         """What the console remembers of this person."""
         return self.habits.memory
+
+    @property
+    def annotator(self) -> str:
+        """Who ranks here: as they said with `--as`, once and for all, else as the machine calls them."""
+        return self.memory.recall(ANNOTATOR, "") or user_name()
 
     @property
     def shown(self) -> ConsoleScreen | None:
@@ -460,7 +491,7 @@ class Console(AskingApp):
         focused = self.screen.focused
         screen = self.shown
         if screen is not None and not isinstance(self.screen, Dialog):
-            self.push_screen(HelpScreen(screen.screen_name, focused))
+            self.push_screen(HelpScreen(screen.screen_name, focused, screen.foreword()))
 
     def action_app_palette(self) -> None:
         """Find anything by its name."""

@@ -7,6 +7,7 @@ Deliberately left out: what is asked when (`tui.app`, the screens).
 
 from __future__ import annotations
 
+import getpass
 import os
 import time
 
@@ -23,6 +24,14 @@ NOTICE_S = 8.0
 NOTICE_LEAST_S = 1.0
 
 
+def user_name() -> str:
+    """Who sits here, as the machine calls them; empty where it does not."""
+    try:
+        return getpass.getuser()[:64]
+    except (OSError, KeyError, ImportError):
+        return ""
+
+
 class AskingApp(App[int]):
     """See the module. A subclass paints the notice."""
 
@@ -33,9 +42,9 @@ class AskingApp(App[int]):
     _notice_s = 0.0
     _unsettled: dict[str, str]
 
-    async def ask(self, request: wire.Request, reply_type: type[R]) -> R:
+    async def ask(self, request: wire.Request, reply_type: type[R], ask_id: str = "") -> R:
         """The daemon's reply; raises a PonderError."""
-        return await self.client.ask(request, reply_type)
+        return await self.client.ask(request, reply_type, None, ask_id)
 
     async def try_ask(self, request: wire.Request, reply_type: type[R]) -> R | None:
         """The daemon's reply, or None after saying what went wrong: for keys, whose errors nobody else catches."""

@@ -38,7 +38,9 @@ STEPS_KEPT = 3
 class Asks(Protocol):
     """What the console needs of a client: `ponder.client.AsyncClient`, or a fake in a test."""
 
-    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
+    async def ask(
+        self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None, ask_id: str = ""
+    ) -> R:
         """The daemon's reply; raises a PonderError."""
         ...
 

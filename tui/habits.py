@@ -2,9 +2,10 @@
 
     keys.toml       their keys                       console.json    what was shown, and where they were
     notify.toml     how they want to be called       console.lock    held by the console that keeps its place
-    clipboard.txt   what they copied last
+    clipboard.txt   what they copied last            rankings/       what they ranked and no daemon has yet
 
-Deliberately left out: what is in the files (`tui.actions`, `ponder.news`, `tui.memory`, `tui.place`, `tui.clipboard`).
+Deliberately left out: what is in the files (`tui.actions`, `ponder.news`, `tui.memory`, `tui.place`, `tui.clipboard`,
+`tui.outbox`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ponder.news import Wishes, read_wishes
 from ponder.paths import Paths
 from tui.keys import Keys, read_keys
 from tui.memory import FILE_NAME, Memory
+from tui.outbox import Outbox, outbox_folder
 
 
 @dataclass
@@ -27,10 +29,14 @@ class Habits:
     memory: Memory = field(default_factory=Memory)
     clipboard: Path | None = None
     lock: Path | None = None
+    outbox: Outbox = field(default_factory=Outbox)
 
 
-def read_habits(paths: Paths) -> Habits:
-    """The habits of whose home this is; raises UsageError naming a file that makes no sense."""
+def read_habits(paths: Paths, server: str = "") -> Habits:
+    """The habits of whose home this is; raises UsageError naming a file that makes no sense.
+
+    `server` is the daemon on another machine that is asked, if one is.
+    """
     home = paths.home
     return Habits(
         keys=read_keys(home / "keys.toml"),
@@ -38,4 +44,5 @@ def read_habits(paths: Paths) -> Habits:
         memory=Memory(home / FILE_NAME),
         clipboard=home / "clipboard.txt",
         lock=home / "console.lock",
+        outbox=Outbox(outbox_folder(home, server)),
     )

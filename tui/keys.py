@@ -30,6 +30,7 @@ _KEY_NAMES = {
     "escape": "Esc",
     "enter": "Enter",
     "tab": "Tab",
+    "backspace": "Backspace",
     "pagedown": "PgDn",
     "pageup": "PgUp",
     "home": "Home",
@@ -75,6 +76,8 @@ class Keys:
 
     def of(self, action: Action) -> list[str]:
         """The keys of an action, as a person writes them."""
+        if action.is_many:
+            return ["1-9"]
         return [key_name(key.strip()) for key in self._changed.get(action.id, action.key).split(",")]
 
     def first(self, action: Action) -> str:
@@ -101,7 +104,7 @@ def read_keys(path: Path) -> Keys:
         return Keys()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"the key file `{path}` cannot be read: {error}", 'a line reads `"run.pause" = "x"`') from None
-    known = [*BY_ID, *WIDGET_KEYS]
+    known = [*(name for name, action in BY_ID.items() if not action.is_many), *WIDGET_KEYS]
     for name, keys in table.items():
         if name not in known:
             raise UsageError(f"`{path}`: there is no action `{name}`", nearest(name, known) or "F1 lists the actions")

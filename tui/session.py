@@ -23,7 +23,7 @@ from ponder.client import NO_DAEMON_HINT, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
-from tui.app import Console
+from tui.app import ANNOTATOR, Console
 from tui.feed import Asks
 from tui.habits import Habits, read_habits
 
@@ -36,6 +36,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -P -m tui", description="The console of ponder.")
     parser.add_argument("run", nargs="?", default="", help="a run's name, number or beginning; else the newest active")
     parser.add_argument("--readonly", action="store_true", help="show everything, change nothing")
+    parser.add_argument("--screen", default="", help="the screen that comes first, by its name")
+    parser.add_argument("--as", dest="annotator", default="", help="who ranks; remembered, by default the user")
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     return parser.parse_args(words)
 
@@ -48,23 +50,30 @@ def require_terminal() -> None:
         raise UsageError("this terminal is `dumb`: it cannot move a cursor", NO_TERMINAL_HINT)
 
 
-async def show(paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool) -> tuple[int, str]:
+async def show(
+    paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool, screen: str = "", annotator: str = ""
+) -> tuple[int, str]:
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
-    habits = read_habits(paths)
     async with AsyncClient(paths) as client:
+        habits = read_habits(paths, str(client.server or ""))
+        if annotator:
+            habits.memory.keep(ANNOTATOR, annotator)
         if not is_served(paths, client.server):
             raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         if run:
             await client.ask(wire.GetRun(run, only_ends=True), wire.RunDetail)
-        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits)
+        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits, screen=screen)
 
 
 async def present(
-    client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, habits: Habits | None = None
-) -> tuple[int, str]:
+    client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, habits: Habits | None = None,
+    screen: str = "",
+) -> tuple[int, str]:  # fmt: skip
     """The console over a client, until it is left: the exit code, and what to say then."""
-    console = Console(client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, habits=habits)
+    console = Console(
+        client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, habits=habits, screen=screen
+    )
     code = await console.run_async()
     return (console.return_code or 0) if code is None else code, farewell(console)
 
@@ -89,7 +98,14 @@ def run(words: Sequence[str]) -> int:
         require_terminal()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on a terminal may have to be put back
         code, words_left = asyncio.run(
-            show(find_paths(), arguments.run, is_readonly=arguments.readonly, is_ascii=arguments.ascii)
+            show(
+                find_paths(),
+                arguments.run,
+                is_readonly=arguments.readonly,
+                is_ascii=arguments.ascii,
+                screen=arguments.screen,
+                annotator=arguments.annotator,
+            )
         )
     except KeyboardInterrupt:
         print("\ninterrupted; runs go on, `ponder ls` lists them", file=sys.stderr)

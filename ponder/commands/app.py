@@ -1,10 +1,11 @@
 """The verbs of the `ponder` command, and the one table of them.
 
-    start    demo run recipes watch tui        look     status ls show follow samples group explain aha logs
+    start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             pin unpin fork rewind star flag note quarantine
+             pin unpin fork rewind star flag note            export import rlhf
+             quarantine
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
 seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
@@ -18,7 +19,23 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands import explain, house, keep, look, machine, note, pictures, service, start, steer, talk, travel
+from ponder.commands import (
+    explain,
+    house,
+    keep,
+    look,
+    machine,
+    note,
+    pictures,
+    rank,
+    rlhf,
+    service,
+    start,
+    steer,
+    talk,
+    trade,
+    travel,
+)
 from ponder.commands.conversion import Command, Group
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
@@ -29,6 +46,7 @@ VERBS = (
     ("recipes", start.recipes, START),
     ("watch", start.watch, START),
     ("tui", start.tui, START),
+    ("rank", rank.rank, START),
     ("status", look.status, LOOK),
     ("ls", look.ls, LOOK),
     ("show", look.show, LOOK),
@@ -78,6 +96,21 @@ GROUPS = (
         "models",
         "Bring models into ponder's model folder, and list them.",
         (("get", house.models_get), ("ls", house.models_ls)),
+    ),
+    (
+        "rlhf",
+        "The human loop: rankings, and what they save.",
+        (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+    ),
+    (
+        "export",
+        "Write what a run has for other programs.",
+        (("rankings", trade.export_rankings),),
+    ),
+    (
+        "import",
+        "Bring what other programs wrote into files that recipes read.",
+        (("rankings", trade.import_rankings),),
     ),
     (
         "service",

@@ -50,7 +50,7 @@ def demo(
     from ponder.demo import RECIPE
 
     run_name = _submit(RECIPE, _all_overrides(overrides, seed, None, steps)).run
-    if not (plain or as_json) and _has_terminal():
+    if not (plain or as_json) and has_terminal():
         if code := _visit_console(run_name):
             raise typer.Exit(code)
         _sum_up_if_over(run_name)
@@ -95,7 +95,7 @@ def run(
     run_name = accepted.run
     if as_json and not plain:
         write_json("accepted", accepted)
-    elif plain or (watch_it and not _has_terminal()):
+    elif plain or (watch_it and not has_terminal()):
         _follow_to_the_end(run_name, after=0, to_stderr=False, as_json=as_json)
     elif watch_it:
         open_console(run_name)
@@ -135,7 +135,7 @@ def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption
         else:
             _follow_to_the_end(row.name, after=head, to_stderr=True, as_json=True)
         return
-    if not plain and _has_terminal():
+    if not plain and has_terminal():
         open_console(row.name)
     write(f"{row.name}: {row.state}, step {row.step}/{row.steps}")
     if row.state.is_over:
@@ -146,17 +146,17 @@ def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption
 
 def tui() -> None:
     """Open the console on all runs."""
-    if not _has_terminal():
+    if not has_terminal():
         raise UsageError("the console needs a terminal", "`ponder ls` and `ponder watch --plain` work without one")
     connect().close()  # a daemon runs from here on
     open_console("")
 
 
-def open_console(run_name: str) -> NoReturn:
+def open_console(run_name: str, *options: str) -> NoReturn:
     """Become the console; does not return."""
     from ponder.client import child_environment
 
-    command, environment = _console_command(run_name), child_environment(find_paths())
+    command, environment = [*_console_command(run_name), *options], child_environment(find_paths())
     sys.stdout.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the console's first line lets it through
     os.execve(command[0], command, environment)
@@ -206,7 +206,7 @@ def _sum_up_if_over(run_name: str) -> None:
         _sum_up(detail, as_json=False)
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 

@@ -13,8 +13,9 @@ import pytest
 from daemon.herald import Herald
 from ponder import wire
 from ponder.errors import UsageError
-from ponder.events import Finish, GroupScored, Mark, Outcome, Record, Rollout, RunState, WatchdogFired
+from ponder.events import BrakeChanged, Finish, GroupScored, Mark, Outcome, Record, Rollout, RunState, WatchdogFired
 from ponder.news import News, Wishes, read_wishes
+from ponder.ranking import BrakeState
 from tests.daemon.conftest import Home, wait_for
 
 
@@ -64,6 +65,10 @@ def test_each_kind_is_told_once_and_only_if_it_is_wished(
     herald.saw("new", [Record(9, 1, 1, WatchdogFired(6, "kl-high", "pause", {}, "the KL is high"))])
     wait_for(lambda: True if len(heard) == 3 else None, "the third")
     assert heard[2]["text"] == "kl-high: the KL is high (pause)"
+    herald.braked("new", BrakeChanged(BrakeState.AMBER, 7, 0.7, 1.2, "promises"))
+    herald.braked("new", BrakeChanged(BrakeState.RED, 8, 1.3, 1.2, "promises"))
+    wait_for(lambda: True if len(heard) == 4 else None, "the fourth")
+    assert (heard[3]["text"], heard[3]["step"]) == ("brake: promises", 8)
     said = capsys.readouterr().err
     assert "webhook" in said and "secret" not in said
 

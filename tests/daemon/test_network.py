@@ -23,6 +23,7 @@ from ponder.events import CommandAccepted, RunState
 from ponder.keys import ClientKey, KeyRing, Pair, Role, read_client_key
 from ponder.remote import find_server
 from tests.daemon.conftest import Home, recipe_text, wait_for
+from tests.daemon.test_rankings import by_worth, next_task, said, submit
 from tests.peers.hostile import GREETING
 from tests.tui.terminal import Terminal
 
@@ -103,6 +104,31 @@ def test_each_role_may_what_it_says_and_no_more(network: Network) -> None:
                     assert refused.value.code == "forbidden"
     signatures = [each.event.by for each in network.home.events(run) if isinstance(each.event, CommandAccepted)]
     assert signatures == ["key operate", "key admin"]
+
+
+def test_a_key_that_may_rate_ranks_and_takes_back_its_own_and_steers_nothing(network: Network) -> None:
+    run = submit(network.home)
+    network.home.wait_state(run, RunState.FINISHED)
+    network.keys.add("another", Role.RATE)
+    mine = network.home.client.command(said(task := next_task(network.home, run), by_worth(task))).command
+    with network.enter("rate") as rater:
+        task = rater.ask(wire.NextRanking(run, "ada"), wire.RankingTask)
+        rater.command(said(task, by_worth(task)))
+        rater.command(wire.UndoRanking(run, "ada"))
+        with pytest.raises(Refused, match="not by this key"):
+            rater.command(wire.UndoRanking(run, "ada", mine))
+        rater.command(said(task, by_worth(task)))
+        for steering in (wire.TellRewardModel(run, 1, "a" * 64, 1, True), wire.SetKnob(run, "reward.preference", 0.0)):
+            with pytest.raises(Refused, match="this key may rate, not operate"):
+                rater.command(steering)
+    with network.enter("another") as other, pytest.raises(Refused, match="given by `key rate`"):
+        other.command(wire.UndoRanking(run, "ada"))
+    with network.enter("observe") as observer:
+        assert observer.ask(wire.GetFeedback(run), wire.Feedback).rankings == 2
+        assert observer.ask(wire.GetRankings(run), wire.Rankings).rows[-1].by == "key rate"
+        with pytest.raises(Refused, match="this key may observe, not rate"):
+            observer.command(said(task, by_worth(task)))
+    network.home.client.command(wire.UndoRanking(run, "ada"))
 
 
 def test_a_follower_over_the_network_misses_nothing_and_hears_what_passes(network: Network) -> None:

@@ -35,11 +35,13 @@ from trainer.row_file import RowFile
 
 
 class Place(NamedTuple):
-    """Where a function begins, or where it has ended."""
+    """Where a function begins, where it has ended, or where half of its file is written."""
 
     owner: Any
     name: str
     is_end: bool = False
+    is_half: bool = False
+    """Whether of the file that the function wrote last only the first half is on disk."""
 
 
 PLACES = {
@@ -53,6 +55,7 @@ PLACES = {
     "refreshed the reference": Place(Reference, "refresh", is_end=True),
     "evaluating": Place(trainer.evaluate, "read_answers"),
     "writing a file of a checkpoint": Place(checkpoint, "save_file"),
+    "inside a file of a checkpoint": Place(checkpoint, "save_file", is_half=True),
     "before a checkpoint's rename": Place(Path, "rename"),
     "after a checkpoint's rename": Place(Path, "rename", is_end=True),
     "wrote rankings": Place(RowFile, "append", is_end=True),
@@ -77,6 +80,13 @@ def watch(place: Place, passed: Callable[[], None]) -> None:
 
     @wraps(whole)
     def watched(*arguments: Any, **options: Any) -> Any:
+        if place.is_half:
+            whole(*arguments, **options)
+            content = arguments[1].read_bytes()
+            arguments[1].write_bytes(content[: len(content) // 2])
+            passed()
+            arguments[1].write_bytes(content)
+            return None
         if not place.is_end:
             passed()
         given = whole(*arguments, **options)

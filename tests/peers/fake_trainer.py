@@ -1,7 +1,8 @@
 """A trainer without torch: real worker, real journal, real orders; only the learning is invented.
 
 What it does is said in the recipe's `[task.options]`: `step_s` per step, `die_at` (SIGKILL to itself, each time),
-`raise_at` (a bug), `break_at` (a PonderError), `hang_at` (in C, with the interpreter). Believable events, quickly.
+`raise_at` (a bug), `break_at` (a PonderError), `hang_at` (in C, with the interpreter), `judged` (groups and audits that
+a reward model scored). Believable events, quickly.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ponder.events import (
 from ponder.knobs import with_value
 from ponder.paths import Paths
 from ponder.recipe import Recipe
+from tests.peers.judged import judged_step
 from trainer.boundary import Boundary
 
 
@@ -75,8 +77,14 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
         time.sleep(float(options.get("step_s", 0.01)))
         if options.get("hang_at") == step:
             hang()
-        rollouts = [Rollout(index, f"answer {index} of step {step}", 3, Finish.END, index / 2) for index in range(2)]
-        link.emit(GroupScored(step, 0, step - 1, f"p{step}", f"problem {step}", "", rollouts))
+        if options.get("judged"):
+            rlhf, drift = boundary.knobs.rlhf, float(options.get("drift", 0.0))
+            *groups, _ = judged_step(step, audits=rlhf.audits, lag=rlhf.lag, drift=drift)
+        else:
+            rollouts = [Rollout(at, f"answer {at} of step {step}", 3, Finish.END, at / 2) for at in range(2)]
+            groups = [GroupScored(step, 0, step - 1, f"p{step}", f"problem {step}", "", rollouts)]
+        for group in groups:
+            link.emit(group)
         metrics = {"reward/mean": step / 10, "length/mean": 3.0, "optim/lr": boundary.knobs.optim.lr}
         link.emit(StepDone(step, step, metrics))
         if recipe.saving.every_steps and step % recipe.saving.every_steps == 0:

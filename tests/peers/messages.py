@@ -6,6 +6,7 @@ small. Deliberately left out: numbers that are no numbers, and text that cannot 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable
 from functools import cache
@@ -44,8 +45,9 @@ def _value(kind: inspect.Type, random: Random) -> object:
             return _value(inner, random)
         case inspect.EnumType(cls=enum):
             return random.choice(list(enum))
-        case inspect.ListType(item_type=item):
-            return [_value(item, random) for _ in range(random.choice((0, 0, 1, 1, 2, 5)))]
+        case inspect.ListType(item_type=item, min_length=low, max_length=high):
+            length = min(max(random.choice((0, 0, 1, 1, 2, 5)), low or 0), 5 if high is None else high)
+            return [_value(item, random) for _ in range(length)]
         case inspect.TupleType(item_types=items):
             return tuple(_value(item, random) for item in items)
         case inspect.DictType(key_type=key, value_type=value):
@@ -54,8 +56,9 @@ def _value(kind: inspect.Type, random: Random) -> object:
             return _integer(kind, random)
         case inspect.StrType():
             return _text(kind, random)
-        case inspect.FloatType():
-            return random.choice((0.0, -0.0, 1.5, -1e300, 5e-324, float("inf"), random.uniform(-1, 1)))
+        case inspect.FloatType(ge=low, le=high):
+            number = random.choice((0.0, -0.0, 1.5, -1e300, 5e-324, float("inf"), random.uniform(-1, 1)))
+            return min(max(number, -math.inf if low is None else low), math.inf if high is None else high)
         case inspect.BoolType():
             return random.random() < 0.5
         case inspect.BytesType():

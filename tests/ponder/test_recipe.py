@@ -53,6 +53,10 @@ def test_the_main_job_is_one_of_them() -> None:
         (SMALL.replace('"rl"', '"magic"'), "`stage.kind`", ""),
         (SMALL.replace('"small"', '"No Spaces"'), "`run.name`", ""),
         ("", "`run` is missing", ""),
+        (SMALL + "[reward]\npreference = 1.0\n", "no reward model learns live", "`live = true`"),
+        (SMALL + "[rlhf]\nshare_random = 0\nshare_audit = 0\nshare_informative = 0\nshare_hunt = 0\nshare_check = 0\n",
+         "all shares of `rlhf` are 0", "`rlhf.share_random`"),
+        (SMALL + "[[rewards]]\nname = 'preference_raw'\nfunction = 'a:b'\n", "is a built-in part", "name of its own"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_used_names_the_key_and_a_way_out(text: str, said_what: str, hint: str) -> None:

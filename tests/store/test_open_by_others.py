@@ -15,7 +15,7 @@ from store.writer import Writer
 from tests.store.contents import contents
 from tests.store.records import fill_store, recipe_text
 
-VIEWS = ["v_aha", "v_knob_changes", "v_rollouts", "v_steps"]
+VIEWS = ["v_aha", "v_knob_changes", "v_preferences", "v_rankings", "v_rollouts", "v_steps"]
 
 
 @pytest.fixture(scope="module")

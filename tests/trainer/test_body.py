@@ -14,7 +14,7 @@ from ponder.choices import Layout
 from ponder.recipe import LoraPart, ModelPart
 from tests.trainer.models import gpt2
 from tests.trainer.test_decoder import KNOWN, mistral
-from trainer import body, builtin, policy
+from trainer import body, builtin, layer, policy
 from trainer.adapter import add_adapter
 from trainer.policy import Policy, load_policy, make_policy, token_logps
 
@@ -120,15 +120,15 @@ def test_what_it_does_not_know_goes_through_transformers(tmp_path: Path, calls: 
     assert calls == []
 
 
-@pytest.mark.parametrize("piece", ["_turn", "_norm_gradient", "_inverse_rms"])
+@pytest.mark.parametrize("piece", ["_turn_back", "_norm_gradient", "_inverse_rms"])
 def test_a_pass_that_is_not_the_models_own_is_not_used(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trial sees a fault in the states and one that is in the gradient alone."""
-    sound = getattr(body, piece)
+    sound = getattr(layer, piece)
 
     def spoilt(*given: object) -> object:
         made = sound(*given)
-        return (made[0] * 1.01, made[1]) if isinstance(made, tuple) else made * 1.01
+        return (made[0] * 1.01, *made[1:]) if isinstance(made, tuple) else made * 1.01
 
     assert policy_of(KNOWN["grouped keys"]()).has_own_pass
-    monkeypatch.setattr(body, piece, spoilt)
+    monkeypatch.setattr(layer, piece, spoilt)
     assert not policy_of(KNOWN["grouped keys"]()).has_own_pass

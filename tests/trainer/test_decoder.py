@@ -23,7 +23,7 @@ from transformers import (
 
 from ponder.events import Finish
 from tests.trainer.models import gpt2
-from trainer import decoder
+from trainer import matrices
 from trainer.sampler import LocalSampler, Sampled, draw
 
 ENDS = list(range(2, 12))
@@ -94,7 +94,7 @@ def model(request: pytest.FixtureRequest) -> PreTrainedModel:
 def any_matrix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU with oneDNN, and elsewhere."""
     if not request.param:
-        monkeypatch.setattr(decoder, "_can_pack_matrices", lambda _: False)
+        monkeypatch.setattr(matrices, "_has_onednn", lambda _: False)
 
 
 def sampler_of(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, *, decodes: bool = True) -> LocalSampler:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ponder.ranking import Ranks
 from tests.trainer.models import MAKERS, policy_of
 from tests.trainer.test_preferences import differences, gradient
 from trainer.dpo import implicit_rewards, sums_by_answer
 from trainer.policy import token_logps
-from trainer.preferences import Ranks, pairwise
+from trainer.preferences import pairwise
 from trainer.reference import freeze
 
 PROMPT = [3, 9, 11]

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 
 from ponder.choices import RankingLoss
+from ponder.ranking import Ranks, tiers
 from trainer.preferences import (
     MOST_ANSWERS,
-    Ranks,
     bradley_terry,
     centering,
     pairwise,
     plackett_luce,
     ranking_loss,
-    tiers,
 )
 
 RANKINGS: list[Ranks] = [

@@ -12,8 +12,9 @@ import torch
 from ponder import metrics
 from ponder.choices import Layout, RankingLoss
 from ponder.knobs import Knobs
+from ponder.ranking import count_agreement
 from tests.trainer.models import policy_of
-from trainer.preferences import count_agreement, plackett_luce
+from trainer.preferences import plackett_luce
 from trainer.ranking_lesson import RankingLesson
 from trainer.ranking_tokens import to_ids
 from trainer.rankings import Ranking, split_rankings

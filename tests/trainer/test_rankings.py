@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import Prompt
 from ponder.stage import DataPart
 from trainer.preferences import MOST_ANSWERS
-from trainer.rankings import Prompt, Ranking, Rankings, read_rankings, split_rankings, to_row
+from trainer.rankings import Ranking, Rankings, read_rankings, split_rankings, to_row
 
 
 def write(path: Path, rows: Sequence[Mapping[str, object]]) -> str:

@@ -16,7 +16,7 @@ from ponder.events import Evaluated, StepDone
 from ponder.paths import checkpoint_name, saved_steps
 from ponder.recipe import Recipe
 from tests.trainer.test_loop import go, of
-from trainer.checkpoint import load_checkpoint, save_checkpoint
+from trainer.checkpoint import load_checkpoint, save_checkpoint, tidy
 
 
 class Nothing:
@@ -99,6 +99,31 @@ def test_a_deletion_that_was_interrupted_is_ended_by_the_next_checkpoint(tmp_pat
     (tmp_path / checkpoint_name(1)).rename(tmp_path / ".step-000001.gone")
     assert save(tmp_path, 2) == [2]
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint_name(2)]
+
+
+def test_what_a_death_while_saving_left_lying_goes_when_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, keep=9)
+    set_pin(tmp_path, 1, True)
+    with monkeypatch.context() as died:
+        died.setattr("trainer.checkpoint._let_go", lambda *_: None)
+        save(tmp_path, 4, keep=2)
+    draft = tmp_path / ".step-000005.tmp"
+    draft.mkdir()
+    assert saved_steps(tmp_path) == [4, 3, 2, 1]
+    tidy(tmp_path)
+    assert saved_steps(tmp_path) == [4, 3, 1] and not draft.exists()
+
+
+def test_a_checkpoint_that_says_not_how_many_are_to_stay_lets_none_go(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step, keep=9)
+    path = tmp_path / checkpoint_name(3) / "manifest.json"
+    path.write_bytes(msgspec.json.encode({**msgspec.json.decode(path.read_bytes()), "keep": 0}))
+    tidy(tmp_path)
+    assert saved_steps(tmp_path) == [3, 2, 1]
 
 
 def test_a_run_keeps_its_best_and_a_resumed_one_remembers_what_it_is_worth(recipe: Recipe, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ponder.events import Evaluated, RunEnded, StepDone
 from ponder.recipe import ModelPart, Recipe, builtin_recipes, parse_recipe, read_recipe_text
 from ponder.wire import Order, StopOrder
 from trainer import builtin
-from trainer.evaluate import evaluate, wilson_interval
+from trainer.evaluate import evaluate
 from trainer.link import ListLink
 from trainer.policy import load_policy
 from trainer.sampler import LocalSampler
@@ -84,11 +84,3 @@ def test_reinforcement_learning_alone_makes_the_base_reflect_and_solve_more(tmp_
     before, after = (event.metrics for event in link.events if isinstance(event, Evaluated))
     assert after[metrics.EVAL_ACCURACY] > 2 * before[metrics.EVAL_ACCURACY]
     assert after[metrics.EVAL_REFLECT] > 3 * before[metrics.EVAL_REFLECT]
-
-
-@pytest.mark.parametrize(
-    ("hits", "trials", "low", "high"),
-    [(0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (5, 10, 0.237, 0.763), (10, 100, 0.055, 0.174), (0, 0, 0.0, 1.0)],
-)
-def test_wilson_intervals_are_the_published_ones(hits: int, trials: int, low: float, high: float) -> None:
-    assert wilson_interval(hits, trials) == pytest.approx((low, high), abs=1e-3)

@@ -15,16 +15,20 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from daemon.desk import explanation
+from daemon.feedback import read_feedback
+from daemon.rank_desk import RankDesk
 from ponder import wire
 from ponder.client import read_answer
 from ponder.errors import NoDaemon, NotFound
+from ponder.paths import Paths
 from store.reader import Reader
 
 R = TypeVar("R", bound=Struct)
 
 ACTING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
-    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt,
+    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt, wire.RankAnswers,
+    wire.UndoRanking,
 )  # fmt: skip
 
 
@@ -46,6 +50,7 @@ class ReaderClient:
 
     def __init__(self, store: Path, log: str = "") -> None:
         self._reader = Reader(store)
+        self._desk = RankDesk(Paths(store.parent, store.parent), self._reader)
         self._log = log.encode()
         self._messages: asyncio.Queue[wire.Bell | wire.Live] = asyncio.Queue()
         self.acted: list[wire.Request] = []
@@ -92,25 +97,28 @@ class ReaderClient:
 
     # -- what the console does --
 
-    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
+    async def ask(
+        self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None, ask_id: str = ""
+    ) -> R:
         del timeout_s
         if self.is_away:
             raise NoDaemon("the daemon did not answer in 5 s")
         self.asked.append(request)
         await asyncio.sleep(0)
-        return read_answer(wire.Answer("a", wire.PROTOCOL, self._answer(request)), reply_type)
+        return read_answer(wire.Answer("a", wire.PROTOCOL, self._answer(request, ask_id)), reply_type)
 
     async def feed(self) -> AsyncIterator[wire.Bell | wire.Live]:
         while True:
             yield await self._messages.get()
 
-    def _answer(self, request: wire.Request) -> wire.Reply:
+    def _answer(self, request: wire.Request, ask_id: str) -> wire.Reply:
         try:
-            return self._act(request) if isinstance(request, ACTING) else self._read(request)
+            return self._act(request, ask_id) if isinstance(request, ACTING) else self._read(request)
         except NotFound as error:
             return wire.Refusal("not_found", error.message, error.hint)
 
-    def _act(self, request: wire.Request) -> wire.Reply:
+    def _act(self, request: wire.Request, ask_id: str) -> wire.Reply:
+        del ask_id
         if self.refusal is not None:
             refusal, self.refusal = self.refusal, None
             return refusal
@@ -138,6 +146,8 @@ class ReaderClient:
                 return self.detail(request.run, request.only_ends)
             case wire.GetMetrics():
                 return reader.metrics(**asdict(request))
+            case wire.GetEvents():
+                return reader.events(request.after, request.run, request.limit, request.only_notable)
             case wire.GetGroups():
                 return reader.groups(request.run, request.step, request.before_id, request.limit)
             case wire.GetGroup():
@@ -155,6 +165,10 @@ class ReaderClient:
             case wire.GetCheckpoints():
                 saved = reader.checkpoints(request.run).checkpoints
                 return wire.Checkpoints([self.saved.get(row.step, row) for row in saved])
+            case wire.NextRanking():
+                return self._desk.next(request)
+            case wire.GetFeedback():
+                return read_feedback(reader, request.run)
             case wire.GetSystem():
                 return SYSTEM
             case wire.GetCommand():

@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 from ponder.events import RunState
 from tests.store.records import FIRST_US, fill_store
 from tests.tui.reader_client import ReaderClient
-from tui.app import Console
+from tui.app import ANNOTATOR, Console
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import TextLine
 
@@ -32,7 +32,11 @@ Script = Callable[[Pilot[int], Console, ReaderClient], Awaitable[None]]
 
 
 class StillConsole(Console):
-    """A console for which it is always ten minutes after the store's first event."""
+    """A console for which it is always ten minutes after the store's first event, and before which `ada` sits."""
+
+    @property
+    def annotator(self) -> str:
+        return self.memory.recall(ANNOTATOR, "ada")
 
     def now_us(self) -> int:
         return NOW_US

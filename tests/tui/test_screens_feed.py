@@ -95,8 +95,10 @@ def test_a_held_answer_stays_and_an_ended_run_is_read_no_more() -> None:
 class Nobody:
     """A client that is never asked."""
 
-    async def ask(self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None) -> R:
-        raise AssertionError(f"nobody is asked for {request} {reply_type} {timeout_s}")
+    async def ask(
+        self, request: wire.Request, reply_type: type[R], timeout_s: float | None = None, ask_id: str = ""
+    ) -> R:
+        raise AssertionError(f"nobody is asked for {request} {reply_type} {timeout_s} {ask_id}")
 
     async def feed(self) -> AsyncIterator[wire.Bell | wire.Live]:
         silence: tuple[wire.Bell, ...] = ()

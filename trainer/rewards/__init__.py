@@ -7,6 +7,7 @@
     language      `language`: whether a text keeps to one script
     maths         whether two mathematical expressions are equal; runs in a worker
     judge         all parts of many answers, weighed
+    combine       the parts of a group's answers, normalised or not, in one number each
     pool          worker processes for code that may hang, crash or eat memory
     worker        what runs in one of them
     frames        what the two say to each other
@@ -19,7 +20,8 @@ be rewarded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Scored:
     """Those that could be scored, before their weights."""
     error: str
     """Which part could not be scored, at which stage, and why."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """What each of them weighs, where it does."""
 
     @property
     def is_correct(self) -> bool | None:

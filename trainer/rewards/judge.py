@@ -79,7 +79,8 @@ class _Parts:
             return Scored(
                 None, known, "; ".join(self.reasons.get(name) or f"could not score {name}" for name in missing)
             )
-        return Scored(sum(self.weights.get(name, 0.0) * value for name, value in known.items()), known, "")
+        weights = {name: self.weights[name] for name in known if self.weights.get(name, 0.0) != 0.0}
+        return Scored(sum(self.weights.get(name, 0.0) * value for name, value in known.items()), known, "", weights)
 
 
 class Judge:

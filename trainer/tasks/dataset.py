@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import Row
 from ponder.recipe import OwnReward
+from ponder.row_text import refuse_bad_text
 from ponder.tasks import DatasetOptions, OnLong, Verifier, pick_columns
 from trainer.reflection import ENGLISH
 from trainer.rewards.form import tag_form
@@ -33,7 +35,7 @@ from trainer.tasks.final_answer import (
     to_number,
 )  # fmt: skip
 from trainer.tasks.order import digest, epoch_order, place_of
-from trainer.tasks.rows import Row, cell, read_rows, refuse_bad_text
+from trainer.tasks.rows import cell, read_rows
 
 GSM8K_MARK = "####"
 PLAIN = "Question: {prompt}\nAnswer:"
@@ -102,7 +104,7 @@ class Dataset:
     def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:
         is_tagged = self.options.template == "r1"
         form = tag_form(text) if is_tagged else float(marked(text) is not None)
-        if self.verifier is not None:
+        if self.verifier is not None or self.kind is Verifier.NONE:
             return {"format": form}
         span = self._final(text)
         return {"correct": float(span is not None and self._is_right(problem, text[slice(*span)])), "format": form}
@@ -115,7 +117,7 @@ class Dataset:
 
         For `math` and `function` whether one is right is told by comparing texts: the verifier alone decides a reward.
         """
-        final = self._final(text)
+        final = None if self.kind is Verifier.NONE else self._final(text)
         if final is None:
             return []
         stated = stated_numbers(text) if self.kind is Verifier.NUMBER else []
@@ -163,7 +165,8 @@ class Dataset:
         """How many questions there are, in words."""
         dropped = f", {self.dropped} dropped as too long" if self.dropped else ""
         odd = f", since row {self.odd.row}'s answer is no number" if self.odd else ""
-        return f"{len(self.training)} questions, {len(self.kept)} held out, compared as `{self.kind}`{odd}{dropped}"
+        how = "for people to judge" if self.kind is Verifier.NONE else f"compared as `{self.kind}`{odd}"
+        return f"{len(self.training)} questions, {len(self.kept)} held out, {how}{dropped}"
 
     # ---- inside
 

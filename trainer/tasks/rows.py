@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import cast
 
 from ponder.errors import RecipeError
+from ponder.preference_formats.cells import Row
+from ponder.row_text import refuse_bad_text
 from trainer.rewards.worker import explain, load_function
 
-Row = Mapping[str, object]
 PATH_KEY = "task.options.path"
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
 """One of these lies in a folder that `datasets` has saved."""
@@ -179,12 +180,3 @@ def cell(row: Row, column: str, place: str) -> str:
         raise RecipeError(f"{place}: `{column}` is empty", "fill it in, or leave the row out")
     refuse_bad_text(text, column, place)
     return text
-
-
-def refuse_bad_text(text: str, column: str, place: str) -> None:
-    """RecipeError when the text cannot be written as UTF-8."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise RecipeError(f"{place}: `{column}` holds half a character (a surrogate)", "save it as UTF-8") from None

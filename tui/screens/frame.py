@@ -31,7 +31,7 @@ from tui.keys import short_tab
 from tui.place import Spot
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
-from tui.widgets import VirtualList
+from tui.widgets import Paragraph, VirtualList
 
 if TYPE_CHECKING:
     from tui.app import Console
@@ -94,6 +94,10 @@ class ConsoleScreen(Screen[None]):
     def copied(self) -> tuple[str, str] | None:
         """What `y` copies here: its name, and the text."""
         return None
+
+    def foreword(self) -> list[Paragraph]:
+        """What stands on the help page before the keys of this screen."""
+        return []
 
     def hand_over(self, other: ConsoleScreen) -> None:
         """Another screen was asked for by its key: let it look at what is under the cursor here."""

@@ -7,6 +7,7 @@ Deliberately left out: knobs, which explain themselves on their own screen.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -34,8 +35,10 @@ class HelpScreen(Dialog[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,f1,question_mark", "leave", "close", show=False)]
 
-    def __init__(self, screen_name: str, focused: Widget | None) -> None:
+    def __init__(self, screen_name: str, focused: Widget | None, foreword: Sequence[Paragraph] = ()) -> None:
+        """`foreword` is what the screen itself has to say, before its keys."""
         super().__init__()
+        self._foreword = foreword
         self._screen_name = screen_name
         self._pane = (getattr(focused, "HELP", None) or "").replace("`", "")
 
@@ -53,7 +56,8 @@ class HelpScreen(Dialog[None]):
         )
         view = self.query_one("#page-text", LineView)
         width = min(120, self.app.size.width) - 2
-        view.set_document(help_page(self._screen_name, console.keys, console.run_name, self._pane, width))
+        page = help_page(self._screen_name, console.keys, console.run_name, self._pane, width)
+        view.set_document([*self._foreword, *page])
         view.focus()
 
     def action_leave(self) -> None:

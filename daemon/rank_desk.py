@@ -1,0 +1,330 @@
+"""What to ask a person next: answers of the newest groups, drawn from five streams by their shares.
+
+    random       any group that waits                                  `rlhf.share_random`
+    audit        an answer of now against one of `rlhf.lag` steps ago   `rlhf.share_audit`
+    informative  where the reward model's heads disagree most           `rlhf.share_informative`
+    hunt         the highest score, the longest, the most repetitive    `rlhf.share_hunt`
+    gold         a verifier knows which answer is right                 half of `rlhf.share_check`
+    repeat       what this annotator ranked before                      the other half
+
+A stream that has nothing gives its turn to the others, but never to repeats beyond their share. Nothing is remembered
+between two questions: what was asked is what is in the store, and all chance grows from the run, the annotator, and how
+often that one has ranked, so that a question that is asked again has the same answer. Which answers of a group are
+shown is the same for everybody, and in which order is each annotator's own. Two people who ask in one moment may be
+shown one group; both rankings are kept. Generation waits for nobody: a group that nobody ranked leaves the queue when
+newer ones come. Deliberately left out: keeping what is said (`daemon.judges`), and the queue's bounds
+(`store.candidates`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import random
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ponder import wire
+from ponder.errors import NotFound
+from ponder.paths import Paths
+from ponder.ranking import FEWEST_SHOWN, GUIDELINES, Stream
+from ponder.rlhf import PREFERENCE_RAW, PREFERENCE_SPREAD, Rlhf, rlhf_of
+from store import candidates
+from store.candidates import Asked, AuditPair, Candidate
+from store.reader import Reader
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+MOST_GUIDELINE_BYTES = 1 << 16
+REPEAT_AFTER = 10
+"""So many other rankings lie between one and its repeat, so that nobody simply remembers."""
+REPETITION_GROUPS = 16
+"""So many of the newest groups are looked through for repetition: their texts are read."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be shown, before it is put into an order."""
+
+    stream: Stream
+    key: str
+    prompt_id: int
+    answers: tuple[int, ...]
+    """Rollouts."""
+
+
+@dataclass
+class Queue:
+    """All that waits in a run, and who was asked what; a snapshot."""
+
+    connection: Connection
+    run_id: int
+    annotator: str
+    knobs: Rlhf
+    most: int
+    """Answers of one ranking."""
+    groups: list[Candidate]
+    audits: list[AuditPair]
+    asked: list[Asked]
+    """Of these groups and audits, of anybody."""
+    exclude: Collection[str]
+    by_group: dict[int, set[str]] = field(default_factory=dict)
+    """Who was asked about a group."""
+    by_audit: dict[int, set[str]] = field(default_factory=dict)
+    """Who judged an audit, by its newer group."""
+
+    def __post_init__(self) -> None:
+        group_of = {member.rollout_id: group.group_id for group in self.groups for member in group.members}
+        audit_of = {frozenset((pair.newer, pair.older)): pair.group_id for pair in self.audits}
+        for asked in self.asked:
+            for group_id in {group_of[answer] for answer in asked.answers if answer in group_of}:
+                self.by_group.setdefault(group_id, set()).add(asked.annotator)
+            if asked.answers in audit_of:
+                self.by_audit.setdefault(audit_of[asked.answers], set()).add(asked.annotator)
+
+    def free_groups(self) -> list[Candidate]:
+        """Groups that this annotator may be asked about, oldest first."""
+        return [
+            group for group in self.groups
+            if len(group.members) >= FEWEST_SHOWN and group_key(group.group_id) not in self.exclude
+            and self._is_free(group.group_id, self.by_group.get(group.group_id, set()))
+        ]  # fmt: skip
+
+    def free_audits(self) -> list[AuditPair]:
+        """Audits that this annotator may judge, newest first."""
+        return [
+            pair for pair in self.audits
+            if audit_key(pair.group_id) not in self.exclude
+            and self._is_free(pair.group_id, self.by_audit.get(pair.group_id, set()))
+        ]  # fmt: skip
+
+    def owed(self, step: int) -> int:
+        """Audits of the newest steps that nobody judged."""
+        first = step - self.knobs.lag
+        return sum(pair.step > first and pair.group_id not in self.by_audit for pair in self.audits)
+
+    def _is_free(self, group_id: int, asked: set[str]) -> bool:
+        """Not asked of this annotator; nor of another, where the group is not one of those that several rank."""
+        if self.annotator in asked:
+            return False
+        return not asked or random.Random(f"overlap {self.run_id} {group_id}").random() < self.knobs.overlap
+
+
+def group_key(group_id: int) -> str:
+    """What `NextRanking.exclude` calls a group."""
+    return f"g{group_id}"
+
+
+def audit_key(group_id: int) -> str:
+    return f"a{group_id}"
+
+
+def repeat_key(ranking_id: int) -> str:
+    return f"r{ranking_id}"
+
+
+class RankDesk:
+    """Answers NextRanking, in a thread of the desk that owns it."""
+
+    def __init__(self, paths: Paths, reader: Reader) -> None:
+        self._paths, self._reader = paths, reader
+
+    def next(self, asked: wire.NextRanking) -> wire.RankingTask:
+        """Raises NotFound when nothing waits for this annotator."""
+        annotator = asked.annotator or getpass.getuser()
+        run = self._reader.resolve(asked.run)
+        knobs = rlhf_of(self._reader.knobs(run).values)
+        with self._reader.asking(run) as (connection, run_id, row):
+            most = asked.answers or knobs.answers
+            queue = open_queue(connection, run_id, row.step, annotator, knobs, most, asked.exclude)
+            kept, ranked = candidates.count_kept(connection, run_id, annotator)
+            chance = random.Random(f"{run} {annotator} {kept} {sorted(asked.exclude)}")
+            choice = choose(queue, chance)
+            if choice is None:
+                raise _nothing(run, queue)
+            texts = candidates.texts_of(connection, choice.answers)
+            prompt = candidates.prompt_text(connection, choice.prompt_id)
+            owed, waiting = queue.owed(row.step), len(queue.free_groups()) + len(queue.free_audits())
+        order = list(choice.answers)
+        random.Random(f"{annotator} {choice.key} {kept if choice.stream is Stream.REPEAT else ''}").shuffle(order)
+        guidelines = read_guidelines(self._paths.run(run))
+        return wire.RankingTask(
+            run=run, key=choice.key, prompt_id=choice.prompt_id, prompt=prompt,
+            answers=[texts[answer] for answer in order], stream=choice.stream, guidelines=guidelines,
+            guidelines_version=zlib.crc32(guidelines.encode()), waiting=waiting, ranked=ranked, owed_audits=owed,
+        )  # fmt: skip
+
+
+def open_queue(
+    connection: Connection, run_id: int, step: int, annotator: str, knobs: Rlhf, most: int, exclude: Collection[str]
+) -> Queue:
+    """All that waits in the run now."""
+    groups = candidates.newest_groups(connection, run_id)
+    audits = candidates.newest_audits(connection, run_id, step, knobs.lag)
+    members = [member.rollout_id for group in groups for member in group.members]
+    shown = [answer for pair in audits for answer in (pair.newer, pair.older)]
+    asked = candidates.asked_about(connection, [*members, *shown])
+    return Queue(connection, run_id, annotator, knobs, most, groups, audits, asked, exclude)
+
+
+def choose(queue: Queue, chance: random.Random) -> Choice | None:
+    """From the streams in a drawn order, the first that has something."""
+    shares = queue.knobs.shares
+    weights = {
+        Stream.RANDOM: shares["random"], Stream.AUDIT: shares["audit"], Stream.INFORMATIVE: shares["informative"],
+        Stream.HUNT: shares["hunt"], Stream.GOLD: shares["check"] / 2, Stream.REPEAT: shares["check"] / 2,
+    }  # fmt: skip
+    pick: dict[Stream, Callable[[Queue, random.Random], Choice | None]] = {
+        Stream.RANDOM: _random, Stream.AUDIT: _audit, Stream.INFORMATIVE: _informative, Stream.HUNT: _hunt,
+        Stream.GOLD: _gold, Stream.REPEAT: _repeat,
+    }  # fmt: skip
+    for stream in drawn_order(weights, chance):
+        choice = pick[stream](queue, chance)
+        if choice is not None:
+            return choice
+    return None
+
+
+def drawn_order(weights: dict[Stream, float], chance: random.Random) -> list[Stream]:
+    """The streams that have a share, each drawn by its share among those that are left.
+
+    The key of each is u ** (1 / share), the greatest first: Efraimidis and Spirakis 2006.
+    """
+    keys = {stream: chance.random() ** (1 / weight) for stream, weight in weights.items() if weight > 0}
+    return sorted(keys, key=keys.__getitem__, reverse=True)
+
+
+# ---- one function a stream
+
+
+def _random(queue: Queue, chance: random.Random) -> Choice | None:
+    groups = queue.free_groups()
+    chance.shuffle(groups)
+    return _first_shown(queue, Stream.RANDOM, groups)
+
+
+def _audit(queue: Queue, chance: random.Random) -> Choice | None:
+    """Of the newest step that has any: the brake wants to know of now."""
+    audits = queue.free_audits()
+    newest = [pair for pair in audits if pair.step == audits[0].step]
+    if not newest:
+        return None
+    pair = chance.choice(newest)
+    return Choice(Stream.AUDIT, audit_key(pair.group_id), pair.prompt_id, (pair.newer, pair.older))
+
+
+def _informative(queue: Queue, _: random.Random) -> Choice | None:
+    groups = queue.free_groups()
+    spreads = candidates.part_values(queue.connection, _answers_of(groups), PREFERENCE_SPREAD)
+    known = [group for group in groups if all(member.rollout_id in spreads for member in group.members)]
+    known.sort(key=lambda group: -sum(spreads[m.rollout_id] for m in group.members) / len(group.members))
+    return _first_shown(queue, Stream.INFORMATIVE, known)
+
+
+def _hunt(queue: Queue, chance: random.Random) -> Choice | None:
+    """The group of the most suspicious answer by one of three measures, that answer shown."""
+    groups = queue.free_groups()
+    measures = [_scores, _lengths, _repetition]
+    chance.shuffle(measures)
+    for measure in measures:
+        suspicion = measure(queue, groups)
+        if suspicion:
+            worst = max(suspicion, key=suspicion.__getitem__)
+            found = [group for group in groups if any(member.rollout_id == worst for member in group.members)]
+            return _first_shown(queue, Stream.HUNT, found, {worst})
+    return None
+
+
+def _gold(queue: Queue, chance: random.Random) -> Choice | None:
+    """A right and a wrong answer are among those shown."""
+    groups = queue.free_groups()
+    chance.shuffle(groups)
+    for group in groups:
+        drawn = random.Random(f"gold {queue.run_id} {group.group_id}")
+        right, wrong = ([m.rollout_id for m in group.members if m.is_correct is known] for known in (True, False))
+        if right and wrong:
+            choice = _first_shown(queue, Stream.GOLD, [group], {drawn.choice(right), drawn.choice(wrong)})
+            if choice is not None:
+                return choice
+    return None
+
+
+def _repeat(queue: Queue, chance: random.Random) -> Choice | None:
+    """Never more than their share: where nothing else waits, a person may rest."""
+    own = candidates.asked_of(queue.connection, queue.run_id, queue.annotator)
+    repeated = {asked.answers for asked in own if asked.stream is Stream.REPEAT}
+    old = [
+        asked for asked in own[:-REPEAT_AFTER]
+        if asked.stream is not Stream.REPEAT and asked.answers not in repeated
+        and repeat_key(asked.ranking_id) not in queue.exclude
+    ]  # fmt: skip
+    shares = queue.knobs.shares
+    most = 1 + len(own) * shares["check"] / 2 / sum(shares.values())
+    if not old or len(repeated) >= most:
+        return None
+    again = chance.choice(old)
+    answers = tuple(sorted(again.answers))
+    prompt_id = candidates.prompt_of(queue.connection, answers[0])
+    return Choice(Stream.REPEAT, repeat_key(again.ranking_id), prompt_id, answers)
+
+
+# ---- what they share
+
+
+def _first_shown(
+    queue: Queue, stream: Stream, groups: Iterable[Candidate], wanted: Collection[int] = ()
+) -> Choice | None:
+    """The first of the groups in which two answers differ, and which of its answers are shown, `wanted` among them.
+
+    Answers of one text are shown once. Drawn from the group alone: whoever ranks it sees the same ones.
+    """
+    for group in groups:
+        texts = candidates.texts_of(queue.connection, [member.rollout_id for member in group.members])
+        drawn = [member.rollout_id for member in group.members]
+        random.Random(f"members {queue.run_id} {group.group_id}").shuffle(drawn)
+        drawn.sort(key=lambda answer: answer not in wanted)
+        different = list({texts[answer].text: answer for answer in reversed(drawn)}.values())[::-1]
+        shown = different[: queue.most]
+        if len(shown) >= FEWEST_SHOWN:
+            return Choice(stream, group_key(group.group_id), group.prompt_id, tuple(shown))
+    return None
+
+
+def _answers_of(groups: Sequence[Candidate]) -> list[int]:
+    return [member.rollout_id for group in groups for member in group.members]
+
+
+def _scores(queue: Queue, groups: Sequence[Candidate]) -> dict[int, float]:
+    return candidates.part_values(queue.connection, _answers_of(groups), PREFERENCE_RAW)
+
+
+def _lengths(_: Queue, groups: Sequence[Candidate]) -> dict[int, float]:
+    return {member.rollout_id: float(member.length_tokens) for group in groups for member in group.members}
+
+
+def _repetition(queue: Queue, groups: Sequence[Candidate]) -> dict[int, float]:
+    """How much smaller a text becomes when it is compressed; of short ones nothing is said."""
+    texts = candidates.texts_of(queue.connection, _answers_of(groups[-REPETITION_GROUPS:]))
+    raw = {number: answer.text.encode() for number, answer in texts.items()}
+    return {number: len(data) / len(zlib.compress(data, 1)) for number, data in raw.items() if len(data) >= 64}
+
+
+def read_guidelines(folder: Path) -> str:
+    """What the run's annotators are told: `guidelines.md` in its folder, else the words that every run has."""
+    try:
+        with (folder / "guidelines.md").open("rb") as file:
+            return file.read(MOST_GUIDELINE_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return GUIDELINES
+
+
+def _nothing(run: str, queue: Queue) -> NotFound:
+    if not queue.groups:
+        return NotFound(
+            f"nothing waits to be ranked: `{run}` has no answers yet", f"`ponder watch {run}` shows them come"
+        )
+    message = f"nothing waits to be ranked: `{queue.annotator}` was asked about all new answers of `{run}`"
+    return NotFound(message, "the run's next step brings more")

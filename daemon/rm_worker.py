@@ -1,0 +1,159 @@
+"""The program that learns from people's rankings while a run goes on: an ordinary client with torch.
+
+    python -P -m daemon.rm_worker RUN
+
+    RankingKept, RankingUndone ──► GetRankings ──► labels ──► fit from nothing ──► version-N ──► TellRewardModel
+    StepDone                   ──► the basis, once there are enough answers
+
+The message only says that there is something new: what is learnt comes from all rankings that stand. It lives while a
+trainer of its run lives (`attempt.lock`), one a run (`worker.lock`), with one thread and low priority; whenever it is
+killed, the next one begins from what is on disk. A daemon that is away is waited for. Deliberately left out: who starts
+it (`daemon.companion`), and the fit (`trainer.live_reward`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from daemon.companion import take_worker_lock
+from daemon.log import say
+from daemon.processes import is_attempt_alive
+from daemon.promises import Promises
+from daemon.worker import set_threads
+from ponder import wire
+from ponder.brake import TEMPERATURE
+from ponder.client import Client
+from ponder.errors import NoDaemon, NotFound, PonderError
+from ponder.events import CommandApplied, RankingKept, RankingUndone, StepDone
+from ponder.paths import Paths, find_paths
+from ponder.rlhf import Rlhf, rlhf_of
+
+if TYPE_CHECKING:
+    from trainer.ranked import Ranked
+
+BY = "reward model"
+NICENESS = 10
+PAGE = 500
+REST_S = 1.0
+
+
+class Worker:
+    """Learns from one run's rankings until its trainer is gone."""
+
+    def __init__(self, paths: Paths, run: str, client: Client) -> None:
+        from trainer.ranked import Ranked
+        from trainer.reward_versions import newest_version, read_card, version_path
+
+        self._paths, self._run, self._client = paths, run, client
+        self.ranked: Ranked = Ranked(paths.features(run), paths.reward_model(run))
+        self.version = newest_version(self.ranked.folder)
+        self._promises = Promises()
+        self._last_id = 0
+        self._step = 0
+        newest = version_path(self.ranked.folder, self.version)
+        self._was_open = newest.is_file() and read_card(newest).is_open
+        self._is_stale = True
+        """Something was ranked or taken back that no version knows of."""
+
+    def live(self) -> None:
+        """Follow the run until its trainer is gone."""
+        while not self._is_over():
+            try:
+                head = self._client.ask(wire.GetStatus(), wire.Status).head
+                self._step = self._client.ask(wire.GetRun(self._run), wire.RunDetail).row.step
+                self._catch_up()
+                for stored in self._client.follow(self._run, head, stop=self._is_over):
+                    self._see(stored.event)
+            except NoDaemon:
+                time.sleep(REST_S)
+
+    def _is_over(self) -> bool:
+        return not is_attempt_alive(self._paths.run(self._run))
+
+    def _see(self, event: object) -> None:
+        match event:
+            case StepDone(step=step):
+                self._step = step
+                if self.ranked.basis is None:
+                    self._catch_up()
+            case RankingKept() | RankingUndone():
+                self._catch_up()
+            case CommandApplied(verb="set", name=name) if name.startswith("rlhf."):
+                self._is_stale = bool(self.version)
+                self._catch_up()
+            case _:
+                pass
+
+    def _catch_up(self) -> None:
+        """Know every ranking that stands; where that changed anything, make a version of it and tell."""
+        knobs = rlhf_of(self._client.ask(wire.GetKnobs(self._run), wire.KnobTable).values)
+        self._read()
+        if not self.ranked.find_basis(knobs.dimensions):
+            return
+        if self._is_stale and (self.ranked.labels or self.version):
+            self._make_version(knobs)
+
+    def _read(self) -> None:
+        while True:
+            page = self._client.ask(wire.GetRankings(self._run, self._last_id, PAGE), wire.Rankings)
+            before = len(self.ranked.labels) + len(self.ranked.waiting)
+            self.ranked.add(page.rows)
+            self._promises.add(page.rows)
+            has_new = len(self.ranked.labels) + len(self.ranked.waiting) > before
+            self._is_stale = self.ranked.drop(page.undone) or has_new or self._is_stale
+            if not page.rows:
+                return
+            self._last_id = page.rows[-1].id
+
+    def _make_version(self, knobs: Rlhf) -> None:
+        from trainer.live_reward import fit
+        from trainer.reward_versions import write_version
+
+        if self.ranked.basis is None:
+            raise AssertionError("found before")
+        began_s = time.perf_counter()
+        fitted = fit(self.ranked.in_order, self.ranked.basis, knobs, self._step, was_open=self._was_open)
+        fitted.figures["lost"] = float(len(self.ranked.lost))
+        fitted.figures[TEMPERATURE] = self._promises.temperature
+        fitted.figures["seconds"] = time.perf_counter() - began_s
+        self.version += 1
+        sha256 = write_version(self.ranked.folder, self.version, fitted, self._step, self.ranked.basis_sha256)
+        told = wire.TellRewardModel(
+            self._run, self.version, sha256, fitted.labels, fitted.is_open, dict(fitted.figures), by=BY
+        )
+        self._client.command(told)
+        self._is_stale, self._was_open = False, fitted.is_open
+
+
+def main(arguments: list[str]) -> int:
+    """Be the program."""
+    (run,) = arguments
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    paths = find_paths()
+    lock = take_worker_lock(paths.reward_model(run))
+    if lock is None:
+        say(f"{run}: another one learns from its rankings")
+        return 0
+    os.nice(NICENESS)
+    set_threads(1)
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        with Client(paths) as client:
+            Worker(paths, run, client).live()
+    except NotFound as error:
+        say(f"{run}: {error.message}")
+    except PonderError as error:
+        say(f"{run}: {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

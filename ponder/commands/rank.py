@@ -1,0 +1,34 @@
+"""The verb that lets a person judge: rank, which opens the console where answers are put in order.
+
+Deliberately left out: the screen itself (`tui.screens.rank`), and what labels cost (`ponder.commands.rlhf`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ponder.commands.options import RunArgument, connect, name_run
+from ponder.commands.start import has_terminal, open_console
+from ponder.errors import UsageError
+
+MOST_NAME = 64
+
+
+def rank(
+    run: RunArgument = "",
+    annotator: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Whose rankings they are; remembered, at first the user's name")
+    ] = "",
+) -> None:
+    """Put answers of a run in order, best first, while it learns from them."""
+    from ponder.wire import GetRun, RunDetail
+
+    if len(annotator) > MOST_NAME or not annotator.isprintable():
+        raise UsageError("`--as` is no name", f"a name has up to {MOST_NAME} characters, for example `--as ada`")
+    if not has_terminal():
+        raise UsageError("ranking needs a terminal", "`ponder rlhf annotate` ranks without one, as a synthetic person")
+    with connect() as client:
+        name = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
+    open_console(name, "--screen", "rank", *(["--as", annotator] if annotator else []))

@@ -1,0 +1,126 @@
+"""The verbs that trade rankings with other programs: export, import.
+
+Deliberately left out: the formats (`ponder.preference_formats`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ponder.commands.options import JsonOption, RunArgument, connect, name_run
+from ponder.output import say, write, write_json
+
+if TYPE_CHECKING:
+    from ponder.client import Client
+    from ponder.preference_formats.ranked import Notes, Ranked
+
+PAGE = 500
+"""Rankings of one request."""
+
+
+def complete_format(incomplete: str) -> list[str]:
+    from ponder.preference_formats.catalogue import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+FormatOption = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="FORMAT",
+        help="`ponder`, `trl`, `trl-implicit`, `trl-text`, `trl-text-implicit`, `hh`, `ultrafeedback`, `kto`, "
+        "`argilla`, `label-studio`, `label-studio-pairs` or `arena`",
+        autocompletion=complete_format,
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl`, `.json` or `.parquet` file; `.gz` packs it")
+]
+
+
+def export_rankings(
+    out: OutOption,
+    run: RunArgument = "",
+    form: FormatOption = "trl",
+    insist: Annotated[
+        bool, typer.Option("--insist", help="Write a format also where other programs are known to misread it")
+    ] = False,
+    with_undone: Annotated[
+        bool, typer.Option("--with-undone", help="Rankings that were taken back, too; `ponder` says which they are")
+    ] = False,
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", metavar="FILE", help="A `tokenizer.json`: count the pairs that are too long")
+    ] = "",
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=1, help="What is too long; TRL's reward trainer takes 1024")
+    ] = 1024,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's rankings as other programs read them."""
+    from ponder.preference_formats.trade import export_file, note_long_pairs
+
+    with connect() as client:
+        name = name_run(client, run)
+        rankings = _rankings(client, name, with_undone=with_undone)
+    rows, notes = export_file(rankings, form, out, insists=insist, with_undone=with_undone)
+    if tokenizer:
+        note_long_pairs(rankings, _counter(tokenizer), max_tokens, notes)
+    _tell(notes)
+    if as_json:
+        write_json("exported", {"file": str(out), "rankings": len(rankings), "rows": rows, "notes": notes.counts})
+    else:
+        write(f"{rows:,} rows of {len(rankings):,} rankings in {out}")
+
+
+def import_rankings(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What another program wrote")],
+    out: OutOption,
+    form: FormatOption = "trl",
+    as_json: JsonOption = False,
+) -> None:
+    """Make rankings of another program's file into a file that a recipe's `reward_model` and `dpo` stages read."""
+    from ponder.preference_formats.trade import export_file, import_file
+
+    rankings, notes = import_file(file, form)
+    rows, _ = export_file(rankings, "ponder", out, with_undone=True)
+    _tell(notes)
+    if as_json:
+        write_json("imported", {"file": str(out), "rankings": rows, "notes": notes.counts})
+    else:
+        write(f"{rows:,} rankings in {out}")
+
+
+def _rankings(client: Client, run: str, *, with_undone: bool) -> list[Ranked]:
+    """All rankings of a run, page by page."""
+    from ponder.preference_formats.ranked import from_wire
+    from ponder.wire import GetRankings, Rankings
+
+    found, after = [], 0
+    while rows := client.ask(GetRankings(run, after, PAGE, with_undone), Rankings).rows:
+        found += [from_wire(row) for row in rows]
+        after = rows[-1].id
+    return found
+
+
+def _tell(notes: Notes) -> None:
+    for line in notes.lines():
+        say(f"note: {line}")
+
+
+def _counter(tokenizer: str) -> Callable[[str], int]:
+    """How many tokens a text has; raises UsageError."""
+    from tokenizers import Tokenizer
+
+    from ponder.errors import UsageError
+
+    try:
+        found = Tokenizer.from_file(str(Path(tokenizer).expanduser()))
+    except Exception as error:  # the library raises nothing narrower
+        hint = "a model's folder has a `tokenizer.json`"
+        raise UsageError(f"`{tokenizer}` is no tokenizer: {str(error).partition(chr(10))[0]}", hint) from error
+    return lambda text: len(found.encode(text, add_special_tokens=False).ids)

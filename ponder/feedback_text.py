@@ -1,0 +1,118 @@
+"""How the human loop of a run stands, as names and values for a person.
+
+What too little was seen of reads "not yet known", and never as a number. Deliberately left out: asking for it
+(`ponder.commands`), and JSON, which carries everything.
+"""
+
+from __future__ import annotations
+
+from ponder.agreement import alpha_words
+from ponder.calibration import Calibration, Correlation
+from ponder.event_text import format_ago
+from ponder.ranking import BrakeState, Stream, Verdict
+from ponder.saved_labels import hours_words, ratio_words
+from ponder.shares import NOT_YET_KNOWN, share_words
+from ponder.wire import AnnotatorRow, Feedback
+
+Pairs = list[tuple[str, str]]
+
+
+def feedback_pairs(feedback: Feedback) -> Pairs:
+    """All of it but the people, in the order in which a person asks."""
+    return [
+        *_given(feedback),
+        ("", ""),
+        *_model(feedback),
+        ("", ""),
+        *_brake(feedback),
+        ("", ""),
+        *_agreement(feedback),
+        ("", ""),
+        *_saved(feedback),
+    ]
+
+
+def annotator_cells(row: AnnotatorRow) -> list[str]:
+    """One annotator's row: name, rankings, seconds, repeats, gold, and whether the place on the screen decides."""
+    position = NOT_YET_KNOWN if row.position is None else share_words(row.position.share)
+    return [
+        row.annotator, f"{row.rankings:,}", "-" if row.median_s is None else f"{row.median_s:.1f}",
+        share_words(row.consistency), share_words(row.gold), position,
+    ]  # fmt: skip
+
+
+def _given(feedback: Feedback) -> Pairs:
+    taken_back = f", {feedback.undone:,} taken back" if feedback.undone else ""
+    flagged = f", {feedback.flagged:,} answers flagged" if feedback.flagged else ""
+    streams = [f"{name} {feedback.by_stream[name]:,}" for name in Stream if feedback.by_stream.get(name)]
+    verdicts = [
+        f"{feedback.by_verdict[name]:,} {name.replace('_', ' ')}" for name in Verdict if feedback.by_verdict.get(name)
+    ]
+    return [
+        ("rankings", f"{feedback.rankings:,}{taken_back}{flagged}"),
+        ("by stream", ", ".join(streams) or "-"),
+        ("by verdict", ", ".join(verdicts) or "-"),
+        ("audits owed", f"{feedback.owed_audits:,}"),
+    ]
+
+
+def _model(feedback: Feedback) -> Pairs:
+    if not feedback.reward_model:
+        return [("reward model", "none yet: it is fitted to the first rankings")]
+    gate = "takes part in the reward" if feedback.is_open else "only watches: its gate is closed"
+    weight = "" if feedback.weight is None else f", weight {feedback.weight:.3g} in the newest step"
+    since = f", {feedback.labels_since:,} since" if feedback.labels_since else ""
+    taken = "none yet" if not feedback.acting else f"version {feedback.acting}"
+    return [
+        ("reward model", f"version {feedback.reward_model}, fitted {format_ago(feedback.fitted_us)}, {gate}{weight}"),
+        ("in the trainer", taken),
+        ("its rankings", f"{feedback.labels:,}{since}"),
+        ("held-out pairs", share_words(feedback.held_out)),
+        ("newest random ones", share_words(feedback.fresh)),
+        ("calibration error", _calibration(feedback.calibration)),
+        ("score and length", _correlation(feedback.length)),
+    ]
+
+
+def _calibration(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return NOT_YET_KNOWN
+    sure = "too sure" if calibration.temperature > 1 else "not sure enough"
+    return f"{calibration.error:.3f} (n {calibration.n:,}; {sure}, temperature {calibration.temperature:.2f})"
+
+
+def _correlation(correlation: Correlation | None) -> str:
+    if correlation is None:
+        return NOT_YET_KNOWN
+    return f"{correlation.value:+.2f} ({correlation.low:+.2f}..{correlation.high:+.2f}, n {correlation.n:,})"
+
+
+def _brake(feedback: Feedback) -> Pairs:
+    if feedback.brake is BrakeState.OFF:
+        return [("brake", "off: `rlhf.brake` says so")]
+    said = f": {feedback.brake_message}" if feedback.brake_message else ""
+    pairs = [
+        ("brake", f"{feedback.brake}{said}"),
+        ("its score", f"{feedback.brake_score:.2f} of {feedback.brake_limit:.2f}, from {feedback.audits:,} audits"),
+    ]
+    if feedback.rollback_step is not None:
+        pairs.append(("before that", f"`ponder rewind {feedback.run} {feedback.rollback_step}`"))
+    return pairs
+
+
+def _agreement(feedback: Feedback) -> Pairs:
+    tau = feedback.tau
+    return [
+        ("several annotators", alpha_words(feedback.alpha)),
+        ("their order", NOT_YET_KNOWN if tau is None else f"tau {tau.value:.2f} (n {tau.rankings:,})"),
+    ]
+
+
+def _saved(feedback: Feedback) -> Pairs:
+    saved = feedback.saved
+    return [
+        ("scores without it", f"{saved.naive:,}"),
+        ("answers looked at", f"{saved.spent:,}, {saved.pairs:,} pairs decided"),
+        ("scores for each", ratio_words(saved.ratio) if saved.naive else NOT_YET_KNOWN),
+        ("time saved", hours_words(saved.saved_hours) if saved.naive else NOT_YET_KNOWN),
+    ]

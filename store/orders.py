@@ -1,0 +1,45 @@
+"""Accepted commands as a run's trainer gets them.
+
+Deliberately left out: accepting and settling them (`store.writer`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ponder import wire
+from ponder.wire import CommandState
+from store.derived import from_json
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+REWARD_MODEL_VERB = "reward_model"
+"""The verb of a command that has the trainer score with a version of the live reward model."""
+
+
+def pending(connection: Connection, run_id: int) -> list[wire.Order]:
+    """A run's accepted commands that are not yet answered, oldest first."""
+    rows = connection.execute(
+        """SELECT command, verb, commands.name, value, sha256 FROM commands
+           LEFT JOIN reward_models ON verb = ? AND reward_models.run_id = commands.run_id AND version = value
+           WHERE commands.run_id = ? AND state = ? ORDER BY id""",
+        (REWARD_MODEL_VERB, run_id, CommandState.ACCEPTED),
+    ).fetchall()
+    return [wire.Order(command, _action(verb, name, value, sha256)) for command, verb, name, value, sha256 in rows]
+
+
+def _action(verb: str, name: str, value: str | None, sha256: str | None) -> wire.Action:
+    asked = from_json(value)
+    if verb == REWARD_MODEL_VERB and isinstance(asked, int) and sha256 is not None:
+        return wire.RewardModelOrder(asked, sha256)
+    if verb == "quarantine":
+        return wire.QuarantineOrder(str(asked))
+    if name and asked is not None:
+        return wire.KnobOrder(name, asked)
+    if verb == "pause":
+        return wire.PauseOrder(release=bool(asked))
+    action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
+    return action

@@ -1,0 +1,61 @@
+"""Rankings of a running policy's answers become its reward: the whole loop, with whoever learns from them killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Ponder, is_alive, tiny, wait_for
+
+LIVE = (
+    "stage.steps=4000", "sampling.prompts_per_step=16", "sampling.group_size=4", "rlhf.live=true", "rlhf.audits=2",
+    "rlhf.lag=2", "rlhf.min_rankings=5", "rlhf.gate=0", "rlhf.dimensions=8", "rlhf.ramp_steps=2",
+    "reward.preference=1", "saving.every_steps=5",
+)  # fmt: skip
+
+
+def worker_of(run: str) -> int | None:
+    """The pid of the program that learns from the run's rankings."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "daemon.rm_worker" in words and run in words and is_alive(int(folder.name)):
+            return int(folder.name)
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rankings_become_the_reward_through_kills_and_the_run_can_be_done_again(ponder: Ponder) -> None:
+    run = ponder.ok(*tiny(*LIVE)).json()["run"]
+    first = wait_for(lambda: worker_of(run), "a program that learns from rankings")
+    words = ("--gold", "brief", "--rate", "0", "--json")
+    assert ponder.ok("rlhf", "annotate", run, "--until", "60", *words).json()["rankings"] == 60
+
+    def acting() -> float | None:
+        newest = ponder.ok("show", run, "--json").json()["newest"]
+        return newest["reward_model/version"] if newest.get("reward_model/weight", 0) > 0 else None
+
+    before = wait_for(acting, "a version that acts")
+    os.kill(first, signal.SIGKILL)
+    second = wait_for(lambda: pid if (pid := worker_of(run)) not in (None, first) else None, "its successor")
+    ponder.ok("rlhf", "annotate", run, "--until", "5", "--name", "another", *words)
+    wait_for(lambda: True if (acting() or 0) > before else None, "a newer version")
+    os.kill(ponder.trainer_pid(run), signal.SIGKILL)
+    ponder.wait_until(run, lambda row: row["attempt"] == 2 and row["state"] == "running", "its second trainer")
+    wait_for(acting, "a version that acts after the trainer's death")
+    ponder.ok("stop", run)
+    ponder.wait_until(run, lambda row: row["state"] == "stopped", "its end")
+    wait_for(lambda: None if is_alive(second) else True, "the end of what learnt from its rankings")
+    assert worker_of(run) is None
+    told = [event["event"] for event in ponder.events(run)]
+    kinds = [event["type"] for event in told]
+    assert kinds.count("ranking_kept") == 65
+    fitted = [event["version"] for event in told if event["type"] == "reward_model_fitted"]
+    assert fitted == sorted(set(fitted)), "no version is told twice"
+    assert "no difference" in ponder.ok("replay", run).out
