@@ -165,7 +165,7 @@ def test_the_terminal_gets_only_known_sequences_from_any_screen(store: Path, siz
             key = BY_ID[f"screen.{name}"].key
             if key == "0":
                 terminal.type("\x1b")  # digits are places on the screen Rank
-                terminal.wait_for("[2")
+                terminal.wait_for(lambda: "[2 Live]" in terminal.text or "[2Live]" in terminal.text)
             terminal.type(key)
             terminal.wait_for(f"[{key}")
             terminal.read(0.3)

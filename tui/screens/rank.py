@@ -362,7 +362,7 @@ class RankScreen(ConsoleScreen):
             gauge.person_parts(judging.annotator, feedback, max(ranked, len(judging.done)), judging.newest)
         )
         self.query_one("#rank-model", TextLine).show(
-            gauge.model_parts(judging.annotator, feedback, now_us, self.knobs.live)
+            gauge.model_parts(judging.annotator, feedback, now_us, self.knobs.live or not self.console.knobs)
         )
         if self._is_gauge:
             self._paint_gauge()
