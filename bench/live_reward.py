@@ -15,6 +15,7 @@ import argparse
 import random
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -33,8 +34,10 @@ from trainer.live_reward import Basis, Label, fit, make_basis
 FEATURES, ANSWERS = 1152, 4
 """As wide as those of a model of 576."""
 TARGET_S = 0.5
-OVERRIDES = {"stage.steps": "100000", "evaluation.problems": "8", "evaluation.final_problems": "8"}
+OVERRIDES = {"stage.steps": "100000", "rlhf.overlap": "1", "evaluation.problems": "8", "evaluation.final_problems": "8"}
 PATIENCE_S = 300.0
+STEPS, ANNOTATORS = 6, 25
+"""Each annotator may rank each of the newest groups once: that is enough for 1,000."""
 
 
 def made_up(count: int, *, with_ties: bool) -> tuple[Basis, list[Label]]:
@@ -71,26 +74,38 @@ def label_seconds(rankings: int, more: int) -> list[float]:
     recipe = parse_recipe(builtin_recipes()["rlhf-synthetic"].read_text(), "rlhf-synthetic", OVERRIDES)
     with private_home() as paths, daemon(paths) as client:
         run = client.command(wire.SubmitRun(dump_recipe(recipe))).run
-        annotator = SyntheticAnnotator(find_gold("taste:+no,+wait"), 0.3, tie_band=0.5)
-        for number in range(rankings):
-            rank(client, run, annotator, f"{number % 9}")
-        client.command(wire.PauseRun(run))
-        deadline = time.monotonic() + PATIENCE_S
-        while client.ask(wire.GetRun(run), wire.RunDetail).row.state is not RunState.PAUSED:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the run was not paused")
-            time.sleep(0.1)
-        wait_for_fit(client, run, 0)
-        head = client.ask(wire.GetStatus(), wire.Status).head
-        for number in range(more):
-            before = client.ask(wire.GetStatus(), wire.Status).head
-            rank(client, run, annotator, f"late {number}")
-            wait_for_fit(client, run, before)
-        events = client.ask(wire.GetEvents(head, run, 5000), wire.Events).events
-        client.command(wire.StopRun(run, kill=True))
-        kept = [stored.time_us for stored in events if isinstance(stored.event, RankingKept)]
-        fitted = [stored.time_us for stored in events if isinstance(stored.event, RewardModelFitted)]
-        return [(min(time_us for time_us in fitted if time_us >= began) - began) / 1e6 for began in kept]
+        try:
+            return _measure(client, run, rankings, more)
+        finally:
+            client.command(wire.StopRun(run, kill=True))
+
+
+def _measure(client: Client, run: str, rankings: int, more: int) -> list[float]:
+    annotator = SyntheticAnnotator(find_gold("taste:+no,+wait"), 0.3, tie_band=0.5)
+    wait_for_run(client, run, lambda row: row.step >= STEPS)
+    client.command(wire.PauseRun(run))
+    wait_for_run(client, run, lambda row: row.state is RunState.PAUSED)
+    for number in range(rankings):
+        rank(client, run, annotator, f"{number % ANNOTATORS}")
+    wait_for_fit(client, run, 0)
+    head = client.ask(wire.GetStatus(), wire.Status).head
+    for number in range(more):
+        before = client.ask(wire.GetStatus(), wire.Status).head
+        rank(client, run, annotator, f"late {number}")
+        wait_for_fit(client, run, before)
+    events = client.ask(wire.GetEvents(head, run, 5000), wire.Events).events
+    kept = [stored.time_us for stored in events if isinstance(stored.event, RankingKept)]
+    fitted = [stored.time_us for stored in events if isinstance(stored.event, RewardModelFitted)]
+    return [(min(time_us for time_us in fitted if time_us >= began) - began) / 1e6 for began in kept]
+
+
+def wait_for_run(client: Client, run: str, holds: Callable[[wire.RunRow], bool]) -> None:
+    """Return when `holds` is true of the run's row."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(client.ask(wire.GetRun(run), wire.RunDetail).row):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the run did not get so far")
+        time.sleep(0.1)
 
 
 def rank(client: Client, run: str, annotator: SyntheticAnnotator, name: str) -> None:

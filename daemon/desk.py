@@ -110,8 +110,8 @@ class Desk:
                 return self._status()
             case wire.ListRuns(limit=limit, only_active=only_active):
                 return wire.Runs([self._with_signs(row) for row in self._reader.runs(limit, only_active).runs])
-            case wire.GetRun(run=run):
-                detail = self._reader.run(run)
+            case wire.GetRun(run=run, only_ends=only_ends):
+                detail = self._reader.run(run, only_ends)
                 steps = forkable_steps(self._paths, detail.row)
                 return msgspec.structs.replace(detail, row=self._with_signs(detail.row), checkpoints=steps)
             case wire.GetCheckpoints(run=run):

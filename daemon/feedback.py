@@ -33,7 +33,7 @@ from store.reader import Reader
 if TYPE_CHECKING:
     pass
 
-CALIBRATED = 500
+CALIBRATED = 200
 """So many of the newest rankings say how sure its scores may be."""
 SERIES = 400
 STALE_LABELS = 50

@@ -85,6 +85,8 @@ class GetRun(Struct, frozen=True, tag="get_run"):
     """All about one run. Answered with RunDetail."""
 
     run: Reference
+    only_ends: bool = False
+    """Of the evaluations the first and the newest are enough: a long run has thousands."""
 
 
 class GetEvents(Struct, frozen=True, tag="get_events"):

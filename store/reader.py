@@ -72,8 +72,8 @@ class Reader:
         with self._snapshot() as connection:
             return wire.Runs(rows.run_rows(connection, f"{where} ORDER BY id DESC LIMIT ?", (*arguments, limit)))
 
-    def run(self, run: str) -> wire.RunDetail:
-        """All about one run."""
+    def run(self, run: str, only_ends: bool = False) -> wire.RunDetail:
+        """All about one run; with `only_ends` the first and the newest of its evaluations."""
         with self._snapshot() as connection:
             run_id, name = _find_run(connection, run)
             recipe, model, parameters, device = connection.execute(
@@ -85,13 +85,16 @@ class Reader:
                 (run_id,),
             ).fetchall()
             evaluations: dict[int, str] = {}
+            ends = "AND step IN ((SELECT min(step) {0}), (SELECT max(step) {0}))" if only_ends else ""
+            query = "FROM evaluations WHERE run_id = ?1 AND step <= ?2"
             for part in lineage(connection, run_id):
                 evaluations |= dict(
                     connection.execute(
-                        "SELECT step, metrics FROM evaluations WHERE run_id = ? AND step <= ? ORDER BY step",
-                        (part.run_id, part.last),
+                        f"SELECT step, metrics {query} {ends.format(query)} ORDER BY step", (part.run_id, part.last)
                     )
                 )
+            if only_ends:
+                evaluations = {step: evaluations[step] for step in [*evaluations][:1] + [*evaluations][-1:]}
             firings = connection.execute(
                 "SELECT step, rule, message, action FROM firings WHERE run_id = ? ORDER BY step, rule", (run_id,)
             ).fetchall()

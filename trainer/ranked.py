@@ -110,8 +110,9 @@ class Ranked:
         with contextlib.suppress(OSError, KeyError, SafetensorError):
             return load_file(path)[ROWS]
         found: list[Tensor] = []
+        steps = {step: load_features(self.features, step) for step in {answer.step for answer in row.answers}}
         for answer in _sorted(row):
-            step = load_features(self.features, row.answers[answer].step)
+            step = steps[row.answers[answer].step]
             features_F = step.row(row.answers[answer].group, row.answers[answer].index) if step else None
             if features_F is None or row.answers[answer].is_rewritten or not features_F.float().isfinite().all():
                 return None

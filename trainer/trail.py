@@ -13,16 +13,15 @@ every answer knows its own (`Steps`). Deliberately left out: who computes (`trai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any  # Any: transformers' own modules are untyped
+from dataclasses import dataclass
+from typing import Any, NamedTuple  # Any: transformers' own modules are untyped
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 
-@dataclass(frozen=True)
-class States:
+class States(NamedTuple):
     """One layer's, of some tokens."""
 
     query_MHGK: Tensor  # noqa: N815  # shapes ride in names
@@ -39,8 +38,8 @@ class States:
 
     def write(self, place: slice, *kinds: Tensor) -> None:
         """States of all kinds, in their order, to these places."""
-        for field, states in zip(fields(self), kinds, strict=True):
-            getattr(self, field.name)[place] = states
+        for held, states in zip(self, kinds, strict=True):
+            held.narrow(0, place.start, len(states)).copy_(states)
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ class Trail:
             States(*(torch.empty(places, *shape, device=self.model.device) for shape in shapes)) for _ in body.layers
         ]
         for before, after in zip(old, self.layers, strict=False):
-            for field in fields(States):
-                getattr(after, field.name)[:held] = getattr(before, field.name)[:held]
+            after.write(slice(0, held), *(states[:held] for states in before))
         self._capacity = places
         return True
 

@@ -1,11 +1,5 @@
 """Every key of the console, declared once.
 
-    id         what a person remaps in `keys.toml` and what a method is called (`run.pause` -> `action_run_pause`)
-    key        the default keys, comma separated, as Textual writes them
-    words      what stands in the last line of the screen
-    help       what F1 and the palette say
-    command    the `ponder` command that does the same from a shell, `{run}` for the run's name
-
 Bindings, the key line, the help page and the palette are readers of this table. The keys that move a cursor or a text
 belong to the widgets (`tui.widgets`) and are listed by their ids here, so that they can be remapped in the same file.
 Deliberately left out: what an action does, which stands in `tui.app` and in the screens.
@@ -13,47 +7,9 @@ Deliberately left out: what an action does, which stands in `tui.app` and in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual.binding import Binding
 
-
-@dataclass(frozen=True)
-class Action:
-    """One thing that a key does."""
-
-    id: str
-    key: str
-    words: str
-    help: str
-    command: str = ""
-    screen: str = ""
-    """The screen it belongs to; empty for all screens."""
-    changes: bool = False
-    """Whether it asks the daemon to change something; off with `--readonly`."""
-    rank: int = 5
-    """Place in the key line: small numbers come first, 9 never stands there."""
-    is_typed: bool = False
-    """Whether it is typed fast: taken in the order of the keys, before any widget, and in front of the tabs' keys."""
-    is_many: bool = False
-    """Whether each of its keys means another thing, which the method is told; they cannot be changed."""
-
-    @property
-    def method(self) -> str:
-        """What Textual calls, without `action_`; all screens are shown by one method."""
-        kind, _, name = self.id.partition(".")
-        return f"screen('{name}')" if kind == "screen" else f"{kind}_{name}"
-
-    @property
-    def has_priority(self) -> bool:
-        """Whether the key works even while a widget would take it."""
-        return self.id in ("app.interrupt", "app.help") or self.opens_line or self.is_typed
-
-    @property
-    def opens_line(self) -> bool:
-        """Whether what is typed next belongs into a line: such a key is heard before the ones after it go anywhere."""
-        return self.id in ("app.palette", "runs.find", "samples.filter", "samples.step", "samples.note")
-
+from tui.action import Action
 
 SCREENS = (
     "runs", "live", "samples", "group", "tokens", "aha", "curves", "knobs", "rank", "system", "log", "checkpoints"

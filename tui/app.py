@@ -32,8 +32,8 @@ from ponder.news import News, Notice
 from ponder.plot_text import wants_ascii
 from ponder.safe_text import safe_text
 from tui import actions
-from tui.actions import Action
-from tui.asking import NOTICE_LEAST_S, NOTICE_S, AskingApp, user_name
+from tui.action import Action
+from tui.asking import NOTICE_LEAST_S, NOTICE_S, user_name
 from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import PonderDriver, driver_class
@@ -46,7 +46,6 @@ from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.place import Place
 from tui.screens.aha import AhaScreen
 from tui.screens.checkpoints import CheckpointsScreen
-from tui.screens.confirm import Confirm
 from tui.screens.curves import CurvesScreen
 from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
@@ -61,6 +60,7 @@ from tui.screens.runs import RunsScreen
 from tui.screens.samples import SamplesScreen
 from tui.screens.system import SystemScreen
 from tui.screens.tokens import TokensScreen
+from tui.steering import PAUSABLE, SteeringApp
 from tui.styles import ThriftyStyles
 from tui.theme import THEMES, choose_theme
 
@@ -71,10 +71,9 @@ ANNOTATOR = "annotator"
 """What the memory calls the person's name."""
 NEVER_STYLED = -1
 """The toolkit's count of themes for a screen that has seen none."""
-PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
 
 
-class Console(AskingApp):
+class Console(SteeringApp):
     """See the module."""
 
     CSS_PATH = Path(__file__).with_name("ponder.tcss")
@@ -136,7 +135,6 @@ class Console(AskingApp):
         self.thrift = Thrift.AUTO
         self._shown_rtt_s = 0.0
         """Changes by leaps only, since to show it anew is a frame, which takes its own time."""
-        self.row: wire.RunRow | None = None
         self.detail: wire.RunDetail | None = None
         self.knobs: dict[str, KnobValue] = {}
         """The watched run's knobs, as they were at its newest step."""
@@ -215,7 +213,7 @@ class Console(AskingApp):
                     return
                 begun = [row for row in active if row.state is not RunState.QUEUED]
                 self.reference = (begun or active or runs)[0].name
-            self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
+            self.detail = await self.ask(wire.GetRun(self.reference, only_ends=True), wire.RunDetail)
         except PonderError as error:
             self.say(f"! {error.message}", "bad")
             return
@@ -228,7 +226,8 @@ class Console(AskingApp):
             if self.row is None and not self.reference:
                 await self._find_run()
             if self.reference:
-                self.detail = await self.ask(wire.GetRun(self.reference), wire.RunDetail)
+                only_ends = self.shown is None or not self.shown.wants_evaluations
+                self.detail = await self.ask(wire.GetRun(self.reference, only_ends), wire.RunDetail)
                 self.row = self.detail.row
                 self._ring(self._bell.hear(self.detail))
                 await self._pull_knobs(self.row)
@@ -287,11 +286,6 @@ class Console(AskingApp):
         return stack[0] if stack and isinstance(stack[0], ConsoleScreen) else None
 
     @property
-    def run_name(self) -> str:
-        """The watched run's name, or empty."""
-        return self.row.name if self.row is not None else ""
-
-    @property
     def streams(self) -> Streams:
         """The answers that are being written."""
         return self.feed.streams
@@ -319,7 +313,7 @@ class Console(AskingApp):
         self.reference = name
         self.row = self.detail = None
         self.no_run_words = f"asking for {name}"
-        self.detail = await self.try_ask(wire.GetRun(name), wire.RunDetail)
+        self.detail = await self.try_ask(wire.GetRun(name, only_ends=True), wire.RunDetail)
         if self.detail is not None:
             self.row = self.detail.row
             self.feed.watch(self.row.name)
@@ -383,43 +377,6 @@ class Console(AskingApp):
         await self.show_screen(name)
         if before is not None and self.shown is not None and self.shown is not before:
             before.hand_over(self.shown)
-
-    async def action_run_pause(self) -> None:
-        """Pause a running run, resume a paused or stopped one."""
-        if self.row is None:
-            self.say("! there is no run to pause", "warning")
-        elif self.row.state in PAUSABLE:
-            await self.send(wire.PauseRun(self.run_name, self.by), f"pause {self.run_name}")
-        else:
-            await self.send(wire.ResumeRun(self.run_name, self.by), f"resume {self.run_name}")
-
-    async def action_run_save(self) -> None:
-        """Write a checkpoint."""
-        if self.row is None:
-            self.say("! there is no run to save", "warning")
-        else:
-            await self.send(wire.SaveRun(self.run_name, self.by), f"checkpoint of {self.run_name}")
-
-    def action_run_stop(self) -> None:
-        """Stop the run, if that is meant."""
-        row = self.row
-        if row is None or row.state.is_over:
-            self.say("! there is no run to stop", "warning")
-            return
-
-        async def answered(is_meant: bool | None) -> None:
-            if is_meant:
-                await self.send(wire.StopRun(row.name, by=self.by), f"stop {row.name}")
-            else:
-                self.say(f"{row.name} goes on")
-
-        lines = [
-            f"Stop {row.name} at step {row.step:,} of {row.steps:,}?",
-            "",
-            "It finishes its step, writes a checkpoint and ends.",
-            "Its work is kept: `resume` goes on from there.",
-        ]
-        self.push_screen(Confirm(lines, "stop it", "let it run"), answered)
 
     async def action_app_back(self) -> None:
         """Out of what is open, or back to the live screen."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ponder.errors import UsageError
 from ponder.knobs import nearest
-from tui.actions import BY_ID, SHORT_NAMES, WIDGET_KEYS, Action, actions_of
+from tui.action import Action
+from tui.actions import BY_ID, SHORT_NAMES, WIDGET_KEYS, actions_of
 
 _KEY_NAMES = {
     "question_mark": "?",

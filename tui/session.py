@@ -62,7 +62,7 @@ async def show(
             raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         if run:
-            await client.ask(wire.GetRun(run), wire.RunDetail)
+            await client.ask(wire.GetRun(run, only_ends=True), wire.RunDetail)
         return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits, screen=screen)
 
 

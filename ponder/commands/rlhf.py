@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.options import BY, JsonOption, RunArgument, connect, name_run
-from ponder.errors import NotFound
+from ponder.errors import NoDaemon, NotFound
 from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NOTHING_WAITS_S = 0.25
 """So long until it is asked again whether something waits."""
+PATIENCE_S = 60.0
+"""So long a daemon may be away, as it is when it is restarted."""
 
 
 def status(run: RunArgument = "", as_json: JsonOption = False) -> None:
@@ -115,20 +117,23 @@ def annotate(
     )
     name = name or f"synthetic-{seed}"
     kept = 0
-    began_s = time.monotonic()
+    task: RankingTask | None = None
+    began_s = heard_s = time.monotonic()
     with connect() as client:
         run = name_run(client, run, even_over=False)
         say(f"`{name}` ranks answers of {run} by `{gold}`")
         try:
             while not until or kept < until:
-                if (task := _next_task(client, run, name)) is None:
-                    if _is_over(client, run):
+                try:
+                    task = _next_task(client, run, name)
+                    if task is None and _is_over(client, run):
                         break
-                    time.sleep(NOTHING_WAITS_S)
-                elif _answer(client, task, annotator, name):
-                    kept += 1
-                    if rate:
-                        time.sleep(max(0.0, began_s + 60 * kept / rate - time.monotonic()))
+                    kept += task is not None and _answer(client, task, annotator, name)
+                    heard_s = time.monotonic()
+                except NoDaemon:  # a restart; what was sent is kept or asked again, never both
+                    if time.monotonic() > heard_s + PATIENCE_S:
+                        raise
+                time.sleep(_rest_s(began_s, kept, rate) if task else NOTHING_WAITS_S)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; {kept:,} rankings of `{name}` are kept") from None
     if as_json:
@@ -137,6 +142,11 @@ def annotate(
         )
     else:
         write(f"{kept:,} rankings of `{name}` are kept in {run}")
+
+
+def _rest_s(began_s: float, kept: int, rate: float) -> float:
+    """So long until the next ranking is due."""
+    return max(0.0, began_s + 60 * kept / rate - time.monotonic()) if rate else 0.0
 
 
 def _next_task(client: Client, run: str, name: str) -> RankingTask | None:

@@ -292,7 +292,7 @@ def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> No
 
 def _outcome(status: CommandStatus) -> str:
     done = {"pause": "paused", "resume": "resumed", "stop": "stopped", "save": "saved"}
-    if status.name:
+    if status.name or status.verb == "quarantine":
         return applied_line(status.verb, status.step, status.name, status.old, status.new)
     word = done.get(status.verb, status.verb)
     return word if status.step is None else f"{word} at step {status.step}"

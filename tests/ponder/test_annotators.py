@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import permutations, product
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, alpha_words, position_bias, self_consistency
 from ponder.annotators import SyntheticAnnotator
-from ponder.errors import UsageError
+from ponder.client import Client
+from ponder.errors import NoDaemon, UsageError
 from ponder.events import RunState
 from ponder.gold import GOLDS, find_gold
 from ponder.ranking import Stream, Verdict
@@ -197,3 +199,26 @@ def test_the_verb_ends_with_the_run_when_nothing_waits_any_more(
     daemon.replies[wire.GetRun] = run_detail(RunState.FINISHED)
     said = ponder("rlhf", "annotate", "demo-1", "--rate", "0", "--json")
     assert said.code == 0 and said.json()["rankings"] == 2
+
+
+def test_the_verb_waits_for_a_daemon_that_is_restarted(
+    serve: Callable[..., ScriptedDaemon], ponder: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = serve()
+    daemon.replies[wire.NextRanking] = waiting(3)
+    daemon.replies[wire.RankAnswers] = wire.Accepted("c1", "demo-1", "")
+    ask, silences = Client.ask, iter([False, True, True, False, True])
+
+    def silent_at_times(
+        client: Client, request: wire.Request, reply: type[msgspec.Struct], *ask_id: str
+    ) -> msgspec.Struct:
+        if isinstance(request, wire.NextRanking) and next(silences, False):
+            raise NoDaemon("nobody listens")
+        return ask(client, request, reply, *ask_id)
+
+    monkeypatch.setattr(Client, "ask", silent_at_times)
+    said = ponder("rlhf", "annotate", "demo-1", "--rate", "0", "--until", "3", "--json")
+    assert said.code == 0 and said.json()["rankings"] == 3
+    monkeypatch.setattr("ponder.commands.rlhf.PATIENCE_S", 0.0)
+    silences = iter([True] * 9)
+    assert ponder("rlhf", "annotate", "demo-1", "--rate", "0", "--until", "3").code == 3

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ponder.errors import NotFound
 from ponder.events import GroupStored, Outcome, RunState, StepDone
@@ -412,3 +413,14 @@ def test_knobs_show_what_waits_and_what_was_refused(reader: Reader) -> None:
         ("optim.lr", CommandState.APPLIED),
     ]
     assert table.step == 30
+
+
+def test_the_ends_of_all_evaluations_are_the_first_and_the_newest(tmp_path: Path) -> None:
+    path = tmp_path / "ponder.db"
+    for run in fill_store(path):
+        reader = Reader(path)
+        whole, ends = reader.run(run), reader.run(run, only_ends=True)
+        assert len(whole.evaluations) > 2
+        assert ends.evaluations == [whole.evaluations[0], whole.evaluations[-1]]
+        assert replace(ends, evaluations=whole.evaluations) == whole
+        reader.close()

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import torch
 
+from daemon.fork import share_past
 from ponder import metrics
 from ponder.advantages import has_spread
 from ponder.choices import Combine
@@ -18,7 +19,7 @@ from ponder.errors import StoreError
 from ponder.events import AUDIT, CommandApplied, CommandRefused, GroupScored, StepDone
 from ponder.knobs import Knobs
 from ponder.paths import features_beside, reward_model_beside
-from ponder.recipe import Recipe, parse_recipe
+from ponder.recipe import ForkPart, Recipe, parse_recipe
 from ponder.rlhf import PREFERENCE, PREFERENCE_BEFORE, PREFERENCE_RAW, PREFERENCE_SPREAD, Rlhf
 from ponder.wire import Action, KnobOrder, RewardModelOrder
 from tests.trainer.conftest import RECIPE
@@ -436,3 +437,12 @@ def test_what_was_answered_before_is_looked_up_at_its_very_step() -> None:
 
 def test_the_knobs_of_the_human_loop_are_those_of_a_recipe() -> None:
     assert Knobs().rlhf == Rlhf() and not Knobs().rlhf.live
+
+
+def test_a_fork_scores_with_the_version_that_its_past_had_taken(live: Recipe, versions: Path, tmp_path: Path) -> None:
+    whole = go(live, prepared(versions, tmp_path / "whole"), ordering(swaps(versions)))
+    share_past(tmp_path / "whole", 2, tmp_path / "fork")
+    forked = msgspec.structs.replace(live, fork=ForkPart("whole", 2))
+    link = go(forked, tmp_path / "fork" / "checkpoints", ordering({4: swaps(versions)[4]}))
+    assert what_was_learnt(link) == what_was_learnt(whole, after=2)
+    assert [event.new for event in of(link, CommandApplied)] == [2]

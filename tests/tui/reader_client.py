@@ -74,9 +74,9 @@ class ReaderClient:
         """The runs as stored."""
         return self._reader.runs().runs
 
-    def detail(self, run: str) -> wire.RunDetail:
+    def detail(self, run: str, only_ends: bool = False) -> wire.RunDetail:
         """What is told of a run."""
-        detail = self._reader.run(self._reader.resolve(run))
+        detail = self._reader.run(self._reader.resolve(run), only_ends)
         row = self.overrides.get(detail.row.name, detail.row)
         return replace(detail, row=row, folder=f"/home/ada/ponder/runs/{row.name}")
 
@@ -143,7 +143,7 @@ class ReaderClient:
                 rows = reader.runs(request.limit, request.only_active).runs
                 return wire.Runs([self.overrides.get(row.name, row) for row in rows])
             case wire.GetRun():
-                return self.detail(request.run)
+                return self.detail(request.run, request.only_ends)
             case wire.GetMetrics():
                 return reader.metrics(**asdict(request))
             case wire.GetEvents():

@@ -87,7 +87,9 @@ def test_words_filter_the_list_are_kept_and_escape_shows_all(store: Path) -> Non
         await until(pilot, lambda: "1 of 2 runs fit" in screen_text(console))
         await pilot.press("escape")
         await until(pilot, lambda: "runs fit" not in screen_text(console))
-        await pilot.press("slash", *"zz", "down", "slash", "escape")
+        await pilot.press("slash", *"zz")
+        await until(pilot, lambda: "no run has these words; Esc shows all" in screen_text(console))
+        await pilot.press("down", "slash", "escape")
         await until(pilot, lambda: "runs fit" not in screen_text(console))
         assert console.memory.recall("runs.filter", "x") == ""
         assert console.current_mode == "runs"

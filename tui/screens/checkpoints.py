@@ -45,6 +45,7 @@ class CheckpointsScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "checkpoints"
+    wants_evaluations = True
     placed_in = "#saves"
     AUTO_FOCUS: ClassVar[str | None] = "#saves"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("checkpoints")]

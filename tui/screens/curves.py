@@ -139,7 +139,7 @@ class CurvesScreen(ConsoleScreen):
             return
         for name in self._others:
             if name not in self._rows or not self._rows[name].state.is_over:
-                self._rows[name] = (await console.ask(wire.GetRun(name), wire.RunDetail)).row
+                self._rows[name] = (await console.ask(wire.GetRun(name, only_ends=True), wire.RunDetail)).row
         if watched.name not in self._series:
             self._view = View()  # another run's steps are other places
         self._view.reach(float(watched.step), float(max([watched.step, *(self._rows[n].step for n in self._others)])))

@@ -46,6 +46,8 @@ class ConsoleScreen(Screen[None]):
     """A screen of the console; see the module. A subclass says its name, its body, what to pull and how to paint it."""
 
     screen_name: ClassVar[str] = ""
+    wants_evaluations: ClassVar[bool] = False
+    """Whether all evaluations of the run are shown here, and not only the first and the newest."""
     placed_in: ClassVar[str] = ""
     """The list whose row under the cursor is where a person is here, where that is all there is to say."""
     BINDINGS: ClassVar[list[BindingType]] = []

@@ -15,7 +15,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from tui.actions import WIDGET_KEYS, Action, actions_of
+from tui.action import Action
+from tui.actions import WIDGET_KEYS, actions_of
 from tui.answers import LEGEND
 from tui.keys import Keys, key_name
 from tui.screens.dialog import Dialog

@@ -19,24 +19,21 @@ from typing import ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, Grid, Vertical
+from textual.containers import Grid, Vertical
 from textual.widget import Widget
 
 from ponder import wire
-from ponder.events import RunState
-from ponder.plot_text import Frame
-from ponder.ranking import BACK, MOST_SHOWN, TIE, Verdict
-from ponder.rlhf import BrakeAction, Rlhf, rlhf_of
-from tui import actions, draft, gauge
+from ponder.ranking import BACK, MOST_SHOWN, TIE
+from ponder.rlhf import Rlhf, rlhf_of
+from tui import actions, draft, gauge, rank_words
 from tui.answers import row_count
-from tui.axes import value_range
 from tui.draft import Draft
 from tui.judging import Judging, Sending
 from tui.screens.frame import ConsoleScreen
+from tui.screens.gauge_page import GaugePage
 from tui.screens.reasons import Reasons
 from tui.screens.text_line import Part, TextLine
-from tui.widgets import BrailleChart, LineView, Paragraph, Span
-from tui.word_diff import compare
+from tui.widgets import LineView, Paragraph
 
 FEEDBACK_S = 3.0
 """So seldom it is asked how the loop stands: the daemon looks at everything that was ever said."""
@@ -104,13 +101,7 @@ class RankScreen(ConsoleScreen):
                     yield AnswerPane(place)
             yield TextLine(id="rank-order")
             yield TextLine(id="rank-said")
-        with Container(id="rank-gauge"):
-            yield TextLine(id="gauge-head", rule=rule)
-            with Vertical(id="gauge-charts"):
-                yield BrailleChart("wins", id="promises", ascii=self.console.is_ascii)
-                yield BrailleChart("broken promises", id="cusum", ascii=self.console.is_ascii)
-                yield BrailleChart("reward model's mean score", id="scores", ascii=self.console.is_ascii)
-            yield LineView(id="gauge-page", gutter=False)
+        yield GaugePage(id="rank-gauge")
         yield TextLine(id="rank-person")
         yield TextLine(id="rank-model")
 
@@ -365,14 +356,18 @@ class RankScreen(ConsoleScreen):
             gauge.model_parts(judging.annotator, feedback, now_us, self.knobs.live or not self.console.knobs)
         )
         if self._is_gauge:
-            self._paint_gauge()
+            self.query_one(GaugePage).show(
+                self._feedback, self._curves, self.knobs, self.console.run_name, by_kl=self._by_kl
+            )
             return
         said = judging.draft
         self.set_class(said is None, "-nothing")
         self._paint_head(said)
         if said is None:
             self._of_task = ""
-            self.query_one("#rank-nothing", LineView).set_document(self._nothing_words())
+            self.query_one("#rank-nothing", LineView).set_document(
+                rank_words.nothing(self.console.row, *self.judging.nothing, is_learning=self.knobs.live)
+            )
         else:
             self._paint_answers(said)
         self._paint_order(said)
@@ -398,7 +393,7 @@ class RankScreen(ConsoleScreen):
         head.show(
             [
                 Part(f"order {count} answers, best first", "title"),
-                Part("" if is_whole else f"in view {_range_words(in_view)} of {count} (h l)", "warning", 3),
+                Part("" if is_whole else f"in view {rank_words.range_words(in_view)} of {count} (h l)", "warning", 3),
                 Part(how, "warning", 1),
                 Part("" if self._is_locked else "each scrolls alone", "dim", 4),
             ],
@@ -464,7 +459,7 @@ class RankScreen(ConsoleScreen):
         answer = said.task.answers[place]
         best = said.best
         if self._is_compared and best is not None and best != place:
-            document = [_compared(answer.text, said.task.answers[best].text)]
+            document = [rank_words.compared(answer.text, said.task.answers[best].text)]
         else:
             document = [Paragraph.of(answer.text)]
         if not answer.text.strip():
@@ -484,116 +479,8 @@ class RankScreen(ConsoleScreen):
         elif said is None:
             order.show([])
         else:
-            reasons = _reason_words(said)
+            reasons = rank_words.reason_words(said)
             more = OTHER_KEYS if said.is_empty and not reasons else reasons
-            order.show(_order_parts(said), [Part(more, "dim", 3)])
+            order.show(rank_words.order_parts(said), [Part(more, "dim", 3)])
         complaint = said.complaint if said is not None and said.complaint else judging.complaint
         note.show([Part(f" {complaint}", "warning") if complaint else Part(f" {judging.reveal}", "dim")])
-
-    def _nothing_words(self) -> list[Paragraph]:
-        """Why there is nothing, and what to do."""
-        row = self.console.row
-        if row is None:
-            return [
-                Paragraph.of("\nthere is no run whose answers could be ranked", style="title"),
-                Paragraph.of("`ponder run rlhf-synthetic` starts one that learns from rankings; then come back here"),
-            ]
-        message, hint = self.judging.nothing
-        lines = [Paragraph.of(f"\n{message or 'asking for answers to rank'}", style="title")]
-        if not message:
-            return lines
-        lines += [Paragraph.of(hint)] if hint else []
-        lines.append(Paragraph.of(""))
-        if not row.state.is_over:
-            at = f"at step {row.step:,} of {row.steps:,}" if row.step else "before its first step"
-            state = "" if row.state is RunState.RUNNING else f" and {row.state}"
-            words = f"The run is {at}{state}. New answers come with each step and are shown here by themselves."
-            lines.append(Paragraph.of(words))
-        else:
-            lines.append(Paragraph.of(f"The run is {row.state}: it brings no new answers."))
-        if not self.knobs.live:
-            lines.append(
-                Paragraph.of(
-                    "Rankings of this run are kept, but nothing learns from them: its recipe says no "
-                    "`[rlhf] live = true`.\n`ponder run rlhf-synthetic` is a run that does."
-                )
-            )
-        lines.append(
-            Paragraph.of("\nm shows the gauge, u takes your newest ranking back, Esc leads away.", style="dim")
-        )
-        return lines
-
-    def _paint_gauge(self) -> None:
-        feedback = self._feedback
-        x_words = "sqrt(KL), the most so far" if self._by_kl else "step"
-        self.query_one("#gauge-head", TextLine).show(
-            [Part("are promises kept", "title"), Part(f"x: {x_words}", "dim", 2)],
-            [Part("m or Esc: the answers", "dim", 1)],
-        )
-        if feedback is None:
-            return
-        far = gauge.far_from_start(self._curves) if self._by_kl else None
-        promises = gauge.promise_curves(feedback, self.knobs.lag, far)
-        told = [f"{curve.name} {curve.points[-1][1]:+.2f}" for curve in promises if curve.points]
-        wins = value_range([y for curve in promises for _, y in curve.points], False)
-        self.query_one("#promises", BrailleChart).set_curves(
-            promises if told else [], frame=Frame(None, None, *wins), values=told
-        )
-        values = [
-            f"score {feedback.brake_score:.2f}",
-            f"amber {feedback.brake_limit / 2:.2f}",
-            f"red {feedback.brake_limit:.2f}",
-        ]
-        cusum = gauge.cusum_curves(feedback)
-        self.query_one("#cusum", BrailleChart).set_curves(
-            cusum,
-            frame=Frame(y_low=0.0, y_high=max(feedback.brake_limit * 1.1, feedback.brake_score)),
-            values=values[: len(cusum)],
-        )
-        self.query_one("#scores", BrailleChart).set_curves(gauge.score_curve(self._curves, far))
-        action = self.knobs.brake
-        self.query_one("#gauge-page", LineView).set_document(
-            gauge.page(feedback, self.console.run_name, BrakeAction(action))
-        )
-
-
-def _order_parts(said: Draft) -> list[Part]:
-    """What is typed, and what Enter would do."""
-    if said.is_flagging:
-        return [Part(" flag as a hack or broken: which one?", "warning"), Part(f"1-{len(said.task.answers)}")]
-    if said.verdict is not Verdict.RANKED:
-        return [Part(f" {said.typed_words}", "title"), Part("Enter keeps it, u takes it back")]
-    if not said.keys.typed:
-        return [Part(" type numbers, the best first", "dim")]
-    ranks = said.keys.ranks
-    below = [str(n + 1) for n, rank in enumerate(ranks) if rank is None]
-    last = [str(n + 1) for n, rank in enumerate(ranks) if rank is not None and n not in said.keys.placed]
-    rest = f"{last[0]} is last" if last else f"{', '.join(below)} below" if below else ""
-    enter = "= waits for a number" if said.keys.is_tying else f"Enter keeps it{f': {rest}' if rest else ''}"
-    before = "as before: " if said.is_old else ""
-    return [Part(f" {before}{said.typed_words}", "title"), Part(enter)]
-
-
-def _range_words(places: range) -> str:
-    """Places of answers, as they are numbered.
-
-    >>> _range_words(range(2, 4)), _range_words(range(8, 9))
-    ('3-4', '9')
-    """
-    return f"{places[0] + 1}-{places[-1] + 1}" if len(places) > 1 else f"{places[0] + 1}"
-
-
-def _reason_words(said: Draft) -> str:
-    words = [*said.reasons, *(["a note"] if said.note else [])]
-    return f"why: {', '.join(words)} " if words else ""
-
-
-def _compared(text: str, best: str) -> Paragraph:
-    """The text against the best one, with signs and colours."""
-    shown, marks, at = "", [], 0
-    for piece in compare(text, best):
-        shown += piece.shown
-        if piece.is_added or piece.is_missing:
-            marks.append(Span(at, at + len(piece.shown), "good" if piece.is_added else "bad"))
-        at += len(piece.shown)
-    return Paragraph.of(shown, marks)

@@ -44,6 +44,9 @@ COLUMNS = (
 )
 
 
+NO_RUNS = "no runs yet: `ponder demo` or `ponder run RECIPE` starts one"
+
+
 class FilterLine(Input):
     """The line in which words are typed; they are looked for while they are."""
 
@@ -83,7 +86,7 @@ class RunsScreen(ConsoleScreen):
         with Horizontal(id="filter"):
             yield TextLine(id="filter-name")
             yield FilterLine(placeholder="words of a name, a title, a state", id="filter-words", compact=True)
-        yield VirtualList(COLUMNS, id="runs", empty="no runs yet: `ponder demo` or `ponder run RECIPE` starts one")
+        yield VirtualList(COLUMNS, id="runs", empty=NO_RUNS)
         yield TextLine(id="run-head", rule="-" if self.console.is_ascii else "─")
         with Container(id="run-below"):
             yield LineView(id="run-facts", gutter=False)
@@ -101,7 +104,7 @@ class RunsScreen(ConsoleScreen):
         key = shown.cursor_key or (self._runs[0].name if self._runs else "")
         chosen = next((row for row in self._runs if row.name == key), None)
         if chosen is not None and (key not in self._details or self._details[key].row != chosen):
-            self._details = {key: await self.console.ask(wire.GetRun(key), wire.RunDetail)}
+            self._details = {key: await self.console.ask(wire.GetRun(key, only_ends=True), wire.RunDetail)}
 
     def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
         """Another run is under the cursor."""
@@ -226,6 +229,7 @@ class RunsScreen(ConsoleScreen):
             [Part(f" / {len(found)} of {len(self._runs)} runs fit:", "title")]
         )
         self.set_class(bool(self._words) or self.query_one(FilterLine).has_focus, "-filtered")
+        runs.say_when_empty("no run has these words; Esc shows all" if self._runs else NO_RUNS)
         runs.set_source(ListSource([self._row(row) for row in found]))
         detail = self._details.get(runs.cursor_key or "")
         head = self.query_one("#run-head", TextLine)

@@ -146,6 +146,13 @@ class VirtualList(ScrollView, can_focus=True):
         self._source = source
         self.reload()
 
+    def say_when_empty(self, words: str) -> None:
+        """What stands there from now on while there are no rows."""
+        if words != self._empty:
+            self._empty = words
+            if not self._count:
+                self.refresh()
+
     def set_columns(self, columns: Sequence[Column]) -> None:
         """Show other columns."""
         if tuple(columns) != self._columns:
