@@ -23,10 +23,9 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
-from ponder.events import RunState
+from ponder.events import REWARD_MODEL_VERB, RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
-from store.orders import REWARD_MODEL_VERB
 from store.reader import Reader
 from store.writer import RUN_VERB, Writer
 

@@ -22,9 +22,9 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.errors import PonderError
 from ponder.event_text import reveal_line
+from ponder.events import REWARD_MODEL_VERB
 from ponder.paths import Paths
 from ponder.ranking import Stream, Verdict
-from store.orders import REWARD_MODEL_VERB
 from store.reader import Reader
 from store.writer import Writer
 

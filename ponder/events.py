@@ -174,6 +174,8 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
     """Every knob that it starts with."""
 
 
+REWARD_MODEL_VERB = "reward_model"
+"""The verb of a command that has the trainer score with a version of the live reward model."""
 AUDIT = "audit"
 """The purpose of a group that is there to be judged: nothing is learnt from it."""
 

@@ -96,7 +96,8 @@ class GetEvents(Struct, frozen=True, tag="get_events"):
     run: Reference | None = None
     limit: Limit = 500
     only_notable: bool = False
-    """Without groups and steps: what began and ended, what was asked and turned, measured, saved, and what broke."""
+    """Without groups, steps, rankings and what was fitted to them: what began and ended, was asked and turned, measured
+    and saved, and what broke."""
 
 
 class GetMetrics(Struct, frozen=True, tag="get_metrics"):

@@ -34,7 +34,9 @@ from sqlite_utils import Database, Migrations
 from ponder.wire import new_id
 from store.first_tables import NUMBERS, RUNS, TEXTS, VIEWS
 
-NOTABLE = "kind NOT IN ('group_stored', 'step_done')"
+NOTABLE = """kind NOT IN (
+    'group_stored', 'group_learnt', 'step_done', 'ranking_kept', 'ranking_undone', 'reward_model_fitted'
+)"""
 """Of an event; written alike in the index and in the question that uses it."""
 
 MIGRATIONS = Migrations("ponder")

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ponder import wire
+from ponder.events import REWARD_MODEL_VERB
 from ponder.wire import CommandState
 from store.derived import from_json
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
-
-REWARD_MODEL_VERB = "reward_model"
-"""The verb of a command that has the trainer score with a version of the live reward model."""
 
 
 def pending(connection: Connection, run_id: int) -> list[wire.Order]:

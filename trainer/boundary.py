@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ponder import events
 from ponder import knobs as knob_words
 from ponder.errors import KnobError, PonderError, RecipeError, Refused
 from ponder.events import HELD, CommandApplied, CommandRefused, Ending, Progress, RunPaused, RunResumed
@@ -91,7 +92,7 @@ class Boundary:
                 self.knobs = knob_words.with_value(self.knobs, change.name, new)
             case "quarantine" if self._quarantined is not None:
                 self._quarantined.add(str(new))
-            case "reward_model" if self._take_version:
+            case events.REWARD_MODEL_VERB if self._take_version:
                 self._take_version(int(new), "", change.step)
 
     def hold(self, step: int, reason: str, trace: str = "") -> None:
@@ -178,9 +179,9 @@ class Boundary:
                 raise Refused("conflict", "this stage has no live reward model")
             old = self._take_version(version, sha256, step)
         except PonderError as error:
-            self._link.emit(CommandRefused(command, step, "reward_model", error.message, error.hint))
+            self._link.emit(CommandRefused(command, step, events.REWARD_MODEL_VERB, error.message, error.hint))
             return
-        self._link.emit(CommandApplied(command, step, "reward_model", "version", old, version))
+        self._link.emit(CommandApplied(command, step, events.REWARD_MODEL_VERB, "version", old, version))
 
     def _apply(self, order: Order, step: int, verb: str) -> None:
         self._link.emit(CommandApplied(order.command, step, verb))

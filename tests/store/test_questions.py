@@ -11,12 +11,23 @@ import pytest
 from msgspec.structs import replace
 
 from ponder.errors import NotFound
-from ponder.events import GroupStored, Outcome, RunState, StepDone
+from ponder.events import (
+    GroupLearnt,
+    GroupStored,
+    Outcome,
+    RankingKept,
+    RankingUndone,
+    RewardModelFitted,
+    RunState,
+    StepDone,
+)
 from ponder.wire import CommandState, StoredRollout
 from store.migrations import NOTABLE
 from store.reader import Reader
 from store.writer import Writer
 from tests.store.records import HOSTILE, fill_store, recipe_text
+
+ROUTINE = GroupStored | GroupLearnt | StepDone | RankingKept | RankingUndone | RewardModelFitted
 
 STEPS, GROUPS, SIZE = 30, 4, 8
 FINISHED, RUNNING = "countdown-zero-1", "countdown-zero-2"
@@ -142,7 +153,7 @@ def test_pages_of_events_join_without_gaps_or_doubles(reader: Reader, run: str |
 def test_what_is_notable_is_all_but_groups_and_steps_and_the_index_knows_it(reader: Reader, run: str | None) -> None:
     found = reader.events(0, run, only_notable=True).events
     whole = reader.events(0, run).events
-    assert found == [event for event in whole if not isinstance(event.event, GroupStored | StepDone)]
+    assert found == [event for event in whole if not isinstance(event.event, ROUTINE)]
     assert 0 < len(found) < len(whole)
     query = f"EXPLAIN QUERY PLAN SELECT id FROM events WHERE run_id = 1 AND id > 3 AND {NOTABLE} ORDER BY id LIMIT 5"
     assert "events_notable" in str(reader._connection.execute(query).fetchall())

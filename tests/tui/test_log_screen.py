@@ -13,7 +13,7 @@ from store.writer import Writer
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import LARGE, RUN, SMALL, go_to, play, screen_text, settled, until
 from tui.app import Console
-from tui.screens.log import entry, weight
+from tui.screens.log import entry, is_routine, weight
 from tui.widgets import LineView
 
 
@@ -68,3 +68,8 @@ def test_what_went_wrong_has_a_sign_and_what_went_well_none() -> None:
     assert weight(events.StateChanged(RunState.RUNNING, RunState.FAILED)) == ("bad", "!")
     assert weight(events.StateChanged(RunState.RUNNING, RunState.PAUSED)) == ("plain", "")
     assert "run-1  trainer ended" in entry(StoredEvent(1, "run-1", 0, ended), with_run=True).text.text
+
+
+def test_what_comes_with_every_ranking_is_no_part_of_the_diary() -> None:
+    assert is_routine(events.CommandApplied("c", 4, events.REWARD_MODEL_VERB, "version", 3, 4))
+    assert not is_routine(events.CommandApplied("c", 4, "set", "optim.lr", 0.1, 0.2))

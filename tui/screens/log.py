@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from ponder import events, wire
 from ponder.event_text import event_line, format_bytes
-from ponder.events import RunState, StoredEvent
+from ponder.events import REWARD_MODEL_VERB, RunState, StoredEvent
 from tui import actions
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
@@ -73,7 +73,9 @@ class LogScreen(ConsoleScreen):
         while True:
             asked = wire.GetEvents(self._seen, run, EVENTS_AT_ONCE, only_notable=True)
             page = await self.console.ask(asked, wire.Events)
-            self._diary += [entry(stored, with_run=run is None) for stored in page.events]
+            self._diary += [
+                entry(stored, with_run=run is None) for stored in page.events if not is_routine(stored.event)
+            ]
             if len(page.events) < EVENTS_AT_ONCE:
                 break
             self._seen = page.events[-1].id
@@ -113,6 +115,12 @@ class LogScreen(ConsoleScreen):
         self.query_one("#diary-head", TextLine).show([Part(what, "title")], [_place(diary)])
         where = [Part(f" {page.path}", "title"), Part(format_bytes(page.size_bytes), "dim", 1)] if page else []
         self.query_one("#log-head", TextLine).show(where, [_place(self.query_one("#log", LineView))])
+
+
+def is_routine(event: events.FeedEvent) -> bool:
+    """Whether it comes with every ranking, for a program asked for it: another version of the reward model."""
+    commands = (events.CommandAccepted, events.CommandApplied)
+    return isinstance(event, commands) and event.verb == REWARD_MODEL_VERB
 
 
 def entry(stored: StoredEvent, *, with_run: bool) -> Paragraph:
