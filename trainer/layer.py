@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.block_attention import Route, attend, attend_back
-from trainer.matrices import apart, interleaved, matrix, pairs, unwoven, woven
+from trainer.matrices import Matrix, apart, interleaved, pairs, unwoven, woven
 from trainer.trail import Recalled
 
 PIECE_TOKENS = 1024
@@ -74,7 +74,7 @@ def ask(
 ) -> tuple[Tensor, Tensor, Part]:  # fmt: skip
     """Queries (N, H, G, K), and keys with values (N, H, C), turned; and all as they were before, if norms followed."""
     tokens, heads, groups = len(x_ND), look.route.key_heads, look.route.groups
-    everything = matrix(woven(query, key, value, look.width), _woven_biases(query_bias, key_bias, value_bias, look))
+    everything = Matrix(woven(query, key, value, look.width), _woven_biases(query_bias, key_bias, value_bias, look))
     query_NHGK = x_ND.new_empty(tokens, heads, groups, look.width)
     pair_NHC = x_ND.new_empty(tokens, heads, 2 * look.width)
     plain_NHSK = None if query_norm is None else x_ND.new_empty(tokens, heads, groups + 2, look.width)
@@ -93,8 +93,8 @@ def feed(
     gate_bias: Part, up: Tensor, up_bias: Part, down: Tensor, down_bias: Part,
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Piece by piece: m, W_gate n, W_up n and y."""
-    to_out, to_gate, to_up = matrix(out, out_bias), matrix(gate, gate_bias), matrix(up, up_bias)
-    to_down = matrix(down, down_bias)
+    to_out, to_gate, to_up = Matrix(out, out_bias), Matrix(gate, gate_bias), Matrix(up, up_bias)
+    to_down = Matrix(down, down_bias)
     for part in _pieces(x_ND):
         middle_ND = to_out.added(read_NE[part], x_ND[part])
         normed_ND = _norm(middle_ND, norm_D, epsilon)
@@ -128,7 +128,7 @@ class _Attended(torch.autograd.Function):
             query_NHGK, pair_NHC = ctx.recalled.take("query_MHGK"), ctx.recalled.take("pair_MHC")
         of_query_NHGK, of_pair_NHC = attend_back(gradient_NE, query_NHGK, pair_NHC, look.route, look.scaling)
         whole = woven(query, key, value, look.width)
-        back, of_whole, of_bias = matrix(whole.t()), torch.zeros_like(whole), whole.new_zeros(len(whole))
+        back, of_whole, of_bias = Matrix(whole.t(), None), torch.zeros_like(whole), whole.new_zeros(len(whole))
         of_norm_D, of_x_ND = torch.zeros_like(norm_D), torch.empty_like(x_ND)
         of_norms = [None if weight is None else torch.zeros_like(weight) for weight in (query_norm, key_norm)]
         for part in _pieces(x_ND):
@@ -179,7 +179,7 @@ class _Fed(torch.autograd.Function):
         read_NE, out, norm_D, gate, up, down, *kept = ctx.saved_tensors
         matrices = (out, gate, up, down)
         of_out, of_gate, of_up, of_down = (torch.zeros_like(weight) for weight in matrices)
-        from_out, from_gate, from_up, from_down = (matrix(weight.t()) for weight in matrices)
+        from_out, from_gate, from_up, from_down = (Matrix(weight.t(), None) for weight in matrices)
         of_biases = [
             weight.new_zeros(len(weight)) if has else None for weight, has in zip(matrices, ctx.has_bias, strict=True)
         ]

@@ -2,8 +2,8 @@
 
 Legend: N rows, D width, H key heads, G query heads to each, S = G + 2 with its key and its value, K head width.
 
-On a CPU oneDNN multiplies a few hundred rows a tenth faster than MKL, and a few dozen up to twice as fast once it has
-put the matrix into an order of its own; that costs a copy, so it pays where a matrix is used again and again. Queries,
+On a CPU oneDNN multiplies a few dozen rows up to twice as fast as MKL once it has put the matrix into an order of its
+own; that costs a copy, so it pays where a matrix is used again and again. Queries,
 keys and values are one product. Rotary positions turn neighbouring pairs as complex numbers,
 
     (x_i + j x_{i + K/2}) e^{j t theta_i}
@@ -64,11 +64,6 @@ class _OneDnnMatrix(Matrix):
     def added(self, x: Tensor, to: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
         return product
-
-
-def matrix(weight: Tensor, bias: Tensor | None = None) -> Matrix:
-    """For products with many rows; the matrix itself, no copy."""
-    return (_OneDnnMatrix if _has_onednn(weight) else Matrix)(weight, bias)
 
 
 def packed(weight: Tensor, bias: Tensor | None = None) -> Matrix:

@@ -14,7 +14,7 @@ from ponder.choices import Layout
 from ponder.recipe import LoraPart, ModelPart
 from tests.trainer.models import gpt2
 from tests.trainer.test_decoder import KNOWN, mistral
-from trainer import block_attention, body, builtin, layer, matrices, policy
+from trainer import block_attention, body, builtin, layer, policy
 from trainer.adapter import add_adapter
 from trainer.policy import Policy, load_policy, make_policy, token_logps
 
@@ -73,14 +73,6 @@ def test_states_and_gradients_are_those_of_each_answer_alone(kind: str, calls: l
     assert gradients.keys() == wanted.keys() == dict(learner.model.named_parameters()).keys()
     for name, gradient in gradients.items():
         assert (gradient - wanted[name]).abs().max() < 1e-4 * wanted[name].abs().max(), name
-
-
-@pytest.mark.parametrize("kind", ["biases everywhere", "qwen3"])
-def test_without_onednn_they_are_the_same(
-    kind: str, calls: list[PreTrainedModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(matrices, "_has_onednn", lambda _: False)
-    test_states_and_gradients_are_those_of_each_answer_alone(kind, calls)
 
 
 @pytest.mark.parametrize("tokens", [1, 5])
