@@ -158,6 +158,7 @@ def test_promises_that_do_not_come_true_are_told_and_the_run_is_braked(
     served: Home, brake: str, wanted: tuple[str, str, float | None]
 ) -> None:
     run = submit(served, steps=4000, step_s=0.02, is_live=True, brake=brake, random=0.0, audit=0.2, drift=3.0)
+    served.wait_step(run, 30)  # so that there is a checkpoint to go back to, however soon the brake is red
     changes: list[BrakeChanged] = []
     for _ in range(60):
         task = waiting_task(served, run)
