@@ -11,7 +11,6 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -29,9 +28,6 @@ from ponder.shares import Share, share_of
 from store import rankings, rows
 from store.rankings import Fitted, Judgement
 from store.reader import Reader
-
-if TYPE_CHECKING:
-    pass
 
 CALIBRATED = 200
 """So many of the newest rankings say how sure its scores may be."""

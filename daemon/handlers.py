@@ -23,7 +23,7 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
-from ponder.events import REWARD_MODEL_VERB, RunState
+from ponder.events import QUARANTINE_VERB, REWARD_MODEL_VERB, RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
@@ -48,7 +48,7 @@ VERBS: dict[type[Acting], str] = {
     wire.SaveRun: "save",
     wire.PinCheckpoint: "pin",
     wire.UnpinCheckpoint: "unpin",
-    wire.QuarantinePrompt: "quarantine",
+    wire.QuarantinePrompt: QUARANTINE_VERB,
     wire.TellRewardModel: REWARD_MODEL_VERB,
 }
 
@@ -241,7 +241,7 @@ class Handlers:
             hint = "the ids stand in `ponder group GROUP`"
             raise NotFound(f"`{run.name}` has never asked the prompt `{request.prompt_id[:80]}`", hint)
         action = wire.QuarantineOrder(request.prompt_id)
-        return self._order(run, command, "quarantine", action, request.by, value=request.prompt_id)
+        return self._order(run, command, QUARANTINE_VERB, action, request.by, value=request.prompt_id)
 
     def _annotate(self, command: str, request: wire.Annotate) -> wire.Accepted:
         """Done at once, and the same again is harmless: no command is written down."""

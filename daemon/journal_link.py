@@ -29,6 +29,7 @@ from daemon.log import say
 from ponder.errors import StoreError
 from ponder.events import (
     LOAD,
+    QUARANTINE_VERB,
     REWARD_MODEL_VERB,
     WAIT_FOR_DISK,
     CheckpointSaved,
@@ -73,7 +74,7 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
-LASTING = ("set", "quarantine", REWARD_MODEL_VERB)
+LASTING = ("set", QUARANTINE_VERB, REWARD_MODEL_VERB)
 """Commands whose effect lasts: a trainer that goes on from a checkpoint of before does them again at their steps."""
 _small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused | CheckpointSaved)
 _GROUP, *_SMALL = (

@@ -82,7 +82,7 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
 
 
 def _of_step(verb: str, value: KnobValue | None) -> str:
-    if verb == "quarantine":
+    if verb == events.QUARANTINE_VERB:
         return f" of `{value}`"
     return f" step {value}" if verb in ("pin", "unpin") else ""
 

@@ -174,6 +174,8 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
     """Every knob that it starts with."""
 
 
+QUARANTINE_VERB = "quarantine"
+"""The verb of a command that has a prompt asked no more."""
 REWARD_MODEL_VERB = "reward_model"
 """The verb of a command that has the trainer score with a version of the live reward model."""
 AUDIT = "audit"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ponder import wire
-from ponder.events import REWARD_MODEL_VERB
+from ponder.events import QUARANTINE_VERB, REWARD_MODEL_VERB
 from ponder.wire import CommandState
 from store.derived import from_json
 
@@ -33,7 +33,7 @@ def _action(verb: str, name: str, value: str | None, sha256: str | None) -> wire
     asked = from_json(value)
     if verb == REWARD_MODEL_VERB and isinstance(asked, int) and sha256 is not None:
         return wire.RewardModelOrder(asked, sha256)
-    if verb == "quarantine":
+    if verb == QUARANTINE_VERB:
         return wire.QuarantineOrder(str(asked))
     if name and asked is not None:
         return wire.KnobOrder(name, asked)

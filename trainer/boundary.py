@@ -90,7 +90,7 @@ class Boundary:
         match change.verb:
             case "set":
                 self.knobs = knob_words.with_value(self.knobs, change.name, new)
-            case "quarantine" if self._quarantined is not None:
+            case events.QUARANTINE_VERB if self._quarantined is not None:
                 self._quarantined.add(str(new))
             case events.REWARD_MODEL_VERB if self._take_version:
                 self._take_version(int(new), "", change.step)
@@ -149,14 +149,12 @@ class Boundary:
         self._link.emit(RunResumed(step))
 
     def _quarantine(self, command: str, step: int, prompt_id: str) -> None:
-        why = "this stage asks no prompts" if self._quarantined is None else ""
-        if self._quarantined is not None and prompt_id in self._quarantined:
-            why = "the prompt is in quarantine already"
-        if self._quarantined is None or why:
-            self._link.emit(CommandRefused(command, step, "quarantine", why))
+        if self._quarantined is None or prompt_id in self._quarantined:
+            why = "this stage asks no prompts" if self._quarantined is None else "the prompt is in quarantine already"
+            self._link.emit(CommandRefused(command, step, events.QUARANTINE_VERB, why))
             return
         self._quarantined.add(prompt_id)
-        self._link.emit(CommandApplied(command, step, "quarantine", new=prompt_id))
+        self._link.emit(CommandApplied(command, step, events.QUARANTINE_VERB, new=prompt_id))
 
     def _set(self, command: str, step: int, name: str, value: knob_words.KnobValue) -> None:
         try:

@@ -1,10 +1,10 @@
 """What a run consists of between two steps, into a checkpoint and back.
 
 Weights, AdamW's moments, the critic with its own, the reference where it is no longer the start model, the steered KL
-weight, knobs, the cursor into the problems, what the watchdog remembers, the version of the live reward model, and the
-state of every random generator: a run
-that goes on from here is bit-identical, on a CPU, to one that never ended. The problems themselves are a function of
-seed and cursor. Deliberately left out: files (`trainer.checkpoint`).
+weight, knobs, the cursor into the problems, what the watchdog remembers, the version of the live reward model, prompts
+in quarantine, and the state of every random generator: a run that goes on from here is bit-identical, on a CPU, to one
+that never ended. The problems themselves are a function of seed and cursor. Deliberately left out: files
+(`trainer.checkpoint`).
 """
 
 from __future__ import annotations
