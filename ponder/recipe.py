@@ -280,7 +280,7 @@ def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
         )
 
 
-NO_PARTS = ("overlong_share", "script", "own")
+NO_PARTS = ("overlong_share", "script", "combine", "own")
 """Knobs of `reward` that are no part's weight."""
 
 

@@ -306,3 +306,13 @@ def test_only_a_prompt_that_was_asked_is_put_into_quarantine_and_the_trainer_is_
     assert status.state in (wire.CommandState.APPLIED, wire.CommandState.REFUSED)
     assert status.new == prompt
     served.client.command(wire.StopRun(run, kill=True))
+
+
+def test_a_group_is_explained_with_the_knobs_and_weights_of_its_step(served: Home) -> None:
+    run = served.submit(steps=3)
+    served.wait_state(run, RunState.FINISHED)
+    (group,) = served.client.ask(wire.GetGroups(run, limit=1), wire.Groups).groups
+    told = served.client.ask(wire.GetExplanation(group.id), wire.Explanation)
+    assert told.run == run and len(told.answers) == len(group.rewards)
+    assert told.knobs["policy.clip_low"] == 0.2
+    assert told.weights["correct"] == 1.0 and "preference" in told.weights and "combine" not in told.weights
