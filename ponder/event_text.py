@@ -84,6 +84,8 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
 def _of_step(verb: str, value: KnobValue | None) -> str:
     if verb == events.QUARANTINE_VERB:
         return f" of `{value}`"
+    if verb == events.RELEASE_VERB:
+        return " of the brake"
     return f" step {value}" if verb in ("pin", "unpin") else ""
 
 

@@ -178,6 +178,8 @@ QUARANTINE_VERB = "quarantine"
 """The verb of a command that has a prompt asked no more."""
 REWARD_MODEL_VERB = "reward_model"
 """The verb of a command that has the trainer score with a version of the live reward model."""
+RELEASE_VERB = "release"
+"""The verb of a command that has the gauge of the brake begin anew; its value is the number of the newest ranking."""
 AUDIT = "audit"
 """The purpose of a group that is there to be judged: nothing is learnt from it."""
 
