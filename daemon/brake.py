@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from daemon.fork import stage_then
 from daemon.promises import FRESH
 from ponder import wire
-from ponder.brake import MESSAGE, TEMPERATURE, Audit, Gauge, Release, gauges
+from ponder.brake import LIMIT, MESSAGE, TEMPERATURE, Audit, Gauge, Release, gauges
 from ponder.calibration import accuracy, sigmoid
 from ponder.errors import Refused
 from ponder.events import BrakeChanged, RunState
@@ -115,8 +115,8 @@ def read_brake(connection: Connection, run_id: int, knobs: Rlhf, step: int) -> R
     temperatures = rankings.figures_by_version(connection, run_id, TEMPERATURE)
     judged, released = rankings.judgements(connection, run_id, Stream.AUDIT), rankings.releases(connection, run_id)
     told = list(happened(judged, temperatures, released))
-    seen = list(gauges(told, max(knobs.audits, 1)))
-    gauge = seen[-1] if seen else Gauge(max(knobs.audits, 1))
+    seen = list(gauges(told))
+    gauge = seen[-1] if seen else Gauge()
     newest = rankings.newest_reward_model(connection, run_id)
     figures = newest.figures if newest else {}
     drawn = fresh_accuracy(rankings.judgements(connection, run_id, Stream.RANDOM, newest=FRESH))
@@ -207,7 +207,7 @@ class Brake:
         if reading.light is BrakeState.RED:
             steps = saved_steps(self._paths.checkpoints(run))
             rollback = max((step for step in steps if step <= gauge.rollback_step), default=None)
-        return BrakeChanged(reading.light, gauge.step, gauge.score, gauge.limit, reading.message, rollback)
+        return BrakeChanged(reading.light, gauge.step, gauge.score, LIMIT, reading.message, rollback)
 
 
 def _weighed_parts(parts: set[str], weights: Mapping[str, float]) -> set[str]:

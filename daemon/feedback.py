@@ -19,6 +19,7 @@ from daemon.promises import FRESH
 from daemon.rank_desk import open_queue
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency
+from ponder.brake import LIMIT
 from ponder.calibration import Correlation, calibrate, correlation
 from ponder.metrics import RM_WEIGHT
 from ponder.opening import opening_of
@@ -81,13 +82,13 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         length=_length_correlation([judged for judged in drawn if judged.stream is Stream.RANDOM]),
         brake=brake.state,
         brake_score=brake.gauge.score,
-        brake_limit=brake.gauge.limit,
+        brake_limit=LIMIT,
         brake_message=brake.message,
         rollback_step=told.rollback_step if told and brake.light is BrakeState.RED else None,
         audits=brake.gauge.audits,
         brake_series=brake.series[-SERIES:],
         saved=_saved(said, ranked, naive),
-        opening=opening_of(fitted.figures, knobs) if knobs.live and not fitted.is_open else None,
+        opening=opening_of(fitted.figures, knobs, fitted.labels) if knobs.live and not fitted.is_open else None,
     )
     return replace(feedback, notes=list(_notes(feedback, knobs, row.steps)))
 
