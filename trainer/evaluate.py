@@ -15,12 +15,19 @@ from ponder import metrics
 from ponder.knobs import Knobs
 from ponder.rlhf import PREFERENCE
 from ponder.shares import wilson_interval
-from trainer.answers import Answer, read_answers, reflection_figures, share
+from trainer.answers import Answer, read_answers
 from trainer.policy import Policy
 from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
 from trainer.tasks import Task
+from trainer.turn_figures import share, turn_figures
 
+HELD_OUT = {
+    metrics.STEP_TRUTH: metrics.EVAL_STEP_TRUTH,
+    metrics.VERDICT_PRECISION: metrics.EVAL_VERDICT_PRECISION,
+    metrics.VERDICT_RECALL: metrics.EVAL_VERDICT_RECALL,
+}
+"""Figures that not every batch of answers has, and what they are called of held-out problems."""
 ROWS_AT_ONCE = 256
 """Problems sampled together: bounds the memory of a large evaluation."""
 
@@ -63,13 +70,15 @@ def evaluate(
 def _figures(answers: list[Answer]) -> dict[str, float]:
     judged = [answer for answer in answers if answer.scored.is_correct is not None]
     right = sum(answer.is_correct for answer in judged)
-    reflection = reflection_figures(answers)
+    reflection = turn_figures(answers)
     figures = {
         metrics.EVAL_LENGTH: statistics.fmean(answer.length for answer in answers),
         metrics.EVAL_REFLECT: reflection[metrics.REFLECT],
         metrics.EVAL_RESCUED: reflection[metrics.RESCUED],
         metrics.EVAL_HARMED: reflection[metrics.HARMED],
         metrics.EVAL_SUPERFICIAL: reflection[metrics.SUPERFICIAL],
+        metrics.EVAL_NET: reflection[metrics.NET],
+        metrics.EVAL_AHA: reflection[metrics.AHA],
         metrics.EVAL_FIRST_TRY: reflection[metrics.FIRST_TRY],
         metrics.EVAL_TRUNCATED: share(answers, lambda answer: answer.is_truncated),
         metrics.EVAL_PROBLEMS: float(len(judged)),
@@ -82,6 +91,4 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
     if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:
         figures[metrics.EVAL_PREFERENCE] = statistics.fmean(liked)
-    if metrics.STEP_TRUTH in reflection:
-        figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
-    return figures
+    return figures | {HELD_OUT[name]: value for name, value in reflection.items() if name in HELD_OUT}

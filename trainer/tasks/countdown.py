@@ -16,11 +16,11 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
-from trainer.reflection import Markers
+from trainer.markers import Markers, own_words
 from trainer.tasks import Candidate, Problem
 from trainer.tasks.order import epoch_order
 
@@ -115,24 +115,31 @@ def pose(numbers: tuple[int, ...], target: int, tag: str = SOLVE) -> Problem:
 
 NUMBER, OPERATOR = r"(\d{1,2})", r"([-+*])"
 ATTEMPT = re.compile(rf"(?<!\S){NUMBER} {OPERATOR} {NUMBER} = {NUMBER} {OPERATOR} {NUMBER} = {NUMBER}(?!\S)")
+JUDGED = re.compile(rf"{ATTEMPT.pattern} ({OK}|{NO})(?!\S)")
 LAST_SEGMENT = re.compile(rf"{ATTEMPT.pattern}(?: (?:{OK}|{NO}))?\s*$")
 
 
 def is_right(match: re.Match[str], problem: Problem) -> bool:
     """Whether the written expression, truly calculated, uses the numbers and makes the target."""
-    x, first, y, _, second, z, _ = match.groups()
+    return _makes(match.groups(), problem)
+
+
+def _makes(written: Sequence[str], problem: Problem) -> bool:
+    x, first, y, _, second, z, _ = written
     uses = sorted((int(x), int(y), int(z)))
     value = calculate(calculate(int(x), first, int(y)), second, int(z))
     return uses == sorted(problem.numbers) and value == problem.target
 
 
+@dataclass(frozen=True)
 class Countdown:
     """Countdown junior as the loop sees it: `trainer.tasks.Task`."""
+
+    markers: Markers = field(default_factory=lambda: own_words("countdown", WAIT))
 
     name = "countdown"
     parts = ("correct", "format")
     verifier = None
-    markers = Markers(strong=(WAIT,), weak=())
 
     def training_problem(self, seed: int, index: int) -> Problem:
         keys, _ = split_keys()
@@ -166,6 +173,9 @@ class Countdown:
             Candidate(match.start(), match.end(), match.group().rpartition(" = ")[0], is_right(match, problem))
             for match in ATTEMPT.finditer(text)
         ]
+
+    def verdicts(self, problem: Problem, text: str) -> list[tuple[bool, bool]]:
+        return [(judged.group(8) == OK, _makes(judged.groups()[:7], problem)) for judged in JUDGED.finditer(text)]
 
     def true_steps(self, text: str) -> tuple[int, int]:
         true = written = 0
