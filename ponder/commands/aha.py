@@ -6,6 +6,7 @@ Deliberately left out: change points and chance themselves (`ponder.turn_story`)
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from ponder.commands.options import JsonOption, RunArgument, connect, name_run
 from ponder.errors import UsageError
 from ponder.events import Outcome
 from ponder.output import Column, say, write, write_json, write_table
+from ponder.paths import find_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +52,10 @@ def aha(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to; the terminal when left out")
     ] = None,
+    causal: Annotated[
+        bool,
+        typer.Option("--causal", help="Forbid and force the markers of RUN@STEP's answers to held-out problems"),
+    ] = False,
     limit: LimitOption = 3,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,6 +64,12 @@ def aha(
 
     if order not in ORDERS:
         raise UsageError(f"`--order` cannot be `{order}`", "it takes newest, first, best or rescued")
+    run, at, step = run.partition("@")
+    if at and not (causal and step.isdecimal()):
+        raise UsageError(f"`@{step}` is for `--causal`, and a number", "for example `ponder aha demo-1@20 --causal`")
+    if causal:
+        _check_cause(run, step, as_json)
+        return
     if out is not None and form is None:
         form = Form.JSON if out.suffix == ".json" else Form.MD
     with connect() as client:
@@ -85,6 +97,19 @@ def aha(
             write_answers(counted(client, found.traces))
         else:
             say(f"no answer has the outcome `{chosen or 'any'}` yet")
+
+
+def _check_cause(run: str, step: str, as_json: bool) -> None:
+    """Run the program that loads the checkpoint."""
+    from ponder.commands.travel import become_program
+    from ponder.wire import GetRun, RunDetail
+
+    if os.environ.get("PONDER_SERVER"):
+        raise UsageError("checkpoints lie on the daemon's machine", "`unset PONDER_SERVER`, or ask over there")
+    if not run or not find_paths().run_recipe(run).is_file():
+        with connect() as client:
+            run = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
+    become_program("daemon.causal", [run, *([f"--step={step}"] if step else []), *(["--json"] if as_json else [])])
 
 
 def _curves(client: Client, run: str, detail: RunDetail) -> Curves:
