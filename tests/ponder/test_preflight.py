@@ -236,5 +236,5 @@ def test_a_list_of_markers_becomes_absolute_and_is_read_before_the_run_begins(fo
     with pytest.raises(PonderError, match="no list of markers") as refused:
         checked(folder, SMALL + '[reflection]\nmarkers = "words.toml"\n')
     assert "`my.toml`" not in refused.value.hint and "[strong]" in refused.value.hint
-    with pytest.raises(PonderError, match="no file `no.toml`"):
+    with pytest.raises(PonderError, match=r"no file `no\.toml`"):
         checked(folder, SMALL + '[reflection]\nmarkers = "no.toml"\n')
