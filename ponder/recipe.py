@@ -7,6 +7,7 @@
     [compute]  device, threads
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
+    [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
     [fork]     the run whose past it shares, written by `ponder fork`
     [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
@@ -26,8 +27,9 @@ from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped
 import msgspec
 from msgspec import Meta, Struct
 
-from ponder import chain, knobs
-from ponder.errors import KnobError, NotFound, RecipeError
+from ponder import chain, knobs, variants
+from ponder.errors import KnobError, NotFound, RecipeError, UsageError
+from ponder.gold import find_gold
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
@@ -36,6 +38,7 @@ from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.watchdog import Watchdog
 
+VARIANT_PATTERN = rf"^({variants.NAME})?$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
@@ -46,6 +49,9 @@ class RunPart(Struct, frozen=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(max_length=200, description="One line for lists")] = ""
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Everything random grows from it")] = 1
     minutes: Annotated[float, Meta(ge=0.0, le=1e6, description="About how long it takes, for `ponder recipes`")] = 0.0
+    variant: Annotated[
+        str, Meta(pattern=VARIANT_PATTERN, description="Which of the recipe's variants it is; `--variant` writes it")
+    ] = ""
 
 
 class LoraPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -222,22 +228,42 @@ def read_recipe_text(path: Path) -> str:
         ) from None
 
 
-def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue] | None = None) -> Recipe:
+def parse_recipe(
+    text: str, source: str, overrides: Mapping[str, str | KnobValue] | None = None, variant: str = ""
+) -> Recipe:
     """The recipe of a TOML text; `source` names it in errors, `overrides` are `key=value` from a command line.
 
     An override's key is dotted (`optim.lr`, `run.seed`, `stage.steps`); its value may be text. In a recipe of several
-    stages it holds for each of them, and `stages.NAME.steps` or `stages.NAME.optim.lr` for one.
+    stages it holds for each of them, and `stages.NAME.steps` or `stages.NAME.optim.lr` for one. With `variant` it is
+    that variant of the recipe; NotFound where there is none.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
+    tree = _load(text, source)
+    known = variants.take_variants(tree, source)
+    if variant:
+        chosen = variants.find_variant(known, variant, source)
+        run = tree.get("run")
+        name = run.get("name") if isinstance(run, dict) else None
+        overrides = {**chosen.settings, "run.name": f"{name}-{variant}", "run.variant": variant, **(overrides or {})}
+        if chosen.title:
+            overrides = {"run.title": chosen.title, **overrides}
     links = chain.split(tree, source)
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
     first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
     chain.check([first, *rest], links)
     _check_live([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
+
+
+def parse_variants(text: str, source: str) -> dict[str, variants.Variant]:
+    """The variants of a recipe's text, by name; raises RecipeError."""
+    return variants.take_variants(_load(text, source), source)
+
+
+def _load(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
 
 
 def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
@@ -250,9 +276,24 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
         check_together(recipe.knobs)
         if recipe.stage.kind.samples:
             check_judge(recipe.knobs, recipe.reward_model)
-    except (KnobError, RecipeError) as error:
+        _check_bounds(recipe)
+        if recipe.stage.judge:
+            find_gold(recipe.stage.judge)
+    except (KnobError, RecipeError, UsageError) as error:
         raise RecipeError(f"`{source}`: {error.message}", error.hint) from None
     return recipe
+
+
+def _check_bounds(recipe: Recipe) -> None:
+    """RecipeError when a `reject` stage asks for a part that there is not."""
+    known = part_weights(recipe.reward, recipe.rewards)
+    for key, bounds in (("least", recipe.stage.least), ("most", recipe.stage.most)):
+        for name in bounds:
+            if name not in known:
+                raise RecipeError(
+                    f"`stage.{key}` names the part `{name}`, which no answer has",
+                    knobs.nearest(name, list(known)) or f"the parts are {', '.join(known)}",
+                )
 
 
 def _check_live(stages: Iterable[Recipe], source: str) -> None:
@@ -280,7 +321,7 @@ def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
         )
 
 
-NO_PARTS = ("overlong_share", "script", "combine", "own")
+NO_PARTS = ("overlong_share", "script", "combine", "own", "learnt_for", "shuffled")
 """Knobs of `reward` that are no part's weight."""
 
 

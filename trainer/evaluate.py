@@ -72,12 +72,16 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
         metrics.EVAL_SUPERFICIAL: reflection[metrics.SUPERFICIAL],
         metrics.EVAL_FIRST_TRY: reflection[metrics.FIRST_TRY],
         metrics.EVAL_TRUNCATED: share(answers, lambda answer: answer.is_truncated),
+        metrics.EVAL_LANGUAGE: statistics.fmean(answer.scored.parts["language"] for answer in answers),
         metrics.EVAL_PROBLEMS: float(len(judged)),
     }
     if judged:
         low, high = wilson_interval(right, len(judged))
         accuracy = {metrics.EVAL_ACCURACY: right / len(judged), metrics.EVAL_LOW: low, metrics.EVAL_HIGH: high}
         figures = {**accuracy, **figures}
+    for source in sorted({answer.problem.source for answer in judged} - {""}):
+        own = [answer for answer in judged if answer.problem.source == source]
+        figures[metrics.EVAL_SOURCE.replace("*", source)] = share(own, lambda answer: answer.is_correct)
     if learnt := [answer.scored.parts["model"] for answer in answers if "model" in answer.scored.parts]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
     if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ponder.client import Client
     from ponder.curve_svg import Mark
     from ponder.plot_text import Curve
-    from ponder.wire import Curves, StoredRollout
+    from ponder.wire import Curves, RunDetail, StoredRollout
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the file is written")]
 ANSWERS = 12
@@ -86,6 +86,10 @@ def plot(
         float, typer.Option("--smoothing", min=0.0, max=0.999, help="0 leaves values as they are")
     ] = 0.6,
     is_log: Annotated[bool, typer.Option("--log", help="Draw by the logarithm")] = False,
+    over_seeds: Annotated[
+        bool,
+        typer.Option("--over-seeds", help="A run stands for all that differ from it in the seed alone: mean and span"),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw metrics of a run, and what was turned on the way: here, or as SVG or PNG with `--out`."""
@@ -94,6 +98,7 @@ def plot(
     if out is not None and out.suffix.lower() not in (".svg", ".png"):
         raise UsageError(f"`{out}` is neither SVG nor PNG", "give a name that ends in `.svg` or `.png`")
     found: list[tuple[str, int, Curves]] = []
+    seeds: list[list[Curves]] = []
     with connect() as client:
         details = [client.ask(GetRun(name), RunDetail) for name in (run, *(others or []))]
         known = {name for detail in details for name in detail.newest}
@@ -101,10 +106,20 @@ def plot(
         for detail in details:
             span = max(1, detail.row.step // POINTS)
             found.append((detail.row.name, span, client.ask(GetMetrics(detail.row.name, chosen, span=span), Curves)))
+            if over_seeds:
+                siblings = _siblings(client, detail)
+                own = [client.ask(GetMetrics(name, chosen, span=span), Curves) for name in siblings]
+                seeds.append([found[-1][2], *own])
     if as_json:
-        write_json("plot", {"runs": [{"run": name, "span": span, **_points(curves)} for name, span, curves in found]})
+        runs = [{"run": name, "span": span, **_points(curves)} for name, span, curves in found]
+        for facts, own in zip(runs, seeds, strict=False):
+            facts["seeds"] = [_points(curves) for curves in own]
+        write_json("plot", {"runs": runs})
         return
-    charts = [_chart(name, found, smoothing) for name in chosen]
+    if over_seeds:
+        charts = [_chart_over_seeds(name, found, seeds) for name in chosen]
+    else:
+        charts = [_chart(name, found, smoothing) for name in chosen]
     marks = _marks(found)
     if out is None:
         _draw_here(charts, marks, is_log)
@@ -227,9 +242,41 @@ def _find_metric(word: str, known: set[str]) -> str:
     raise NotFound(f"the run has no metric `{word}`", hint or "`ponder show` lists those that it has")
 
 
+def _siblings(client: Client, detail: RunDetail) -> list[str]:
+    """Runs of the same recipe and variant with other seeds."""
+    from ponder.recipe import parse_recipe
+    from ponder.spread import alike
+    from ponder.wire import GetRun, ListRuns, RunDetail, Runs
+
+    row, recipe = detail.row, parse_recipe(detail.recipe, detail.row.name)
+    found = []
+    for other in client.ask(ListRuns(limit=5000), Runs).runs:
+        if other.name == row.name or other.title != row.title or other.step == 0:
+            continue
+        text = client.ask(GetRun(other.name, only_ends=True), RunDetail).recipe
+        if alike(parse_recipe(text, other.name), recipe):
+            found.append(other.name)
+    return found
+
+
+def _chart_over_seeds(
+    name: str, found: Sequence[tuple[str, int, Curves]], seeds: Sequence[Sequence[Curves]]
+) -> tuple[str, list[Curve]]:
+    """A title, and a mean with its span for each recipe and variant."""
+    from ponder.spread import over_seeds
+
+    title, curves = _chart(name, found, 0.0)
+    scale = 100.0 if title.endswith(", %") else 1.0
+    drawn = []
+    for own, curve in zip(seeds, curves, strict=True):
+        label = f"{curve.name.rpartition('-')[0] or curve.name} ({len(own)} seed{'s' if len(own) > 1 else ''})"
+        drawn.append(over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale))
+    return title, drawn
+
+
 def _chart(name: str, found: Sequence[tuple[str, int, Curves]], smoothing: float) -> tuple[str, list[Curve]]:
     """A title, and a curve for each run."""
-    from ponder.metrics import find_metric
+    from ponder.metrics import find_metric, is_evaluation
     from ponder.plot_text import Curve
 
     metric = find_metric(name)
@@ -240,7 +287,7 @@ def _chart(name: str, found: Sequence[tuple[str, int, Curves]], smoothing: float
     for number, (run, span, curves) in enumerate(found):
         points = [(float(step), value * scale) for step, value in curves.curves.get(name, [])]
         bands = [(float(step), low * scale, high * scale) for step, low, high in curves.bands.get(name, [])]
-        eased = smoothing**span if not name.startswith("eval/") else 0.0
+        eased = smoothing**span if not is_evaluation(name) else 0.0
         drawn.append(Curve(points, run, eased, bands, "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""))
     label = metric.label if metric is not None else name
     return f"{label}{f', {unit}' if unit else ''}", drawn
