@@ -51,6 +51,8 @@ ROWS = {
     "grpo": Row("countdown-ablation", ("eval/accuracy", "eval/length", "policy/entropy"), ("eval/accuracy",)),
     "critic": Row("countdown-critic", ("eval/accuracy", "memory/peak", "time/step"), ("eval/accuracy",)),
     "thought": Row("countdown-thought", ("eval/accuracy", "eval/length"), ("eval/accuracy", "eval/length")),
+    "distil": Row("countdown-distil", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
+    "small": Row("countdown-small", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
     "r1": Row("r1", ("eval/accuracy", "eval/language", "eval/reflect"), ("eval/accuracy", "eval/language")),
 }
 
