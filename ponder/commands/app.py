@@ -4,7 +4,7 @@
                                                          stack checkpoints replay compare plot shot report
                                                          chat system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             pin unpin fork rewind star flag note            export import rlhf
+             pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
@@ -29,6 +29,7 @@ from ponder.commands import (
     pictures,
     rank,
     rlhf,
+    rm,
     service,
     start,
     steer,
@@ -101,6 +102,11 @@ GROUPS = (
         "rlhf",
         "The human loop: rankings, and what they save.",
         (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+    ),
+    (
+        "rm",
+        "Reward models, for other programs.",
+        (("serve", rm.serve),),
     ),
     (
         "export",

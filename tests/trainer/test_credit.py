@@ -31,7 +31,7 @@ from trainer.answers import Answer
 from trainer.credit import give_credit
 from trainer.critic import Critic
 from trainer.kl_control import KlControl
-from trainer.losses import kl_values, policy_loss
+from trainer.losses import kl_values, policy_terms
 from trainer.policy import Policy
 from trainer.reference import Reference
 
@@ -72,7 +72,7 @@ def loss_of(theta: Tensor, answers: list[Answer]) -> Tensor:
     advantage = torch.tensor([a for answer in answers for a in answer.advantages], dtype=torch.float64)
     lengths = torch.tensor([answer.length for answer in answers])
     policy = msgspec.structs.replace(KNOBS.policy, normaliser=Normaliser.CONSTANT)
-    return policy_loss(new, old, advantage, torch.full_like(advantage, 1 / len(answers)), lengths, policy)
+    return policy_terms(new, old, advantage, torch.full_like(advantage, 1 / len(answers)), lengths, policy).sum()
 
 
 TRUE = gradient(lambda theta: expectation(theta, lambda answer: REWARDS[answer]) - KL * divergence(theta))
