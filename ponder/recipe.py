@@ -36,6 +36,7 @@ from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
 from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
+from ponder.toml_text import toml_tables, toml_value
 from ponder.watchdog import Watchdog
 
 VARIANT_PATTERN = rf"^({variants.NAME})?$"
@@ -338,45 +339,12 @@ def dump_recipe(recipe: Recipe) -> str:
     if rest:
         whole = [tree, *rest]
         tree = {"run": tree["run"], chain.STAGES: [_as_link(part) for part in whole]}
-    return "\n".join(_toml_tables("", tree)).lstrip("\n") + "\n"
+    return "\n".join(toml_tables("", tree)).lstrip("\n") + "\n"
 
 
 def _as_link(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's tree as an entry of `[[stages]]`."""
     return {**tree["stage"], **{name: part for name, part in tree.items() if name not in ("run", "stage", "then")}}
-
-
-def _toml_tables(name: str, table: Mapping[str, Any]) -> list[str]:
-    """Lines of a table's keys, and then of the tables in it."""
-    inner = {key: value for key, value in table.items() if isinstance(value, dict) and value}
-    lists = {key: value for key, value in table.items() if _is_list_of_tables(value)}
-    lines = [
-        f"{key} = {_toml(value)}"
-        for key, value in table.items()
-        if not isinstance(value, dict) and key not in lists and value != []
-    ]
-    for key, value in inner.items():
-        path = f"{name}.{key}" if name else key
-        lines += ["", f"[{path}]", *_toml_tables(path, value)]
-    for key, values in lists.items():
-        path = f"{name}.{key}" if name else key
-        for value in values:
-            lines += ["", f"[[{path}]]", *_toml_tables(path, value)]
-    return lines
-
-
-def _is_list_of_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, str):
-        return msgspec.json.encode(value).decode()  # a JSON string is a TOML basic string
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return repr(value)
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -481,7 +449,7 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
     if key in knobs.DECLARATIONS:
         knob = knobs.DECLARATIONS[key]
         hint = f"it takes {knob.bounds}" + (f" ({knob.unit})" if knob.unit else "")
-    shown = _toml(value) if isinstance(value, str | bool | int | float) else type(value).__name__
+    shown = toml_value(value) if isinstance(value, str | bool | int | float) else type(value).__name__
     return RecipeError(f"`{source}`: `{key}` cannot be `{shown}`: {reason[0].lower()}{reason[1:]}", hint)
 
 
