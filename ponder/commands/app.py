@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
-                                                         chat system
+                                                         chat eval system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf
              quarantine
@@ -25,6 +25,7 @@ from ponder.commands import (
     keep,
     look,
     machine,
+    measure,
     note,
     pictures,
     rank,
@@ -59,6 +60,7 @@ VERBS = (
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("chat", talk.chat, LOOK),
+    ("eval", measure.measure, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
     ("compare", pictures.compare, LOOK),

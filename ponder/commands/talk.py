@@ -77,19 +77,19 @@ def chat(
     }  # fmt: skip
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     flags = [flag for flag, is_given in (("--summarised", summarised), ("--json", as_json)) if is_given]
-    _become_patiently([name, *words, *flags])
+    become_patiently("daemon.chat", [name, *words, *flags])
 
 
-def _become_patiently(words: list[str]) -> None:
-    """Run the program in this one's place; Ctrl-C is its own affair, for it may only end an answer."""
+def become_patiently(program: str, words: list[str]) -> None:
+    """Run a program in this one's place; Ctrl-C is its own affair, for it may only end an answer."""
     from ponder.client import child_environment
 
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "daemon.chat", *words]
-    with subprocess.Popen(command, env=child_environment(find_paths())) as program:
+    command = [sys.executable, "-P", "-m", program, *words]
+    with subprocess.Popen(command, env=child_environment(find_paths())) as running:
         while True:
             try:
-                code = program.wait()
+                code = running.wait()
                 break
             except KeyboardInterrupt:
                 continue

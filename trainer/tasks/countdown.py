@@ -22,6 +22,7 @@ from functools import cache
 
 from trainer.reflection import Markers
 from trainer.tasks import Candidate, Problem
+from trainer.tasks.forcing import Forcing
 from trainer.tasks.order import epoch_order
 
 OPERATORS = ("+", "-", "*")
@@ -36,6 +37,7 @@ SOLVE, CHECK, SEARCH = "solve", "check", "search"
 WAIT, OK, NO = "wait", "ok", "no"
 PROMPT_WORDS = (SOLVE, CHECK, SEARCH, "->", ":")
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+ATTEMPT_TOKENS = 9
 VOCABULARY = (
     PAD, UNKNOWN, END, *PROMPT_WORDS, OK, NO, WAIT, *OPERATORS, "=", *(str(number) for number in range(LARGEST + 1)),
 )  # fmt: skip
@@ -133,6 +135,8 @@ class Countdown:
     parts = ("correct", "format")
     verifier = None
     markers = Markers(strong=(WAIT,), weak=())
+    forcing = Forcing(closing="", wait=WAIT, stops=(OK, NO, WAIT), settled=(OK,), answer_tokens=ATTEMPT_TOKENS)
+    """Ended early, it may finish the attempt that it is at; it is made to go on unless it has said `ok`."""
 
     def training_problem(self, seed: int, index: int) -> Problem:
         keys, _ = split_keys()
