@@ -35,7 +35,7 @@ FULL_DISK_BYTES = 128 << 20
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
     | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.LiftQuarantine | wire.Annotate
-    | wire.RankAnswers | wire.UndoRanking | wire.TellRewardModel | wire.ShutDown
+    | wire.RankAnswers | wire.UndoRanking | wire.TellRewardModel | wire.TellMeasured | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -107,6 +107,8 @@ class Handlers:
                     return self._judges.undo(ask.id, request, _who(request.by))
                 case wire.TellRewardModel():
                     return self._judges.tell(ask.id, request, _who(request.by))
+                case wire.TellMeasured():
+                    return self._keep_measured(ask.id, request)
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:
@@ -251,6 +253,12 @@ class Handlers:
             request.rollout_id, request.is_starred, request.is_flagged, request.note, _who(request.by)
         )
         return wire.Accepted(command, run)
+
+    def _keep_measured(self, command: str, request: wire.TellMeasured) -> wire.Accepted:
+        """Done at once, and the same again is harmless: the run itself never hears of it."""
+        run = self._reader.resolve(request.run)
+        is_new = self._writer.keep_measured(run, request, _who(request.by))
+        return wire.Accepted(command, run, "" if is_new else "it was told before")
 
     def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
         if not request.stop_runs:

@@ -10,6 +10,7 @@ import time
 from ponder import events, metrics
 from ponder.events import FeedEvent, StoredEvent
 from ponder.knobs import KnobValue, format_value
+from ponder.measured import measured_words
 from ponder.ranking import Verdict
 
 _STEP_METRICS = (
@@ -69,6 +70,8 @@ def event_line(event: FeedEvent) -> str:
             return f"{event.old} -> {event.new}" + (f": {event.reason}" if event.reason else "")
         case events.RankingKept() | events.RankingUndone() | events.RewardModelFitted() | events.BrakeChanged():
             return _judging_line(event)
+        case events.CheckpointMeasured():
+            return f"measured after step {event.step}: {measured_words(event.measured)}"
 
 
 def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, new: KnobValue | None) -> str:

@@ -6,7 +6,7 @@ passing event is published once and never stored; under load it is the first thi
     trainer, durable    RunStarted StageStarted GroupScored GroupLearnt StepDone Evaluated CheckpointSaved
                         CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
-                        RankingKept RankingUndone RewardModelFitted BrakeChanged
+                        RankingKept RankingUndone RewardModelFitted BrakeChanged CheckpointMeasured
     trainer, passing    Preview Progress
 
 Text positions are character offsets into a rollout's own `text`, half open. Deliberately left out: how events travel
@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
 from ponder.ranking import BrakeState, Stream, Verdict
 
 
@@ -455,6 +456,14 @@ class BrakeChanged(Struct, frozen=True, tag="brake_changed"):
     """A checkpoint before the promises began to fail."""
 
 
+class CheckpointMeasured(Struct, frozen=True, tag="checkpoint_measured"):
+    """The checkpoint of `step` was measured by `ponder eval`, in one way; each problem's share is left out here."""
+
+    step: int
+    measured: Measured
+    by: str = ""
+
+
 TrainerEvent = (
     RunStarted
     | StageStarted
@@ -483,6 +492,7 @@ DaemonEvent = (
     | RankingUndone
     | RewardModelFitted
     | BrakeChanged
+    | CheckpointMeasured
 )
 """What only the daemon says."""
 

@@ -353,6 +353,15 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
         ),
         Knob("problems"),
     ] = 512
+    samples: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Answers to each held-out problem; of two or more also `eval/pass@k` and `eval/cons@k`",
+        ),
+        Knob("answers", source="R1-Zero: 16"),
+    ] = 1
     after_update: Annotated[
         bool,
         Meta(description="Score a step's answers again after its updates, for `kl/after_update`; costs a forward pass"),

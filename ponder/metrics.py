@@ -1,7 +1,8 @@
 """Every number that a run reports, declared once: unit, which way is better, formula, source, where it is drawn.
 
 The trainer reports only declared metrics; the store, the charts, the tables and docs/METRICS.md read the declaration.
-`part/*` and `part_std/*` are families: one declaration for every reward part, those of a recipe's own too. Deliberately
+`part/*` and `part_std/*` are families: one declaration for every reward part, those of a recipe's own too; so are
+`eval/pass@*` and `eval/cons@*`, by the number of answers. Deliberately
 left out: the arithmetic, which stands beside what it measures in `trainer`.
 """
 
@@ -412,6 +413,18 @@ PEAK_MEMORY = _metric(
     DOWN,
     "Most memory so far: of the GPU's tensors where there is one, else of the process",
 )
+COMPUTE_FLOPS = _metric(
+    "compute/flops",
+    "compute",
+    "FLOP",
+    WATCH,
+    "What the step's arithmetic asks for: 2 N a token read or written, 6 N a token learnt from, N weights that a token "
+    "is multiplied with; attention, the optimizer and evaluations are left out (docs/MATHS.md)",
+    "arXiv:2001.08361, 2.1",
+)
+COMPUTE_TOKENS = _metric(
+    "compute/tokens", "step tokens", "tokens", WATCH, "Tokens that the step sampled, or, where it sampled none, learnt"
+)
 LOSS = _metric(
     "loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a supervised step's learnt tokens"
 )
@@ -515,6 +528,26 @@ EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
 )
 
+EVAL = "eval/"
+EVAL_PASS = _metric(
+    "eval/pass@*",
+    "pass@*",
+    "share",
+    UP,
+    "How probable it is that one of so many answers to a held-out problem is right: 1 - C(n - c, k) / C(n, k), the "
+    "mean over problems; with `evaluation.samples`, or measured by `ponder eval`",
+    "arXiv:2107.03374 eq. 1",
+)
+EVAL_CONS = _metric(
+    "eval/cons@*",
+    "cons@*",
+    "share",
+    UP,
+    "How probable it is that the most frequent of so many answers to a held-out problem is right, ties broken at "
+    "random; with `evaluation.samples`, or measured by `ponder eval`",
+    "arXiv:2203.11171",
+)
+
 HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 """The four curves that a person looks at first."""
 
@@ -522,14 +555,17 @@ HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 def find_metric(name: str) -> Metric | None:
     """The declaration of `name`, its own or its family's; None where there is none.
 
-    >>> find_metric("part_std/brief").label, find_metric("no/such")
-    ('brief std', None)
+    >>> find_metric("part_std/brief").label, find_metric("eval/cons@16").label, find_metric("no/such")
+    ('brief std', 'cons@16', None)
     """
-    group, _, member = name.partition("/")
-    family = METRICS.get(f"{group}/*")
-    if name in METRICS or family is None or not member:
-        return METRICS.get(name)
-    return replace(family, name=name, label=family.label.replace("*", member))
+    if name in METRICS:
+        return METRICS[name]
+    for sign in ("@", "/"):
+        stem, _, member = name.rpartition(sign) if sign == "@" else name.partition(sign)
+        family = METRICS.get(f"{stem}{sign}*")
+        if family is not None and member:
+            return replace(family, name=name, label=family.label.replace("*", member))
+    return None
 
 
 def format_metric(name: str, value: float) -> str:

@@ -27,6 +27,7 @@ from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
 from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
 from ponder.shares import Share
@@ -267,6 +268,18 @@ class GetFeedback(Struct, frozen=True, tag="get_feedback"):
     run: Reference
 
 
+class GetMeasured(Struct, frozen=True, tag="get_measured"):
+    """What `ponder eval` measured of a run's checkpoints, by step; of one step where it is given.
+
+    Answered with MeasuredRows.
+    """
+
+    run: Reference
+    step: Number | None = None
+    with_rates: bool = False
+    """Whether each problem's share of right answers is wanted."""
+
+
 # ---- requests: acting (answered with Accepted or Refusal)
 
 
@@ -431,6 +444,15 @@ class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
     by: Who = ""
 
 
+class TellMeasured(Struct, frozen=True, tag="tell_measured"):
+    """A checkpoint of the run was measured, in one way. The same settings and seed again replace what was measured."""
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    measured: Measured
+    by: Who = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -458,6 +480,7 @@ Request = (
     | NextRanking
     | GetRankings
     | GetFeedback
+    | GetMeasured
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -473,6 +496,7 @@ Request = (
     | RankAnswers
     | UndoRanking
     | TellRewardModel
+    | TellMeasured
     | ShutDown
 )
 
@@ -992,6 +1016,21 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     """What should be looked into, each a sentence."""
 
 
+class MeasuredRow(Struct, frozen=True):
+    """One way of answering of one checkpoint, measured."""
+
+    step: int
+    measured: Measured
+    by: str
+    at_us: int
+
+
+class MeasuredRows(Struct, frozen=True, tag="measured_rows"):
+    run: str
+    rows: list[MeasuredRow]
+    """By step, then in the order plain, budget, wait, each by its amount."""
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -1032,6 +1071,7 @@ Reply = (
     | RankingTask
     | Rankings
     | Feedback
+    | MeasuredRows
     | Accepted
     | Refusal
 )

@@ -22,7 +22,7 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, lessons, orders, rankings, rows, samples
+from store import curves, lessons, measurements, orders, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.migrations import NOTABLE
@@ -192,6 +192,12 @@ class Reader:
                 (_find_run(connection, run)[0],),
             ).fetchall()
             return wire.Checkpoints([wire.CheckpointRow(*row) for row in found])
+
+    def measured(self, run: str, step: int | None = None, with_rates: bool = False) -> wire.MeasuredRows:
+        """What `ponder eval` made of the run's checkpoints."""
+        with self._snapshot() as connection:
+            run_id, name = _find_run(connection, run)
+            return wire.MeasuredRows(name, measurements.measured_rows(connection, run_id, step, with_rates))
 
     # ---- texts
 

@@ -58,6 +58,7 @@ from trainer.answers import Answer, read_answers, step_figures
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
+from trainer.compute import step_cost
 from trainer.credit import give_credit
 from trainer.deal import deal_rewards
 from trainer.equip import check_room, equip, make_trail, shortcomings
@@ -220,8 +221,12 @@ class Chapter:
         }
         if state.learner.trained_tokens and not self.collector:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
+        cost = step_cost(
+            state.policy.model, answers, learnt=0 if self.collector else state.learner.trained_tokens,
+            passes=knobs.policy.updates_per_batch, has_reference=state.reference.model is not None,
+        )  # fmt: skip
         self.seconds = {}
-        self.figures = {**figures, **learnt, **speed}
+        self.figures = {**figures, **learnt, **speed, **cost}
         self.scores = scores_of(self.figures)
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
         if state.step % GIVE_BACK_EVERY_STEPS == 0:

@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
-                                                         chat system
+                                                         chat eval system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
@@ -25,8 +25,10 @@ from ponder.commands import (
     keep,
     look,
     machine,
+    measure,
     note,
     pictures,
+    plot,
     rank,
     rlhf,
     rm,
@@ -60,10 +62,11 @@ VERBS = (
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("chat", talk.chat, LOOK),
+    ("eval", measure.measure, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
     ("compare", pictures.compare, LOOK),
-    ("plot", pictures.plot, LOOK),
+    ("plot", plot.plot, LOOK),
     ("shot", pictures.shot, LOOK),
     ("report", pictures.report, LOOK),
     ("pause", steer.pause, STEER),

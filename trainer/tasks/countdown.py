@@ -23,6 +23,7 @@ from functools import cache
 
 from trainer.reflection import Markers
 from trainer.tasks import Candidate, Problem, numerals
+from trainer.tasks.forcing import Forcing
 from trainer.tasks.numerals import value_of
 from trainer.tasks.order import epoch_order
 
@@ -38,6 +39,7 @@ SOLVE, CHECK, SEARCH = "solve", "check", "search"
 WAIT, OK, NO = "wait", "ok", "no"
 PROMPT_WORDS = (SOLVE, CHECK, SEARCH, "->", ":")
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+ATTEMPT_TOKENS = 9
 VOCABULARY = (
     PAD, UNKNOWN, END, *PROMPT_WORDS, OK, NO, WAIT, *OPERATORS, "=", *(str(number) for number in range(LARGEST + 1)),
 )  # fmt: skip
@@ -149,6 +151,8 @@ class Countdown:
     parts = ("correct", "format")
     verifier = None
     markers = Markers(strong=(WAIT,), weak=())
+    forcing = Forcing(closing="", wait=WAIT, stops=(OK, NO, WAIT), settled=(OK,), answer_tokens=ATTEMPT_TOKENS)
+    """Ended early, it may finish the attempt that it is at; it is made to go on unless it has said `ok`."""
 
     def training_problem(self, seed: int, index: int) -> Problem:
         keys, _ = split_keys()
