@@ -2,7 +2,7 @@
 
 Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends. Raw values lie pale
 behind a smoothed curve; a mark is a dashed line whose words a browser shows under the pointer. Deliberately left out:
-PNG (`ponder.commands.pictures`, by matplotlib), and characters (`ponder.plot_text`).
+PNG (`ponder.commands.plot`, by matplotlib), and characters (`ponder.plot_text`).
 """
 
 from __future__ import annotations

@@ -39,6 +39,11 @@ class Metric:
         return self.unit == "share"
 
 
+def is_evaluation(name: str) -> bool:
+    """Whether the metric is measured on held-out problems, now and then: such points are never smoothed."""
+    return name.startswith(("eval/", "eval_source/"))
+
+
 MACHINE = ("time/", "speed/", "memory/")
 """How the names of metrics begin that are the machine's, and differ from one run of the same seed to the next."""
 
@@ -107,6 +112,18 @@ PART = _metric(
 )
 PART_STD = _metric(
     "part_std/*", "* std", "", WATCH, "Standard deviation of a reward part over the answers that have it, ddof 0", "TRL"
+)
+SOURCE_REWARD = _metric(
+    "source_reward/*", "* reward", "reward", UP, "Mean reward of the answers to prompts of one source"
+)
+SOURCE_CORRECT = _metric(
+    "source_correct/*", "* right", "share", UP, "Share of right answers to prompts of one source that has a verifier"
+)
+SOURCE_LENGTH = _metric(
+    "source_length/*", "* length", "tokens", WATCH, "Mean tokens of an answer to a prompt of one source"
+)
+SOURCE_PREFERENCE = _metric(
+    "source_preference/*", "* preference", "reward", UP, "Mean of the live reward model's score of one source's answers"
 )
 RM_VERSION = _metric(
     "reward_model/version", "reward model", "", WATCH, "The version of the live reward model that scored the step"
@@ -413,6 +430,7 @@ LOSS = _metric(
 )
 EXAMPLES = _metric("batch/examples", "examples", "examples", WATCH, "Examples that a supervised step learnt from")
 KEPT = _metric("reject/kept", "kept", "share", WATCH, "Share of a rejection step's answers that went into the set")
+NOT_KEPT = _metric("not_kept/*", "*", "share", WATCH, "Share of a rejection step's answers that were not kept, and why")
 SET_SIZE = _metric("reject/set", "set", "examples", UP, "Answers in the set that rejection sampling writes, so far")
 RANKED = _metric("rank/decided", "ranked", "share", WATCH, "Share of a ranking step's groups that rank anything")
 RANKINGS = _metric("rank/set", "rankings", "examples", UP, "Rankings in the set that the stage writes, so far")
@@ -499,6 +517,12 @@ EVAL_PREFERENCE = _metric(
     "reward",
     WATCH,
     "Mean of the reward part `preference` on held-out problems",
+)
+EVAL_LANGUAGE = _metric(
+    "eval/language", "held-out language", "share", UP, "part/language on held-out problems: letters of `reward.script`"
+)
+EVAL_SOURCE = _metric(
+    "eval_source/*", "held-out *", "share", UP, "eval/accuracy on held-out problems of one source that has a verifier"
 )
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"

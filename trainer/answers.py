@@ -17,6 +17,7 @@ from ponder import metrics
 from ponder.advantages import deviation, has_spread
 from ponder.events import AnswerLearnt, Finish, Mark, Rollout
 from ponder.knobs import Reward
+from ponder.rlhf import PREFERENCE
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
 from trainer.rewards import Scored
@@ -196,6 +197,24 @@ def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
     return figures
 
 
+def source_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """What each source's answers say by themselves; nothing where the task has no sources."""
+    figures: dict[str, float] = {}
+    for source in sorted({answer.problem.source for answer in answers} - {""}):
+        own = [answer for answer in answers if answer.problem.source == source]
+        rewards = [answer.scored.reward for answer in own if answer.scored.reward is not None]
+        judged = [answer for answer in own if answer.scored.is_correct is not None]
+        liked = [answer.scored.parts[PREFERENCE] for answer in own if PREFERENCE in answer.scored.parts]
+        found = {
+            metrics.SOURCE_REWARD: rewards,
+            metrics.SOURCE_CORRECT: [float(answer.is_correct) for answer in judged],
+            metrics.SOURCE_LENGTH: [float(answer.length) for answer in own],
+            metrics.SOURCE_PREFERENCE: liked,
+        }
+        figures |= {name.replace("*", source): statistics.fmean(values) for name, values in found.items() if values}
+    return figures
+
+
 def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]:
     """Everything that a training step's answers say before anything is learnt from them."""
     scored = [answer for answer in answers if answer.scored.reward is not None]
@@ -226,6 +245,7 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.ENTROPY: _mean_entropy(answers),
         **reflection_figures(answers),
         **part_figures(answers),
+        **source_figures(answers),
     }
     if rewards:
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)

@@ -60,6 +60,7 @@ from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
 from trainer.compute import step_cost
 from trainer.credit import give_credit
+from trainer.deal import deal_rewards
 from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
@@ -341,6 +342,8 @@ class Chapter:
                 state.live.judge(answers, self._look_at(answers), state.knobs, state.step)
             if state.live or state.knobs.reward.combine is not Combine.SUM:
                 combine_groups(answers, state.knobs)
+            if state.knobs.reward.shuffled:
+                deal_rewards(answers, seed=self.recipe.run.seed, step=state.step)
         return answers
 
     def _next_problem(self) -> Problem:

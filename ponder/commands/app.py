@@ -4,7 +4,7 @@
                                                          stack checkpoints replay compare plot shot report
                                                          chat eval system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             pin unpin fork rewind star flag note            export import rlhf
+             pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
@@ -28,8 +28,10 @@ from ponder.commands import (
     measure,
     note,
     pictures,
+    plot,
     rank,
     rlhf,
+    rm,
     service,
     start,
     steer,
@@ -64,7 +66,7 @@ VERBS = (
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
     ("compare", pictures.compare, LOOK),
-    ("plot", pictures.plot, LOOK),
+    ("plot", plot.plot, LOOK),
     ("shot", pictures.shot, LOOK),
     ("report", pictures.report, LOOK),
     ("pause", steer.pause, STEER),
@@ -105,9 +107,14 @@ GROUPS = (
         (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
     ),
     (
+        "rm",
+        "Reward models, for other programs.",
+        (("serve", rm.serve),),
+    ),
+    (
         "export",
         "Write what a run has for other programs.",
-        (("rankings", trade.export_rankings),),
+        (("rankings", trade.export_rankings), ("rollouts", trade.export_rollouts)),
     ),
     (
         "import",

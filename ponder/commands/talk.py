@@ -86,10 +86,10 @@ def become_patiently(program: str, words: list[str]) -> None:
 
     sys.stdout.flush()
     command = [sys.executable, "-P", "-m", program, *words]
-    with subprocess.Popen(command, env=child_environment(find_paths())) as running:
+    with subprocess.Popen(command, env=child_environment(find_paths())) as child:
         while True:
             try:
-                code = running.wait()
+                code = child.wait()
                 break
             except KeyboardInterrupt:
                 continue

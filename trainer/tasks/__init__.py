@@ -29,6 +29,8 @@ class Problem:
     """What else its row says; a reward function may ask for it."""
     plain: str = ""
     """What a model without a chat template is asked, where that is another text than `prompt`."""
+    source: str = ""
+    """Which of a task's sources it is from, where it has several."""
 
 
 @dataclass(frozen=True)
