@@ -23,7 +23,7 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
-from ponder.events import QUARANTINE_VERB, REWARD_MODEL_VERB, RunState
+from ponder.events import LIFT_VERB, QUARANTINE_VERB, REWARD_MODEL_VERB, RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
@@ -34,8 +34,8 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.Annotate | wire.RankAnswers
-    | wire.UndoRanking | wire.TellRewardModel | wire.TellMeasured | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.LiftQuarantine | wire.Annotate
+    | wire.RankAnswers | wire.UndoRanking | wire.TellRewardModel | wire.TellMeasured | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -49,6 +49,7 @@ VERBS: dict[type[Acting], str] = {
     wire.PinCheckpoint: "pin",
     wire.UnpinCheckpoint: "unpin",
     wire.QuarantinePrompt: QUARANTINE_VERB,
+    wire.LiftQuarantine: LIFT_VERB,
     wire.TellRewardModel: REWARD_MODEL_VERB,
 }
 
@@ -96,7 +97,7 @@ class Handlers:
                     return self._save(ask.id, request)
                 case wire.PinCheckpoint() | wire.UnpinCheckpoint():
                     return self._pin(ask.id, request)
-                case wire.QuarantinePrompt():
+                case wire.QuarantinePrompt() | wire.LiftQuarantine():
                     return self._quarantine(ask.id, request)
                 case wire.Annotate():
                     return self._annotate(ask.id, request)
@@ -236,14 +237,15 @@ class Handlers:
             raise
         return wire.Accepted(command, name, "it was so before" if was_pinned is wants_pin else "")
 
-    def _quarantine(self, command: str, request: wire.QuarantinePrompt) -> wire.Accepted:
+    def _quarantine(self, command: str, request: wire.QuarantinePrompt | wire.LiftQuarantine) -> wire.Accepted:
         """A prompt that the run has asked; others may be spelled wrong, and nobody would notice."""
         run = self._active(request.run)
         if not self._reader.has_asked(run.name, request.prompt_id):
             hint = "the ids stand in `ponder group GROUP`"
             raise NotFound(f"`{run.name}` has never asked the prompt `{request.prompt_id[:80]}`", hint)
-        action = wire.QuarantineOrder(request.prompt_id)
-        return self._order(run, command, QUARANTINE_VERB, action, request.by, value=request.prompt_id)
+        kind = wire.LiftOrder if isinstance(request, wire.LiftQuarantine) else wire.QuarantineOrder
+        action = kind(request.prompt_id)
+        return self._order(run, command, VERBS[type(request)], action, request.by, value=request.prompt_id)
 
     def _annotate(self, command: str, request: wire.Annotate) -> wire.Accepted:
         """Done at once, and the same again is harmless: no command is written down."""

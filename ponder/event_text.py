@@ -85,8 +85,8 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
 
 
 def _of_step(verb: str, value: KnobValue | None) -> str:
-    if verb == events.QUARANTINE_VERB:
-        return f" of `{value}`"
+    if verb in (events.QUARANTINE_VERB, events.LIFT_VERB):
+        return f" {'the quarantine ' if verb == events.LIFT_VERB else ''}of `{value}`"
     return f" step {value}" if verb in ("pin", "unpin") else ""
 
 

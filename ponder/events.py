@@ -177,6 +177,8 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
 
 QUARANTINE_VERB = "quarantine"
 """The verb of a command that has a prompt asked no more."""
+LIFT_VERB = "lift"
+"""The verb of a command that has such a prompt asked again."""
 REWARD_MODEL_VERB = "reward_model"
 """The verb of a command that has the trainer score with a version of the live reward model."""
 AUDIT = "audit"
@@ -277,13 +279,13 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `reward_model`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `lift`, `reward_model`."""
     by: str
     name: str = ""
     """The knob's name, for `set`; `version`, for `reward_model`."""
     value: KnobValue | None = None
     """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`; the prompt's
-    id, for `quarantine`."""
+    id, for `quarantine` and `lift`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):

@@ -372,6 +372,14 @@ class QuarantinePrompt(Struct, frozen=True, tag="quarantine_prompt"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class LiftQuarantine(Struct, frozen=True, tag="lift_quarantine"):
+    """Ask this prompt again from the next step on, whenever its turn comes."""
+
+    run: Reference
+    prompt_id: PromptId
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class Annotate(Struct, frozen=True, tag="annotate"):
     """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
 
@@ -483,6 +491,7 @@ Request = (
     | PinCheckpoint
     | UnpinCheckpoint
     | QuarantinePrompt
+    | LiftQuarantine
     | Annotate
     | RankAnswers
     | UndoRanking
@@ -643,6 +652,8 @@ class GroupDetail(Struct, frozen=True, tag="group_detail"):
     older_id: int | None
     """The group before it in the run, by id."""
     newer_id: int | None
+    is_quarantined: bool = False
+    """Whether the run is to ask its prompt no more."""
 
 
 class ExplainedAnswer(Struct, frozen=True):
@@ -1082,6 +1093,12 @@ class Answer(Struct, frozen=True):
     reply: Reply
 
 
+class AnswerId(Struct, frozen=True):
+    """What can be read of an Answer of any version."""
+
+    id: str
+
+
 # ---- the feed
 
 
@@ -1138,7 +1155,11 @@ class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
     prompt_id: PromptId
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
+class LiftOrder(Struct, frozen=True, tag="lift"):
+    prompt_id: PromptId
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | LiftOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):
@@ -1221,6 +1242,7 @@ ToTrainer = Ack | Resend | Orders | Reject | SayHello
 _encoder = msgspec.msgpack.Encoder()
 _ask_decoder = msgspec.msgpack.Decoder(Ask)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
+_answer_id_decoder = msgspec.msgpack.Decoder(AnswerId)
 _from_trainer_decoder = msgspec.msgpack.Decoder(FromTrainer)
 _to_trainer_decoder = msgspec.msgpack.Decoder(ToTrainer)
 _bell_decoder = msgspec.msgpack.Decoder(Bell)
@@ -1239,6 +1261,11 @@ def decode_ask(data: bytes) -> Ask:
 
 def decode_answer(data: bytes) -> Answer:
     return _answer_decoder.decode(data)
+
+
+def decode_answer_id(data: bytes) -> str:
+    """Which Ask an Answer is for, whatever it says."""
+    return _answer_id_decoder.decode(data).id
 
 
 def decode_from_trainer(data: bytes) -> FromTrainer:

@@ -22,7 +22,7 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, lessons, measurements, rankings, rows, samples
+from store import curves, lessons, measurements, orders, rankings, rows, samples
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.migrations import NOTABLE
@@ -232,13 +232,13 @@ class Reader:
         """One group with all its answers, and the groups before and after it in its run."""
         with self._snapshot() as connection:
             found = connection.execute(
-                """SELECT run_id, is_superseded, prompts.reference
+                """SELECT run_id, is_superseded, prompts.reference, prompts.key
                    FROM groups JOIN prompts ON prompts.id = groups.prompt_id WHERE groups.id = ?""",
                 (group_id,),
             ).fetchone()
             if found is None:
                 raise NotFound(f"there is no group {group_id}", "`ponder samples` shows the newest")
-            run_id, is_superseded, reference = found
+            run_id, is_superseded, reference, prompt = found
             neighbours = "FROM groups WHERE run_id = ? AND is_superseded = 0 AND id"
             (older,) = connection.execute(f"SELECT max(id) {neighbours} < ?", (run_id, group_id)).fetchone()
             (newer,) = connection.execute(f"SELECT min(id) {neighbours} > ?", (run_id, group_id)).fetchone()
@@ -252,6 +252,7 @@ class Reader:
                 ),
                 older_id=older,
                 newer_id=newer,
+                is_quarantined=orders.is_quarantined(connection, run_id, prompt),
             )
 
     def explanation(self, group_id: int) -> wire.Explanation:

@@ -235,8 +235,8 @@ ACTIONS: tuple[Action, ...] = (
         "group.quarantine",
         "x",
         "quarantine",
-        "Ask this prompt no more from the next step on, until the stage ends",
-        "ponder quarantine {run} PROMPT",
+        "Ask this prompt no more from the next step on, until the stage ends; or ask it again",
+        "ponder quarantine {run} PROMPT [--lift]",
         "group",
         True,
         5,
@@ -463,9 +463,6 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
-
-LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
-"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 

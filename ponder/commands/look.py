@@ -257,7 +257,7 @@ def group(
             row = detail.row
             write(f"group {row.id}: step {row.step}, mean reward {row.mean:.3g}, std {row.std:.3g}")
             write(f"prompt     {row.prompt}")
-            write(f"prompt id  {row.prompt_id}")
+            write(f"prompt id  {row.prompt_id}" + (", in quarantine" if detail.is_quarantined else ""))
             if detail.reference:
                 write(f"reference  {detail.reference}")
             write("")

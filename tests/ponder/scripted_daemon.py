@@ -172,7 +172,7 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
 
     acting = (
         wire.SubmitRun, wire.ForkRun, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SetKnob,
-        wire.PinCheckpoint, wire.UnpinCheckpoint, wire.QuarantinePrompt, wire.Annotate,
+        wire.PinCheckpoint, wire.UnpinCheckpoint, wire.QuarantinePrompt, wire.LiftQuarantine, wire.Annotate,
     )  # fmt: skip
     return {
         wire.GetStatus: wire.Status(
