@@ -153,7 +153,7 @@ def _measure_target(
     paths: Paths, given: argparse.Namespace, target: Target, terms_of: Recipe, is_training: bool
 ) -> Result:
     device = given.device or ("cpu" if is_training else target.recipe.compute.device)
-    with told_while(lambda: f"loading {target.name}"):
+    with told_while(f"loading {target.name}"):
         from trainer.measure import Terms, load_subject
         from trainer.rewards.judge import Judge
 

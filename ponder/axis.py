@@ -65,7 +65,14 @@ class Places:
         done = bisect_right(self._steps, step)
         return self._sums[done - 1] if done else 0.0
 
+    def is_drawn(self, step: float) -> bool:
+        """Before anything was spent there is no logarithm."""
+        return not self.axis.is_log or self.x(step) > 0
+
     def moved(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-        """The points by what was spent; those before anything was have no logarithm, and are left out."""
-        placed = [(self.x(step), value) for step, value in points]
-        return [(x, value) for x, value in placed if x > 0 or not self.axis.is_log]
+        """The points by what was spent, as far as they are drawn."""
+        return [(self.x(step), value) for step, value in points if self.is_drawn(step)]
+
+    def moved_bands(self, bands: Sequence[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
+        """The same of bands."""
+        return [(self.x(step), low, high) for step, low, high in bands if self.is_drawn(step)]

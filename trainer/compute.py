@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from transformers import PreTrainedModel
 
 from ponder import metrics
@@ -17,11 +18,13 @@ from trainer.answers import Answer
 
 
 def multiplied_weights(model: PreTrainedModel) -> int:
-    """N: all weights but an input embedding that is not the head, too: looking up a row multiplies nothing."""
-    total = sum(weight.numel() for weight in model.parameters())
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    is_tied = head is not None and getattr(head, "weight", None) is getattr(embedding, "weight", None)
-    return total if is_tied else total - sum(weight.numel() for weight in embedding.parameters())
+    """N: all weights but embeddings that are not the head, too: looking up a row multiplies nothing."""
+    head = model.get_output_embeddings()
+    heads = set(map(id, head.parameters())) if head is not None else set()
+    looked_up = {
+        id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)
+    } - heads  # fmt: skip
+    return sum(weight.numel() for weight in model.parameters() if id(weight) not in looked_up)
 
 
 def step_cost(

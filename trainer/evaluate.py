@@ -69,8 +69,9 @@ def evaluate(
 
 
 def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
+    judged = [answer for answer in answers if answer.scored.is_correct is not None]
     groups = [answers[start : start + samples] for start in range(0, len(answers), samples)]
-    votes = [judged for group in groups if (judged := [_vote(a) for a in group if a.scored.is_correct is not None])]
+    votes = [one for group in groups if (one := [_vote(a) for a in group if a.scored.is_correct is not None])]
     reflection = reflection_figures(answers)
     figures = {
         metrics.EVAL_LENGTH: statistics.fmean(answer.length for answer in answers),
@@ -85,13 +86,12 @@ def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
     }
     if votes:
         figures = {**_accuracy(votes), **figures}
-    for source in sorted({answer.problem.source for answer in answers} - {""}):
-        own = [a for a in answers if a.problem.source == source and a.scored.is_correct is not None]
-        if own:
-            figures[metrics.EVAL_SOURCE.replace("*", source)] = share(own, lambda answer: answer.is_correct)
     if samples > 1:
         several = attempts.figures(votes, (samples,), 0)
         figures |= {f"{metrics.EVAL}{name}": value for name, (value, _, _) in several.items()}
+    for source in sorted({answer.problem.source for answer in judged} - {""}):
+        own = [answer for answer in judged if answer.problem.source == source]
+        figures[metrics.EVAL_SOURCE.replace("*", source)] = share(own, lambda answer: answer.is_correct)
     if learnt := [answer.scored.parts["model"] for answer in answers if "model" in answer.scored.parts]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
     if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:

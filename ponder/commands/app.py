@@ -114,7 +114,7 @@ GROUPS = (
     (
         "export",
         "Write what a run has for other programs.",
-        (("rankings", trade.export_rankings),),
+        (("rankings", trade.export_rankings), ("rollouts", trade.export_rollouts)),
     ),
     (
         "import",

@@ -4,8 +4,7 @@
     shot      a screen of the console as SVG          a program of its own, `tui.shot`
     report    a run as one HTML page that loads nothing
 
-Deliberately left out: curves (`ponder.commands.plot`), and what the files look like (`ponder.report`,
-`tui.picture`).
+Deliberately left out: curves (`ponder.commands.plot`), and what the files look like (`ponder.report`, `tui.picture`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The verb that draws curves: as lines of text here, as SVG, or as PNG.
+"""The verb that draws curves: plot, of metrics by step or by what was spent, or of what `ponder eval` measured.
 
-    of metrics    over steps, or over compute, tokens or seconds; of one run, of several, or of all seeds of a recipe
-    of `ponder eval`    what a checkpoint is worth, by how long it may think
+    here      lines of text                                    `ponder.plot_text`
+    --out     SVG, or PNG where matplotlib is there            `ponder.curve_svg`
 
-Deliberately left out: how a curve is drawn (`ponder.plot_text`, `ponder.curve_svg`).
+Deliberately left out: what stands on the axes (`ponder.axis`, `ponder.thinking_plot`), and the console's own charts.
 """
 
 from __future__ import annotations
@@ -45,10 +45,6 @@ def plot(
         float, typer.Option("--smoothing", min=0.0, max=0.999, help="0 leaves values as they are")
     ] = 0.6,
     is_log: Annotated[bool, typer.Option("--log", help="Draw by the logarithm")] = False,
-    over_seeds: Annotated[
-        bool,
-        typer.Option("--over-seeds", help="A run stands for all that differ from it in the seed alone: mean and span"),
-    ] = False,
     against: Annotated[
         Axis, typer.Option("--x", help="Against what: `compute`, `tokens` and `seconds` add up, on a log axis")
     ] = Axis.STEP,
@@ -58,6 +54,10 @@ def plot(
             "--eval", metavar="budget", help="Draw what `ponder eval` made of RUN[@STEP], by tokens of an answer"
         ),
     ] = "",
+    over_seeds: Annotated[
+        bool,
+        typer.Option("--over-seeds", help="A run stands for all that differ from it in the seed alone: mean and span"),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw metrics of a run, and what was turned on the way: here, or as SVG or PNG with `--out`."""
@@ -66,9 +66,7 @@ def plot(
     if measured:
         picture = _measured_picture(run, measured)
     elif names:
-        if over_seeds and against is not Axis.STEP:
-            raise UsageError("`--over-seeds` adds up what stands at the same step", "leave `--x` out")
-        picture = _curves_picture([run, *(others or [])], names, smoothing, against, is_log, over_seeds=over_seeds)
+        picture = _curves_picture([run, *(others or [])], names, smoothing, against, is_log, over_seeds)
     else:
         raise UsageError("there is no metric to draw", "`ponder plot RUN reward`, or `ponder plot RUN --eval budget`")
     if as_json:
@@ -98,40 +96,47 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Told:
+    """What one run told of the metrics, and where its steps stand."""
+
+    run: str
+    span: int
+    curves: Curves
+    places: Places
+    seeds: list[Curves]
+    """Of the run and all that differ from it in the seed alone; empty where that was not asked."""
+
+
 def _curves_picture(
-    runs: Sequence[str], names: Sequence[str], smoothing: float, against: Axis, is_log: bool, *, over_seeds: bool
+    runs: Sequence[str], names: Sequence[str], smoothing: float, against: Axis, is_log: bool, over_seeds: bool
 ) -> Picture:
     from ponder.curve_svg import Scales
-    from ponder.wire import Curves, GetMetrics, GetRun, RunDetail
+    from ponder.wire import GetRun, RunDetail
 
-    found: list[tuple[str, int, Curves, Places]] = []
-    seeds: list[list[Curves]] = []
     with connect() as client:
         details = [client.ask(GetRun(name), RunDetail) for name in runs]
         known = {name for detail in details for name in detail.newest}
         chosen = [find_named_metric(word, known) for word in names]
-        for detail in details:
-            span = max(1, detail.row.step // POINTS)
-            curves = client.ask(GetMetrics(detail.row.name, chosen, span=span), Curves)
-            costs = client.ask(GetMetrics(detail.row.name, [against.source]), Curves).curves if against.source else {}
-            if against.source and not costs.get(against.source):
-                raise NotFound(
-                    f"`{detail.row.name}` has not told `{against.source}`",
-                    "runs of an older ponder have not counted it",
-                )
-            found.append((detail.row.name, span, curves, Places(against, costs.get(against.source, []))))
-            if over_seeds:
-                others = _siblings(client, detail)
-                seeds.append([curves, *(client.ask(GetMetrics(name, chosen, span=span), Curves) for name in others)])
-    facts = [{"run": name, "span": span, **_points(curves, places)} for name, span, curves, places in found]
-    for fact, own, (*_, places) in zip(facts, seeds, found, strict=False):
-        fact["seeds"] = [_points(curves, places) for curves in own]
-    data = {"runs": facts}
-    if over_seeds:
-        charts = [_chart_over_seeds(name, found, seeds) for name in chosen]
-    else:
-        charts = [_chart(name, found, smoothing) for name in chosen]
+        found = [_ask(client, detail, chosen, against, over_seeds) for detail in details]
+    draw = _chart_over_seeds if over_seeds else _chart
+    charts = [draw(name, found, smoothing) for name in chosen]
+    data = {"runs": [_points(told) for told in found]}
     return Picture(charts, _marks(found), Scales(against.label, against.is_log, is_log), data)
+
+
+def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
+    """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
+    from ponder.wire import Curves, GetMetrics
+
+    run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
+    curves = client.ask(GetMetrics(run, names, span=span), Curves)
+    costs = client.ask(GetMetrics(run, [source]), Curves).curves.get(source, []) if source else []
+    if source and not costs:
+        raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
+    siblings = _siblings(client, detail) if over_seeds else []
+    own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
+    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [])
 
 
 def _measured_picture(target: str, measured: str) -> Picture:
@@ -156,15 +161,16 @@ def _measured_picture(target: str, measured: str) -> Picture:
     return Picture([(title, curves)], [], Scales("tokens", True), data, tuple(map(turn_words, curves)))
 
 
-def _points(curves: Curves, places: Places) -> dict[str, object]:
+def _points(told: Told) -> dict[str, object]:
+    """As data; against what was spent each point is told again, where it stands."""
     from msgspec.structs import asdict
 
-    data = asdict(curves)
-    if places.axis.source:
-        data |= {
-            "x": str(places.axis),
-            "placed": {name: places.moved(points) for name, points in curves.curves.items()},
-        }
+    data = {"run": told.run, "span": told.span, **asdict(told.curves)}
+    if told.places.axis.source:
+        placed = {name: told.places.moved(points) for name, points in told.curves.curves.items()}
+        data |= {"x": str(told.places.axis), "placed": placed}
+    if told.seeds:
+        data["seeds"] = [asdict(curves) for curves in told.seeds]
     return data
 
 
@@ -185,22 +191,24 @@ def _siblings(client: Client, detail: RunDetail) -> list[str]:
     return found
 
 
-def _chart_over_seeds(
-    name: str, found: Sequence[tuple[str, int, Curves, Places]], seeds: Sequence[Sequence[Curves]]
-) -> tuple[str, list[Curve]]:
-    """A title, and a mean with its span for each recipe and variant."""
+def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> tuple[str, list[Curve]]:
+    """A title, and a mean with its span for each recipe and variant; where its steps stand says the run itself."""
+    from dataclasses import replace
+
     from ponder.spread import over_seeds
 
     title, curves = _chart(name, found, 0.0)
     scale = 100.0 if title.endswith(", %") else 1.0
     drawn = []
-    for own, curve in zip(seeds, curves, strict=True):
+    for told, curve in zip(found, curves, strict=True):
+        own = told.seeds
         label = f"{curve.name.rpartition('-')[0] or curve.name} ({len(own)} seed{'s' if len(own) > 1 else ''})"
-        drawn.append(over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale))
+        mean = over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale)
+        drawn.append(replace(mean, points=told.places.moved(mean.points), bands=told.places.moved_bands(mean.bands)))
     return title, drawn
 
 
-def _chart(name: str, found: Sequence[tuple[str, int, Curves, Places]], smoothing: float) -> tuple[str, list[Curve]]:
+def _chart(name: str, found: Sequence[Told], smoothing: float) -> tuple[str, list[Curve]]:
     """A title, and a curve for each run."""
     from ponder.metrics import find_metric, is_evaluation
     from ponder.plot_text import Curve
@@ -210,29 +218,26 @@ def _chart(name: str, found: Sequence[tuple[str, int, Curves, Places]], smoothin
     scale = 100.0 if is_share else 1.0
     unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
     drawn = []
-    for number, (run, span, curves, places) in enumerate(found):
-        points = places.moved([(step, value * scale) for step, value in curves.curves.get(name, [])])
-        bands = [
-            (places.x(step), low * scale, high * scale)
-            for step, low, high in curves.bands.get(name, [])
-            if places.x(step) > 0 or not places.axis.is_log
-        ]
-        eased = smoothing**span if not is_evaluation(name) else 0.0
-        drawn.append(Curve(points, run, eased, bands, "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""))
+    for number, told in enumerate(found):
+        points = [(float(step), value * scale) for step, value in told.curves.curves.get(name, [])]
+        bands = [(float(step), low * scale, high * scale) for step, low, high in told.curves.bands.get(name, [])]
+        eased = smoothing**told.span if not is_evaluation(name) else 0.0
+        sign = "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""
+        drawn.append(Curve(told.places.moved(points), told.run, eased, told.places.moved_bands(bands), sign))
     label = metric.label if metric is not None else name
     return f"{label}{f', {unit}' if unit else ''}", drawn
 
 
-def _marks(found: Sequence[tuple[str, int, Curves, Places]]) -> list[Mark]:
+def _marks(found: Sequence[Told]) -> list[Mark]:
     from ponder.curve_svg import Mark
     from ponder.plot_text import mark_sign
 
     is_alone = len(found) == 1
     return [
-        Mark(places.x(step), mark_sign(what), f"step {step:,}: {what}{'' if is_alone else f' ({run})'}")
-        for run, _, curves, places in found
-        for step, what in curves.marks
-        if places.x(step) > 0 or not places.axis.is_log
+        Mark(told.places.x(step), mark_sign(what), f"step {step:,}: {what}{'' if is_alone else f' ({told.run})'}")
+        for told in found
+        for step, what in told.curves.marks
+        if told.places.is_drawn(step)
     ]
 
 
