@@ -46,6 +46,12 @@ class ArithmeticOptions(Struct, frozen=True, forbid_unknown_fields=True):
     operators: Annotated[str, Meta(pattern=r"^[-+*]{1,3}$", description="Some of `+-*`")] = "+-*"
 
 
+class CopyingOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """A number, written once more: what the reflection detector is checked against."""
+
+    largest: Annotated[int, Meta(ge=2, le=10**9, description="The largest number")] = 99
+
+
 class Verifier(StrEnum):
     """How a data set's answers are compared."""
 
@@ -124,6 +130,7 @@ class DatasetOptions(Struct, frozen=True, forbid_unknown_fields=True):
 TASKS: dict[str, type[Struct]] = {
     "countdown": CountdownOptions,
     "arithmetic": ArithmeticOptions,
+    "copying": CopyingOptions,
     "dataset": DatasetOptions,
 }
 """The options of every task by its name."""

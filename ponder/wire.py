@@ -193,7 +193,7 @@ class GetAha(Struct, frozen=True, tag="get_aha"):
 
     run: Reference
     outcome: Outcome | None = None
-    order: Annotated[str, Meta(pattern="^(newest|first|best)$")] = "newest"
+    order: Annotated[str, Meta(pattern="^(newest|first|best|rescued)$")] = "newest"
     limit: Limit = 50
 
 
@@ -709,6 +709,10 @@ class Aha(Struct, frozen=True, tag="aha"):
     rollouts: int
     first_rescue: StoredRollout | None
     traces: list[StoredRollout]
+    badges: int = 0
+    """Answers with a mark that earns the badge (`Mark.is_aha`)."""
+    first_occurrence: int | None = None
+    """The first step in which turns rescued answers to two prompts or more."""
 
 
 class KnobRow(Struct, frozen=True):

@@ -32,6 +32,7 @@ import time
 
 from sqlite_utils import Database, Migrations
 
+from ponder.events import OLD_OUTCOMES
 from ponder.wire import new_id
 from store.first_tables import NUMBERS, RUNS, TEXTS, VIEWS
 
@@ -129,6 +130,28 @@ def measurements(db: Database) -> None:
     ) STRICT, WITHOUT ROWID
     """)
 
+
+@MIGRATIONS(name="0012_turns")
+def turns(db: Database) -> None:
+    """What is known of a turn beside its words, which answers earn a badge, and today's words for old outcomes."""
+    _run_all(db, _TURNS)
+    for old, new in OLD_OUTCOMES.items():
+        for table in ("rollouts", "marks", "tallies"):
+            db.execute(f"UPDATE {table} SET outcome = ? WHERE outcome = ?", [new, old])
+
+
+_TURNS = (
+    "ALTER TABLE marks ADD COLUMN tier INTEGER NOT NULL DEFAULT 0",  # all as in `ponder.events.Mark`
+    "ALTER TABLE marks ADD COLUMN kind TEXT",
+    *(
+        f"ALTER TABLE marks ADD COLUMN {name} REAL NOT NULL DEFAULT 0"
+        for name in ("surprise", "entropy_z", "surprise_z", "entropy_before", "entropy_after")
+    ),
+    *(f"ALTER TABLE marks ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0" for name in ("is_fork", "is_copy", "is_loop")),
+    "ALTER TABLE marks ADD COLUMN lift REAL",  # NULL: no reference was asked
+    "ALTER TABLE rollouts ADD COLUMN is_aha INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX rollouts_aha ON rollouts (run_id) WHERE is_aha = 1 AND is_superseded = 0",
+)
 
 _FORKS = (
     "ALTER TABLE runs ADD COLUMN parent_id INTEGER REFERENCES runs (id) ON DELETE SET NULL",

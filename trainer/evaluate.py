@@ -17,13 +17,20 @@ from ponder.attempts import Vote
 from ponder.knobs import Knobs
 from ponder.rlhf import PREFERENCE
 from ponder.shares import wilson_interval
-from trainer.answers import Answer, read_answers, reflection_figures, share
+from trainer.answers import Answer, read_answers
 from trainer.policy import Policy
 from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
 from trainer.tasks import Task
 from trainer.thoughts import vote_of
+from trainer.turn_figures import share, turn_figures
 
+HELD_OUT = {
+    metrics.STEP_TRUTH: metrics.EVAL_STEP_TRUTH,
+    metrics.VERDICT_PRECISION: metrics.EVAL_VERDICT_PRECISION,
+    metrics.VERDICT_RECALL: metrics.EVAL_VERDICT_RECALL,
+}
+"""Figures that not every batch of answers has, and what they are called of held-out problems."""
 ROWS_AT_ONCE = 256
 """Problems sampled together: bounds the memory of a large evaluation."""
 
@@ -72,13 +79,15 @@ def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
     judged = [answer for answer in answers if answer.scored.is_correct is not None]
     groups = [answers[start : start + samples] for start in range(0, len(answers), samples)]
     votes = [one for group in groups if (one := [_vote(a) for a in group if a.scored.is_correct is not None])]
-    reflection = reflection_figures(answers)
+    reflection = turn_figures(answers)
     figures = {
         metrics.EVAL_LENGTH: statistics.fmean(answer.length for answer in answers),
         metrics.EVAL_REFLECT: reflection[metrics.REFLECT],
         metrics.EVAL_RESCUED: reflection[metrics.RESCUED],
         metrics.EVAL_HARMED: reflection[metrics.HARMED],
         metrics.EVAL_SUPERFICIAL: reflection[metrics.SUPERFICIAL],
+        metrics.EVAL_NET: reflection[metrics.NET],
+        metrics.EVAL_AHA: reflection[metrics.AHA],
         metrics.EVAL_FIRST_TRY: reflection[metrics.FIRST_TRY],
         metrics.EVAL_TRUNCATED: share(answers, lambda answer: answer.is_truncated),
         metrics.EVAL_LANGUAGE: statistics.fmean(answer.scored.parts["language"] for answer in answers),
@@ -96,9 +105,7 @@ def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
     if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:
         figures[metrics.EVAL_PREFERENCE] = statistics.fmean(liked)
-    if metrics.STEP_TRUTH in reflection:
-        figures[metrics.EVAL_STEP_TRUTH] = reflection[metrics.STEP_TRUTH]
-    return figures
+    return figures | {HELD_OUT[name]: value for name, value in reflection.items() if name in HELD_OUT}
 
 
 def _accuracy(votes: list[list[Vote]]) -> dict[str, float]:

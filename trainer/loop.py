@@ -31,6 +31,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 
 from ponder import metrics
 from ponder.advantages import has_spread
@@ -97,7 +98,7 @@ class Chapter:
         make_collector: Callable[[Policy], Collector] | None = None, reward_model: RewardModel | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
-        self.task: Task = find_task(recipe.task.name, recipe.task.options)
+        self.task: Task = find_task(recipe.task.name, recipe.task.options, recipe.reflection)
         self.judge = Judge(self.task, recipe.rewards, reward_model)
         self.judge.start()
 
@@ -408,7 +409,8 @@ class Chapter:
         groups: dict[int, list[AnswerLearnt]] = {}
         for answer in answers:
             if answer.learnt is not None:
-                groups.setdefault(answer.group, []).append(answer.learnt)
+                whole = answer.lifts if len(answer.lifts) == len(answer.reflections.marks) else []
+                groups.setdefault(answer.group, []).append(replace(answer.learnt, lifts=whole))
         sizes = [abs(learnt.loss) for group in groups.values() for learnt in group]
         (size,) = self.state.learner.ranks.sum([sum(sizes)])
         for group, learnt in groups.items():
@@ -485,7 +487,7 @@ class Chapter:
     def _tell_start(self) -> None:
         self.place.tell_start(
             self.recipe, self.span, self.state.policy, resumed_from=self.resumed_from,
-            data=self.task.summary if isinstance(self.task, Dataset) else "",
+            data=self.task.summary if isinstance(self.task, Dataset) else "", markers=self.task.markers.source,
         )  # fmt: skip
 
 

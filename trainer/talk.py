@@ -192,7 +192,7 @@ def load_talk(folder: Path | None, recipe: Recipe, *, device: str, models_folder
     options = check_task(recipe.task.name, recipe.task.options)
     template = options.template if isinstance(options, DatasetOptions) else "none"
     try:
-        return Talk(policy, find_task(recipe.task.name, recipe.task.options), template), ""
+        return Talk(policy, find_task(recipe.task.name, recipe.task.options, recipe.reflection), template), ""
     except PonderError as error:  # its data are not here; the policy can be spoken to all the same
         if not isinstance(options, DatasetOptions):
             raise

@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 from ponder.commands import (
+    aha,
     explain,
     house,
     keep,
@@ -57,7 +58,7 @@ VERBS = (
     ("samples", look.samples, LOOK),
     ("group", look.group, LOOK),
     ("explain", explain.explain, LOOK),
-    ("aha", look.aha, LOOK),
+    ("aha", aha.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
