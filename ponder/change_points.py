@@ -154,7 +154,7 @@ def chance(gain: float, seen: int) -> float:
     >>> round(chance(threshold(100), 100), 6)
     0.05
     """
-    return min(1.0, 3 * seen**1.5 * math.exp(-gain))
+    return min(1.0, 3 * math.pow(seen, 1.5) * math.exp(-gain))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.trainer.conftest import RECIPE
 from trainer.causal import Arm, bootstrap, check_cause, first_turns
 from trainer.policy import Policy, load_policy
 from trainer.sampler import sampler_of
-from trainer.tasks import Problem
+from trainer.tasks import Problem, Task
 from trainer.tasks.countdown import WAIT, Countdown
 
 
@@ -45,7 +46,7 @@ def knobs() -> Knobs:
 
 @pytest.mark.parametrize(("wants", "sign"), [(True, 1), (False, -1)])
 def test_the_sign_is_that_of_what_the_marker_causes(base: Policy, knobs: Knobs, wants: bool, sign: int) -> None:
-    task = WantsWaiting(Countdown(), wants)
+    task = cast(Task, WantsWaiting(Countdown(), wants))  # it stands in for Countdown
     found = check_cause(
         base,
         sampler_of(base),
@@ -54,7 +55,7 @@ def test_the_sign_is_that_of_what_the_marker_causes(base: Policy, knobs: Knobs, 
         problems=16,
         samples=8,
         continuations=4,
-        seed=3,  # type: ignore[arg-type]  # it stands in for Countdown
+        seed=3,
     )
     assert found is not None and found.turns >= 3
     assert found.right[Arm.FORCED] == float(wants)  # a forced marker is always in the text

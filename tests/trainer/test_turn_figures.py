@@ -108,7 +108,7 @@ def test_a_marks_tokens_are_compared_with_their_answer() -> None:
     read = with_evidence(mark, offsets, entropies, logps, fork_threshold([entropies]))
     assert (read.token, read.entropy, read.surprise, read.is_fork) == (2, 1.3, 2.1, True)
     assert read.entropy_z == pytest.approx(3**0.5) and read.surprise_z == pytest.approx(3**0.5)
-    assert (read.entropy_before, read.entropy_after) == (pytest.approx(0.1), pytest.approx(0.7))
+    assert read.entropy_before == pytest.approx(0.1) and read.entropy_after == pytest.approx(0.7)
     assert read.is_aha
     assert not with_evidence(mark, offsets, entropies, logps, 2.0).is_aha
     (lifted,) = with_lifts([read], logps, [-1.0, -1.0, -3.0, -1.0])
