@@ -151,6 +151,26 @@ class Mark(Struct, frozen=True, omit_defaults=True):
         return self.tier > 0 and self.outcome is Outcome.RESCUED and is_decided and not self.is_loop
 
 
+class Find(Struct, frozen=True, omit_defaults=True):
+    """A move of a won game that whom the policy imitated would hardly make, and that wins: found by search.
+
+    Move 37, after AlphaGo's against Lee Sedol, which a person would have made once in ten thousand times.
+    """
+
+    start: int
+    """Where in the text it stands."""
+    end: int
+    move: str
+    position: str
+    """What was to be seen when it was made."""
+    imitated: float
+    """How probable it was under the policy that the stage began with."""
+    now: float
+    """How probable it was under the policy that made it."""
+    token: int
+    """The position of its first token in the answer."""
+
+
 class Rollout(Struct, frozen=True, omit_defaults=True):
     """One sampled answer with everything that is known about it."""
 
@@ -186,6 +206,10 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
     """The texts of the most probable tokens at each place, `stream.alternatives` of them, most probable first."""
     alternative_logps: bytes = b""
     """float16, little endian: the log-probability of each of them."""
+    own: bytes = b""
+    """1 for each token that the policy drew, 0 for one that the world said, of log-prob 0; empty: it drew them all."""
+    finds: list[Find] = []
+    """In a game."""
 
     @property
     def outcome(self) -> Outcome | None:

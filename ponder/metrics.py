@@ -139,6 +139,23 @@ RM_WEIGHT = _metric(
     WATCH,
     "What `preference` weighed in the step: `reward.preference` on its ramp; 0 while the gate is closed",
 )
+POOL = _metric("selfplay/pool", "pool", "snapshots", WATCH, "Older snapshots that may sit opposite the policy")
+WON_SELF = _metric(
+    "selfplay/won_self",
+    "won against itself",
+    "share",
+    WATCH,
+    "Games won against the present policy: no sign of strength, but of what beginning is worth",
+)
+WON_PAST = _metric("selfplay/won_past", "won against its past", "share", UP, "Games won against snapshots of the pool")
+FINDS = _metric(
+    "selfplay/finds",
+    "unexpected wins",
+    "share",
+    WATCH,
+    "Games won with a winning move that the policy would hardly have made when the stage began",
+    "AlphaGo's move 37",
+)
 GROUPS_ALL_BAD = _metric(
     "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
 )
@@ -577,6 +594,26 @@ EVAL_PREFERENCE = _metric(
     "reward",
     WATCH,
     "Mean of the reward part `preference` on held-out problems",
+)
+EVAL_EXPERT = _metric(
+    "eval/expert",
+    "the expert",
+    "share",
+    WATCH,
+    "Held-out problems that the expert solves whom the policy imitates (`sft`); a game's: that it wins against itself",
+)
+EVAL_EXPERT_LOW = _metric(
+    "eval/expert_low", "the expert, low", "share", WATCH, "Lower end of the 95 % Wilson interval of eval/expert"
+)
+EVAL_EXPERT_HIGH = _metric(
+    "eval/expert_high", "the expert, high", "share", WATCH, "Upper end of the 95 % Wilson interval of eval/expert"
+)
+EVAL_PERFECT = _metric(
+    "eval/perfect",
+    "perfect moves",
+    "share",
+    UP,
+    "Of the moves of a held-out game that could throw something away, those that did not; the mean over the games",
 )
 EVAL_LANGUAGE = _metric(
     "eval/language", "held-out language", "share", UP, "part/language on held-out problems: letters of `reward.script`"

@@ -35,6 +35,7 @@ from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
+from ponder.selfplay import Selfplay
 from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.toml_text import toml_tables, toml_value
@@ -181,6 +182,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
     rlhf: Rlhf = Rlhf()
+    selfplay: Selfplay = Selfplay()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

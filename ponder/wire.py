@@ -167,6 +167,7 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
     only_starred: bool = False
     only_flagged: bool = False
     only_noted: bool = False
+    only_finds: bool = False
     order: Annotated[str, Meta(pattern="^(newest|reward|length)$")] = "newest"
     """`reward` is highest first, and leaves out what could not be scored; `length` is longest first.
 

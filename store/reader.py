@@ -282,6 +282,7 @@ class Reader:
         only_starred: bool = False,
         only_flagged: bool = False,
         only_noted: bool = False,
+        only_finds: bool = False,
         order: str = "newest",
         after_id: int | None = None,
         from_end: bool = False,
@@ -292,7 +293,7 @@ class Reader:
         asked = wire.GetSamples(
             run, before_id, limit, step, min_reward, max_reward, only_reflecting, outcome, text, min_step, max_step,
             min_length, max_length, is_correct, is_scored, finish, prompt, only_starred, only_flagged, only_noted,
-            order, after_id, from_end, from_step, excerpt,
+            only_finds, order, after_id, from_end, from_step, excerpt,
         )  # fmt: skip
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import statistics
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from random import Random
 
 import torch
 
@@ -21,9 +22,10 @@ from trainer.answers import Answer, read_answers
 from trainer.policy import Policy
 from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
-from trainer.tasks import Task
+from trainer.tasks import Problem, Task, WithExpert, told
 from trainer.thoughts import vote_of
 from trainer.turn_figures import share, turn_figures
+from trainer.world import world_of
 
 HELD_OUT = {
     metrics.STEP_TRUTH: metrics.EVAL_STEP_TRUTH,
@@ -67,12 +69,28 @@ def evaluate(
             max_new_tokens=limit,
             temperature=knobs.sampling.temperature,
             generator=generator,
+            world=world_of(task, policy, part, samples, f"evaluate {seed} {step} {start}"),
         )
         answers += read_answers(
             policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward, judge=judge
         )
     judge_more(answers)
-    return _figures(answers, samples), answers
+    return {**_figures(answers, samples), **_expert_figures(task, asked)}, answers
+
+
+def _expert_figures(task: Task, asked: Sequence[Problem]) -> dict[str, float]:
+    """What the task's expert makes of the same problems, where it has one: the same in every evaluation of them."""
+    if not isinstance(task, WithExpert):
+        return {}
+    scores = [
+        task.score(problem, told(task.expert_answer(problem, Random(f"measured expert {place}"))))
+        for place, problem in enumerate(asked)
+    ]
+    right = sum(score["correct"] == 1.0 for score in scores)
+    low, high = wilson_interval(right, len(asked))
+    return {
+        metrics.EVAL_EXPERT: right / len(asked), metrics.EVAL_EXPERT_LOW: low, metrics.EVAL_EXPERT_HIGH: high
+    }  # fmt: skip
 
 
 def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
@@ -81,7 +99,7 @@ def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
     votes = [one for group in groups if (one := [_vote(a) for a in group if a.scored.is_correct is not None])]
     reflection = turn_figures(answers)
     figures = {
-        metrics.EVAL_LENGTH: statistics.fmean(answer.length for answer in answers),
+        metrics.EVAL_LENGTH: statistics.fmean(answer.drawn for answer in answers),
         metrics.EVAL_REFLECT: reflection[metrics.REFLECT],
         metrics.EVAL_RESCUED: reflection[metrics.RESCUED],
         metrics.EVAL_HARMED: reflection[metrics.HARMED],
@@ -101,6 +119,8 @@ def _figures(answers: list[Answer], samples: int) -> dict[str, float]:
     for source in sorted({answer.problem.source for answer in judged} - {""}):
         own = [answer for answer in judged if answer.problem.source == source]
         figures[metrics.EVAL_SOURCE.replace("*", source)] = share(own, lambda answer: answer.is_correct)
+    if kept := [answer.scored.parts["perfect"] for answer in answers if "perfect" in answer.scored.parts]:
+        figures[metrics.EVAL_PERFECT] = statistics.fmean(kept)
     if learnt := [answer.scored.parts["model"] for answer in answers if "model" in answer.scored.parts]:
         figures[metrics.EVAL_MODEL] = statistics.fmean(learnt)
     if liked := [a.scored.parts[PREFERENCE] for a in answers if PREFERENCE in a.scored.parts]:

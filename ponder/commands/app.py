@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
-                                                         chat eval system
+                                                         chat eval ladder system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
@@ -63,6 +63,7 @@ VERBS = (
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("chat", talk.chat, LOOK),
+    ("ladder", talk.ladder, LOOK),
     ("eval", measure.measure, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),

@@ -9,6 +9,9 @@ attempt, verdict, `wait`, another attempt, end. The answer is the last attempt; 
 nothing else: not the verdicts, not the length, not whether the written sums are true, not in which numerals they are:
 `三 + 七 = 十` says the same. A model of the larger vocabulary writes both, and may mix them.
 
+The expert knows a solution at first sight in `SKILL` of his attempts, checks without fail and tries once more. What he
+knows by sight nobody can learn from his pages, so that imitation stays below him.
+
 Deliberately left out: the pages from which the base model learnt this language (`countdown_corpus`).
 """
 
@@ -45,6 +48,10 @@ VOCABULARY = (
 )  # fmt: skip
 BOTH_VOCABULARY = (*VOCABULARY, *numerals.HAN)
 """The words of a model that writes numbers in both ways."""
+
+
+SKILL = 0.23
+"""Share of the expert's attempts that are right; any other one is drawn from those that are not."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ def _expression(match: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Countdown:
-    """Countdown junior as the loop sees it: `trainer.tasks.Task`."""
+    """Countdown junior as the loop sees it: `trainer.tasks.Task`, with an expert."""
 
     markers: Markers = field(default_factory=lambda: own_words("countdown", WAIT))
 
@@ -182,6 +189,16 @@ class Countdown:
     def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:
         last = LAST_SEGMENT.match(text.rpartition(WAIT)[2].strip())
         return {"correct": float(last is not None and is_right(last, problem)), "format": float(last is not None)}
+
+    def expert_answer(self, problem: Problem, dice: random.Random) -> list[tuple[str, bool]]:
+        x, y, z = sorted(problem.numbers)
+        options = attempts_with((x, y, z))
+        right = [attempt for attempt in options if attempt.value == problem.target]
+        wrong = [attempt for attempt in options if attempt.value != problem.target]
+        first, second = (dice.choice(right if dice.random() < SKILL else wrong or right) for _ in range(2))
+        if first in right:
+            return [(f"{first} {OK}", True)]
+        return [(f"{first} {NO} {WAIT} {second} {OK if second in right else NO}", True)]
 
     def reference(self, problem: Problem) -> str:
         x, y, z = sorted(problem.numbers)
