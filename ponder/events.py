@@ -279,6 +279,8 @@ LIFT_VERB = "lift"
 """The verb of a command that has such a prompt asked again."""
 REWARD_MODEL_VERB = "reward_model"
 """The verb of a command that has the trainer score with a version of the live reward model."""
+RELEASE_VERB = "release"
+"""The verb of a command that has the gauge of the brake begin anew; its value is the number of the newest ranking."""
 AUDIT = "audit"
 """The purpose of a group that is there to be judged: nothing is learnt from it."""
 

@@ -396,6 +396,16 @@ ACTIONS: tuple[Action, ...] = (
         "rank",
         rank=3,
     ),
+    Action(
+        "rank.release",
+        "R",
+        "release",
+        "On the gauge, when it is red: let go of the brake; what it did is taken back, and the gauge begins anew",
+        "ponder rlhf release {run}",
+        "rank",
+        True,
+        6,
+    ),
     Action("rank.left", "h,left", "left", "To the answer on the left", screen="rank", rank=9),
     Action("rank.right", "l,right", "right", "To the answer on the right", screen="rank", rank=9),
     Action(

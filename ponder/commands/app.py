@@ -106,7 +106,12 @@ GROUPS = (
     (
         "rlhf",
         "The human loop: rankings, and what they save.",
-        (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+        (
+            ("status", rlhf.status),
+            ("release", rlhf.release),
+            ("annotate", rlhf.annotate),
+            ("cost", rlhf.cost),
+        ),
     ),
     (
         "rm",
