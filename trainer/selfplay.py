@@ -28,11 +28,12 @@ from transformers import PreTrainedModel
 from ponder import metrics
 from ponder.events import Find
 from ponder.selfplay import Opponent, Selfplay
-from trainer.answers import Answer, share
+from trainer.answers import Answer
 from trainer.policy import Policy, token_logps
 from trainer.tasks import Problem
 from trainer.tasks.board import Player, Position
 from trainer.tasks.game import OPPONENT, Game
+from trainer.turn_figures import share
 
 Weights = dict[str, Tensor]
 HARDLY = 0.02
