@@ -6,7 +6,7 @@ passing event is published once and never stored; under load it is the first thi
     trainer, durable    RunStarted StageStarted GroupScored GroupLearnt StepDone Evaluated CheckpointSaved
                         CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
-                        RankingKept RankingUndone RewardModelFitted BrakeChanged
+                        RankingKept RankingUndone RewardModelFitted BrakeChanged CheckpointMeasured
     trainer, passing    Preview Progress
 
 Text positions are character offsets into a rollout's own `text`, half open. Deliberately left out: how events travel
@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
 from ponder.ranking import BrakeState, Stream, Verdict
 
 
@@ -150,6 +151,26 @@ class Mark(Struct, frozen=True, omit_defaults=True):
         return self.tier > 0 and self.outcome is Outcome.RESCUED and is_decided and not self.is_loop
 
 
+class Find(Struct, frozen=True, omit_defaults=True):
+    """A move of a won game that whom the policy imitated would hardly make, and that wins: found by search.
+
+    Move 37, after AlphaGo's against Lee Sedol, which a person would have made once in ten thousand times.
+    """
+
+    start: int
+    """Where in the text it stands."""
+    end: int
+    move: str
+    position: str
+    """What was to be seen when it was made."""
+    imitated: float
+    """How probable it was under the policy that the stage began with."""
+    now: float
+    """How probable it was under the policy that made it."""
+    token: int
+    """The position of its first token in the answer."""
+
+
 class Rollout(Struct, frozen=True, omit_defaults=True):
     """One sampled answer with everything that is known about it."""
 
@@ -185,6 +206,10 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
     """The texts of the most probable tokens at each place, `stream.alternatives` of them, most probable first."""
     alternative_logps: bytes = b""
     """float16, little endian: the log-probability of each of them."""
+    own: bytes = b""
+    """1 for each token that the policy drew, 0 for one that the world said, of log-prob 0; empty: it drew them all."""
+    finds: list[Find] = []
+    """In a game."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -250,8 +275,12 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
 
 QUARANTINE_VERB = "quarantine"
 """The verb of a command that has a prompt asked no more."""
+LIFT_VERB = "lift"
+"""The verb of a command that has such a prompt asked again."""
 REWARD_MODEL_VERB = "reward_model"
 """The verb of a command that has the trainer score with a version of the live reward model."""
+RELEASE_VERB = "release"
+"""The verb of a command that has the gauge of the brake begin anew; its value is the number of the newest ranking."""
 AUDIT = "audit"
 """The purpose of a group that is there to be judged: nothing is learnt from it."""
 
@@ -352,13 +381,13 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `reward_model`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `lift`, `reward_model`."""
     by: str
     name: str = ""
     """The knob's name, for `set`; `version`, for `reward_model`."""
     value: KnobValue | None = None
     """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`; the prompt's
-    id, for `quarantine`."""
+    id, for `quarantine` and `lift`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):
@@ -529,6 +558,14 @@ class BrakeChanged(Struct, frozen=True, tag="brake_changed"):
     """A checkpoint before the promises began to fail."""
 
 
+class CheckpointMeasured(Struct, frozen=True, tag="checkpoint_measured"):
+    """The checkpoint of `step` was measured by `ponder eval`, in one way; each problem's share is left out here."""
+
+    step: int
+    measured: Measured
+    by: str = ""
+
+
 TrainerEvent = (
     RunStarted
     | StageStarted
@@ -557,6 +594,7 @@ DaemonEvent = (
     | RankingUndone
     | RewardModelFitted
     | BrakeChanged
+    | CheckpointMeasured
 )
 """What only the daemon says."""
 

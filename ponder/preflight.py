@@ -26,7 +26,7 @@ from ponder.model_files import find_model
 from ponder.recipe import OwnReward, Recipe, ReflectionPart, RewardModelPart, TaskPart
 from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
-from ponder.tasks import DatasetOptions, check_task, pick_columns
+from ponder.tasks import EXPERT, DatasetOptions, check_task, pick_columns
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 TEXT_SUFFIX = ".txt"
@@ -62,7 +62,7 @@ def _check_stage(recipe: Recipe, models: Path, folders: Sequence[Path]) -> Recip
 
 def _check_data(stage: StagePart, folders: Sequence[Path]) -> StagePart:
     """The stage with the path of its examples made absolute."""
-    if not stage.data.path or stage_in(stage.data.path):
+    if not stage.data.path or stage.data.path == EXPERT or stage_in(stage.data.path):
         return stage
     path = _find_data("data.path", stage.data.path, folders)
     if not (stage.kind is StageKind.PRETRAIN and path.lower().endswith(TEXT_SUFFIX)):

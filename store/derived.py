@@ -108,7 +108,7 @@ def _start(connection: Connection, run_id: int, record: Record, event: RunStarte
            ON CONFLICT DO UPDATE SET resumed_from = excluded.resumed_from""",
         (run_id, record.attempt, event.resumed_from, record.time_us),
     )
-    for table in ("steps", "metrics", "evaluations", "checkpoints", "firings"):
+    for table in ("steps", "metrics", "evaluations", "checkpoints", "firings", "measurements"):
         connection.execute(f"DELETE FROM {table} WHERE run_id = ? AND step > ?", (run_id, event.step))
     taken_back = "group_id IN (SELECT id FROM groups WHERE run_id = ? AND step > ? AND is_superseded = 0)"
     uncount(connection, taken_back, (run_id, event.step))

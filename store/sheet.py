@@ -38,10 +38,13 @@ _INSERTS = {
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "reward_parts": "INSERT INTO reward_parts (rollout_id, name, value) VALUES (?, ?, ?)",
     "marks": turns.INSERT,
+    "finds": """
+        INSERT INTO finds (rollout_id, idx, start_char, end_char, move, position, imitated, now, token)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "rollout_tokens": """
         INSERT INTO rollout_tokens (rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives,
-                                    alternative_logps)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                                    alternative_logps, own)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
 }
 """In an order in which every row finds what it refers to."""
 
@@ -158,17 +161,25 @@ class Sheet:
                    WHERE id = ?""",
                 (*values, rollout_id),
             )
-            for table in ("reward_parts", "marks", "rollout_tokens"):
+            for table in ("reward_parts", "marks", "finds", "rollout_tokens"):
                 self._connection.execute(f"DELETE FROM {table} WHERE rollout_id = ?", (rollout_id,))
         rows["reward_parts"] += [
             (rollout_id, name, value) for name, value in rollout.parts.items() if math.isfinite(value)
         ]
         rows["marks"] += [turns.mark_row(rollout_id, place, mark) for place, mark in enumerate(rollout.marks)]
+        rows["finds"] += [
+            (
+                rollout_id, place, find.start, find.end, find.move, find.position, finite(find.imitated) or 0.0,
+                finite(find.now) or 0.0, find.token,
+            )
+            for place, find in enumerate(rollout.finds)
+        ]  # fmt: skip
         if rollout.token_ids or rollout.logps or rollout.entropies:
             rows["rollout_tokens"].append(
                 (
                     rollout_id, *pack_ids(rollout.token_ids), rollout.logps, rollout.entropies, rollout.widths or None,
                     rollout.values or None, _json(rollout.alternatives), rollout.alternative_logps or None,
+                    rollout.own or None,
                 )
             )  # fmt: skip
 

@@ -16,8 +16,9 @@ from itertools import accumulate, chain
 
 from ponder import metrics
 from ponder.advantages import deviation, has_spread
-from ponder.events import AnswerLearnt, Finish, Rollout
+from ponder.events import AnswerLearnt, Find, Finish, Rollout
 from ponder.knobs import Reward
+from ponder.rlhf import PREFERENCE
 from trainer.evidence import fork_threshold, is_fork, with_evidence, with_lifts
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
@@ -52,10 +53,10 @@ class Answer:
     """Of the answer as a whole; the mean of its tokens' where they have their own."""
     token_advantages: list[float] | None = None
     values: list[float] | None = None
-    """What the critic foretold before each token, and after the last; with `gae` alone, as the next."""
+    """What the critic foretold before each drawn token, and after the last; with `gae` alone, as the next."""
     returns: list[float] | None = None
     reference_logps: list[float] | None = None
-    """Of each token under the reference, where they were asked for before learning."""
+    """Of each token that was drawn, under the reference, where they were asked for before learning."""
     lifts: list[float] = field(default_factory=list)
     """Of each mark, where the loss asked the reference (`ponder.events.Mark.lift`)."""
     learnt: AnswerLearnt | None = None
@@ -64,15 +65,23 @@ class Answer:
     """Characters of the text that each token adds."""
     alternatives: list[str] = field(default_factory=list)
     """The texts of the most probable tokens at each place, where they were asked for."""
+    finds: list[Find] = field(default_factory=list)
+    """In a game, moves that nobody expected."""
 
     @property
     def advantages(self) -> list[float]:
-        """A token each."""
-        return [self.advantage] * self.length if self.token_advantages is None else self.token_advantages
+        """One for each token that the policy drew."""
+        return [self.advantage] * self.drawn if self.token_advantages is None else self.token_advantages
 
     @property
     def length(self) -> int:
+        """Tokens behind the prompt, a world's too."""
         return len(self.sampled.ids)
+
+    @property
+    def drawn(self) -> int:
+        """Tokens that the policy drew: those that it learns from."""
+        return self.sampled.drawn
 
     @property
     def is_truncated(self) -> bool:
@@ -97,15 +106,19 @@ class Answer:
             is_correct=self.scored.is_correct,
             answer=last.value if last else "",
             answer_start=last.start if last else -1,
-            marks=with_lifts(self.reflections.marks, self.sampled.logps, self.reference_logps),
+            marks=with_lifts(
+                self.reflections.marks, self.sampled.logps, self.reference_logps if self.sampled.own is None else None
+            ),
             error=self.scored.error,
             token_ids=struct.pack(f"<{count}I", *self.sampled.ids),
             logps=struct.pack(f"<{count}e", *self.sampled.logps),
             entropies=struct.pack(f"<{count}e", *self.sampled.entropies),
             widths=_packed_widths(self.widths),
-            values=_packed_halves(self.values[:count]) if self.values else b"",
+            values=_packed_halves(self.values[:count]) if self.values and self.sampled.own is None else b"",
             alternatives=self.alternatives,
             alternative_logps=_packed_halves(list(chain.from_iterable(self.sampled.alternative_logps))),
+            own=bytes(self.sampled.own or []),
+            finds=self.finds,
         )
 
 
@@ -145,7 +158,7 @@ def read_answers(
         Asked(problems[row // group_size], text, len(drawn.ids), max_new_tokens, prompts[row // group_size], drawn.ids)
         for row, (drawn, text) in enumerate(zip(sampled, texts, strict=True))
     ]
-    threshold = fork_threshold(drawn.entropies for drawn in sampled)
+    threshold = fork_threshold(drawn.of_own(drawn.entropies) for drawn in sampled)
     answers = []
     for row, (drawn, scored) in enumerate(zip(sampled, judge.score(asked, weights), strict=True)):
         group, index = divmod(row, group_size)
@@ -181,14 +194,32 @@ def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
     return figures
 
 
+def source_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """What each source's answers say by themselves; nothing where the task has no sources."""
+    figures: dict[str, float] = {}
+    for source in sorted({answer.problem.source for answer in answers} - {""}):
+        own = [answer for answer in answers if answer.problem.source == source]
+        rewards = [answer.scored.reward for answer in own if answer.scored.reward is not None]
+        judged = [answer for answer in own if answer.scored.is_correct is not None]
+        liked = [answer.scored.parts[PREFERENCE] for answer in own if PREFERENCE in answer.scored.parts]
+        found = {
+            metrics.SOURCE_REWARD: rewards,
+            metrics.SOURCE_CORRECT: [float(answer.is_correct) for answer in judged],
+            metrics.SOURCE_LENGTH: [float(answer.length) for answer in own],
+            metrics.SOURCE_PREFERENCE: liked,
+        }
+        figures |= {name.replace("*", source): statistics.fmean(values) for name, values in found.items() if values}
+    return figures
+
+
 def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]:
     """Everything that a training step's answers say before anything is learnt from them."""
     scored = [answer for answer in answers if answer.scored.reward is not None]
     rewards = [answer.scored.reward for answer in scored if answer.scored.reward is not None]
-    lengths = sorted(answer.length for answer in answers)
-    ended = [answer.length for answer in answers if not answer.is_truncated]
-    right = [answer.length for answer in answers if answer.is_correct]
-    wrong = [answer.length for answer in answers if answer.scored.is_correct is False]
+    lengths = sorted(answer.drawn for answer in answers)
+    ended = [answer.drawn for answer in answers if not answer.is_truncated]
+    right = [answer.drawn for answer in answers if answer.is_correct]
+    wrong = [answer.drawn for answer in answers if answer.scored.is_correct is False]
     groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
     judged = [[answer.is_correct for answer in group if answer.scored.is_correct is not None] for group in groups]
     figures = {
@@ -211,6 +242,7 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.ENTROPY: _mean_entropy(answers),
         **turn_figures(answers),
         **part_figures(answers),
+        **source_figures(answers),
     }
     if rewards:
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)
@@ -230,4 +262,4 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
 
 
 def _mean_entropy(answers: Sequence[Answer]) -> float:
-    return sum(sum(answer.sampled.entropies) for answer in answers) / max(1, sum(answer.length for answer in answers))
+    return sum(sum(answer.sampled.entropies) for answer in answers) / max(1, sum(answer.drawn for answer in answers))

@@ -236,8 +236,8 @@ ACTIONS: tuple[Action, ...] = (
         "group.quarantine",
         "x",
         "quarantine",
-        "Ask this prompt no more from the next step on, until the stage ends",
-        "ponder quarantine {run} PROMPT",
+        "Ask this prompt no more from the next step on, until the stage ends; or ask it again",
+        "ponder quarantine {run} PROMPT [--lift]",
         "group",
         True,
         5,
@@ -396,6 +396,16 @@ ACTIONS: tuple[Action, ...] = (
         "rank",
         rank=3,
     ),
+    Action(
+        "rank.release",
+        "R",
+        "release",
+        "On the gauge, when it is red: let go of the brake; what it did is taken back, and the gauge begins anew",
+        "ponder rlhf release {run}",
+        "rank",
+        True,
+        6,
+    ),
     Action("rank.left", "h,left", "left", "To the answer on the left", screen="rank", rank=9),
     Action("rank.right", "l,right", "right", "To the answer on the right", screen="rank", rank=9),
     Action(
@@ -464,9 +474,6 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
-
-LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
-"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 

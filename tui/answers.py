@@ -2,6 +2,7 @@
 
     Q  the prompt
     T  thinking                          R  a turn: the text goes on from a word such as `wait`, [what it did]
+    F  a find: in a game, a winning move that nobody expected
     A  the answer                        +  right, what it earned           -  wrong, what it earned
 
 Positions come from the trainer (`answer_start`, marks), never from the text itself, which could lie about them.
@@ -15,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ponder.events import Finish, Mark, Outcome, Rollout
+from ponder.events import Find, Finish, Mark, Outcome, Rollout
 from tui.terms import OUTCOMES
 from tui.widgets import Paragraph, Span
 from tui.widgets.wrapping import wrap_from
@@ -105,6 +106,19 @@ def turn_paragraphs(marks: Sequence[Mark]) -> list[Paragraph]:
             sign="R",
         )
         for mark in marks
+    ]
+
+
+def find_paragraphs(finds: Sequence[Find]) -> list[Paragraph]:
+    """For each winning move that nobody expected: where it was made, and how probable it was then and when."""
+    return [
+        Paragraph.of(
+            f"find:  {find.move} at {find.position}   ({find.imitated:.2%} when the stage began, {find.now:.1%} when "
+            "it was made)",
+            style="aha",
+            sign="F",
+        )
+        for find in finds
     ]
 
 

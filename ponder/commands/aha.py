@@ -56,6 +56,9 @@ def aha(
         bool,
         typer.Option("--causal", help="Forbid and force the markers of RUN@STEP's answers to held-out problems"),
     ] = False,
+    finds: Annotated[
+        bool, typer.Option("--finds", help="Of a game: winning moves that whom the policy imitated would hardly make")
+    ] = False,
     limit: LimitOption = 3,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,6 +67,9 @@ def aha(
 
     if order not in ORDERS:
         raise UsageError(f"`--order` cannot be `{order}`", "it takes newest, first, best or rescued")
+    if finds:
+        _write_finds(run, limit, as_json)
+        return
     run, at, step = run.partition("@")
     if at and not (causal and step.isdecimal()):
         raise UsageError(f"`@{step}` is for `--causal`, and a number", "for example `ponder aha demo-1@20 --causal`")
@@ -97,6 +103,33 @@ def aha(
             write_answers(counted(client, found.traces))
         else:
             say(f"no answer has the outcome `{chosen or 'any'}` yet")
+
+
+def _write_finds(run: str, limit: int, as_json: bool) -> None:
+    """Moves that nobody expected, newest first."""
+    from ponder.wire import GetSamples, Samples
+
+    with connect() as client:
+        name = name_run(client, run)
+        samples = client.ask(GetSamples(name, limit=limit, only_finds=True), Samples).samples
+    if as_json:
+        write_json("finds", samples)
+        return
+    write_table(
+        [
+            Column("sample", True), Column("step", True), Column("position"), Column("move"),
+            Column("when it began", True), Column("now", True), Column("game", is_spare=True),
+        ],
+        [
+            [
+                str(stored.id), f"{stored.step:,}", find.position, find.move, f"{find.imitated:.2%}",
+                f"{find.now:.1%}", stored.rollout.text,
+            ]
+            for stored in samples
+            for find in stored.rollout.finds
+        ],
+        empty="no game was won by a move that nobody expected",
+    )  # fmt: skip
 
 
 def _check_cause(run: str, step: str, as_json: bool) -> None:

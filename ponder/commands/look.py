@@ -102,7 +102,8 @@ def _write_runs(runs: list[RunRow]) -> None:
 def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
     """Show all about one run: where it is, what it measured, where it lies."""
     from ponder import metrics
-    from ponder.wire import GetRun, RunDetail
+    from ponder.measured import measured_words
+    from ponder.wire import GetMeasured, GetRun, MeasuredRows, RunDetail
 
     with connect() as client:
         detail = client.ask(GetRun(name_run(client, run)), RunDetail)
@@ -131,6 +132,8 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
         )
         for step, values in detail.evaluations:
             write(measured_line(step, values))
+        for found in client.ask(GetMeasured(row.name), MeasuredRows).rows:
+            write(f"measured at step {found.step}: {measured_words(found.measured)}")
         for step, message in detail.firings:
             write(f"watchdog at step {step}: {message}")
         if detail.newest:
@@ -254,7 +257,7 @@ def group(
             row = detail.row
             write(f"group {row.id}: step {row.step}, mean reward {row.mean:.3g}, std {row.std:.3g}")
             write(f"prompt     {row.prompt}")
-            write(f"prompt id  {row.prompt_id}")
+            write(f"prompt id  {row.prompt_id}" + (", in quarantine" if detail.is_quarantined else ""))
             if detail.reference:
                 write(f"reference  {detail.reference}")
             write("")

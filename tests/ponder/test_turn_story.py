@@ -73,6 +73,7 @@ def test_what_chance_would_do_is_weighed_by_marks() -> None:
     found = chance_of(told)
     assert found is not None
     assert found.marks == 40
-    assert found.rescued == pytest.approx(0.2) and found.by_chance == pytest.approx(0.2)
+    assert found.rescued == pytest.approx(0.2)
+    assert found.by_chance == pytest.approx(0.2)
     assert found.z == pytest.approx(0.0)
     assert chance_of({}) is None

@@ -148,8 +148,8 @@ def test_an_answer_that_could_not_be_scored_is_read_by_its_last_candidate() -> N
     ],
 )
 def test_the_badge_needs_a_rescue_and_a_decision(changed: dict[str, Any], has_badge: bool) -> None:
-    mark = Mark(0, 4, "wait", Outcome.RESCUED, tier=1, is_fork=True)
-    assert mark.is_aha and msgspec.structs.replace(mark, **changed).is_aha is has_badge
+    mark = Mark(start=0, end=4, word="wait", outcome=Outcome.RESCUED, tier=1, is_fork=True)
+    assert msgspec.structs.replace(mark, **changed).is_aha is has_badge
 
 
 def test_what_was_recorded_by_todays_and_earlier_words_is_read() -> None:
