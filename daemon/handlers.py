@@ -23,7 +23,7 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
-from ponder.events import LIFT_VERB, QUARANTINE_VERB, REWARD_MODEL_VERB, RunState
+from ponder.events import LIFT_VERB, QUARANTINE_VERB, RELEASE_VERB, REWARD_MODEL_VERB, RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
@@ -35,7 +35,7 @@ FULL_DISK_BYTES = 128 << 20
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
     | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.LiftQuarantine | wire.Annotate
-    | wire.RankAnswers | wire.UndoRanking | wire.TellRewardModel | wire.TellMeasured | wire.ShutDown
+    | wire.RankAnswers | wire.UndoRanking | wire.ReleaseBrake | wire.TellRewardModel | wire.TellMeasured | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -50,6 +50,7 @@ VERBS: dict[type[Acting], str] = {
     wire.UnpinCheckpoint: "unpin",
     wire.QuarantinePrompt: QUARANTINE_VERB,
     wire.LiftQuarantine: LIFT_VERB,
+    wire.ReleaseBrake: RELEASE_VERB,
     wire.TellRewardModel: REWARD_MODEL_VERB,
 }
 
@@ -105,6 +106,8 @@ class Handlers:
                     return self._judges.rank(ask.id, request, _who(request.by))
                 case wire.UndoRanking():
                     return self._judges.undo(ask.id, request, _who(request.by))
+                case wire.ReleaseBrake():
+                    return self._judges.release(ask.id, request, _who(request.by))
                 case wire.TellRewardModel():
                     return self._judges.tell(ask.id, request, _who(request.by))
                 case wire.TellMeasured():

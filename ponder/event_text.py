@@ -87,6 +87,8 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
 def _of_step(verb: str, value: KnobValue | None) -> str:
     if verb in (events.QUARANTINE_VERB, events.LIFT_VERB):
         return f" {'the quarantine ' if verb == events.LIFT_VERB else ''}of `{value}`"
+    if verb == events.RELEASE_VERB:
+        return " of the brake"
     return f" step {value}" if verb in ("pin", "unpin") else ""
 
 

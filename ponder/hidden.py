@@ -54,8 +54,10 @@ _TURNED = {
     Outcome.RESCUED: "turns back from a wrong answer, and ends right",
     Outcome.HARMED: "turns back from a right answer, and ends wrong",
     Outcome.CONFIRMED: "checks a right answer, and keeps it",
-    Outcome.FAILED: "turns back from a wrong answer, to no avail",
-    Outcome.SUPERFICIAL: "turns back, and changes nothing",
+    Outcome.MOVED: "turns back from a wrong answer, to no avail",
+    Outcome.STUCK: "turns back, and changes nothing",
+    Outcome.UNANCHORED: "turns back before it has an answer",
+    Outcome.TRUNCATED: "turns back, and is cut before another answer",
 }
 
 

@@ -39,6 +39,7 @@ from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
 from ponder.preference import Preference
 from ponder.rlhf import BrakeAction, Rlhf
+from ponder.selfplay import Opponent, Selfplay
 from ponder.supervised import Schedule, Supervised
 from ponder.watchdog import Watchdog
 
@@ -53,6 +54,7 @@ __all__ = [
     "KlPlace",
     "LearntFor",
     "Normaliser",
+    "Opponent",
     "Preset",
     "RankingLoss",
     "Ratio",
@@ -242,6 +244,11 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
     format: Annotated[
         float, Meta(ge=-100.0, le=100.0, description="Weight of a well-formed answer"), Knob("", LIVE, "R1-Zero")
     ] = 0.0
+    outcome: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of how a game ended: 1 won, 0 drawn, -1 lost"),
+        Knob("", LIVE, "AlphaGo 2016 1"),
+    ] = 0.0
     length: Annotated[
         float,
         Meta(ge=-100.0, le=100.0, description="Weight of the answer's share of the token limit; negative shortens"),
@@ -420,6 +427,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
     rlhf: Rlhf = Rlhf()
+    selfplay: Selfplay = Selfplay()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

@@ -2,8 +2,8 @@
 
 The trainer reports only declared metrics; the store, the charts, the tables and docs/METRICS.md read the declaration.
 `part/*` and `part_std/*` are families: one declaration for every reward part, those of a recipe's own too; so are
-`eval/pass@*` and `eval/cons@*`, by the number of answers. Deliberately
-left out: the arithmetic, which stands beside what it measures in `trainer`.
+`turn/*`, what reflection did, and `marker/*`, kinds of markers, and `eval/pass@*` and `eval/cons@*`, by the number of
+answers. Deliberately left out: the arithmetic, which stands beside what it measures in `trainer`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,11 @@ def _metric(
     better: Better,
     doc: str,
     source: str = "",
+    *,
+    low: float = 0.0,
 ) -> str:
     is_share = unit == "share"
-    METRICS[name] = Metric(name, label, unit, better, doc, source, 0.0 if is_share else None, 1.0 if is_share else None)
+    METRICS[name] = Metric(name, label, unit, better, doc, source, low if is_share else None, 1.0 if is_share else None)
     return name
 
 
@@ -137,6 +139,23 @@ RM_WEIGHT = _metric(
     WATCH,
     "What `preference` weighed in the step: `reward.preference` on its ramp; 0 while the gate is closed",
 )
+POOL = _metric("selfplay/pool", "pool", "snapshots", WATCH, "Older snapshots that may sit opposite the policy")
+WON_SELF = _metric(
+    "selfplay/won_self",
+    "won against itself",
+    "share",
+    WATCH,
+    "Games won against the present policy: no sign of strength, but of what beginning is worth",
+)
+WON_PAST = _metric("selfplay/won_past", "won against its past", "share", UP, "Games won against snapshots of the pool")
+FINDS = _metric(
+    "selfplay/finds",
+    "unexpected wins",
+    "share",
+    WATCH,
+    "Games won with a winning move that the policy would hardly have made when the stage began",
+    "AlphaGo's move 37",
+)
 GROUPS_ALL_BAD = _metric(
     "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
 )
@@ -203,8 +222,58 @@ SUPERFICIAL = _metric(
     "superficial",
     "share",
     DOWN,
-    "Share of answers that reflect and only repeat what they had",
+    "Share of answers that reflect and change nothing: stuck, confirmed by a copy, or a round of a loop",
     "oat-zero",
+)
+NET = _metric(
+    "reflection/net", "net rescued", "share", UP, "reflection/rescued less reflection/harmed", "docs/MATHS.md", low=-1.0
+)
+AHA = _metric(
+    "reflection/aha",
+    "aha",
+    "share",
+    UP,
+    "Share of answers with a mark that earns the badge: it rescued, and its token was a fork",
+)
+TURNS_PER_1000 = _metric(
+    "reflection/per_1000_tokens", "turns", "/1,000 tokens", WATCH, "Marks in 1,000 tokens of answers: length apart"
+)
+TURN_ANSWERS = _metric(
+    "reflection/answers", "answers read", "answers", WATCH, "How many answers the step's shares of answers are of"
+)
+TURN_MARKS = _metric("reflection/marks", "marks", "marks", WATCH, "How many marks the step's answers have")
+RESCUE_SHARE = _metric("reflection/rescue_share", "marks that rescue", "share", UP, "Share of marks that rescued")
+NULL_SHARE = _metric(
+    "reflection/null_share",
+    "by chance",
+    "share",
+    WATCH,
+    "What reflection/rescue_share is expected to be with as many marks at random places of the same answers",
+    "docs/MATHS.md",
+)
+CONTROL = _metric(
+    "reflection/control",
+    "with less without",
+    "share",
+    UP,
+    "Accuracy of answers that reflect less that of those that do not, mean over prompts that have both",
+    low=-1.0,
+)
+TURN = _metric("turn/*", "*", "share", WATCH, "Share of answers whose turns came to this (`Rollout.outcome`)")
+MARKER = _metric("marker/*", "*", "share", WATCH, "Share of answers with a marker of this kind")
+VERDICT_PRECISION = _metric(
+    "verdict/precision",
+    "true `ok`s",
+    "share",
+    UP,
+    "Of the candidates that the answers themselves call right, the share that is",
+)
+VERDICT_RECALL = _metric(
+    "verdict/recall",
+    "known as right",
+    "share",
+    UP,
+    "Of the right candidates with a verdict, the share that the answers themselves call right",
 )
 FIRST_TRY = _metric("reflection/first_try", "first try", "share", UP, "Share of answers whose first candidate is right")
 STEP_TRUTH = _metric("steps/truth", "true steps", "share", UP, "Share of written steps (a x b = c) that are true")
@@ -478,6 +547,14 @@ EVAL_HARMED = _metric("eval/harmed", "held-out harmed", "share", DOWN, "reflecti
 EVAL_SUPERFICIAL = _metric(
     "eval/superficial", "held-out superficial", "share", DOWN, "reflection/superficial on held-out problems"
 )
+EVAL_NET = _metric("eval/net", "held-out net rescued", "share", UP, "reflection/net on held-out problems", low=-1.0)
+EVAL_AHA = _metric("eval/aha", "held-out aha", "share", UP, "reflection/aha on held-out problems")
+EVAL_VERDICT_PRECISION = _metric(
+    "eval/verdict_precision", "held-out true `ok`s", "share", UP, "verdict/precision on held-out problems"
+)
+EVAL_VERDICT_RECALL = _metric(
+    "eval/verdict_recall", "held-out known as right", "share", UP, "verdict/recall on held-out problems"
+)
 EVAL_FIRST_TRY = _metric(
     "eval/first_try", "held-out first try", "share", UP, "reflection/first_try on held-out problems"
 )
@@ -517,6 +594,26 @@ EVAL_PREFERENCE = _metric(
     "reward",
     WATCH,
     "Mean of the reward part `preference` on held-out problems",
+)
+EVAL_EXPERT = _metric(
+    "eval/expert",
+    "the expert",
+    "share",
+    WATCH,
+    "Held-out problems that the expert solves whom the policy imitates (`sft`); a game's: that it wins against itself",
+)
+EVAL_EXPERT_LOW = _metric(
+    "eval/expert_low", "the expert, low", "share", WATCH, "Lower end of the 95 % Wilson interval of eval/expert"
+)
+EVAL_EXPERT_HIGH = _metric(
+    "eval/expert_high", "the expert, high", "share", WATCH, "Upper end of the 95 % Wilson interval of eval/expert"
+)
+EVAL_PERFECT = _metric(
+    "eval/perfect",
+    "perfect moves",
+    "share",
+    UP,
+    "Of the moves of a held-out game that could throw something away, those that did not; the mean over the games",
 )
 EVAL_LANGUAGE = _metric(
     "eval/language", "held-out language", "share", UP, "part/language on held-out problems: letters of `reward.script`"

@@ -8,6 +8,7 @@
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
+    [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
     [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
@@ -34,6 +35,7 @@ from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
+from ponder.selfplay import Selfplay
 from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.toml_text import toml_tables, toml_value
@@ -120,6 +122,16 @@ class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class ReflectionPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which words may be a turn; the task's own where nothing is said."""
+
+    markers: Annotated[str, Meta(description="A file with a list of your own (`trainer/markers.py` has the form)")] = ""
+    languages: Annotated[
+        list[Annotated[str, Meta(min_length=2, max_length=32)]],
+        Meta(description="Of the lists that come with ponder only these, such as `en` and `zh`; none means all"),
+    ] = []
+
+
 class ForkPart(Struct, frozen=True, forbid_unknown_fields=True):
     """The run with which this one shares its past. `ponder fork` writes it; a recipe that a person writes has none.
 
@@ -170,12 +182,14 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
     rlhf: Rlhf = Rlhf()
+    selfplay: Selfplay = Selfplay()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
     watchdog: Watchdog = Watchdog()
     reward_model: RewardModelPart = RewardModelPart()
     rewards: list[OwnReward] = []
+    reflection: ReflectionPart = ReflectionPart()
     fork: ForkPart = ForkPart()
     then: list[Recipe] = []
     """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""

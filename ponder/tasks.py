@@ -39,11 +39,21 @@ class CountdownOptions(Struct, frozen=True, forbid_unknown_fields=True):
     ] = Numerals.DIGITS
 
 
+class NimOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Nim has none."""
+
+
 class ArithmeticOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Sums in plain language."""
 
     largest: Annotated[int, Meta(ge=2, le=10000, description="The largest number of a sum")] = 50
     operators: Annotated[str, Meta(pattern=r"^[-+*]{1,3}$", description="Some of `+-*`")] = "+-*"
+
+
+class CopyingOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """A number, written once more: what the reflection detector is checked against."""
+
+    largest: Annotated[int, Meta(ge=2, le=10**9, description="The largest number")] = 99
 
 
 class Verifier(StrEnum):
@@ -124,9 +134,15 @@ class DatasetOptions(Struct, frozen=True, forbid_unknown_fields=True):
 TASKS: dict[str, type[Struct]] = {
     "countdown": CountdownOptions,
     "arithmetic": ArithmeticOptions,
+    "nim": NimOptions,
+    "copying": CopyingOptions,
     "dataset": DatasetOptions,
 }
 """The options of every task by its name."""
+EXPERT = "task:expert"
+"""Stands in a stage `sft` for what an expert of the task writes."""
+HAVE_EXPERTS = ("countdown", "nim")
+"""Tasks with such an expert."""
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "instruction", "query", "input")
 ANSWER_COLUMNS = ("answer", "solution", "target", "reference", "label", "output", "response")

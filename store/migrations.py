@@ -5,7 +5,8 @@
     knobs                       each run's knobs: at the beginning and now
     events                      everything that happened, in order: what followers pull
     steps metrics evaluations checkpoints firings               numbers of a run, by step
-    prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
+    prompts groups rollouts reward_parts marks rollout_tokens finds
+                                                                texts and what is known about them
     measurements                                                what `ponder eval` made of checkpoints
     annotations                                                 what people say of an answer: star, flag, note
     rankings ranked_answers reward_models                       what people say of answers beside each other, and what
@@ -32,6 +33,7 @@ import time
 
 from sqlite_utils import Database, Migrations
 
+from ponder.events import OLD_OUTCOMES
 from ponder.wire import new_id
 from store.first_tables import NUMBERS, RUNS, TEXTS, VIEWS
 
@@ -129,6 +131,53 @@ def measurements(db: Database) -> None:
     ) STRICT, WITHOUT ROWID
     """)
 
+
+@MIGRATIONS(name="0012_turns")
+def turns(db: Database) -> None:
+    """What is known of a turn beside its words, which answers earn a badge, and today's words for old outcomes."""
+    _run_all(db, _TURNS)
+    for old, new in OLD_OUTCOMES.items():
+        for table in ("rollouts", "marks", "tallies"):
+            db.execute(f"UPDATE {table} SET outcome = ? WHERE outcome = ?", [new, old])
+
+
+_TURNS = (
+    "ALTER TABLE marks ADD COLUMN tier INTEGER NOT NULL DEFAULT 0",  # all as in `ponder.events.Mark`
+    "ALTER TABLE marks ADD COLUMN kind TEXT",
+    *(
+        f"ALTER TABLE marks ADD COLUMN {name} REAL NOT NULL DEFAULT 0"
+        for name in ("surprise", "entropy_z", "surprise_z", "entropy_before", "entropy_after")
+    ),
+    *(f"ALTER TABLE marks ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0" for name in ("is_fork", "is_copy", "is_loop")),
+    "ALTER TABLE marks ADD COLUMN lift REAL",  # NULL: no reference was asked
+    "ALTER TABLE rollouts ADD COLUMN is_aha INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX rollouts_aha ON rollouts (run_id) WHERE is_aha = 1 AND is_superseded = 0",
+)
+
+
+@MIGRATIONS(name="0013_games")
+def games(db: Database) -> None:
+    """Which tokens of an answer the policy drew, where a world said the others; and moves that nobody expected."""
+    _run_all(db, _GAMES)
+
+
+_GAMES = (
+    "ALTER TABLE rollout_tokens ADD COLUMN own BLOB",  # a byte each, 1 or 0; NULL: all
+    """
+    CREATE TABLE finds (
+        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+        idx INTEGER NOT NULL,
+        start_char INTEGER NOT NULL,
+        end_char INTEGER NOT NULL,
+        move TEXT NOT NULL,
+        position TEXT NOT NULL,
+        imitated REAL NOT NULL, -- its probability under the policy that the stage began with
+        now REAL NOT NULL, -- and under the policy that made it
+        token INTEGER NOT NULL,
+        PRIMARY KEY (rollout_id, idx)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 
 _FORKS = (
     "ALTER TABLE runs ADD COLUMN parent_id INTEGER REFERENCES runs (id) ON DELETE SET NULL",

@@ -3,6 +3,7 @@
     builtin:countdown-base    ships with ponder, weights and all
     new:countdown-base        the same architecture, weights drawn at random
     new:countdown-small       a smaller one for the same task: two layers of width 64
+    new:nim                   one that speaks Nim: two layers of width 64
     builtin:countdown-both    writes numbers in two ways, and mixes them     new:countdown-both without its weights
     new:bytes                 a small model that reads and writes any text, a byte a token
     new:FOLDER                the architecture and the tokenizer in a folder (or of a hub id), weights drawn at random
@@ -31,7 +32,8 @@ from transformers import (
 )
 
 from ponder.errors import NotFound
-from trainer.tasks import countdown
+from trainer.tasks import countdown, nim
+from trainer.tasks.game import RESIGNS, YOUR_TURN
 
 NEW = "new:"
 """`new:NAME` is a model with weights drawn at random."""
@@ -74,11 +76,16 @@ def countdown_model(
             rms_norm_eps=1e-5,
             initializer_range=0.05,
             bos_token_id=None,
-            pad_token_id=countdown.VOCABULARY.index(countdown.PAD),
-            eos_token_id=countdown.VOCABULARY.index(countdown.END),
+            pad_token_id=vocabulary.index(countdown.PAD),
+            eos_token_id=vocabulary.index(countdown.END),
         )
     )
 
+
+NIM_VOCABULARY = (
+    countdown.PAD, countdown.UNKNOWN, countdown.END, nim.Nim.name, YOUR_TURN, RESIGNS,
+    *(str(count) for count in range(nim.LARGEST + 1)), *nim.MOVES,
+)  # fmt: skip
 
 BYTES_END = "<|end|>"
 BYTES_CONTEXT = 512
@@ -130,6 +137,8 @@ def fresh(name: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             return countdown_model(), countdown_tokenizer()
         if name == "countdown-small":
             return countdown_model(width=64, layers=2), countdown_tokenizer()
+        if name == "nim":
+            return countdown_model(64, 2, NIM_VOCABULARY), countdown_tokenizer(NIM_VOCABULARY)
         if name == "countdown-both":
             words = countdown.BOTH_VOCABULARY
             return countdown_model(vocabulary=words), countdown_tokenizer(words)
@@ -142,6 +151,6 @@ def fresh(name: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         except (OSError, ValueError) as error:
             raise NotFound(
                 f"`{NEW}{name}` cannot be made: {str(error).strip().splitlines()[0].rstrip(': ')}",
-                f"there is `{NEW}countdown-base`, `{NEW}countdown-small`, `{NEW}countdown-both`, `{NEW}bytes`, and "
-                f"`{NEW}FOLDER` for a folder with a config and a tokenizer",
+                f"there is `{NEW}countdown-base`, `{NEW}countdown-small`, `{NEW}countdown-both`, `{NEW}nim`, "
+                f"`{NEW}bytes`, and `{NEW}FOLDER` for a folder with a config and a tokenizer",
             ) from error

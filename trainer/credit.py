@@ -44,7 +44,7 @@ def give_credit(
     if estimate := estimate_of(knobs.policy.advantage):
         _compare_groups(answers, penalties, knobs, ranks, estimate)
         return {}
-    scored = [answer for answer in answers if answer.scored.reward is not None and answer.length]
+    scored = [answer for answer in answers if answer.scored.reward is not None and answer.drawn]
     if knobs.policy.advantage is AdvantageEstimator.GAE:
         if critic is None:
             raise AssertionError("`gae` has a critic: the loop prepares it")
@@ -86,10 +86,10 @@ def _token_advantages(answer: Answer, penalties: Sequence[float], knobs: Knobs) 
     reward = answer.scored.reward
     if reward is None:
         raise AssertionError("only scored answers get here")
-    rewards = [-penalty for penalty in penalties] or [0.0] * answer.length
+    rewards = [-penalty for penalty in penalties] or [0.0] * answer.drawn
     rewards[-1] += reward
     if answer.values is None:
-        return generalised(rewards, [0.0] * (answer.length + 1), gamma=1.0, lam=1.0)
+        return generalised(rewards, [0.0] * (answer.drawn + 1), gamma=1.0, lam=1.0)
     values = answer.values if answer.is_truncated else [*answer.values[:-1], 0.0]
     advantages = generalised(rewards, values, gamma=knobs.critic.gamma, lam=knobs.critic.gae_lambda)
     answer.returns = [advantage + value for advantage, value in zip(advantages, values, strict=False)]
@@ -100,7 +100,7 @@ def _penalties(answer: Answer, coef: float) -> list[float]:
     """coef k1 of each token; none without a charge."""
     if coef == 0 or answer.reference_logps is None:
         return []
-    pairs = zip(answer.sampled.logps, answer.reference_logps, strict=True)
+    pairs = zip(answer.sampled.of_own(answer.sampled.logps), answer.reference_logps, strict=True)
     return [coef * (old - reference) for old, reference in pairs]
 
 
@@ -109,7 +109,8 @@ def _ask_reference(answers: Sequence[Answer], knobs: Knobs, policy: Policy, refe
     written = [answer for answer in answers if answer.length]
     for piece in pieces(written, knobs.optim.micro_batch_tokens, policy.layout):
         prompts, ids = [answer.prompt_ids for answer in piece], [answer.sampled.ids for answer in piece]
-        logps, at = reference.logps(policy, prompts, ids, knobs.sampling.temperature).tolist(), 0
+        own = [answer.sampled.own for answer in piece]
+        logps, at = reference.logps(policy, prompts, ids, knobs.sampling.temperature, own).tolist(), 0
         for answer in piece:
-            answer.reference_logps = logps[at : at + answer.length]
-            at += answer.length
+            answer.reference_logps = logps[at : at + answer.drawn]
+            at += answer.drawn

@@ -78,7 +78,7 @@ def read_features(answers: Sequence[Answer], policy: Policy, reference: Referenc
         lengths = [len(own) for own in ids]
         if logp_N is not None and reference.model is model:
             for answer, logps in zip(piece, torch.split(logp_N, lengths), strict=True):
-                answer.reference_logps = logps.tolist()
+                answer.reference_logps = answer.sampled.of_own(logps.tolist())
         found.update(zip(map(id, piece), _pool(hidden_PD, rows, lengths), strict=True))
     width = 2 * int(policy.model.config.get_text_config().hidden_size)
     reference.seconds += time.perf_counter() - began_s

@@ -21,6 +21,7 @@ from ponder.measured import Way
 from trainer.policy import Policy
 from trainer.sampler import Sampler
 from trainer.tasks.forcing import Forcing
+from trainer.world import World
 
 GREEDY = 1e-4
 """The temperature that stands for 0: the most probable token has all the weight."""
@@ -50,13 +51,18 @@ class Writer:
     temperature: float
 
     def write(
-        self, prompts: Sequence[list[int]], samples: int, way: Way, amount: int, generator: torch.Generator
-    ) -> list[Written]:
-        """`samples` answers to each prompt, in the order of the prompts."""
+        self, prompts: Sequence[list[int]], samples: int, way: Way, amount: int, generator: torch.Generator,
+        world: World | None = None,
+    ) -> list[Written]:  # fmt: skip
+        """`samples` answers to each prompt, in the order of the prompts; where a `world` answers, in no other way."""
+        if world and way is not Way.PLAIN:
+            raise PonderError(
+                "this task answers the policy: it has no thinking to end", "leave out `--budget`, `--wait`"
+            )
         answers = [Written(prompt) for prompt in prompts for _ in range(samples)]
         first = amount if way is Way.BUDGET else self.most_tokens
         if first:
-            self._begin(answers, prompts, samples, first, generator)
+            self._begin(answers, prompts, samples, first, generator, world)
         if way is Way.BUDGET:
             self._end_thinking(answers, generator)
         for _ in range(amount if way is Way.WAIT else 0):
@@ -71,8 +77,9 @@ class Writer:
     # ---- inside
 
     def _begin(
-        self, answers: list[Written], prompts: Sequence[list[int]], samples: int, most: int, generator: torch.Generator
-    ) -> None:
+        self, answers: list[Written], prompts: Sequence[list[int]], samples: int, most: int,
+        generator: torch.Generator, world: World | None,
+    ) -> None:  # fmt: skip
         room = min(most, self._room(max(prompts, key=len)))
         if room < 1:
             raise PonderError(
@@ -80,7 +87,7 @@ class Writer:
             )
         drawn = self.sampler.sample(
             prompts, group_size=samples, max_new_tokens=room, temperature=max(self.temperature, GREEDY),
-            generator=generator,
+            generator=generator, world=world,
         )  # fmt: skip
         for answer, sampled in zip(answers, drawn, strict=True):
             self._add(answer, sampled.ids)

@@ -33,6 +33,7 @@ from trainer.tasks.dataset import Dataset
 from trainer.tasks.fitting import fit_to_policy
 from trainer.tasks.forcing import Forcing, forcing_of
 from trainer.thoughts import vote_of
+from trainer.world import world_of
 
 Tell = Callable[[int, int], None]
 """Hears how many answers are written and how many tokens they have."""
@@ -81,7 +82,8 @@ class Subject:
             generator = torch.Generator(device=self.policy.device)
             generator.manual_seed(zlib.crc32(f"measure {terms.seed} {start}".encode()))
             prompts = [self.policy.prompt_ids(problem.prompt, problem.plain) for problem in part]
-            answers = writer.write(prompts, terms.samples, way, amount, generator)
+            world = world_of(self.task, self.policy, part, terms.samples, f"measure {terms.seed} {start}")
+            answers = writer.write(prompts, terms.samples, way, amount, generator, world)
             self._hear(heard, part, answers, terms, judge)
             heard.thinking += map(writer.count_thinking, answers)
             tell(len(heard.tokens), sum(heard.tokens))

@@ -109,7 +109,7 @@ class SupervisedChapter:
     @cached_property
     def _task(self) -> Task:
         """Read once: it may be a data set."""
-        return find_task(self.recipe.task.name, self.recipe.task.options)
+        return find_task(self.recipe.task.name, self.recipe.task.options, self.recipe.reflection)
 
     @cached_property
     def _sampler(self) -> LocalSampler:

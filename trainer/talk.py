@@ -30,6 +30,7 @@ from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import TEMPLATES, Dataset
 from trainer.tasks.forcing import ANSWER_TOKENS, forcing_of
 from trainer.thoughts import Parts, take_apart
+from trainer.world import World, world_of
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Talk:
         rows = list(range(manner.samples))
         first = room if manner.budget is None else min(manner.budget, room)
         if first:
-            self._write([prompt], manner.samples, first, manner, generator, rows, hear)
+            world = world_of(self.task, self.policy, [problem], manner.samples, f"talk {generator.initial_seed()}")
+            self._write([prompt], manner.samples, first, manner, generator, rows, hear, world)
         if manner.budget is not None and (open_rows := [row for row in rows if not self._has_ended(row)]):
             self._end_thinking(open_rows)
             going = [row for row in open_rows if row not in self.forced or self._closing]
@@ -143,7 +145,7 @@ class Talk:
 
     def _write(
         self, prompts: Sequence[list[int]], samples: int, most: int, manner: Manner, generator: torch.Generator,
-        rows: Sequence[int], hear: Callable[[], None],
+        rows: Sequence[int], hear: Callable[[], None], world: World | None = None,
     ) -> None:  # fmt: skip
         def listen(rows_A: Tensor, token_A: Tensor, _: Tensor, was_alive_A: Tensor) -> None:
             for row, token, is_alive in zip(rows_A.tolist(), token_A.tolist(), was_alive_A.tolist(), strict=True):
@@ -153,7 +155,7 @@ class Talk:
 
         sampler_of(self.policy).sample(
             prompts, group_size=samples, max_new_tokens=most, temperature=max(manner.temperature, GREEDY),
-            generator=generator, listener=listen,
+            generator=generator, listener=listen, world=world,
         )  # fmt: skip
 
     def _end_thinking(self, rows: Sequence[int]) -> None:
@@ -192,7 +194,7 @@ def load_talk(folder: Path | None, recipe: Recipe, *, device: str, models_folder
     options = check_task(recipe.task.name, recipe.task.options)
     template = options.template if isinstance(options, DatasetOptions) else "none"
     try:
-        return Talk(policy, find_task(recipe.task.name, recipe.task.options), template), ""
+        return Talk(policy, find_task(recipe.task.name, recipe.task.options, recipe.reflection), template), ""
     except PonderError as error:  # its data are not here; the policy can be spoken to all the same
         if not isinstance(options, DatasetOptions):
             raise

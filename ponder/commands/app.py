@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
-                                                         chat eval system
+                                                         chat eval ladder system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
@@ -20,6 +20,7 @@ from typing import Annotated
 import typer
 
 from ponder.commands import (
+    aha,
     explain,
     house,
     keep,
@@ -57,11 +58,12 @@ VERBS = (
     ("samples", look.samples, LOOK),
     ("group", look.group, LOOK),
     ("explain", explain.explain, LOOK),
-    ("aha", look.aha, LOOK),
+    ("aha", aha.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("chat", talk.chat, LOOK),
+    ("ladder", talk.ladder, LOOK),
     ("eval", measure.measure, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
@@ -104,7 +106,12 @@ GROUPS = (
     (
         "rlhf",
         "The human loop: rankings, and what they save.",
-        (("status", rlhf.status), ("annotate", rlhf.annotate), ("cost", rlhf.cost)),
+        (
+            ("status", rlhf.status),
+            ("release", rlhf.release),
+            ("annotate", rlhf.annotate),
+            ("cost", rlhf.cost),
+        ),
     ),
     (
         "rm",

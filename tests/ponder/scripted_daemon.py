@@ -188,7 +188,7 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
             wire.GroupRow(9, 40, 2, "p", HOSTILE, [1.0], 1.0, 0.0, 1), "51 * 2", [rescued_rollout()], None, None
         ),
         wire.GetExplanation: explanation(prompt=HOSTILE),
-        wire.GetAha: wire.Aha({"rescued": 12, "failed": 30}, 10_240, rescued_rollout(), [rescued_rollout()]),
+        wire.GetAha: wire.Aha({"rescued": 12, "moved": 30}, 10_240, rescued_rollout(), [rescued_rollout()]),
         wire.GetKnobs: wire.KnobTable(
             "countdown-zero-3",
             41,

@@ -14,14 +14,14 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ponder.errors import RecipeError
 from ponder.preference_formats.cells import Row
 from ponder.recipe import OwnReward
 from ponder.row_text import refuse_bad_text
 from ponder.tasks import DatasetOptions, OnBlank, OnLong, Verifier, pick_column, pick_columns
-from trainer.reflection import ENGLISH
+from trainer.markers import Markers, natural_markers
 from trainer.rewards.form import tag_form
 from trainer.tasks import Candidate, Problem
 from trainer.tasks.arithmetic import Arithmetic
@@ -82,10 +82,10 @@ class Dataset:
     """Questions that were too long."""
     odd: Question | None = None
     """The first whose answer is no number, where others' are and the verifier was left to the data."""
+    markers: Markers = field(default_factory=natural_markers)
 
     name = "dataset"
     parts = ("correct", "format")
-    markers = ENGLISH
 
     @property
     def verifier(self) -> OwnReward | None:
@@ -129,6 +129,9 @@ class Dataset:
         return [
             Candidate(start, end, text[start:end], self._is_right(problem, text[start:end])) for start, end in spans
         ]
+
+    def verdicts(self, problem: Problem, text: str) -> list[tuple[bool, bool]]:  # noqa: ARG002  # the task has none
+        return []
 
     def true_steps(self, text: str) -> tuple[int, int]:
         return Arithmetic().true_steps(text)
