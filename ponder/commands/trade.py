@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.options import JsonOption, RunArgument, connect, name_run
-from ponder.errors import PonderError
-from ponder.hidden import View
+from ponder.errors import PonderError, UsageError
 from ponder.output import say, write, write_json
 
 if TYPE_CHECKING:
@@ -84,8 +83,9 @@ def export_rollouts(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl` file, an answer a line")],
     run: RunArgument = "",
     show: Annotated[
-        View, typer.Option("--show", help="The whole text, a summary in its place, or the answer alone")
-    ] = View.RAW,
+        str,
+        typer.Option("--show", metavar="VIEW", help="`raw`: the whole text, `summary` in its place, or `answer` alone"),
+    ] = "raw",
     filters: Annotated[str, typer.Option("--filter", help="A line such as `reward>0.5 step:120..130`")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many, newest first; 0: all")] = 0,
     as_json: JsonOption = False,
@@ -93,18 +93,20 @@ def export_rollouts(
     """Write a run's answers, an answer a line; what a view hides is in no byte of the file."""
     import msgspec
 
-    from ponder.hidden import shown
+    from ponder.hidden import View, shown
 
+    if show not in list(View):
+        raise UsageError(f"`--show` cannot be `{show}`", f"it takes {', '.join(View)}")
     with connect() as client:
         name = name_run(client, run)
         found = _answers(client, name, filters, limit)
-        lines = [msgspec.json.encode(shown(stored, show)) + b"\n" for stored in found]
+        lines = [msgspec.json.encode(shown(stored, View(show))) + b"\n" for stored in found]
     try:
         out.write_bytes(b"".join(lines))
     except OSError as error:
         raise PonderError(f"`{out}` cannot be written: {error.strerror or error}") from None
     if as_json:
-        write_json("exported", {"file": str(out), "rollouts": len(lines), "show": str(show)})
+        write_json("exported", {"file": str(out), "rollouts": len(lines), "show": show})
     else:
         write(f"{len(lines):,} answers in {out}")
 
@@ -163,8 +165,6 @@ def _tell(notes: Notes) -> None:
 def _counter(tokenizer: str) -> Callable[[str], int]:
     """How many tokens a text has; raises UsageError."""
     from tokenizers import Tokenizer
-
-    from ponder.errors import UsageError
 
     try:
         found = Tokenizer.from_file(str(Path(tokenizer).expanduser()))
