@@ -187,7 +187,8 @@ class JournalLink:
         self.phase = LOAD
         self.phase_since_us = time.time_ns() // 1000
         self.passing: deque[PassingEvent] = deque(maxlen=PASSING_QUEUE)
-        self.nudge: Callable[[], None] = lambda: None
+        self.nudge: Callable[[bool], None] = lambda _: None
+        """Called with whether somebody waits for what was told."""
         self.told_its_end = False
         self.is_ending = False
         self._journal = JournalWriter(path)
@@ -231,7 +232,7 @@ class JournalLink:
             self._syncing.soon()
         self._learn_step(event)
         self.told_its_end = isinstance(event, RunEnded | RunBroke)
-        self.nudge()
+        self.nudge(isinstance(event, SYNCED))
 
     def preview(self, event: PassingEvent) -> None:
         """Take a passing event; it waits in a short queue and may be dropped there."""
@@ -239,7 +240,7 @@ class JournalLink:
             self.step = event.step
             self._enter(event.phase)
         self.passing.append(event)
-        self.nudge()
+        self.nudge(False)
 
     def commands(self, wait_s: float = 0.0) -> list[Order]:
         """The orders that came since the last call, oldest first; waits up to `wait_s` for the first one."""

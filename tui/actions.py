@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from textual.binding import Binding
 
+from ponder.events import Outcome
 from tui.action import Action
 
 SCREENS = (
@@ -263,11 +264,11 @@ ACTIONS: tuple[Action, ...] = (
         "aha.outcome",
         "o",
         "outcome",
-        "Show only one outcome: all, rescued, harmed, confirmed, failed, superficial",
+        f"Show only one outcome: all, {', '.join(Outcome)}",
         screen="aha",
         rank=1,
     ),
-    Action("aha.order", "s", "sort", "Newest first, oldest first, or best first", screen="aha", rank=2),
+    Action("aha.order", "s", "sort", "Rescued first, newest first, oldest first, or best first", screen="aha", rank=2),
     Action(
         "curves.choose",
         "m",
@@ -394,6 +395,16 @@ ACTIONS: tuple[Action, ...] = (
         "ponder rlhf status {run}",
         "rank",
         rank=3,
+    ),
+    Action(
+        "rank.release",
+        "R",
+        "release",
+        "On the gauge, when it is red: let go of the brake; what it did is taken back, and the gauge begins anew",
+        "ponder rlhf release {run}",
+        "rank",
+        True,
+        6,
     ),
     Action("rank.left", "h,left", "left", "To the answer on the left", screen="rank", rank=9),
     Action("rank.right", "l,right", "right", "To the answer on the right", screen="rank", rank=9),

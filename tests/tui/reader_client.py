@@ -14,6 +14,7 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from daemon.claims import Claims
 from daemon.desk import explanation
 from daemon.feedback import read_feedback
 from daemon.rank_desk import RankDesk
@@ -28,7 +29,7 @@ R = TypeVar("R", bound=Struct)
 ACTING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
     wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt, wire.LiftQuarantine,
-    wire.RankAnswers, wire.UndoRanking,
+    wire.RankAnswers, wire.UndoRanking, wire.ReleaseBrake,
 )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ class ReaderClient:
 
     def __init__(self, store: Path, log: str = "") -> None:
         self._reader = Reader(store)
-        self._desk = RankDesk(Paths(store.parent, store.parent), self._reader)
+        self._desk = RankDesk(Paths(store.parent, store.parent), self._reader, Claims())
         self._log = log.encode()
         self._messages: asyncio.Queue[wire.Bell | wire.Live] = asyncio.Queue()
         self.acted: list[wire.Request] = []

@@ -275,5 +275,5 @@ def test_a_curve_tells_a_turned_knob_from_a_run_that_went_back(tmp_path: Path) -
 
 
 def test_marks_that_lie_outside_the_text_are_ignored() -> None:
-    marks = [Mark(-1, 3, "x", Outcome.FAILED), Mark(2, 90, "x", Outcome.FAILED), Mark(4, 4, "x", Outcome.FAILED)]
+    marks = [Mark(-1, 3, "x", Outcome.MOVED), Mark(2, 90, "x", Outcome.MOVED), Mark(4, 4, "x", Outcome.MOVED)]
     assert [p.text.text for p in text_paragraphs("plain text", 99, marks)] == ["plain text"]

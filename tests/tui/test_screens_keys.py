@@ -57,7 +57,18 @@ def test_every_action_has_words_and_help_and_stands_on_the_help_page() -> None:
             assert action.words
             if action.screen in ("", screen):
                 assert f"[{action.id}]" in page
-    for term in ("advantage", "KL", "entropy", "rescued", "harmed", "confirmed", "failed", "superficial"):
+    for term in (
+        "advantage",
+        "KL",
+        "entropy",
+        "rescued",
+        "harmed",
+        "confirmed",
+        "moved",
+        "stuck",
+        "unanchored",
+        "truncated",
+    ):
         assert term in page
 
 

@@ -18,7 +18,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.event_text import format_accuracy, measured
 from ponder.events import Outcome
-from ponder.metrics import METRICS, format_metric
+from ponder.metrics import METRICS, format_metric, is_evaluation
 from ponder.plot_text import Curve, Frame, mark_sign
 from tui import actions
 from tui.answers import (
@@ -417,7 +417,7 @@ def _answer(stream: Stream | None, stored: wire.StoredRollout | None, is_prompt_
 
 def _is_each_step(name: str) -> bool:
     """Whether a metric comes with every step, not with evaluations only."""
-    return not name.startswith("eval/")
+    return not is_evaluation(name)
 
 
 def _title(label: str, width: int) -> str:
