@@ -24,7 +24,7 @@ from ponder.events import BrakeChanged
 from ponder.knobs import KnobValue
 from ponder.paths import Paths, saved_steps
 from ponder.ranking import BrakeState, Stream, Verdict, said_of
-from ponder.rlhf import PARTS, BrakeAction, Rlhf, rlhf_of
+from ponder.rlhf import HELD_OUT, PARTS, BrakeAction, Rlhf, rlhf_of
 from ponder.shares import Share
 from store import rankings
 from store.rankings import Judgement
@@ -39,8 +39,6 @@ WEIGHT = "reward.preference"
 AUDIT_SHARE = "rlhf.share_audit"
 MOST_AUDITS = 0.5
 """Amber doubles the share of audits, up to this."""
-HELD_OUT = "held_out"
-"""The figure of a fit that says how often it is right on prompts that it did not learn from."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
-from daemon.brake import HELD_OUT, fresh_accuracy, read_brake
+from daemon.brake import fresh_accuracy, read_brake
 from daemon.promises import FRESH
 from daemon.rank_desk import open_queue
 from ponder import wire
@@ -22,7 +22,7 @@ from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, s
 from ponder.calibration import Correlation, calibrate, correlation
 from ponder.metrics import RM_WEIGHT
 from ponder.ranking import BrakeState, Stream, Verdict, decided_pairs, said_of
-from ponder.rlhf import Rlhf, rlhf_of
+from ponder.rlhf import HELD_OUT, Rlhf, rlhf_of
 from ponder.saved_labels import SavedLabels, count_views
 from ponder.shares import Share, share_of
 from store import rankings, rows

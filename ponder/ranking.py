@@ -107,6 +107,15 @@ def tiers(ranks: Ranks) -> list[list[int]]:
     return [*found, unranked] if unranked else found
 
 
+def best_rank(ranks: Ranks) -> int | None:
+    """The rank of the best, where something is worse.
+
+    >>> best_rank([2, 1, None]), best_rank([1, 1]), best_rank([None, None])
+    (1, None, None)
+    """
+    return min((rank for rank in ranks if rank is not None), default=None) if len(tiers(ranks)) > 1 else None
+
+
 def decided_pairs(ranks: Ranks) -> list[tuple[int, int]]:
     """(better, worse) places of every pair that the ranking decides.
 

@@ -866,6 +866,8 @@ class RankedAnswer(Struct, frozen=True):
     """Its reward parts."""
     is_rewritten: bool = False
     """The step was done again after it was shown and came out otherwise: its scores and features are another text's."""
+    is_truncated: bool = False
+    """It was cut at the token limit."""
 
 
 class RankingRow(Struct, frozen=True):

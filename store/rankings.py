@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ponder.events import AUDIT, BrakeChanged
+from ponder.events import AUDIT, BrakeChanged, Finish
 from ponder.ranking import Stream, Verdict
 from ponder.rlhf import PREFERENCE_BEFORE, PREFERENCE_RAW
 from ponder.wire import RankedAnswer, RankingRow, RewardModelOrder
@@ -33,7 +33,7 @@ _ANSWERS = """
     SELECT ranked_answers.ranking_id, ranked_answers.rollout_id, groups.step, groups.idx, rollouts.idx,
            ranked_answers.text, ranked_answers.rank, ranked_answers.place, ranked_answers.is_flagged,
            rollouts.length_tokens, groups.policy_version, groups.purpose, groups.reward_model,
-           ranked_answers.text <> rollouts.text
+           ranked_answers.text <> rollouts.text, rollouts.finish
     FROM rankings
     CROSS JOIN ranked_answers ON ranked_answers.ranking_id = rankings.id
     CROSS JOIN rollouts ON rollouts.id = ranked_answers.rollout_id
@@ -67,6 +67,7 @@ def page(
                 rollout_id=row[1], step=row[2], group=row[3], index=row[4], text=row[5], rank=row[6], place=row[7],
                 is_flagged=bool(row[8]), length_tokens=row[9], policy_version=row[10], purpose=row[11],
                 reward_model=row[12], scores=scores[row[1]], is_rewritten=bool(row[13]),
+                is_truncated=row[14] == Finish.TRUNCATED,
             )
         )  # fmt: skip
     return [

@@ -105,13 +105,13 @@ class Ranked:
         return None
 
     def _rows(self, row: RankingRow) -> Tensor | None:
-        """(K, F) float16 in the order of `_sorted`; kept for the next time."""
+        """(K, F) float16 in the order of `in_order`; kept for the next time."""
         path = self.folder / "ranked" / f"{row.id}.safetensors"
         with contextlib.suppress(OSError, KeyError, SafetensorError):
             return load_file(path)[ROWS]
         found: list[Tensor] = []
         steps = {step: load_features(self.features, step) for step in {answer.step for answer in row.answers}}
-        for answer in _sorted(row):
+        for answer in in_order(row):
             step = steps[row.answers[answer].step]
             features_F = step.row(row.answers[answer].group, row.answers[answer].index) if step else None
             if features_F is None or row.answers[answer].is_rewritten or not features_F.float().isfinite().all():
@@ -126,7 +126,13 @@ class Ranked:
         return features_KF
 
 
-def _sorted(row: RankingRow) -> list[int]:
+def said_bad(row: RankingRow) -> list[bool]:
+    """Which answers are not acceptable at all, in the order of `in_order`."""
+    is_all_bad = row.verdict is Verdict.ALL_BAD
+    return [is_all_bad or row.answers[place].is_flagged for place in in_order(row)]
+
+
+def in_order(row: RankingRow) -> list[int]:
     """Places of the answers in the order of step, group and index."""
     return sorted(
         range(len(row.answers)),
@@ -135,9 +141,8 @@ def _sorted(row: RankingRow) -> list[int]:
 
 
 def _label(row: RankingRow, components_KD: Tensor) -> Label:
-    answers = [row.answers[place] for place in _sorted(row)]
-    is_all_bad = row.verdict is Verdict.ALL_BAD
+    answers = [row.answers[place] for place in in_order(row)]
     return Label(
-        row.ranking, row.prompt, row.step, components_KD, [answer.rank for answer in answers],
-        [is_all_bad or answer.is_flagged for answer in answers], row.stream.is_unbiased,
+        row.ranking, row.prompt, row.step, components_KD, [answer.rank for answer in answers], said_bad(row),
+        row.stream.is_unbiased,
     )  # fmt: skip
