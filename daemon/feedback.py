@@ -47,6 +47,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         brake = read_brake(connection, run_id, knobs)
         queue = open_queue(connection, run_id, row.step, "", knobs, knobs.answers, ())
         acting = rankings.acting_version(connection, run_id)
+        imported = rankings.count_imported(connection, run_id)
         weight = rows.newest_metrics(connection, run_id, [RM_WEIGHT]).get(RM_WEIGHT)
         naive = rankings.count_judged_by_model(connection, run_id, RM_WEIGHT)
     standing = [judged for judged in said if judged.stands]
@@ -86,6 +87,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         audits=brake.gauge.audits,
         brake_series=brake.series[-SERIES:],
         saved=_saved(said, ranked, naive),
+        imported=imported,
     )
     return replace(feedback, notes=list(_notes(feedback, knobs)))
 

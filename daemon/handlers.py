@@ -35,7 +35,7 @@ FULL_DISK_BYTES = 128 << 20
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
     | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.Annotate | wire.RankAnswers
-    | wire.UndoRanking | wire.TellRewardModel | wire.ShutDown
+    | wire.UndoRanking | wire.TellRewardModel | wire.ImportRankings | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -104,6 +104,8 @@ class Handlers:
                     return self._judges.rank(ask.id, request, _who(request.by))
                 case wire.UndoRanking():
                     return self._judges.undo(ask.id, request, _who(request.by))
+                case wire.ImportRankings():
+                    return self._judges.import_(ask.id, request, _who(request.by))
                 case wire.TellRewardModel():
                     return self._judges.tell(ask.id, request, _who(request.by))
                 case _:

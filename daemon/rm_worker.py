@@ -48,7 +48,7 @@ class Worker:
     """Learns from one run's rankings until its trainer is gone."""
 
     def __init__(self, paths: Paths, run: str, client: Client) -> None:
-        from trainer.deep_school import open_school
+        from trainer.deep_school import open_school, read_imported
         from trainer.ranked import Ranked
         from trainer.reward_versions import newest_version, read_card, version_path
         from trainer.sources import live_stage
@@ -62,6 +62,7 @@ class Worker:
         self._step = 0
         recipe = live_stage(read_recipe(paths.run_recipe(run)), paths.checkpoints(run))
         load = partial(load_start, recipe, device="cpu", models_folder=paths.models)
+        self.ranked.read = read_imported(load, recipe)
         self.school = open_school(recipe, self.ranked.folder, load)
         newest = version_path(self.ranked.folder, self.version)
         card = read_card(newest) if newest.is_file() else None

@@ -53,6 +53,11 @@ def _given(feedback: Feedback) -> Pairs:
         ("rankings", f"{feedback.rankings:,}{taken_back}{flagged}"),
         ("by stream", ", ".join(streams) or "-"),
         ("by verdict", ", ".join(verdicts) or "-"),
+        *(
+            [("imported", f"{feedback.imported:,}, in no figure but those that it learns from")]
+            if feedback.imported
+            else []
+        ),
         ("audits owed", f"{feedback.owed_audits:,}"),
     ]
 

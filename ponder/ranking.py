@@ -63,6 +63,9 @@ class Stream(StrEnum):
     REPEAT = "repeat"
     """What this annotator ranked before: whether the same is said again."""
 
+    IMPORTED = "imported"
+    """Ranked elsewhere, of answers that no policy of this run gave; nobody is asked for it."""
+
     @property
     def is_unbiased(self) -> bool:
         """Whether it was drawn blindly, so that agreement and calibration may be read off it."""

@@ -103,6 +103,22 @@ def notable_events(db: Database) -> None:
     db.execute(f"CREATE INDEX events_notable ON events (run_id) WHERE {NOTABLE}")
 
 
+@MIGRATIONS(name="0010_imported_rankings")
+def imported_rankings(db: Database) -> None:
+    """Answers of rankings that other programs made: they are no rollout of a run."""
+    db.execute("""
+    CREATE TABLE imported_answers (
+        ranking_id INTEGER NOT NULL REFERENCES rankings (id) ON DELETE CASCADE, -- of the stream `imported`
+        place INTEGER NOT NULL, -- from 0
+        rank INTEGER, -- as in ranked_answers
+        is_flagged INTEGER NOT NULL,
+        is_truncated INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (ranking_id, place)
+    ) STRICT, WITHOUT ROWID
+    """)
+
+
 _FORKS = (
     "ALTER TABLE runs ADD COLUMN parent_id INTEGER REFERENCES runs (id) ON DELETE SET NULL",
     "ALTER TABLE runs ADD COLUMN forked_at INTEGER",  # the step after which their ways part

@@ -14,12 +14,15 @@ forgotten at once. Deliberately left out: how it learns (`trainer.deep_reward`),
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from ponder.ranking import Verdict, count_agreement
 from ponder.recipe import Recipe
@@ -39,6 +42,7 @@ from ponder.shares import wilson_interval
 from ponder.tasks import DatasetOptions, check_task
 from ponder.wire import RankingRow
 from trainer.deep_reward import DeepReward, Lesson, learn_deep, load_deep, newest_deep, write_deep
+from trainer.features import features_of
 from trainer.live_reward import Fit, Label, agreement_figures, is_gate_open, is_held_out
 from trainer.policy import Policy
 from trainer.ranked import in_order, said_bad
@@ -198,9 +202,30 @@ def open_school(recipe: Recipe, folder: Path, load: Callable[[], Policy]) -> Sch
     """Of the stage in which people rank; None where only heads learn."""
     if recipe.rlhf.deep is Deep.OFF:
         return None
+    budget_tokens = recipe.optim.micro_batch_tokens
+    return School(recipe.rlhf.deep, folder, load, recipe.run.seed, budget_tokens, template_of(recipe))
+
+
+def read_imported(load: Callable[[], Policy], recipe: Recipe) -> Callable[[RankingRow], Tensor | None]:
+    """How the answers of imported rankings are read; the start model is loaded with the first."""
+    policies: list[Policy] = []
+
+    def read(row: RankingRow) -> Tensor | None:
+        if not policies:
+            policies.append(load())
+        lesson = to_lesson(policies[0], row, template_of(recipe))
+        if lesson.longest > (policies[0].context_tokens or math.inf):
+            return None
+        prompts = [lesson.prompt_ids] * len(lesson.answers)
+        return features_of(policies[0], prompts, lesson.answers, recipe.optim.micro_batch_tokens)
+
+    return read
+
+
+def template_of(recipe: Recipe) -> str:
+    """That of the task's prompts; empty where it has none."""
     options = check_task(recipe.task.name, recipe.task.options)
-    template = options.template if isinstance(options, DatasetOptions) else ""
-    return School(recipe.rlhf.deep, folder, load, recipe.run.seed, recipe.optim.micro_batch_tokens, template)
+    return options.template if isinstance(options, DatasetOptions) else ""
 
 
 def to_lesson(policy: Policy, row: RankingRow, template: str) -> Lesson:

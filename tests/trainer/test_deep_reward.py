@@ -38,11 +38,11 @@ from tests.trainer.test_loop import go, of, ordering, state_of, tensors_of, what
 from trainer import builtin
 from trainer.audits import Before
 from trainer.deep_reward import DeepReward, deep_path, learn_deep, load_deep, newest_deep, write_deep
-from trainer.deep_school import School, to_lesson
+from trainer.deep_school import School, read_imported, to_lesson
 from trainer.features import features_of
 from trainer.live_reward import Basis, Label, fit, make_basis
 from trainer.policy import Policy, make_policy
-from trainer.ranked import in_order, said_bad
+from trainer.ranked import Ranked, in_order, said_bad
 from trainer.reward_versions import load_version, read_card, sha256_of, version_path, write_basis, write_version
 from trainer.start_model import load_start
 
@@ -136,7 +136,7 @@ def test_in_which_order_words_come_only_the_deep_one_can_say_and_it_takes_over(k
     assert not heads.deep and DEEP_ACTS not in heads.figures
     school.begin(KNOBS, 50)
     school.join()
-    assert school.is_done and school.look() and not school.is_done
+    assert [school.is_done, school.look(), school.is_done] == [True, True, False]
     fitted = school.weigh(fit(list(labels.values()), basis, KNOBS, 50), labels, KNOBS)
     figures = fitted.figures
     assert figures[HEADS_HELD_OUT] < 0.85 and figures[DEEP_HELD_OUT] > 0.95, figures
@@ -220,17 +220,21 @@ def test_who_learnt_from_what_was_taken_back_is_forgotten_at_once(tmp_path: Path
     school.begin(knobs, 50)
     school.join()
     school.look()
-    assert school.deep is not None
-    held_out = next(row.id for row in rows if row.id not in school.deep.learnt)
-    assert not school.drop([held_out, 999]) and school.deep
-    assert school.drop([min(school.deep.learnt)]) and school.deep is None and not school.acts
+    first = learnt_by(school)
+    held_out = next(row.id for row in rows if row.id not in first)
+    assert not school.drop([held_out, 999]) and learnt_by(school) == first
+    assert school.drop([min(first)]) and not learnt_by(school) and not school.acts
     school.begin(knobs, 50)
-    school.drop([40])
+    school.drop([max(first)])
     school.join()
-    assert not school.look() and school.deep is None, "it was learning from one that is taken back"
+    assert not school.look() and not learnt_by(school), "it was learning from one that is taken back"
     school.begin(knobs, 50)
     school.join()
-    assert school.look() and school.deep and 40 not in school.deep.learnt
+    assert school.look() and learnt_by(school) == first - {min(first), max(first)}
+
+
+def learnt_by(school: School) -> frozenset[int]:
+    return school.deep.learnt if school.deep else frozenset()
 
 
 def test_what_ends_its_learning_is_raised_where_it_is_seen(tmp_path: Path) -> None:
@@ -305,6 +309,31 @@ def test_a_file_is_read_back_as_it_was_and_no_other_is(kind: Deep, tmp_path: Pat
     for number, wrong in ((4, "0" * 64), (5, sha256)):
         with pytest.raises(StoreError, match="not the one that was told of"):
             load_deep(fresh(), tmp_path, number, wrong, seed=1)
+
+
+def test_an_imported_ranking_is_read_by_the_start_model_once(live: Recipe, tmp_path: Path) -> None:
+    policy, loads = fresh(), []
+
+    def load() -> Policy:
+        loads.append(1)
+        return policy
+
+    rows = [msgspec.structs.replace(in_which_order(number), stream=Stream.IMPORTED) for number in (1, 2)]
+    long = [msgspec.structs.replace(answer, text="5 " * 200) for answer in rows[1].answers]
+    rows.append(msgspec.structs.replace(rows[1], id=3, answers=long))
+    write_basis(tmp_path, make_basis(torch.randn(64, 32, generator=torch.Generator().manual_seed(1)), 6))
+    ranked = Ranked(tmp_path / "features", tmp_path, read=read_imported(load, live))
+    assert ranked.find_basis(6) and ranked.basis
+    ranked.add(rows)
+    assert set(ranked.labels) == {1, 2} and ranked.lost == {3} and len(loads) == 1
+    lesson = to_lesson(policy, rows[0], "")
+    own = features_of(policy, [lesson.prompt_ids] * 4, lesson.answers, live.optim.micro_batch_tokens)
+    assert torch.equal(ranked.labels[1].components_KD, ranked.basis.project(own))
+    assert not ranked.labels[1].is_unbiased
+    again = Ranked(tmp_path / "features", tmp_path, read=lambda _: None)
+    again.find_basis(6)
+    again.add(rows[:2])
+    assert torch.equal(again.labels[2].components_KD, ranked.labels[2].components_KD), "from what was kept"
 
 
 # ---- a run
