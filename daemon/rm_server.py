@@ -308,7 +308,7 @@ def serve(paths: Paths, given: argparse.Namespace) -> None:
     token = os.environ.get(TOKEN, "")
     check_door(given.host, token)
     os.environ.setdefault("TQDM_DISABLE", "1")
-    with told_while(f"loading the reward model of {given.what}"):
+    with told_while(lambda: f"loading the reward model of {given.what}"):
         judge = load_judge(paths, given)
     server = Server(given.host, given.port, Desk(judge, token))
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ponder.events import Rollout
+from ponder.events import Mark, Rollout
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.safe_text import safe_text
 from ponder.wire import StoredRollout
@@ -34,9 +34,13 @@ def _with_marks(rollout: Rollout, start: int, end: int) -> str:
     at = start
     for mark in sorted(rollout.marks, key=lambda mark: mark.end):
         if start < mark.end <= end and mark.end >= at:
-            parts += [rollout.text[at : mark.end], " ", f"[{mark.word} -> {mark.outcome}]".replace(" ", _HOLD)]
+            parts += [rollout.text[at : mark.end], " ", _label(mark).replace(" ", _HOLD)]
             at = mark.end
     return "".join([*parts, rollout.text[at:end]]).strip()
+
+
+def _label(mark: Mark) -> str:
+    return f"[{mark.word} -> {mark.outcome}{', AHA' if mark.is_aha else ''}]"
 
 
 def with_counted_parts(stored: StoredRollout, knobs: Mapping[str, KnobValue]) -> StoredRollout:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 STAGES = "stages"
-OWN_KEYS = ("name", "kind", "steps", "keep", "data")
+OWN_KEYS = ("name", "kind", "steps", "keep", "judge", "least", "most", "data")
 """Keys of a `[[stages]]` that describe the stage itself; its other keys are tables like the recipe's."""
 
 

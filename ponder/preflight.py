@@ -21,8 +21,9 @@ import msgspec
 
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
+from ponder.marker_file import read_marker_file
 from ponder.model_files import find_model
-from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
+from ponder.recipe import OwnReward, Recipe, ReflectionPart, RewardModelPart, TaskPart
 from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import DatasetOptions, check_task, pick_columns
@@ -54,6 +55,7 @@ def _check_stage(recipe: Recipe, models: Path, folders: Sequence[Path]) -> Recip
         task=_check_task(recipe.task, folders),
         stage=_check_data(recipe.stage, folders),
         reward_model=_check_reward_model(recipe.reward_model, folders),
+        reflection=_check_markers(recipe.reflection, folders),
         rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
     )
 
@@ -82,6 +84,19 @@ def _check_reward_model(part: RewardModelPart, folders: Sequence[Path]) -> Rewar
         what = "there is no folder" if path is None else "no reward model lies in"
         raise RecipeError(f"`reward_model.path`: {what} `{part.path}`", "a stage of kind `reward_model` leaves one")
     return RewardModelPart(str(path))
+
+
+def _check_markers(part: ReflectionPart, folders: Sequence[Path]) -> ReflectionPart:
+    """With the absolute path of a list that can be read."""
+    if not part.markers:
+        return part
+    path = _existing(part.markers, folders)
+    if path is None:
+        raise RecipeError(
+            f"`reflection.markers`: there is no file `{part.markers}`", f"it is looked for in `{folders[0]}`"
+        )
+    read_marker_file(path)
+    return msgspec.structs.replace(part, markers=str(path))
 
 
 def _check_task(task: TaskPart, folders: Sequence[Path]) -> TaskPart:

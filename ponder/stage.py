@@ -124,6 +124,18 @@ class StagePart(Struct, frozen=True, forbid_unknown_fields=True):
     keep: Annotated[
         int, Meta(ge=0, le=256, description="`reject`: right answers kept of each prompt, the shortest; 0 keeps all")
     ] = 0
+    judge: Annotated[
+        str,
+        Meta(description="`rank`: a synthetic taste that orders the answers, such as `taste:+ok`; empty: the reward"),
+    ] = ""
+    least: Annotated[
+        dict[str, float],
+        Meta(description="`reject`: reward parts that an answer must reach to be kept, such as `{ language = 0.9 }`"),
+    ] = {}
+    most: Annotated[
+        dict[str, float],
+        Meta(description="`reject`: reward parts that an answer may not exceed, such as `{ repetition = 0.2 }`"),
+    ] = {}
     data: DataPart = DataPart()
 
     @property

@@ -27,6 +27,7 @@ from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
 from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
 from ponder.shares import Share
@@ -192,7 +193,7 @@ class GetAha(Struct, frozen=True, tag="get_aha"):
 
     run: Reference
     outcome: Outcome | None = None
-    order: Annotated[str, Meta(pattern="^(newest|first|best)$")] = "newest"
+    order: Annotated[str, Meta(pattern="^(newest|first|best|rescued)$")] = "newest"
     limit: Limit = 50
 
 
@@ -265,6 +266,18 @@ class GetFeedback(Struct, frozen=True, tag="get_feedback"):
     """How the human loop of a run stands. Answered with Feedback."""
 
     run: Reference
+
+
+class GetMeasured(Struct, frozen=True, tag="get_measured"):
+    """What `ponder eval` measured of a run's checkpoints, by step; of one step where it is given.
+
+    Answered with MeasuredRows.
+    """
+
+    run: Reference
+    step: Number | None = None
+    with_rates: bool = False
+    """Whether each problem's share of right answers is wanted."""
 
 
 # ---- requests: acting (answered with Accepted or Refusal)
@@ -359,6 +372,14 @@ class QuarantinePrompt(Struct, frozen=True, tag="quarantine_prompt"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class LiftQuarantine(Struct, frozen=True, tag="lift_quarantine"):
+    """Ask this prompt again from the next step on, whenever its turn comes."""
+
+    run: Reference
+    prompt_id: PromptId
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class Annotate(Struct, frozen=True, tag="annotate"):
     """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
 
@@ -423,6 +444,9 @@ class ImportedRanking(Struct, frozen=True):
     verdict: Verdict = Verdict.RANKED
 
 
+SaidRanking = RankAnswers | ImportedRanking
+
+
 class ImportRankings(Struct, frozen=True, tag="import_rankings"):
     """Add rankings of other programs to a run: its live reward model learns from them, and no statistics are made.
 
@@ -459,6 +483,15 @@ class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
     by: Who = ""
 
 
+class TellMeasured(Struct, frozen=True, tag="tell_measured"):
+    """A checkpoint of the run was measured, in one way. The same settings and seed again replace what was measured."""
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    measured: Measured
+    by: Who = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -486,6 +519,7 @@ Request = (
     | NextRanking
     | GetRankings
     | GetFeedback
+    | GetMeasured
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -496,11 +530,13 @@ Request = (
     | PinCheckpoint
     | UnpinCheckpoint
     | QuarantinePrompt
+    | LiftQuarantine
     | Annotate
     | RankAnswers
     | ImportRankings
     | UndoRanking
     | TellRewardModel
+    | TellMeasured
     | ShutDown
 )
 
@@ -656,6 +692,8 @@ class GroupDetail(Struct, frozen=True, tag="group_detail"):
     older_id: int | None
     """The group before it in the run, by id."""
     newer_id: int | None
+    is_quarantined: bool = False
+    """Whether the run is to ask its prompt no more."""
 
 
 class ExplainedAnswer(Struct, frozen=True):
@@ -711,6 +749,10 @@ class Aha(Struct, frozen=True, tag="aha"):
     rollouts: int
     first_rescue: StoredRollout | None
     traces: list[StoredRollout]
+    badges: int = 0
+    """Answers with a mark that earns the badge (`Mark.is_aha`)."""
+    first_occurrence: int | None = None
+    """The first step in which turns rescued answers to two prompts or more."""
 
 
 class KnobRow(Struct, frozen=True):
@@ -1022,6 +1064,21 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     """Rankings of other programs that stand; they are in none of the counts above, but in `labels`."""
 
 
+class MeasuredRow(Struct, frozen=True):
+    """One way of answering of one checkpoint, measured."""
+
+    step: int
+    measured: Measured
+    by: str
+    at_us: int
+
+
+class MeasuredRows(Struct, frozen=True, tag="measured_rows"):
+    run: str
+    rows: list[MeasuredRow]
+    """By step, then in the order plain, budget, wait, each by its amount."""
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -1062,6 +1119,7 @@ Reply = (
     | RankingTask
     | Rankings
     | Feedback
+    | MeasuredRows
     | Accepted
     | Refusal
 )
@@ -1081,6 +1139,12 @@ class Answer(Struct, frozen=True):
     id: str
     protocol: int
     reply: Reply
+
+
+class AnswerId(Struct, frozen=True):
+    """What can be read of an Answer of any version."""
+
+    id: str
 
 
 # ---- the feed
@@ -1139,7 +1203,11 @@ class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
     prompt_id: PromptId
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
+class LiftOrder(Struct, frozen=True, tag="lift"):
+    prompt_id: PromptId
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | LiftOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):
@@ -1222,6 +1290,7 @@ ToTrainer = Ack | Resend | Orders | Reject | SayHello
 _encoder = msgspec.msgpack.Encoder()
 _ask_decoder = msgspec.msgpack.Decoder(Ask)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
+_answer_id_decoder = msgspec.msgpack.Decoder(AnswerId)
 _from_trainer_decoder = msgspec.msgpack.Decoder(FromTrainer)
 _to_trainer_decoder = msgspec.msgpack.Decoder(ToTrainer)
 _bell_decoder = msgspec.msgpack.Decoder(Bell)
@@ -1240,6 +1309,11 @@ def decode_ask(data: bytes) -> Ask:
 
 def decode_answer(data: bytes) -> Answer:
     return _answer_decoder.decode(data)
+
+
+def decode_answer_id(data: bytes) -> str:
+    """Which Ask an Answer is for, whatever it says."""
+    return _answer_id_decoder.decode(data).id
 
 
 def decode_from_trainer(data: bytes) -> FromTrainer:

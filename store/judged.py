@@ -23,7 +23,16 @@ from msgspec.structs import replace
 from ponder.errors import NotFound, Refused
 from ponder.events import RankingKept, RankingUndone, RewardModelFitted
 from ponder.ranking import Stream, Verdict, checked_ranks, count_agreement
-from ponder.wire import SIGNED, ImportedRanking, RankAnswers, RankedAnswer, RankingRow, TellRewardModel, UndoRanking
+from ponder.wire import (
+    SIGNED,
+    ImportedRanking,
+    RankAnswers,
+    RankedAnswer,
+    RankingRow,
+    SaidRanking,
+    TellRewardModel,
+    UndoRanking,
+)
 from store.derived import to_json
 from store.imported import as_imported, keep_imported
 from store.rankings import JudgedAnswer, figures_of, scores_of_one_version
@@ -45,7 +54,7 @@ class Shown:
 
 
 def keep_ranking(
-    connection: Connection, run_id: int, ranking: str, said: RankAnswers | ImportedRanking, by: str, now_us: int
+    connection: Connection, run_id: int, ranking: str, said: SaidRanking, by: str, now_us: int
 ) -> tuple[RankingKept, bool]:
     """Raises Refused or NotFound, with nothing written, when it does not fit what the store holds."""
     if isinstance(said, ImportedRanking):

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ponder.events import Finish, Mark, Outcome, Rollout, RunState
+from ponder.events import Finish, Rollout, RunState
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
 from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
 from store.derived import from_json
 from store.lineage import lineage
 from store.sheet import unpack_ids
+from store.turns import marks_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -142,7 +143,7 @@ def stored_rollouts(
     """The rollouts that `where` selects, in its order, with parts and marks; token data only when asked for."""
     rows = connection.execute(f"{ROLLOUT_COLUMNS} {where}", arguments).fetchall()
     ids = [row[0] for row in rows]
-    parts, marks = _parts(connection, ids), _marks(connection, ids)
+    parts, marks = _parts(connection, ids), marks_of(connection, ids)
     tokens = _tokens(connection, ids) if has_tokens else {}
     found = []
     for row in rows:
@@ -177,17 +178,6 @@ def _parts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, fl
     ):
         parts[rollout_id][name] = value
     return parts
-
-
-def _marks(connection: Connection, ids: Sequence[int]) -> dict[int, list[Mark]]:
-    marks: defaultdict[int, list[Mark]] = defaultdict(list)
-    for rollout_id, start, end, word, outcome, before, after, token, entropy in connection.execute(
-        f"""SELECT rollout_id, start_char, end_char, word, outcome, candidate_before, candidate_after, token, entropy
-            FROM marks WHERE rollout_id IN {places(ids)} ORDER BY rollout_id, idx""",
-        ids,
-    ):
-        marks[rollout_id].append(Mark(start, end, word, Outcome(outcome), before, after, token, entropy))
-    return marks
 
 
 def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, object]]:

@@ -21,6 +21,7 @@ from ponder.errors import RecipeError
 from ponder.preference_formats.cells import Row
 from ponder.recipe import Recipe
 from ponder.stage import MESSAGES_COLUMN, DataPart, StageKind, pick_columns
+from ponder.tasks import CountdownOptions, Numerals, check_task
 from trainer.policy import Policy
 from trainer.tasks.countdown_corpus import pages
 from trainer.tasks.dataset import dress
@@ -77,7 +78,9 @@ def make_corpus(recipe: Recipe, policy: Policy) -> Corpus:
             f"the stage `{stage.kind}` has no data, and the task `{recipe.task.name}` has no pages of its own",
             "write `path` below `[stage.data]`",
         )
-    return CountdownPages(policy, recipe.run.seed)
+    options = check_task(recipe.task.name, recipe.task.options)
+    numerals = options.numerals if isinstance(options, CountdownOptions) else Numerals.DIGITS
+    return CountdownPages(policy, recipe.run.seed, numerals)
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,14 @@ class CountdownPages:
 
     policy: Policy
     seed: int
+    numerals: Numerals = Numerals.DIGITS
 
     held_out = ()
     summary = ""
     fingerprint = ""
 
     def examples(self, cursor: int) -> Iterator[Example]:
-        for prompt, page in itertools.islice(pages(self.seed), cursor, None):
+        for prompt, page in itertools.islice(pages(self.seed, self.numerals), cursor, None):
             ids = list(self.policy.tokenizer(f"{prompt} {page}")["input_ids"])
             yield Example(ids[:1], ids[1:])
 

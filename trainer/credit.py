@@ -1,6 +1,7 @@
 """Who is to be credited: rewards, penalties and values into the advantages that a batch is learnt with.
 
     group, leave_one_out   an answer against its siblings; all its tokens share the advantage
+    none                   the reward as it is
     batch                  the reward to come at each token, against all tokens of the batch
     gae                    the reward to come against the critic's values, token by token
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ponder.advantages import deviation, generalised, group_relative, leave_one_out, normalised
+from ponder.advantages import Estimate, deviation, estimate_of, generalised, normalised
 from ponder.knobs import AdvantageEstimator, AdvantageScale, KlPlace, Knobs
 from trainer.answers import Answer
 from trainer.critic import Critic, critic_figures
@@ -40,8 +41,8 @@ def give_credit(
     if charges and reference.model is not None:
         _ask_reference(answers, knobs, policy, reference)
     penalties = {id(answer): _penalties(answer, kl if charges else 0.0) for answer in answers}
-    if knobs.policy.advantage in (AdvantageEstimator.GROUP, AdvantageEstimator.LEAVE_ONE_OUT):
-        _compare_groups(answers, penalties, knobs, ranks)
+    if estimate := estimate_of(knobs.policy.advantage):
+        _compare_groups(answers, penalties, knobs, ranks, estimate)
         return {}
     scored = [answer for answer in answers if answer.scored.reward is not None and answer.length]
     if knobs.policy.advantage is AdvantageEstimator.GAE:
@@ -58,7 +59,9 @@ def give_credit(
     return dict(critic_figures(scored, ranks))
 
 
-def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]], knobs: Knobs, ranks: Ranks) -> None:
+def _compare_groups(
+    answers: Sequence[Answer], penalties: dict[int, list[float]], knobs: Knobs, ranks: Ranks, estimate: Estimate
+) -> None:
     """Compare siblings, found by their group and not by their place."""
     groups: dict[int, list[Answer]] = {}
     for answer in answers:
@@ -70,7 +73,6 @@ def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]]
     scored = ranks.gather([reward for reward in rewards.values() if reward is not None])
     wants_batch = knobs.policy.advantage_scale is AdvantageScale.BATCH_STD and scored
     batch_std = deviation(scored) if wants_batch else None
-    estimate = group_relative if knobs.policy.advantage is AdvantageEstimator.GROUP else leave_one_out
     for group in groups.values():
         own = [rewards[id(answer)] for answer in group]
         for answer, advantage in zip(

@@ -32,6 +32,7 @@ from ponder.events import AnswerLearnt
 from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
 from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
+from trainer.evidence import with_lifts
 from trainer.kl_control import KlControl
 from trainer.losses import clipped_share, kl_penalty, kl_values, policy_terms, ratios, token_weights, value_loss
 from trainer.mismatch import Mismatch
@@ -243,6 +244,7 @@ class Learner:
             else:
                 prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
                 batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature)
+            remember_lifts(batch)
         return batch.reference_logp_N
 
     def _value_loss(self, critic: Critic, batch: MicroBatch, lengths: Tensor, knobs: Knobs) -> Tensor:
@@ -404,6 +406,19 @@ def tell_answers(batch: MicroBatch, ratio_N: Tensor, clipped_N: Tensor, terms_N:
     ])  # fmt: skip
     for answer, weight, figures in zip(batch.answers, batch.weights, told.T.tolist(), strict=True):
         answer.learnt = AnswerLearnt(answer.index, weight, *figures) if all(map(math.isfinite, figures)) else None
+
+
+def remember_lifts(batch: MicroBatch) -> None:
+    """Write into each answer how much more probable its marks are than under the reference."""
+    if batch.reference_logp_N is None:
+        raise AssertionError("the reference was asked")
+    begin = 0
+    for answer in batch.answers:
+        if marks := answer.reflections.marks:
+            own = batch.reference_logp_N[begin : begin + answer.length].tolist()
+            lifts = [mark.lift for mark in with_lifts(marks, answer.sampled.logps, own)]
+            answer.lifts = [lift for lift in lifts if lift is not None and math.isfinite(lift)]
+        begin += answer.length
 
 
 def clip_gradient(parameters: Iterable[Tensor], limit: float) -> float:

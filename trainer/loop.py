@@ -31,6 +31,7 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 
 from ponder import metrics
 from ponder.advantages import has_spread
@@ -58,7 +59,9 @@ from trainer.answers import Answer, read_answers, step_figures
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
+from trainer.compute import step_cost
 from trainer.credit import give_credit
+from trainer.deal import deal_rewards
 from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
@@ -96,7 +99,7 @@ class Chapter:
         make_collector: Callable[[Policy], Collector] | None = None, reward_model: RewardModel | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
-        self.task: Task = find_task(recipe.task.name, recipe.task.options)
+        self.task: Task = find_task(recipe.task.name, recipe.task.options, recipe.reflection)
         self.judge = Judge(self.task, recipe.rewards, reward_model)
         self.judge.start()
 
@@ -220,8 +223,12 @@ class Chapter:
         }
         if state.learner.trained_tokens and not self.collector:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
+        cost = step_cost(
+            state.policy.model, answers, learnt=0 if self.collector else state.learner.trained_tokens,
+            passes=knobs.policy.updates_per_batch, has_reference=state.reference.model is not None,
+        )  # fmt: skip
         self.seconds = {}
-        self.figures = {**figures, **learnt, **speed}
+        self.figures = {**figures, **learnt, **speed, **cost}
         self.scores = scores_of(self.figures)
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
         if state.step % GIVE_BACK_EVERY_STEPS == 0:
@@ -337,6 +344,8 @@ class Chapter:
                 state.live.judge(answers, self._look_at(answers), state.knobs, state.step)
             if state.live or state.knobs.reward.combine is not Combine.SUM:
                 combine_groups(answers, state.knobs)
+            if state.knobs.reward.shuffled:
+                deal_rewards(answers, seed=self.recipe.run.seed, step=state.step)
         return answers
 
     def _next_problem(self) -> Problem:
@@ -401,7 +410,8 @@ class Chapter:
         groups: dict[int, list[AnswerLearnt]] = {}
         for answer in answers:
             if answer.learnt is not None:
-                groups.setdefault(answer.group, []).append(answer.learnt)
+                whole = answer.lifts if len(answer.lifts) == len(answer.reflections.marks) else []
+                groups.setdefault(answer.group, []).append(replace(answer.learnt, lifts=whole))
         sizes = [abs(learnt.loss) for group in groups.values() for learnt in group]
         (size,) = self.state.learner.ranks.sum([sum(sizes)])
         for group, learnt in groups.items():
@@ -478,7 +488,7 @@ class Chapter:
     def _tell_start(self) -> None:
         self.place.tell_start(
             self.recipe, self.span, self.state.policy, resumed_from=self.resumed_from,
-            data=self.task.summary if isinstance(self.task, Dataset) else "",
+            data=self.task.summary if isinstance(self.task, Dataset) else "", markers=self.task.markers.source,
         )  # fmt: skip
 
 

@@ -182,8 +182,10 @@ class Policy:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text that each token adds after another one; all of it is `text` with the spaces at its beginning."""
-        known = self._pieces
-        return [known[token] if token in known else self.piece(token) for token in ids]
+        try:
+            return list(map(self._pieces.__getitem__, ids))
+        except KeyError:
+            return [self.piece(token) for token in ids]
 
     def piece(self, token: int) -> str:
         """The text that one token adds after another; `text` joins them."""

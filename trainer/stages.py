@@ -97,8 +97,8 @@ class Run:
         """What makes the set of a stage that only samples."""
         path = set_path(self.checkpoints, stage.title)
         if stage.kind is StageKind.REJECT:
-            return lambda _: Keeper(path, stage.keep)
-        return (lambda policy: Ranker(path, policy)) if stage.kind is StageKind.RANK else None
+            return lambda _: Keeper(path, stage)
+        return (lambda policy: Ranker(path, policy, stage.judge)) if stage.kind is StageKind.RANK else None
 
     def _reward_model(self, recipe: Recipe) -> RewardModel | None:
         part = recipe.reward_model

@@ -22,18 +22,14 @@ from ponder.events import Finish
 from ponder.recipe import ModelPart, Recipe
 from ponder.stage import REWARD_MODEL_CARD
 from ponder.tasks import DatasetOptions, Verifier, check_task
+from trainer.forced import GREEDY, words_or_none
 from trainer.policy import Policy, load_policy
-from trainer.rewards.form import ANSWER, THINK, THOUGHT
+from trainer.rewards.form import THINK, THOUGHT
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import TEMPLATES, Dataset
+from trainer.tasks.forcing import ANSWER_TOKENS, forcing_of
 from trainer.thoughts import Parts, take_apart
-
-FINAL = "\n\nFinal answer:"
-ANSWER_TOKENS = 64
-"""Room that an answer gets, however much was thought."""
-GREEDY = 1e-4
-"""The temperature that stands for 0: the most probable token has all the weight."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,6 @@ class Talk:
     def remembers(self) -> bool:
         """Whether earlier messages are part of a prompt; without a chat template each question stands alone."""
         return bool(self.policy.tokenizer.chat_template)
-
-    @property
-    def has_tags(self) -> bool:
-        """Whether thinking is told from the answer by tags."""
-        return self.template == "r1" or THINK in str(self.policy.tokenizer.chat_template or "")
 
     def ask(self, text: str) -> str:
         """A question as the policy was asked them while it learnt."""
@@ -175,9 +166,8 @@ class Talk:
     @property
     def _closing(self) -> list[int]:
         """What ends the thinking, as tokens; none where the tokenizer lacks the words."""
-        tail = f"\n{ANSWER}" if self.template == "r1" else "\n\n"
-        ids = self.policy.inner_ids(THOUGHT + tail if self.has_tags else FINAL)
-        return [] if self.policy.tokenizer.unk_token_id in ids else ids
+        template = str(self.policy.tokenizer.chat_template or "")
+        return words_or_none(self.policy, forcing_of(self.task, self.template, template).closing)
 
     def _has_ended(self, row: int) -> bool:
         ids = self.written[row]
@@ -202,7 +192,7 @@ def load_talk(folder: Path | None, recipe: Recipe, *, device: str, models_folder
     options = check_task(recipe.task.name, recipe.task.options)
     template = options.template if isinstance(options, DatasetOptions) else "none"
     try:
-        return Talk(policy, find_task(recipe.task.name, recipe.task.options), template), ""
+        return Talk(policy, find_task(recipe.task.name, recipe.task.options, recipe.reflection), template), ""
     except PonderError as error:  # its data are not here; the policy can be spoken to all the same
         if not isinstance(options, DatasetOptions):
             raise

@@ -52,7 +52,7 @@ def _piece(text: str, start: int, end: int, answer_start: int, marks: Sequence[M
     if mark is None:
         return Paragraph.of(stripped, style=style, sign=sign)
     word = mark.end - mark.start
-    label = f" [{mark.outcome}]"
+    label = f" [{mark.outcome}{', AHA' if mark.is_aha else ''}]"
     spans = [Span(0, word, _mark_style(mark), "R"), Span(word, word + len(label), _OUTCOME_STYLES[mark.outcome])]
     return Paragraph.of(stripped[:word] + label + stripped[word:], spans, style=style, sign="R")
 
@@ -100,12 +100,22 @@ def turn_paragraphs(marks: Sequence[Mark]) -> list[Paragraph]:
     return [
         Paragraph.of(
             f"{mark.outcome}:  {mark.before or 'no try yet'}  ->  {mark.after or 'no other try'}"
-            f"   (entropy {mark.entropy:.2f} nats at `{mark.word}`)",
+            f"   ({_evidence_words(mark)})",
             style=_OUTCOME_STYLES[mark.outcome],
             sign="R",
         )
         for mark in marks
     ]
+
+
+def _evidence_words(mark: Mark) -> str:
+    """What its tokens say."""
+    words = [f"entropy {mark.entropy:.2f} nats at `{mark.word}`"]
+    if mark.tier:
+        words.append("a fork" if mark.is_fork else "no fork")
+        words.append("lift unknown" if mark.lift is None else f"lift {mark.lift:+.2f}")
+    words += [word for word, holds in (("a copy", mark.is_copy), ("a loop", mark.is_loop)) if holds]
+    return ", ".join(words)
 
 
 def score_paragraph(rollout: Rollout) -> Paragraph:

@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
-                                                         chat system
+                                                         chat eval system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
@@ -20,13 +20,16 @@ from typing import Annotated
 import typer
 
 from ponder.commands import (
+    aha,
     explain,
     house,
     keep,
     look,
     machine,
+    measure,
     note,
     pictures,
+    plot,
     rank,
     rlhf,
     rm,
@@ -55,15 +58,16 @@ VERBS = (
     ("samples", look.samples, LOOK),
     ("group", look.group, LOOK),
     ("explain", explain.explain, LOOK),
-    ("aha", look.aha, LOOK),
+    ("aha", aha.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("chat", talk.chat, LOOK),
+    ("eval", measure.measure, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
     ("compare", pictures.compare, LOOK),
-    ("plot", pictures.plot, LOOK),
+    ("plot", plot.plot, LOOK),
     ("shot", pictures.shot, LOOK),
     ("report", pictures.report, LOOK),
     ("pause", steer.pause, STEER),
@@ -111,7 +115,7 @@ GROUPS = (
     (
         "export",
         "Write what a run has for other programs.",
-        (("rankings", trade.export_rankings),),
+        (("rankings", trade.export_rankings), ("rollouts", trade.export_rollouts)),
     ),
     (
         "import",

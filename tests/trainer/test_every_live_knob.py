@@ -57,6 +57,7 @@ LEARNT: list[tuple[str, KnobValue]] = [
     ("reward.language", 1.0),
     ("reward.script", "han"),
     ("reward.own", 3.0),
+    ("reward.shuffled", True),
 ]
 """What changes groups or figures of the next steps."""
 
@@ -236,6 +237,7 @@ def test_every_live_knob_has_a_test_in_which_it_acts() -> None:
     named = {name for name, *_ in [*LEARNT, *TOLD, *FIRES, *CHANGES]} | {name for _, name, _ in SUPERVISED} | {
         "reward.model",  # test_preference_runs
         "reward.preference", "reward.combine",  # test_live_reward
+        "reward.learnt_for",  # test_mixed
         "sampling.max_rounds", "policy.drop_flat_groups", "evaluation.problems", "saving.keep",
         "optim.head_chunk_tokens",
         "stream.previews_per_second",

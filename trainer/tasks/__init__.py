@@ -7,12 +7,14 @@ out: the model, the weights of reward parts (`trainer.rewards`), and what a turn
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ponder.recipe import OwnReward
-from ponder.tasks import ArithmeticOptions, DatasetOptions, check_task
-from trainer.reflection import Markers
+from ponder.recipe import OwnReward, ReflectionPart
+from ponder.tasks import ArithmeticOptions, CopyingOptions, DatasetOptions, check_task
+from trainer.markers import Markers, markers_for
+
+WITHOUT_CHOICE = ReflectionPart()
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Problem:
     """What else its row says; a reward function may ask for it."""
     plain: str = ""
     """What a model without a chat template is asked, where that is another text than `prompt`."""
+    source: str = ""
+    """Which of a task's sources it is from, where it has several."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Task(Protocol):
 
     @property
     def markers(self) -> Markers:
-        """Which words may be a turn in this task's texts."""
+        """Which words may be a turn in this task's texts: a language's lists, or words of its own."""
 
     @property
     def verifier(self) -> OwnReward | None:
@@ -78,17 +82,30 @@ class Task(Protocol):
     def true_steps(self, text: str) -> tuple[int, int]:
         """How many of the written calculations are true, and how many are written."""
 
+    def verdicts(self, problem: Problem, text: str) -> list[tuple[bool, bool]]:
+        """Of each candidate that the text itself judges: whether it calls it right, and whether it is."""
 
-def find_task(name: str, options: Mapping[str, bool | int | float | str]) -> Task:
-    """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing."""
+
+def find_task(
+    name: str, options: Mapping[str, bool | int | float | str], reflection: ReflectionPart = WITHOUT_CHOICE
+) -> Task:
+    """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing.
+
+    Its turns are read with the markers that `reflection` asks for, else with its own.
+    """
     from trainer.tasks.arithmetic import Arithmetic
+    from trainer.tasks.copying import Copying
     from trainer.tasks.countdown import Countdown
-    from trainer.tasks.dataset import make_dataset
+    from trainer.tasks.dataset import Dataset, make_dataset
 
+    task: Arithmetic | Copying | Dataset | Countdown
     match check_task(name, options):
         case ArithmeticOptions(largest=largest, operators=operators):
-            return Arithmetic(largest, operators)
+            task = Arithmetic(largest, operators)
+        case CopyingOptions(largest=largest):
+            task = Copying(largest)
         case DatasetOptions() as chosen:
-            return make_dataset(chosen)
+            task = make_dataset(chosen)
         case _:
-            return Countdown()
+            task = Countdown()
+    return replace(task, markers=markers_for(reflection.markers, reflection.languages, task.markers))
