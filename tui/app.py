@@ -234,6 +234,7 @@ class Console(SteeringApp):
             await self.settle()
             if (screen := self.shown) is not None and screen.is_ready:
                 await screen.pull()
+                await self.look_for_tutor()
                 self.place.keep(self.run_name, screen.screen_name, screen.spot())
         except NoDaemon:
             raise

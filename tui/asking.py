@@ -87,6 +87,11 @@ class AskingApp(App[int]):
                 self.say(f"! refused: {words}: {status.message}{hint}", "bad")
 
     @property
+    def is_settled(self) -> bool:
+        """Whether everything that was accepted has been applied or refused."""
+        return not self._unsettled
+
+    @property
     def by(self) -> str:
         """Who turns things, for the record."""
         return os.environ.get("USER", "")[:64]

@@ -29,6 +29,7 @@ from ponder.wire import RunRow
 from tui import actions
 from tui.keys import short_tab
 from tui.place import Spot
+from tui.screens.guide import Guide
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
 from tui.widgets import Paragraph, VirtualList
@@ -112,6 +113,7 @@ class ConsoleScreen(Screen[None]):
         yield TextLine(id="status")
         yield TextLine(id="tabs", gap="")
         yield from self.body()
+        yield from self.console.guide()
         yield TextLine(id="keys")
 
     def on_mount(self) -> None:
@@ -149,6 +151,16 @@ class ConsoleScreen(Screen[None]):
         self.query_one("#status", TextLine).show(*self._status())
         self.query_one("#tabs", TextLine).show(self._tabs())
         self.query_one("#keys", TextLine).show(*self._keys())
+        tutor = self.console.tutor
+        for guide in self.query(Guide):
+            guide.display = tutor is not None and not self.is_tiny
+            if tutor is not None:
+                guide.show(tutor, self.console)
+
+    @property
+    def guide_rows(self) -> int:
+        """How many rows the tutorial takes from what is shown."""
+        return sum(guide.rows for guide in self.query(Guide))
 
     def _status(self) -> tuple[list[Part], list[Part]]:
         console = self.console
