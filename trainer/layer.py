@@ -1,7 +1,7 @@
 """One layer of Llama and its family over a flat row, in two pieces with gradients of our own.
 
-Legend: N tokens of the row, D width, I inner width; H key heads, G query heads to each, S = G + 2 with its key and its
-value, K head width, C = 2 K, a key and its value.
+Legend: N tokens of the row, M places of a trail, D width, I inner width, J = 2 I; H key heads, G query heads to each,
+S = G + 2 with its key and its value, K head width, C = 2 K, a key and its value.
 
     attended   what each token reads: norm, queries, keys and values, rotary positions, attention
     fed        y = m + W_down (silu(W_gate n) * W_up n),  n = norm(m),  m = x + W_out read
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.block_attention import Route, attend, attend_back
-from trainer.matrices import Matrix, apart, interleaved, pairs, unwoven, woven
+from trainer.matrices import Matrix, apart, interleaved, joined, pairs, unwoven, woven
 from trainer.trail import Recalled
 
 PIECE_TOKENS = 1024
@@ -71,35 +71,34 @@ class _Norm(torch.autograd.Function):
 def ask(
     x_ND: Tensor, look: Look, norm_D: Tensor, epsilon: float, query: Tensor, query_bias: Part, key: Tensor,
     key_bias: Part, value: Tensor, value_bias: Part, query_norm: Part, key_norm: Part,
-) -> tuple[Tensor, Tensor, Part]:  # fmt: skip
-    """Queries (N, H, G, K), and keys with values (N, H, C), turned; and all as they were before, if norms followed."""
-    tokens, heads, groups = len(x_ND), look.route.key_heads, look.route.groups
+) -> tuple[Tensor, Part]:  # fmt: skip
+    """Queries, keys and values (N, H, S, K), turned; and as they were before, if norms followed."""
     everything = Matrix(woven(query, key, value, look.width), _woven_biases(query_bias, key_bias, value_bias, look))
-    query_NHGK = x_ND.new_empty(tokens, heads, groups, look.width)
-    pair_NHC = x_ND.new_empty(tokens, heads, 2 * look.width)
-    plain_NHSK = None if query_norm is None else x_ND.new_empty(tokens, heads, groups + 2, look.width)
+    all_NHSK = x_ND.new_empty(len(x_ND), look.route.key_heads, look.route.groups + 2, look.width)
+    plain_NHSK = None if query_norm is None else torch.empty_like(all_NHSK)
     for part in _pieces(x_ND):
-        all_NHSK = everything.times(_norm(x_ND[part], norm_D, epsilon)).view(-1, heads, groups + 2, look.width)
+        some_NHSK = all_NHSK[part]
+        everything.times(_norm(x_ND[part], norm_D, epsilon), some_NHSK.flatten(1))
         if plain_NHSK is not None:
-            plain_NHSK[part] = all_NHSK
-            for states, weight in _of_heads(all_NHSK, query_norm, key_norm):
+            plain_NHSK[part] = some_NHSK
+            for states, weight in _of_heads(some_NHSK, query_norm, key_norm):
                 states.copy_(_norm(states, interleaved(weight, look.width), look.epsilon))
-        _turn(all_NHSK, look.turn_N11C[part], query_NHGK[part], pair_NHC[part])
-    return query_NHGK, pair_NHC, plain_NHSK
+        turn(some_NHSK, look.turn_N11C[part])
+    return all_NHSK, plain_NHSK
 
 
 def feed(
     x_ND: Tensor, read_NE: Tensor, out: Tensor, out_bias: Part, norm_D: Tensor, epsilon: float, gate: Tensor,
     gate_bias: Part, up: Tensor, up_bias: Part, down: Tensor, down_bias: Part,
-) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
-    """Piece by piece: m, W_gate n, W_up n and y."""
-    to_out, to_gate, to_up = Matrix(out, out_bias), Matrix(gate, gate_bias), Matrix(up, up_bias)
-    to_down = Matrix(down, down_bias)
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:  # fmt: skip
+    """Piece by piece: m, W_gate n with W_up n, and y."""
+    to_both = Matrix(*joined(gate, gate_bias, up, up_bias))
+    to_out, to_down = Matrix(out, out_bias), Matrix(down, down_bias)
     for part in _pieces(x_ND):
         middle_ND = to_out.added(read_NE[part], x_ND[part])
-        normed_ND = _norm(middle_ND, norm_D, epsilon)
-        gate_NI, up_NI = to_gate.times(normed_ND), to_up.times(normed_ND)
-        yield part, middle_ND, gate_NI, up_NI, to_down.added(F.silu(gate_NI).mul_(up_NI), middle_ND)
+        both_NJ = to_both.times(_norm(middle_ND, norm_D, epsilon))
+        gate_NI, up_NI = both_NJ.chunk(2, dim=1)
+        yield part, middle_ND, both_NJ, to_down.added(F.silu(gate_NI).mul_(up_NI), middle_ND)
 
 
 class _Attended(torch.autograd.Function):
@@ -112,21 +111,23 @@ class _Attended(torch.autograd.Function):
         """`parts` are the weights, biases and norms that `ask` takes."""
         ctx.look, ctx.epsilon, ctx.recalled = look, epsilon, recalled
         if recalled:
-            ctx.save_for_backward(x_ND, None, None, None, norm_D, *parts)
+            ctx.save_for_backward(x_ND, None, None, norm_D, *parts)
             return recalled.take("read_ME")
-        query_NHGK, pair_NHC, plain_NHSK = ask(x_ND, look, norm_D, epsilon, *parts)
-        ctx.save_for_backward(x_ND, query_NHGK, pair_NHC, plain_NHSK, norm_D, *parts)
-        return attend(query_NHGK, pair_NHC, look.route, look.scaling)
+        all_NHSK, plain_NHSK = ask(x_ND, look, norm_D, epsilon, *parts)
+        ctx.save_for_backward(x_ND, all_NHSK, plain_NHSK, norm_D, *parts)
+        return attend(all_NHSK, look.route, look.scaling)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_NE: Tensor) -> tuple[Part, ...]:
-        x_ND, query_NHGK, pair_NHC, plain_NHSK, norm_D, *parts = ctx.saved_tensors
+        x_ND, all_MHSK, plain_NHSK, norm_D, *parts = ctx.saved_tensors
         query, query_bias, key, _, value, _, query_norm, key_norm = parts
         look, sizes, has_bias = ctx.look, [len(query), len(key), len(value)], query_bias is not None
+        place_N = None
         if ctx.recalled:
-            query_NHGK, pair_NHC = ctx.recalled.take("query_MHGK"), ctx.recalled.take("pair_MHC")
-        of_query_NHGK, of_pair_NHC = attend_back(gradient_NE, query_NHGK, pair_NHC, look.route, look.scaling)
+            all_MHSK = ctx.recalled.states.all_MX.unflatten(1, (look.route.key_heads, -1, look.width))
+            place_N = ctx.recalled.place_N
+        of_query_NHGK, of_pair_NHC = attend_back(gradient_NE, all_MHSK, place_N, look.route, look.scaling)
         whole = woven(query, key, value, look.width)
         back, of_whole, of_bias = Matrix(whole.t(), None), torch.zeros_like(whole), whole.new_zeros(len(whole))
         of_norm_D, of_x_ND = torch.zeros_like(norm_D), torch.empty_like(x_ND)
@@ -165,49 +166,53 @@ class _Fed(torch.autograd.Function):
         else:
             y_ND = torch.empty_like(x_ND)
             weights = (out, out_bias, norm_D, epsilon, gate, gate_bias, up, up_bias, down, down_bias)
-            for part, middle_ND, gate_NI, up_NI, end_ND in feed(x_ND, read_NE, *weights):
+            for part, middle_ND, both_NJ, end_ND in feed(x_ND, read_NE, *weights):
                 y_ND[part] = end_ND
-                kept += [middle_ND, gate_NI, up_NI]
+                kept += [middle_ND, both_NJ]
         ctx.save_for_backward(read_NE, out, norm_D, gate, up, down, *kept)
         ctx.epsilon, ctx.recalled = epsilon, recalled
-        ctx.has_bias = [bias is not None for bias in (out_bias, gate_bias, up_bias, down_bias)]
+        ctx.has_bias = [bias is not None for bias in (out_bias, gate_bias, down_bias)]
         return y_ND
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Part, ...]:
         read_NE, out, norm_D, gate, up, down, *kept = ctx.saved_tensors
-        matrices = (out, gate, up, down)
-        of_out, of_gate, of_up, of_down = (torch.zeros_like(weight) for weight in matrices)
-        from_out, from_gate, from_up, from_down = (Matrix(weight.t(), None) for weight in matrices)
+        matrices = (out, torch.cat([gate, up]), down)
+        of_out, of_both, of_down = (torch.zeros_like(weight) for weight in matrices)
+        from_out, from_both, from_down = (Matrix(weight.t(), None) for weight in matrices)
         of_biases = [
             weight.new_zeros(len(weight)) if has else None for weight, has in zip(matrices, ctx.has_bias, strict=True)
         ]
         of_norm_D, of_x_ND, of_read_NE = (torch.zeros_like(norm_D), *map(torch.empty_like, (gradient_ND, read_NE)))
         for place, part in enumerate(_pieces(gradient_ND)):
             of_y_ND = gradient_ND[part]
-            middle_ND, gate_NI, up_NI = (
-                (ctx.recalled.take(name, part) for name in ("middle_MD", "gate_MI", "up_MI"))
+            middle_ND, both_NJ = (
+                (ctx.recalled.take("middle_MD", part), ctx.recalled.take("both_MJ", part))
                 if ctx.recalled
-                else kept[3 * place : 3 * place + 3]
+                else kept[2 * place : 2 * place + 2]
             )
-            open_NI = F.silu(gate_NI)
+            gate_NI, up_NI = both_NJ.chunk(2, dim=1)
+            open_NI, of_inner_NI = F.silu(gate_NI), from_down.times(of_y_ND)
             of_down.addmm_(of_y_ND.t(), open_NI * up_NI)
-            of_inner_NI = from_down.times(of_y_ND)
-            of_up_NI = open_NI.mul_(of_inner_NI)
-            of_gate_NI = torch.ops.aten.silu_backward(of_inner_NI.mul_(up_NI), gate_NI)
-            back_ND = from_up.added(of_up_NI, from_gate.times(of_gate_NI))
-            of_middle_ND, of_weight_D, normed_ND = _norm_gradient(back_ND, middle_ND, norm_D, ctx.epsilon)
+            of_both_NJ = torch.empty_like(both_NJ)
+            of_gate_NI, of_up_NI = of_both_NJ.chunk(2, dim=1)
+            torch.mul(open_NI, of_inner_NI, out=of_up_NI)
+            torch.ops.aten.silu_backward(of_inner_NI.mul_(up_NI), gate_NI, grad_input=of_gate_NI)
+            of_middle_ND, of_weight_D, normed_ND = _norm_gradient(
+                from_both.times(of_both_NJ), middle_ND, norm_D, ctx.epsilon
+            )
             of_norm_D += of_weight_D
-            of_gate.addmm_(of_gate_NI.t(), normed_ND)
-            of_up.addmm_(of_up_NI.t(), normed_ND)
+            of_both.addmm_(of_both_NJ.t(), normed_ND)
             of_x_ND[part] = of_middle_ND.add_(of_y_ND)
             of_out.addmm_(of_middle_ND.t(), read_NE[part])
             of_read_NE[part] = from_out.times(of_middle_ND)
-            for of_bias, gradient in zip(of_biases, (of_middle_ND, of_gate_NI, of_up_NI, of_y_ND), strict=True):
+            for of_bias, gradient in zip(of_biases, (of_middle_ND, of_both_NJ, of_y_ND), strict=True):
                 if of_bias is not None:
                     of_bias += gradient.sum(0)
-        of_out_bias, of_gate_bias, of_up_bias, of_down_bias = of_biases
+        of_out_bias, of_both_bias, of_down_bias = of_biases
+        of_gate, of_up = of_both.chunk(2)
+        of_gate_bias, of_up_bias = (None, None) if of_both_bias is None else of_both_bias.chunk(2)
         return (
             of_x_ND, of_read_NE, None, of_out, of_out_bias, of_norm_D, None, of_gate, of_gate_bias, of_up, of_up_bias,
             of_down, of_down_bias,
@@ -262,16 +267,13 @@ def _norm_heads_back(of_states: Tensor, states: Tensor, weight: Tensor, look: Lo
     return apart(of_weight, look.width)
 
 
-def _turn(all_NHSK: Tensor, turn_N11C: Tensor, query_NHGK: Tensor, pair_NHC: Tensor) -> None:
-    """Rotary positions, arXiv:2104.09864, eq. 34: queries, keys and values to their places."""
-    width = all_NHSK.shape[-1]
-    torch.mul(pairs(all_NHSK[:, :, :-2]), turn_N11C, out=pairs(query_NHGK))
-    torch.mul(pairs(all_NHSK[:, :, -2]), turn_N11C[:, 0], out=pairs(pair_NHC[..., :width]))
-    pair_NHC[..., width:] = all_NHSK[:, :, -1]
+def turn(all_NHSK: Tensor, turn_N11C: Tensor) -> None:
+    """Rotary positions, arXiv:2104.09864, eq. 34: queries and keys, in place."""
+    pairs(all_NHSK[:, :, :-1]).mul_(turn_N11C)
 
 
 def _turn_back(of_query_NHGK: Tensor, of_pair_NHC: Tensor, turn_N11C: Tensor) -> Tensor:
-    """The gradient of what `_turn` was given."""
+    """The gradient of what `turn` was given."""
     tokens, heads, groups, width = of_query_NHGK.shape
     of_all_NHSK = of_query_NHGK.new_empty(tokens, heads, groups + 2, width)
     back_N11C = turn_N11C.conj().resolve_conj()

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ponder import wire
 from ponder.async_client import AsyncClient
@@ -28,7 +29,10 @@ from tui.asking import user_name
 from tui.feed import Asks
 from tui.habits import Habits, read_habits
 from tui.keys import read_keys
-from tui.tutor import Tutor, as_text, find_run
+
+if TYPE_CHECKING:
+    from tui.tutor import Tutor
+
 
 NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
 FIRST_ANSWER_S = 5.0
@@ -70,6 +74,9 @@ async def show(
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
         tutor = None
         if tutorial:
+            from tui.tutor import Tutor  # with its words, for which no other console need wait
+            from tui.tutorial import find_run
+
             tutor, screen = Tutor(habits.memory, is_again=tutorial == "again"), "live"
             run = run or await find_run(client, paths, user_name())
         if run:
@@ -111,6 +118,8 @@ def run(words: Sequence[str]) -> int:
         os.environ["PONDER_ASCII"] = "1"
     try:
         if arguments.tutorial == "text":
+            from tui.tutorial import as_text
+
             print("\n".join(as_text(read_keys(find_paths().home / "keys.toml"))))
             return 0
         require_terminal()

@@ -10,19 +10,13 @@ begins anew. Deliberately left out: the texts (`tui.stations`), and the lines th
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from ponder import wire
-from ponder.demo import RECIPE
 from ponder.events import Outcome, RunState
-from ponder.paths import Paths
-from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
-from ponder.submission import submission
 from tui import stations
 from tui.actions import BY_ID, WIDGET_KEYS, actions_of
-from tui.feed import Asks
 from tui.keys import Keys, key_name
 from tui.memory import Memory
 from tui.stations import STATIONS, Move, Need, Station
@@ -30,13 +24,8 @@ from tui.stations import STATIONS, Move, Need, Station
 if TYPE_CHECKING:
     from tui.app import Console
 
-RUN = "tutorial"
-"""What its runs are called, without their number."""
-OVERRIDES = {"run.name": RUN, "stage.steps": 420, "stream.alternatives": 4}
-"""Three times the demo's steps: a newcomer reads, and the run had better not be over meanwhile."""
 MEMORY = "tutorial"
 MEASURED_AT_LEAST = 2
-TEXT_COLUMNS = 100
 GOES_ON = (Need.WRITING, Need.SCORED, Need.MEASURED, Need.RESCUED, Need.APPLIED)
 """What comes by itself while the run learns."""
 HOLDS = (RunState.PAUSED, RunState.PAUSING)
@@ -143,9 +132,9 @@ class Tutor:
 
     # -- what happens --
 
-    def hear(self, action: str, screen: str) -> bool:
-        """An action was done on a screen; whether it leads on."""
-        move = self.move
+    def hear(self, call: str, screen: str) -> bool:
+        """Textual called an action on a screen; whether it leads on."""
+        move, action = self.move, action_of(call, screen)
         if move is None or move.until is not None or action not in (move.action, *move.also):
             return False
         if self._is_over or not self._is_here(screen):
@@ -252,36 +241,3 @@ async def is_met(need: Need, console: Console) -> bool:
         case Need.FORKED:
             runs = (await console.ask(wire.ListRuns(), wire.Runs)).runs
             return any(other.forked_from == row.name for other in runs)
-
-
-async def find_run(client: Asks, paths: Paths, by: str) -> str:
-    """The name of the tutorial's run: the newest that is not over, else a new one."""
-    runs = (await client.ask(wire.ListRuns(), wire.Runs)).runs
-    ours = [row for row in runs if row.name.rpartition("-")[0] == RUN and not row.forked_from]
-    living = next((row.name for row in ours if not row.state.is_over), None)
-    if living is not None:
-        return living
-    path = find_recipe(RECIPE)
-    recipe = parse_recipe(read_recipe_text(path), str(path), OVERRIDES)
-    return (await client.ask(submission(recipe, path, models=paths.models, by=by), wire.Accepted)).run
-
-
-def as_text(keys: Keys) -> Iterator[str]:
-    """The stations as lines, with the commands that do the same, for whoever has no terminal."""
-    run = f"{RUN}-1"
-    yield "The tutorial of ponder's console as text; on a terminal it waits for each key, on a run of its own:"
-    yield f"   $ ponder run {RECIPE} --name {RUN} --steps {OVERRIDES['stage.steps']}"
-    for number, station in enumerate(STATIONS, start=1):
-        yield ""
-        yield f"{number}. {station.title}"
-        yield f"   {station.idea}."
-        for move in station.moves:
-            yield textwrap.fill(
-                f"- {spelled(move.words, keys)}", TEXT_COLUMNS, initial_indent="   ", subsequent_indent="     "
-            )
-        for command in station.commands:
-            yield f"   $ {command.format(run=run)}"
-    yield ""
-    yield "Next:"
-    for command in stations.NEXT:
-        yield f"   $ {command.format(run=run)}"

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, cast
 
 from textual.actions import ActionParseResult
 from textual.dom import DOMNode
+from textual.screen import Screen
 from textual.widget import Widget
 
 from ponder import wire
 from tui.asking import AskingApp
 from tui.feed import R
-from tui.tutor import Tutor, action_of
 
 if TYPE_CHECKING:
     from tui.app import Console
+    from tui.screens.guide import Guide
+    from tui.tutor import Tutor
 
+GUIDE = "guide"
+"""The id of its lines on a screen."""
 NO_TUTORIAL = "no tutorial is on; `ponder tutorial` begins one"
 
 
@@ -38,7 +42,7 @@ class TutoredApp(AskingApp):
         screen = self.current_mode
         is_done = await super().run_action(action, default_namespace, namespaces)
         if is_done and self.tutor is not None and isinstance(action, str):
-            self._hears(self.tutor.hear(action_of(action, screen), screen))
+            self._hears(self.tutor.hear(action, screen))
         return is_done
 
     async def ask(self, request: wire.Request, reply_type: type[R], ask_id: str = "") -> R:
@@ -60,9 +64,18 @@ class TutoredApp(AskingApp):
 
     def guide(self) -> list[Widget]:
         """The lines of the tutorial, for a screen that is being made."""
-        from tui.screens.guide import Guide  # it needs the tutor's words
+        if self.tutor is None:
+            return []
+        from tui.screens.guide import Guide  # with all its words, for which no other console need wait
 
-        return [Guide(id="guide")] if self.tutor is not None else []
+        return [Guide(id=GUIDE)]
+
+    def paint_guide(self, screen: Screen[None]) -> None:
+        """Say on a screen where the tutorial is; nothing once it was left."""
+        for guide in screen.query(f"#{GUIDE}"):
+            guide.display = self.tutor is not None and not screen.has_class("-tiny")
+            if self.tutor is not None:
+                cast("Guide", guide).show(self.tutor, cast("Console", self))
 
     def action_tutorial_skip(self) -> None:
         """To the next station."""

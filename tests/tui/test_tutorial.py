@@ -37,7 +37,8 @@ from tui.keys import Keys
 from tui.memory import Memory
 from tui.screens.guide import Guide
 from tui.stations import STATIONS, Move, Need
-from tui.tutor import Tutor, as_text, spelled
+from tui.tutor import Tutor, spelled
+from tui.tutorial import as_text
 from tui.widgets.wrapping import wrap_from
 
 Script = Callable[[Pilot[int], Console, ReaderClient, Tutor], Awaitable[None]]

@@ -61,11 +61,6 @@ class Guide(Vertical):
         self.styles.min_height = HEAD_ROWS + row_count(lines, console.size.width - PADDING_CELLS)
         self.query_one(LineView).set_document(lines)
 
-    @property
-    def rows(self) -> int:
-        """How many rows of the screen it takes."""
-        return self.size.height if self.display else 0
-
 
 def guide_paragraph(text: str, keys: Keys, *, style: str = "plain") -> Paragraph:
     """A text of the tutorial, with its keys set off."""

@@ -18,7 +18,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.event_text import format_accuracy, measured
 from ponder.events import Outcome
-from ponder.metrics import METRICS, format_metric
+from ponder.metrics import METRICS, format_metric, is_evaluation
 from ponder.plot_text import Curve, Frame, mark_sign
 from tui import actions
 from tui.answers import (
@@ -74,6 +74,10 @@ class LiveScreen(ConsoleScreen):
         self._scored: dict[StreamKey, wire.StoredRollout] = {}
         self._groups: dict[tuple[int, int], int] = {}
         self._reading = Reading()
+        self._pulls = 0
+        self._charted: tuple[object, ...] = ()
+        """After which pull the charts were made, and how wide they were."""
+        self._listed: list[ListRow] | None = None
 
     def body(self) -> Iterable[Widget]:
         """Curves above; the text and the list below, or beside each other where there is room."""
@@ -123,6 +127,7 @@ class LiveScreen(ConsoleScreen):
         elif not row.state.is_over:
             self._best = []
         await self._pull_scores(row.name)
+        self._pulls += 1
 
     def _take_samples(self, samples: list[wire.StoredRollout]) -> None:
         """Rows are made once for an answer, not for every picture: at ten a second that would be most of the work."""
@@ -230,15 +235,20 @@ class LiveScreen(ConsoleScreen):
         self._paint_scored()
 
     def _paint_charts(self) -> None:
+        """Once a pull: at ten pictures a second they would be most of the work."""
         row = self.console.row
+        charts = {name: self.query_one(f"#chart-{name.replace('/', '-')}", BrailleChart) for name in metrics.HEADLINES}
+        charted = (self._pulls, self._run, *(chart.size.width for chart in charts.values()))
+        if charted == self._charted:
+            return
+        self._charted = charted
         last = max([1, *(max(curve) for curve in self._curves.values() if curve)])
         marks = {float(step): mark_sign(what) for step, what in self._interventions}
-        for name in metrics.HEADLINES:
+        for name, chart in charts.items():
             metric = METRICS[name]
             points = sorted(self._curves.get(name, {}).items())
             scale = 100.0 if metric.is_share else 1.0
             latest = row.headlines.get(name) if row is not None else None
-            chart = self.query_one(f"#chart-{name.replace('/', '-')}", BrailleChart)
             values = [value * scale for _, value in points]
             smoothing = SMOOTHING if _is_each_step(name) and len(points) > 8 else 0.0
             unit = f" {metric.unit}" if metric.unit == "tokens" else ""
@@ -356,7 +366,10 @@ class LiveScreen(ConsoleScreen):
         row = self.console.row
         total = f"{self.console.detail.rollouts:,} answers so far" if self.console.detail is not None else ""
         self.query_one("#scored-head", TextLine).show([Part("scored last", "title")], [Part(total, "dim", 1)])
-        self.query_one("#scored-list", VirtualList).set_source(ListSource(self._rows if row is not None else []))
+        rows = self._rows if row is not None else []
+        if rows is not self._listed:
+            self._listed = rows
+            self.query_one("#scored-list", VirtualList).set_source(ListSource(rows))
 
 
 def _scored_row(stored: wire.StoredRollout) -> ListRow:
@@ -389,7 +402,7 @@ def _answer(stream: Stream | None, stored: wire.StoredRollout | None, is_prompt_
 
 def _is_each_step(name: str) -> bool:
     """Whether a metric comes with every step, not with evaluations only."""
-    return not name.startswith("eval/")
+    return not is_evaluation(name)
 
 
 def _title(label: str, width: int) -> str:
