@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ponder import wire
 from ponder.demo import RECIPE
+from ponder.knobs import KnobValue
 from ponder.paths import Paths
 from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
 from ponder.submission import submission
@@ -20,7 +21,7 @@ from tui.tutor import spelled
 
 RUN = "tutorial"
 """What its runs are called, without their number."""
-OVERRIDES = {"run.name": RUN, "stage.steps": 420, "stream.alternatives": 4}
+OVERRIDES: dict[str, KnobValue] = {"run.name": RUN, "stage.steps": 420, "stream.alternatives": 4}
 """Three times the demo's steps: a newcomer reads, and the run had better not be over meanwhile."""
 TEXT_COLUMNS = 100
 
