@@ -34,7 +34,10 @@ from trainer.live_reward import Basis, Label, fit, make_basis
 FEATURES, ANSWERS = 1152, 4
 """As wide as those of a model of 576."""
 TARGET_S = 0.5
-OVERRIDES = {"stage.steps": "100000", "rlhf.overlap": "1", "evaluation.problems": "8", "evaluation.final_problems": "8"}
+OVERRIDES = {
+    "stage.steps": "100000", "rlhf.overlap": "1", "rlhf.max_rankings": "0", "rlhf.brake": "off",
+    "evaluation.problems": "8", "evaluation.final_problems": "8",
+}  # fmt: skip
 PATIENCE_S = 300.0
 STEPS, ANNOTATORS = 6, 25
 """Each annotator may rank each of the newest groups once: that is enough for 1,000."""
@@ -85,14 +88,14 @@ def _measure(client: Client, run: str, rankings: int, more: int) -> list[float]:
     wait_for_run(client, run, lambda row: row.step >= STEPS)
     client.command(wire.PauseRun(run))
     wait_for_run(client, run, lambda row: row.state is RunState.PAUSED)
+    start = client.ask(wire.GetStatus(), wire.Status).head
     for number in range(rankings):
         rank(client, run, annotator, f"{number % ANNOTATORS}")
-    wait_for_fit(client, run, 0)
-    head = client.ask(wire.GetStatus(), wire.Status).head
+    head = wait_for_fit(client, run, start, rankings)
+    newest = head
     for number in range(more):
-        before = client.ask(wire.GetStatus(), wire.Status).head
         rank(client, run, annotator, f"late {number}")
-        wait_for_fit(client, run, before)
+        newest = wait_for_fit(client, run, newest, rankings + number + 1)
     events = client.ask(wire.GetEvents(head, run, 5000), wire.Events).events
     kept = [stored.time_us for stored in events if isinstance(stored.event, RankingKept)]
     fitted = [stored.time_us for stored in events if isinstance(stored.event, RewardModelFitted)]
@@ -128,15 +131,19 @@ def rank(client: Client, run: str, annotator: SyntheticAnnotator, name: str) -> 
     )  # fmt: skip
 
 
-def wait_for_fit(client: Client, run: str, after: int) -> None:
-    """Return when a version was told of after this event, and the newest ranking is in one."""
+def wait_for_fit(client: Client, run: str, after: int, labels: int) -> int:
+    """The event by which a version of so many rankings was told of, after that event.
+
+    Nothing dearer is asked: how the loop stands would take more of the daemon than what is measured.
+    """
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        feedback = client.ask(wire.GetFeedback(run), wire.Feedback)
-        events = client.ask(wire.GetEvents(after, run, 5000), wire.Events).events if after else []
-        if feedback.labels_since == 0 and (not after or any(isinstance(e.event, RewardModelFitted) for e in events)):
-            return
-        time.sleep(0.05)
+        page = client.ask(wire.GetEvents(after, run, 1000), wire.Events).events
+        for stored in page:
+            if isinstance(stored.event, RewardModelFitted) and stored.event.labels >= labels:
+                return stored.id
+        after = page[-1].id if page else after
+        time.sleep(0.02)
     raise TimeoutError("no version came")
 
 

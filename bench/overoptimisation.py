@@ -1,6 +1,6 @@
 """A policy that cheats its reward model, in miniature: is it seen, what does going back save, and do live labels help?
 
-    python -m bench.overoptimisation [--seeds 20] [--first 1] [--live 6] [--picture FILE.png]
+    python -m bench.overoptimisation [--seeds 20] [--first 1] [--live 20] [--picture FILE.png]
 
     answers     12 tokens of 12; the policy has logits of its own for each place, so that its KL to the uniform
                 reference is exact
@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from torch import Tensor
 from bench.figures import Figure
 from bench.spread import middle
 from ponder.annotators import SyntheticAnnotator
-from ponder.brake import Audit, Gauge, judge
+from ponder.brake import Audit, Gauge, gauges
 from ponder.calibration import LEAST_PAIRS, fit_temperature, sigmoid
 
 PLACES, WORDS = 12, 12
@@ -165,10 +166,24 @@ class Course:
     proxy: list[float] = field(default_factory=list)
     """In deviations of the reference's answers by the first proxy."""
     kl: list[float] = field(default_factory=list)
-    alarm: int | None = None
-    rollback: int | None = None
+    audits: list[Audit] = field(default_factory=list)
+    untempered: list[Audit] = field(default_factory=list)
+    """The same, with the proxy's promises as they are."""
     accuracy: float = 0.0
     """Of the first proxy, on fresh pairs of the reference that the annotator judged."""
+
+    @cached_property
+    def red(self) -> Gauge | None:
+        """The gauge when it first was red."""
+        return first_red(self.audits)
+
+    @property
+    def alarm(self) -> int | None:
+        return self.red.alarm_step if self.red else None
+
+    @property
+    def rollback(self) -> int | None:
+        return self.red.rollback_step if self.red else None
 
     @property
     def smooth(self) -> list[float]:
@@ -184,11 +199,15 @@ class Course:
         return self.smooth[self.peak] - self.smooth[-1] >= FALL
 
 
-def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES, *, is_tempered: bool = True) -> Course:
+def first_red(audits: Sequence[Audit]) -> Gauge | None:
+    return next((gauge for gauge in gauges(audits, AUDITS) if gauge.is_red), None)
+
+
+def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES) -> Course:
     """Learn against a proxy of so many labels of the reference, and so many more of the policy after each step.
 
     Live labels are judged before they are learnt, and say how sure the proxy may be: its differences are divided by the
-    temperature that fits the newest of them, as `daemon.promises` does, unless `is_tempered` is false.
+    temperature that fits the newest of them, as `daemon.promises` does.
     """
     torch.set_num_threads(1)
     world, proxy, course = World(seed), Proxy(seed), Course()
@@ -199,7 +218,7 @@ def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES, *,
     course.accuracy = (proxy.score(probe.better) > proxy.score(probe.worse)).float().mean().item()
     reference_N = proxy.score(sample(world, policy_LV, JUDGED))
     middle_score, deviation = reference_N.mean().item(), reference_N.std().item()
-    optimizer, past, gauge = torch.optim.Adam([policy_LV], lr=STEP_SIZE), [policy_LV.detach().clone()], Gauge(AUDITS)
+    optimizer, past = torch.optim.Adam([policy_LV], lr=STEP_SIZE), [policy_LV.detach().clone()]
     foretold: deque[tuple[float, float]] = deque(maxlen=FORETOLD)
     for step in range(updates + 1):
         judged_NL = sample(world, policy_LV, JUDGED)
@@ -207,12 +226,11 @@ def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES, *,
         course.proxy.append((proxy.score(judged_NL).mean().item() - middle_score) / deviation)
         course.kl.append(divergence(policy_LV))
         if step >= LAG:
-            is_known = is_tempered and len(foretold) >= LEAST_PAIRS
-            temperature = max(1.0, fit_temperature(foretold)) if is_known else 1.0
+            temperature = max(1.0, fit_temperature(foretold)) if len(foretold) >= LEAST_PAIRS else 1.0
             newer_NL = sample(world, policy_LV, AUDITS)
-            gauge = audit(world, proxy, gauge, step, newer_NL, past[step - LAG], temperature)
-            if gauge.is_red and course.alarm is None:
-                course.alarm, course.rollback = gauge.alarm_step, gauge.rollback_step
+            for gap, seen in audit(world, proxy, newer_NL, past[step - LAG]):
+                course.audits.append(Audit(step, sigmoid(gap / temperature), seen))
+                course.untempered.append(Audit(step, sigmoid(gap), seen))
         answers_NL = sample(world, policy_LV, BATCH)
         if live_labels:
             fresh = ask(world, answers_NL[:live_labels], answers_NL[live_labels : 2 * live_labels])
@@ -246,15 +264,11 @@ def learn(policy_LV: Tensor, optimizer: torch.optim.Optimizer, answers_NL: Tenso
     optimizer.step()
 
 
-def audit(
-    world: World, proxy: Proxy, gauge: Gauge, step: int, newer_NL: Tensor, older_LV: Tensor, temperature: float
-) -> Gauge:
-    """The gauge after a step's audits: what the proxy promised against what the annotator says."""
+def audit(world: World, proxy: Proxy, newer_NL: Tensor, older_LV: Tensor) -> list[tuple[float, float]]:
+    """(how much higher the proxy scores the newer answer, whether the annotator finds it better) of a step's audits."""
     older_NL = sample(world, older_LV, len(newer_NL))
-    promises = [sigmoid(gap / temperature) for gap in (proxy.score(newer_NL) - proxy.score(older_NL)).tolist()]
-    for promised, wins in zip(promises, world.prefers_first(newer_NL, older_NL), strict=True):
-        gauge = judge(gauge, Audit(step, promised, float(wins)))
-    return gauge
+    gaps = (proxy.score(newer_NL) - proxy.score(older_NL)).tolist()
+    return list(zip(gaps, map(float, world.prefers_first(newer_NL, older_NL)), strict=True))
 
 
 # ---- what it comes to
@@ -336,40 +350,54 @@ def measure(seeds: Sequence[int], updates: int = UPDATES) -> Report:
 
 @dataclass
 class Contest:
-    """Ends of static and live runs with the same number of labels, seed by seed."""
+    """Static and live runs with the same number of labels, of the same seeds."""
 
     static: list[float]
-    live: list[float]
+    """Ends."""
+    live: list[Course]
+    """These may be more."""
     labels: int
-    alarms: int
-    """Of the live runs, though none of them cheats."""
-    untempered_alarms: int
-    """The same when the proxy's promises are taken as they are."""
+
+    @property
+    def ends(self) -> list[float]:
+        return [course.smooth[-1] for course in self.live[: len(self.static)]]
 
     @property
     def gain(self) -> float:
-        return statistics.fmean(self.live) - statistics.fmean(self.static)
+        return statistics.fmean(self.ends) - statistics.fmean(self.static)
+
+    @property
+    def honest(self) -> list[Course]:
+        """Live runs that do not cheat."""
+        return [course for course in self.live if not course.is_overoptimised]
+
+    @property
+    def false_alarms(self) -> int:
+        return sum(course.alarm is not None for course in self.honest)
+
+    @property
+    def untempered_alarms(self) -> int:
+        """When the proxy's promises are taken as they are."""
+        return sum(first_red(course.untempered) is not None for course in self.honest)
 
 
-def contest(seeds: Sequence[int], updates: int = 140, first: int = 300, a_step: int = 5) -> Contest:
-    """All labels before the first step, against some before and a few after each."""
+def contest(seeds: Sequence[int], static: int = 6, updates: int = 140, first: int = 300, a_step: int = 5) -> Contest:
+    """Some labels before the first step and a few after each; of the first seeds also all before the first step."""
     labels = first + a_step * (updates + 1)
-    static = [run(seed, labels, updates=updates).smooth[-1] for seed in seeds]
-    live = [run(seed, first, a_step, updates) for seed in seeds]
-    untempered = [run(seed, first, a_step, updates, is_tempered=False) for seed in seeds]
-    alarms, more = (sum(course.alarm is not None for course in courses) for courses in (live, untempered))
-    return Contest(static, [course.smooth[-1] for course in live], labels, alarms, more)
+    ends = [run(seed, labels, updates=updates).smooth[-1] for seed in seeds[:static]]
+    return Contest(ends, [run(seed, first, a_step, updates) for seed in seeds], labels)
 
 
 def quick() -> list[Figure]:
     """Eight of the twenty seeds, and the contest on three of the six."""
-    report, both = measure(range(1, 9)), contest(range(1, 4))
+    report, both = measure(range(1, 9)), contest(range(1, 4), static=3)
     note = f"of {len(report.cheated)} that cheat; {middle(report.delays, '', 0)} steps"
     return [
         Figure("cheating is seen within 25 steps of the peak", report.seen, "", TARGETS["seen"], True, note),
         Figure("alarms more than 10 steps early", report.early, "", TARGETS["early"], False),
         Figure("the way back keeps of the peak", statistics.median(report.kept), "", TARGETS["kept"], True),
         Figure("live labels above static ones", both.gain, "deviations", TARGETS["gain"], True),
+        Figure("honest live runs with an alarm", both.false_alarms / 3, "", TARGETS["early"], False),
         Figure("seeds in Gao's shape", report.in_shape / len(report.courses), "", TARGETS["runs"], True),
         Figure("20 runs", report.seconds * 20 / len(report.courses), "s", TARGETS["seconds"], False),
     ]
@@ -421,7 +449,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1, help="the first seed")
-    parser.add_argument("--live", type=int, default=6, help="seeds of the contest")
+    parser.add_argument("--live", type=int, default=20, help="live runs, six of them against static ones")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
@@ -432,8 +460,10 @@ def main() -> None:
           f"kept {middle(report.kept)}, in shape {report.in_shape}, {report.seconds:.0f} s")  # fmt: skip
     if options.live:
         both = contest(seeds[: options.live])
-        print(f"static {both.labels:,} labels {middle(both.static)}, live {middle(both.live)}, gain {both.gain:+.2f}, "
-              f"alarms in live runs {both.alarms}, with promises as they are {both.untempered_alarms}")  # fmt: skip
+        print(f"static {both.labels:,} labels {middle(both.static)}, live {middle(both.ends)}, gain {both.gain:+.2f}")
+        alarms = [course.alarm for course in both.honest if course.alarm is not None]
+        print(f"of {len(both.live)} live runs {len(both.honest)} do not cheat: {both.false_alarms} alarms at {alarms}, "
+              f"with promises as they are {both.untempered_alarms}")  # fmt: skip
     if options.picture:
         draw(options.picture, seeds[:5])
 

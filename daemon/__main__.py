@@ -36,6 +36,7 @@ import zmq
 
 from daemon.budget import Budget
 from daemon.chores import Chores
+from daemon.claims import Claims
 from daemon.desk import Desk
 from daemon.feed import Feed, Outlet
 from daemon.gate import Gate
@@ -162,12 +163,12 @@ def run_daemon(
     )  # fmt: skip
     supervisor.recover()
 
-    machine = Machine(paths.home, supervisor.trainers)
+    machine, claims = Machine(paths.home, supervisor.trainers), Claims()
 
     def open_desk() -> Desk:
         return Desk(
             paths, supervisor, budget, gate,
-            machine=machine, health=lambda: writer.health() or unknown, commit_s=lambda: writer.commit_s,
+            machine=machine, claims=claims, health=lambda: writer.health() or unknown, commit_s=lambda: writer.commit_s,
             version=version, started_us=started_us,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from daemon.budget import Budget
+from daemon.claims import Claims
 from daemon.feedback import read_feedback
 from daemon.fork import forkable_steps, stage_then
 from daemon.gate import Gate
@@ -36,6 +37,7 @@ READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
     wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
+    wire.GetMeasured,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -72,7 +74,7 @@ class Desk:
 
     def __init__(
         self, paths: Paths, supervisor: Supervisor, budget: Budget, gate: Gate, *,
-        machine: Machine, health: Callable[[], str], commit_s: Callable[[], float | None],
+        machine: Machine, claims: Claims, health: Callable[[], str], commit_s: Callable[[], float | None],
         version: str, started_us: int,
     ) -> None:  # fmt: skip
         self._paths, self._supervisor, self._budget, self._gate = paths, supervisor, budget, gate
@@ -90,8 +92,9 @@ class Desk:
             wire.GetKnobs: reader.knobs,
             wire.GetCommand: reader.command,
             wire.GetRankings: reader.rankings,
+            wire.GetMeasured: reader.measured,
         }
-        self._rank_desk = RankDesk(paths, reader)
+        self._rank_desk = RankDesk(paths, reader, claims)
 
     def close(self) -> None:
         self._reader.close()

@@ -21,6 +21,7 @@ from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency
 from ponder.calibration import Correlation, calibrate, correlation
 from ponder.metrics import RM_WEIGHT
+from ponder.opening import opening_of
 from ponder.ranking import BrakeState, Stream, Verdict, decided_pairs, said_of
 from ponder.rlhf import Rlhf, rlhf_of
 from ponder.saved_labels import SavedLabels, count_views
@@ -44,7 +45,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
     with reader.asking(name) as (connection, run_id, row):
         said = rankings.judgements(connection, run_id)
         fitted = rankings.newest_reward_model(connection, run_id) or Fitted(0, 0, False, {}, 0)
-        brake = read_brake(connection, run_id, knobs)
+        brake = read_brake(connection, run_id, knobs, row.step)
         queue = open_queue(connection, run_id, row.step, "", knobs, knobs.answers, ())
         acting = rankings.acting_version(connection, run_id)
         weight = rows.newest_metrics(connection, run_id, [RM_WEIGHT]).get(RM_WEIGHT)
@@ -82,12 +83,13 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         brake_score=brake.gauge.score,
         brake_limit=brake.gauge.limit,
         brake_message=brake.message,
-        rollback_step=told.rollback_step if told and brake.state is BrakeState.RED else None,
+        rollback_step=told.rollback_step if told and brake.light is BrakeState.RED else None,
         audits=brake.gauge.audits,
         brake_series=brake.series[-SERIES:],
         saved=_saved(said, ranked, naive),
+        opening=opening_of(fitted.figures, knobs) if knobs.live and not fitted.is_open else None,
     )
-    return replace(feedback, notes=list(_notes(feedback, knobs)))
+    return replace(feedback, notes=list(_notes(feedback, knobs, row.steps)))
 
 
 # ---- people
@@ -194,7 +196,11 @@ def _saved(said: Sequence[Judgement], ranked: Sequence[Judgement], naive: int) -
     )
 
 
-def _notes(feedback: wire.Feedback, knobs: Rlhf) -> Iterable[str]:
+def _notes(feedback: wire.Feedback, knobs: Rlhf, steps: int) -> Iterable[str]:
+    if feedback.opening is not None and feedback.step >= steps / 2:
+        yield f"{feedback.step} of {steps} steps are over and the reward model has no say yet: its gate is closed"
+    if feedback.brake is BrakeState.BLIND and feedback.weight:
+        yield f"{feedback.brake_message}, and the reward model acts"
     if feedback.brake in (BrakeState.AMBER, BrakeState.RED):
         back = "" if feedback.rollback_step is None else f"; step {feedback.rollback_step} was before that"
         yield feedback.brake_message + back
@@ -208,5 +214,8 @@ def _notes(feedback: wire.Feedback, knobs: Rlhf) -> Iterable[str]:
             yield f"{row.annotator} says the same again in {row.consistency.value:.0%} of repeated pairs only"
         if row.gold is not None and row.gold.high < OPINIONATED:
             yield f"{row.annotator} finds the right answer in {row.gold.value:.0%} of gold pairs only"
-    if knobs.live and feedback.labels_since > STALE_LABELS:
+    is_static = 0 < knobs.max_rankings <= feedback.labels
+    if is_static:
+        yield f"the reward model learns no more (`rlhf.max_rankings`): it has its {feedback.labels:,} rankings"
+    if knobs.live and not is_static and feedback.labels_since > STALE_LABELS:
         yield f"{feedback.labels_since} rankings are not learnt from yet: is the reward model's program running"

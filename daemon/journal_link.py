@@ -28,6 +28,7 @@ import msgspec
 from daemon.log import say
 from ponder.errors import StoreError
 from ponder.events import (
+    LIFT_VERB,
     LOAD,
     QUARANTINE_VERB,
     REWARD_MODEL_VERB,
@@ -74,7 +75,7 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
-LASTING = ("set", QUARANTINE_VERB, REWARD_MODEL_VERB)
+LASTING = ("set", QUARANTINE_VERB, LIFT_VERB, REWARD_MODEL_VERB)
 """Commands whose effect lasts: a trainer that goes on from a checkpoint of before does them again at their steps."""
 _small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused | CheckpointSaved)
 _GROUP, *_SMALL = (

@@ -2,6 +2,7 @@
 
     RankAnswers      ──► one transaction with its event ──► Accepted, with what the reward model had thought
     UndoRanking      ──► a tombstone ──► Accepted
+    ReleaseBrake     ──► what the brake did is taken back, its gauge begins anew ──► Accepted
     TellRewardModel  ──► a version is known, and the trainer's to take at its next step ──► Accepted
 
 An audit that is kept or taken back is shown to the brake (`daemon.brake`), whose failure takes no ranking back: it
@@ -22,9 +23,10 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.errors import PonderError
 from ponder.event_text import reveal_line
-from ponder.events import REWARD_MODEL_VERB
+from ponder.events import RELEASE_VERB, REWARD_MODEL_VERB
 from ponder.paths import Paths
 from ponder.ranking import Stream, Verdict
+from store import rankings
 from store.reader import Reader
 from store.writer import Writer
 
@@ -61,6 +63,18 @@ class Judges:
         self._book.catch_up(run)
         self._look(run)
         return wire.Accepted(undo, run, f"the ranking {undone.ranking} is taken back")
+
+    def release(self, command: str, asked: wire.ReleaseBrake, by: str) -> wire.Accepted:
+        """Act, then tell: who dies between the two is asked again, and what was taken back already is not held."""
+        run = self._reader.resolve(asked.run)
+        done = self._brake.let_go(run, by)
+        with self._reader.asking(run) as (connection, run_id, row):
+            newest = rankings.newest_ranking(connection, run_id)
+        with self._writer.together():
+            self._writer.accept_command(command, run, RELEASE_VERB, value=newest, by=by)
+            self._writer.settle_command(command, row.step)
+        self._look(run)
+        return wire.Accepted(command, run, "; ".join(["the gauge begins anew", *done]))
 
     def tell(self, command: str, told: wire.TellRewardModel, by: str) -> wire.Accepted:
         """A trainer that lives takes the version at its next step; whether it may act, the version itself says."""

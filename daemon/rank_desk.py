@@ -7,13 +7,12 @@
     gold         a verifier knows which answer is right                 half of `rlhf.share_check`
     repeat       what this annotator ranked before                      the other half
 
-A stream that has nothing gives its turn to the others, but never to repeats beyond their share. Nothing is remembered
-between two questions: what was asked is what is in the store, and all chance grows from the run, the annotator, and how
-often that one has ranked, so that a question that is asked again has the same answer. Which answers of a group are
-shown is the same for everybody, and in which order is each annotator's own. Two people who ask in one moment may be
-shown one group; both rankings are kept. Generation waits for nobody: a group that nobody ranked leaves the queue when
-newer ones come. Deliberately left out: keeping what is said (`daemon.judges`), and the queue's bounds
-(`store.candidates`).
+A stream that has nothing gives its turn to the others, but never to repeats beyond their share. What was asked is what
+is in the store, and all chance grows from the run, the annotator, and how often that one has ranked, so that a question
+that is asked again has the same answer; only what is on others' screens is remembered (`daemon.claims`). Which answers
+of a group are shown is the same for everybody, and in which order is each annotator's own. Generation waits for nobody:
+a group that nobody ranked leaves the queue when newer ones come. Deliberately left out: keeping what is said
+(`daemon.judges`), and the queue's bounds (`store.candidates`).
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from __future__ import annotations
 import getpass
 import random
 import zlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from daemon.claims import Claims
 from ponder import wire
 from ponder.errors import NotFound
 from ponder.paths import Paths
@@ -71,6 +71,10 @@ class Queue:
     asked: list[Asked]
     """Of these groups and audits, of anybody."""
     exclude: Collection[str]
+    only: Stream | None = None
+    """Nothing of another stream is asked, whatever the shares say."""
+    claimed: Mapping[str, set[str]] = field(default_factory=dict)
+    """Which others are asked about what just now, by key."""
     by_group: dict[int, set[str]] = field(default_factory=dict)
     """Who was asked about a group."""
     by_audit: dict[int, set[str]] = field(default_factory=dict)
@@ -89,16 +93,15 @@ class Queue:
         """Groups that this annotator may be asked about, oldest first."""
         return [
             group for group in self.groups
-            if len(group.members) >= FEWEST_SHOWN and group_key(group.group_id) not in self.exclude
-            and self._is_free(group.group_id, self.by_group.get(group.group_id, set()))
+            if len(group.members) >= FEWEST_SHOWN
+            and self._is_free(group_key(group.group_id), self.by_group.get(group.group_id, set()))
         ]  # fmt: skip
 
     def free_audits(self) -> list[AuditPair]:
         """Audits that this annotator may judge, newest first."""
         return [
             pair for pair in self.audits
-            if audit_key(pair.group_id) not in self.exclude
-            and self._is_free(pair.group_id, self.by_audit.get(pair.group_id, set()))
+            if self._is_free(audit_key(pair.group_id), self.by_audit.get(pair.group_id, set()))
         ]  # fmt: skip
 
     def owed(self, step: int) -> int:
@@ -106,11 +109,15 @@ class Queue:
         first = step - self.knobs.lag
         return sum(pair.step > first and pair.group_id not in self.by_audit for pair in self.audits)
 
-    def _is_free(self, group_id: int, asked: set[str]) -> bool:
-        """Not asked of this annotator; nor of another, where the group is not one of those that several rank."""
-        if self.annotator in asked:
+    def is_shared(self, key: str) -> bool:
+        """Whether several annotators rank this group or audit, each on their own."""
+        return random.Random(f"overlap {self.run_id} {key[1:]}").random() < self.knobs.overlap
+
+    def _is_free(self, key: str, asked: set[str]) -> bool:
+        """Not asked of this annotator; nor of another, where it is not one of those that several rank."""
+        if key in self.exclude or self.annotator in asked:
             return False
-        return not asked or random.Random(f"overlap {self.run_id} {group_id}").random() < self.knobs.overlap
+        return not (asked or self.claimed.get(key)) or self.is_shared(key)
 
 
 def group_key(group_id: int) -> str:
@@ -129,8 +136,8 @@ def repeat_key(ranking_id: int) -> str:
 class RankDesk:
     """Answers NextRanking, in a thread of the desk that owns it."""
 
-    def __init__(self, paths: Paths, reader: Reader) -> None:
-        self._paths, self._reader = paths, reader
+    def __init__(self, paths: Paths, reader: Reader, claims: Claims) -> None:
+        self._paths, self._reader, self._claims = paths, reader, claims
 
     def next(self, asked: wire.NextRanking) -> wire.RankingTask:
         """Raises NotFound when nothing waits for this annotator."""
@@ -141,8 +148,8 @@ class RankDesk:
             most = asked.answers or knobs.answers
             queue = open_queue(connection, run_id, row.step, annotator, knobs, most, asked.exclude)
             kept, ranked = candidates.count_kept(connection, run_id, annotator)
-            chance = random.Random(f"{run} {annotator} {kept} {sorted(asked.exclude)}")
-            choice = choose(queue, chance)
+            queue.only = asked.only
+            choice = self._claim(queue, f"{run} {annotator} {kept} {sorted(asked.exclude)}")
             if choice is None:
                 raise _nothing(run, queue)
             texts = candidates.texts_of(connection, choice.answers)
@@ -156,6 +163,17 @@ class RankDesk:
             answers=[texts[answer] for answer in order], stream=choice.stream, guidelines=guidelines,
             guidelines_version=zlib.crc32(guidelines.encode()), waiting=waiting, ranked=ranked, owed_audits=owed,
         )  # fmt: skip
+
+    def _claim(self, queue: Queue, seed: str) -> Choice | None:
+        """What this annotator alone is asked about now, but for what several rank."""
+        while True:
+            queue.claimed = self._claims.of_others(queue.run_id, queue.annotator)
+            choice = choose(queue, random.Random(seed))
+            if choice is None:
+                return None
+            is_shared = choice.stream is Stream.REPEAT or queue.is_shared(choice.key)
+            if self._claims.take(queue.run_id, queue.annotator, choice.key, queue.exclude, is_shared=is_shared):
+                return choice
 
 
 def open_queue(
@@ -181,6 +199,8 @@ def choose(queue: Queue, chance: random.Random) -> Choice | None:
         Stream.RANDOM: _random, Stream.AUDIT: _audit, Stream.INFORMATIVE: _informative, Stream.HUNT: _hunt,
         Stream.GOLD: _gold, Stream.REPEAT: _repeat,
     }  # fmt: skip
+    if queue.only is not None:
+        weights = {queue.only: 1.0}
     for stream in drawn_order(weights, chance):
         choice = pick[stream](queue, chance)
         if choice is not None:
@@ -326,5 +346,9 @@ def _nothing(run: str, queue: Queue) -> NotFound:
         return NotFound(
             f"nothing waits to be ranked: `{run}` has no answers yet", f"`ponder watch {run}` shows them come"
         )
+    if queue.claimed:
+        others = ", ".join(f"`{name}`" for name in sorted({name for names in queue.claimed.values() for name in names}))
+        message = f"nothing waits to be ranked: {others} is asked about what is left of `{run}`"
+        return NotFound(message, "the run's next step brings more")
     message = f"nothing waits to be ranked: `{queue.annotator}` was asked about all new answers of `{run}`"
     return NotFound(message, "the run's next step brings more")

@@ -2,7 +2,8 @@
 
     python -P -m daemon.rm_worker RUN
 
-    RankingKept, RankingUndone ──► GetRankings ──► labels ──► fit from nothing ──► version-N ──► TellRewardModel
+    RankingKept, RankingUndone ──► GetRankings ──► labels, the first `rlhf.max_rankings` of them
+                               ──► fit from nothing ──► version-N ──► TellRewardModel
     StepDone                   ──► the basis, once there are enough answers
 
 The message only says that there is something new: what is learnt comes from all rankings that stand. It lives while a
@@ -17,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from daemon.companion import take_worker_lock
@@ -33,12 +35,15 @@ from ponder.paths import Paths, find_paths
 from ponder.rlhf import Rlhf, rlhf_of
 
 if TYPE_CHECKING:
+    from trainer.live_reward import Label
     from trainer.ranked import Ranked
 
 BY = "reward model"
 NICENESS = 10
 PAGE = 500
 REST_S = 1.0
+FITTED_BY = ("rlhf.min_rankings", "rlhf.max_rankings", "rlhf.gate", "rlhf.half_life")
+"""The knobs that make another version of the same rankings."""
 
 
 class Worker:
@@ -58,6 +63,8 @@ class Worker:
         self._was_open = newest.is_file() and read_card(newest).is_open
         self._is_stale = True
         """Something was ranked or taken back that no version knows of."""
+        self._learnt: list[str] = []
+        """The rankings of the newest version that was made here."""
 
     def live(self) -> None:
         """Follow the run until its trainer is gone."""
@@ -82,8 +89,8 @@ class Worker:
                     self._catch_up()
             case RankingKept() | RankingUndone():
                 self._catch_up()
-            case CommandApplied(verb="set", name=name) if name.startswith("rlhf."):
-                self._is_stale = bool(self.version)
+            case CommandApplied(verb="set", name=name) if name in FITTED_BY:
+                self._is_stale, self._learnt = bool(self.version), []
                 self._catch_up()
             case _:
                 pass
@@ -95,7 +102,11 @@ class Worker:
         if not self.ranked.find_basis(knobs.dimensions):
             return
         if self._is_stale and (self.ranked.labels or self.version):
-            self._make_version(knobs)
+            labels = self.ranked.first(knobs.max_rankings)
+            names = [label.ranking for label in labels]
+            if not knobs.max_rankings or names != self._learnt:
+                self._make_version(labels, knobs)
+            self._is_stale, self._learnt = False, names
 
     def _read(self) -> None:
         while True:
@@ -109,14 +120,14 @@ class Worker:
                 return
             self._last_id = page.rows[-1].id
 
-    def _make_version(self, knobs: Rlhf) -> None:
+    def _make_version(self, labels: Sequence[Label], knobs: Rlhf) -> None:
         from trainer.live_reward import fit
         from trainer.reward_versions import write_version
 
         if self.ranked.basis is None:
             raise AssertionError("found before")
         began_s = time.perf_counter()
-        fitted = fit(self.ranked.in_order, self.ranked.basis, knobs, self._step, was_open=self._was_open)
+        fitted = fit(labels, self.ranked.basis, knobs, self._step, was_open=self._was_open)
         fitted.figures["lost"] = float(len(self.ranked.lost))
         fitted.figures[TEMPERATURE] = self._promises.temperature
         fitted.figures["seconds"] = time.perf_counter() - began_s
@@ -126,7 +137,7 @@ class Worker:
             self._run, self.version, sha256, fitted.labels, fitted.is_open, dict(fitted.figures), by=BY
         )
         self._client.command(told)
-        self._is_stale, self._was_open = False, fitted.is_open
+        self._was_open = fitted.is_open
 
 
 def main(arguments: list[str]) -> int:

@@ -17,7 +17,7 @@ was. Deliberately left out: whom to ask, and what is done then (`rlhf.brake`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -47,6 +47,10 @@ class Audit(Struct, frozen=True):
     """That the newer answer is better: a probability."""
     seen: float
     """1, 1/2 or 0."""
+
+
+class Release(Struct, frozen=True):
+    """A person says that it may go on: what was promised until then is forgiven."""
 
 
 class Gauge(Struct, frozen=True):
@@ -122,14 +126,14 @@ def judge(gauge: Gauge, audit: Audit) -> Gauge:
     return replace(after, is_red=after.is_red and after.score >= after.limit / 2)
 
 
-def gauge_of(audits: Iterable[Audit], audits_a_step: int = 4) -> Gauge:
-    """The gauge after all of them, in the order in which they were ranked."""
-    gauge = Gauge(audits_a_step)
-    for audit in audits:
-        gauge = judge(gauge, audit)
-    return gauge
-
-
 def release(gauge: Gauge) -> Gauge:
-    """A person says that it may go on: the score begins anew, and what was learnt of the audits stays."""
+    """The score begins anew, and what was learnt of the audits stays."""
     return replace(gauge, before=0.0, gaps=0.0, count=0, is_red=False)
+
+
+def gauges(happened: Iterable[Audit | Release], audits_a_step: int = 4) -> Iterator[Gauge]:
+    """The gauge after each, in the order in which people ranked and let go."""
+    gauge = Gauge(audits_a_step)
+    for event in happened:
+        gauge = release(gauge) if isinstance(event, Release) else judge(gauge, event)
+        yield gauge

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ponder.agreement import alpha_words
 from ponder.calibration import Calibration, Correlation
 from ponder.event_text import format_ago
+from ponder.opening import opening_words
 from ponder.ranking import BrakeState, Stream, Verdict
 from ponder.saved_labels import hours_words, ratio_words
 from ponder.shares import NOT_YET_KNOWN, share_words
@@ -57,14 +58,16 @@ def _given(feedback: Feedback) -> Pairs:
 
 
 def _model(feedback: Feedback) -> Pairs:
+    gate_pairs = [("its gate", f"closed: {opening_words(feedback.opening)}")] if feedback.opening else []
     if not feedback.reward_model:
-        return [("reward model", "none yet: it is fitted to the first rankings")]
+        return [("reward model", "none yet: it is fitted to the first rankings"), *gate_pairs]
     gate = "takes part in the reward" if feedback.is_open else "only watches: its gate is closed"
     weight = "" if feedback.weight is None else f", weight {feedback.weight:.3g} in the newest step"
     since = f", {feedback.labels_since:,} since" if feedback.labels_since else ""
     taken = "none yet" if not feedback.acting else f"version {feedback.acting}"
     return [
         ("reward model", f"version {feedback.reward_model}, fitted {format_ago(feedback.fitted_us)}, {gate}{weight}"),
+        *gate_pairs,
         ("in the trainer", taken),
         ("its rankings", f"{feedback.labels:,}{since}"),
         ("held-out pairs", share_words(feedback.held_out)),
@@ -97,6 +100,8 @@ def _brake(feedback: Feedback) -> Pairs:
     ]
     if feedback.rollback_step is not None:
         pairs.append(("before that", f"`ponder rewind {feedback.run} {feedback.rollback_step}`"))
+    if feedback.brake is BrakeState.RED:
+        pairs.append(("to go on", f"`ponder rlhf release {feedback.run}` begins the gauge anew"))
     return pairs
 
 

@@ -84,8 +84,10 @@ class BrakeState(StrEnum):
 
     OFF = "off"
     """Nobody looks."""
+    BLIND = "blind"
+    """Nobody has judged an audit lately, or none was ever judged: whether they come true is not known."""
     GREEN = "green"
-    """They come true, or too few audits are in."""
+    """They come true."""
     AMBER = "amber"
     """Half-way to the alarm: more audits are asked for."""
     RED = "red"

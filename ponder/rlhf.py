@@ -27,6 +27,8 @@ PREFERENCE_BEFORE = "preference_before"
 """Of an audit: what the same version says, raw, of the answer to the same prompt `rlhf.lag` steps before."""
 PARTS = (PREFERENCE, PREFERENCE_RAW, PREFERENCE_SPREAD, PREFERENCE_BEFORE)
 """What a live reward model adds to the parts of an answer; `preference` alone can weigh."""
+GOLD = "gold"
+"""The part by which a recipe may measure what a synthetic annotator likes; the gauge draws it beside the scores."""
 
 
 class BrakeAction(StrEnum):
@@ -97,6 +99,11 @@ class Rlhf(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=1, le=1_000_000, description="With fewer rankings the reward model is measured and does not act"),
         Knob("rankings"),
     ] = 100
+    max_rankings: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="The reward model learns from the first so many and no more; 0: from all"),
+        Knob("rankings", LIVE, "a static reward model: Gao et al. arXiv:2210.10760"),
+    ] = 0
     gate: Annotated[
         float,
         Meta(
@@ -157,6 +164,9 @@ def rlhf_of(values: Mapping[str, bool | int | float | str]) -> Rlhf:
 
 
 def check_rlhf(knobs: Rlhf) -> None:
-    """KnobError when nothing could ever be asked."""
+    """KnobError when nothing could ever be asked, or learnt."""
     if not any(knobs.shares.values()):
         raise KnobError("all shares of `rlhf` are 0: nothing could be asked", "set `rlhf.share_random` above 0 first")
+    if 0 < knobs.max_rankings < knobs.min_rankings:
+        message = "`rlhf.max_rankings` is below `rlhf.min_rankings`: the reward model could never act"
+        raise KnobError(message, "set `rlhf.max_rankings` to 0, or above")

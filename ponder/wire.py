@@ -27,6 +27,8 @@ from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
+from ponder.opening import Opening
 from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
 from ponder.shares import Share
@@ -166,6 +168,7 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
     only_starred: bool = False
     only_flagged: bool = False
     only_noted: bool = False
+    only_finds: bool = False
     order: Annotated[str, Meta(pattern="^(newest|reward|length)$")] = "newest"
     """`reward` is highest first, and leaves out what could not be scored; `length` is longest first.
 
@@ -192,7 +195,7 @@ class GetAha(Struct, frozen=True, tag="get_aha"):
 
     run: Reference
     outcome: Outcome | None = None
-    order: Annotated[str, Meta(pattern="^(newest|first|best)$")] = "newest"
+    order: Annotated[str, Meta(pattern="^(newest|first|best|rescued)$")] = "newest"
     limit: Limit = 50
 
 
@@ -241,7 +244,8 @@ class GetSystem(Struct, frozen=True, tag="get_system"):
 class NextRanking(Struct, frozen=True, tag="next_ranking"):
     """Which answers this annotator should rank next. Answered with RankingTask, or a Refusal: nothing waits.
 
-    Changes nothing: the same question has the same answer until something is kept, and then another.
+    The same question has the same answer until something is kept, and then another. For some minutes what is named
+    here, and what is answered, is nobody else's to rank, but for the share `rlhf.overlap`.
     """
 
     run: Reference
@@ -250,6 +254,8 @@ class NextRanking(Struct, frozen=True, tag="next_ranking"):
     """0: as many as `rlhf.answers` says."""
     exclude: Annotated[list[Id], Meta(max_length=64)] = []
     """`RankingTask.key` of what is on this annotator's screen, or fetched ahead for it."""
+    only: Stream | None = None
+    """Nothing of another stream."""
 
 
 class GetRankings(Struct, frozen=True, tag="get_rankings"):
@@ -265,6 +271,18 @@ class GetFeedback(Struct, frozen=True, tag="get_feedback"):
     """How the human loop of a run stands. Answered with Feedback."""
 
     run: Reference
+
+
+class GetMeasured(Struct, frozen=True, tag="get_measured"):
+    """What `ponder eval` measured of a run's checkpoints, by step; of one step where it is given.
+
+    Answered with MeasuredRows.
+    """
+
+    run: Reference
+    step: Number | None = None
+    with_rates: bool = False
+    """Whether each problem's share of right answers is wanted."""
 
 
 # ---- requests: acting (answered with Accepted or Refusal)
@@ -359,6 +377,14 @@ class QuarantinePrompt(Struct, frozen=True, tag="quarantine_prompt"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class LiftQuarantine(Struct, frozen=True, tag="lift_quarantine"):
+    """Ask this prompt again from the next step on, whenever its turn comes."""
+
+    run: Reference
+    prompt_id: PromptId
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class Annotate(Struct, frozen=True, tag="annotate"):
     """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
 
@@ -408,6 +434,13 @@ class UndoRanking(Struct, frozen=True, tag="undo_ranking"):
     by: Who = ""
 
 
+class ReleaseBrake(Struct, frozen=True, tag="release_brake"):
+    """The gauge of the run's brake begins anew, and what the brake did to the run (weight, pause) is taken back."""
+
+    run: Reference
+    by: Who = ""
+
+
 class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
     """A version of the live reward model lies in the run's folder; when `is_open`, the trainer is to take it."""
 
@@ -420,6 +453,15 @@ class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
     is_open: bool
     figures: dict[Annotated[str, Meta(max_length=64)], float] = {}
     """What was measured of it; numbers that are not finite are left out."""
+    by: Who = ""
+
+
+class TellMeasured(Struct, frozen=True, tag="tell_measured"):
+    """A checkpoint of the run was measured, in one way. The same settings and seed again replace what was measured."""
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    measured: Measured
     by: Who = ""
 
 
@@ -450,6 +492,7 @@ Request = (
     | NextRanking
     | GetRankings
     | GetFeedback
+    | GetMeasured
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -460,10 +503,13 @@ Request = (
     | PinCheckpoint
     | UnpinCheckpoint
     | QuarantinePrompt
+    | LiftQuarantine
     | Annotate
     | RankAnswers
     | UndoRanking
+    | ReleaseBrake
     | TellRewardModel
+    | TellMeasured
     | ShutDown
 )
 
@@ -619,6 +665,8 @@ class GroupDetail(Struct, frozen=True, tag="group_detail"):
     older_id: int | None
     """The group before it in the run, by id."""
     newer_id: int | None
+    is_quarantined: bool = False
+    """Whether the run is to ask its prompt no more."""
 
 
 class ExplainedAnswer(Struct, frozen=True):
@@ -674,6 +722,10 @@ class Aha(Struct, frozen=True, tag="aha"):
     rollouts: int
     first_rescue: StoredRollout | None
     traces: list[StoredRollout]
+    badges: int = 0
+    """Answers with a mark that earns the badge (`Mark.is_aha`)."""
+    first_occurrence: int | None = None
+    """The first step in which turns rescued answers to two prompts or more."""
 
 
 class KnobRow(Struct, frozen=True):
@@ -979,6 +1031,23 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     saved: SavedLabels
     notes: list[str] = []
     """What should be looked into, each a sentence."""
+    opening: Opening | None = None
+    """What the reward model lacks before it may act; None where it acts, or where none learns."""
+
+
+class MeasuredRow(Struct, frozen=True):
+    """One way of answering of one checkpoint, measured."""
+
+    step: int
+    measured: Measured
+    by: str
+    at_us: int
+
+
+class MeasuredRows(Struct, frozen=True, tag="measured_rows"):
+    run: str
+    rows: list[MeasuredRow]
+    """By step, then in the order plain, budget, wait, each by its amount."""
 
 
 class Accepted(Struct, frozen=True, tag="accepted"):
@@ -1021,6 +1090,7 @@ Reply = (
     | RankingTask
     | Rankings
     | Feedback
+    | MeasuredRows
     | Accepted
     | Refusal
 )
@@ -1040,6 +1110,12 @@ class Answer(Struct, frozen=True):
     id: str
     protocol: int
     reply: Reply
+
+
+class AnswerId(Struct, frozen=True):
+    """What can be read of an Answer of any version."""
+
+    id: str
 
 
 # ---- the feed
@@ -1098,7 +1174,11 @@ class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
     prompt_id: PromptId
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
+class LiftOrder(Struct, frozen=True, tag="lift"):
+    prompt_id: PromptId
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | LiftOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):
@@ -1181,6 +1261,7 @@ ToTrainer = Ack | Resend | Orders | Reject | SayHello
 _encoder = msgspec.msgpack.Encoder()
 _ask_decoder = msgspec.msgpack.Decoder(Ask)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
+_answer_id_decoder = msgspec.msgpack.Decoder(AnswerId)
 _from_trainer_decoder = msgspec.msgpack.Decoder(FromTrainer)
 _to_trainer_decoder = msgspec.msgpack.Decoder(ToTrainer)
 _bell_decoder = msgspec.msgpack.Decoder(Bell)
@@ -1199,6 +1280,11 @@ def decode_ask(data: bytes) -> Ask:
 
 def decode_answer(data: bytes) -> Answer:
     return _answer_decoder.decode(data)
+
+
+def decode_answer_id(data: bytes) -> str:
+    """Which Ask an Answer is for, whatever it says."""
+    return _answer_id_decoder.decode(data).id
 
 
 def decode_from_trainer(data: bytes) -> FromTrainer:

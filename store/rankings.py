@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ponder.events import AUDIT, BrakeChanged
+from ponder.events import AUDIT, RELEASE_VERB, BrakeChanged
 from ponder.ranking import Stream, Verdict
 from ponder.rlhf import PREFERENCE_BEFORE, PREFERENCE_RAW
 from ponder.wire import RankedAnswer, RankingRow, RewardModelOrder
 from store.derived import from_json
+from store.rows import places
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -296,3 +297,28 @@ def newest_brake(connection: Connection, run_id: int) -> BrakeChanged | None:
         "SELECT body FROM events WHERE run_id = ? AND kind = 'brake_changed' ORDER BY id DESC LIMIT 1", (run_id,)
     ).fetchone()
     return None if row is None else msgspec.json.decode(row[0], type=BrakeChanged)
+
+
+def newest_ranking(connection: Connection, run_id: int) -> int:
+    """The number of a run's newest ranking, taken back or not; 0 before there is one."""
+    (number,) = connection.execute("SELECT coalesce(max(id), 0) FROM rankings WHERE run_id = ?", (run_id,)).fetchone()
+    return int(number)
+
+
+def releases(connection: Connection, run_id: int) -> list[int]:
+    """After which ranking people let go of the brake, each time, oldest first."""
+    found = connection.execute(
+        "SELECT value FROM commands WHERE run_id = ? AND verb = ? AND state = 'applied' ORDER BY id",
+        (run_id, RELEASE_VERB),
+    )
+    return [int(text) for (text,) in found]
+
+
+def newest_sender(connection: Connection, run_id: int, verbs: Sequence[str]) -> str:
+    """Who gave the newest command of one of these verbs that was not refused; empty where nobody did."""
+    row = connection.execute(
+        f"""SELECT submitted_by FROM commands WHERE run_id = ? AND verb IN {places(verbs)} AND state <> 'refused'
+            ORDER BY id DESC LIMIT 1""",
+        (run_id, *verbs),
+    ).fetchone()
+    return str(row[0]) if row else ""

@@ -23,6 +23,7 @@ from trainer.policy import Policy
 from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
 from trainer.tasks import Problem, Task
+from trainer.world import world_of
 
 SLOT_PROBLEMS = 64
 """Problems that a slot may have at the most, as `rlhf.audits` is bounded: each slot has its own."""
@@ -49,6 +50,7 @@ def ask_audits(
     sampled = sampler.sample(
         prompts, group_size=1, max_new_tokens=knobs.sampling.max_new_tokens, temperature=knobs.sampling.temperature,
         generator=generator, alternatives=knobs.stream.alternatives,
+        world=world_of(task, policy, problems, 1, f"audit {seed} {step}"),
     )  # fmt: skip
     answers = read_answers(
         policy, task, problems, prompts, sampled, max_new_tokens=knobs.sampling.max_new_tokens, weights=knobs.reward,

@@ -22,6 +22,7 @@ import msgspec
 from torch import Tensor
 
 from ponder import metrics
+from ponder.choices import LearntFor
 from ponder.knobs import Knobs
 from ponder.rlhf import PREFERENCE, PREFERENCE_BEFORE, PREFERENCE_RAW, PREFERENCE_SPREAD
 from trainer.answers import Answer
@@ -98,7 +99,8 @@ class LiveJudge:
                 answer.scored = replace(scored, reward=None, error=error) if weight else scored
                 continue
             parts = {**scored.parts, PREFERENCE: judged, PREFERENCE_RAW: raw, PREFERENCE_SPREAD: spread}
-            weights = {**scored.weights, PREFERENCE: weight} if weight else scored.weights
+            is_only_measured = knobs.reward.learnt_for is LearntFor.UNVERIFIED and scored.is_correct is not None
+            weights = {**scored.weights, PREFERENCE: weight} if weight and not is_only_measured else scored.weights
             answer.scored = replace(scored, parts=parts, weights=weights)
 
     def judge_audits(self, answers: Sequence[Answer], features_AF: Tensor, knobs: Knobs, step: int) -> None:

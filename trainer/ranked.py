@@ -87,10 +87,10 @@ class Ranked:
             self.waiting.pop(number, None)
         return bool(known)
 
-    @property
-    def in_order(self) -> list[Label]:
-        """All labels, oldest first."""
-        return [self.labels[number] for number in sorted(self.labels)]
+    def first(self, most: int) -> list[Label]:
+        """The labels, oldest first: so many of them, or all where `most` is 0."""
+        numbers = sorted(self.labels)
+        return [self.labels[number] for number in (numbers[:most] if most else numbers)]
 
     # ---- inside
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from textual.binding import Binding
 
+from ponder.events import Outcome
 from tui.action import Action
 
 SCREENS = (
@@ -235,8 +236,8 @@ ACTIONS: tuple[Action, ...] = (
         "group.quarantine",
         "x",
         "quarantine",
-        "Ask this prompt no more from the next step on, until the stage ends",
-        "ponder quarantine {run} PROMPT",
+        "Ask this prompt no more from the next step on, until the stage ends; or ask it again",
+        "ponder quarantine {run} PROMPT [--lift]",
         "group",
         True,
         5,
@@ -263,11 +264,11 @@ ACTIONS: tuple[Action, ...] = (
         "aha.outcome",
         "o",
         "outcome",
-        "Show only one outcome: all, rescued, harmed, confirmed, failed, superficial",
+        f"Show only one outcome: all, {', '.join(Outcome)}",
         screen="aha",
         rank=1,
     ),
-    Action("aha.order", "s", "sort", "Newest first, oldest first, or best first", screen="aha", rank=2),
+    Action("aha.order", "s", "sort", "Rescued first, newest first, oldest first, or best first", screen="aha", rank=2),
     Action(
         "curves.choose",
         "m",
@@ -395,6 +396,16 @@ ACTIONS: tuple[Action, ...] = (
         "rank",
         rank=3,
     ),
+    Action(
+        "rank.release",
+        "R",
+        "release",
+        "On the gauge, when it is red: let go of the brake; what it did is taken back, and the gauge begins anew",
+        "ponder rlhf release {run}",
+        "rank",
+        True,
+        6,
+    ),
     Action("rank.left", "h,left", "left", "To the answer on the left", screen="rank", rank=9),
     Action("rank.right", "l,right", "right", "To the answer on the right", screen="rank", rank=9),
     Action(
@@ -463,9 +474,6 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
-
-LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
-"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 

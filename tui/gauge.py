@@ -14,17 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from ponder import metrics, wire
 from ponder.event_text import format_duration
 from ponder.feedback_text import annotator_cells, feedback_pairs
+from ponder.opening import opening_words
 from ponder.plot_text import Curve, Point
 from ponder.ranking import BrakeState
-from ponder.rlhf import PREFERENCE, BrakeAction
+from ponder.rlhf import GOLD, PREFERENCE, BrakeAction
 from ponder.shares import NOT_YET_KNOWN, share_words
 from tui.screens.text_line import Part
 from tui.widgets import Paragraph, Span
 
 SCORE = f"part/{PREFERENCE}"
-METRICS = (SCORE, metrics.KL_ANSWER, metrics.KL_K3, metrics.LENGTH_MEAN)
+GOLD_MEAN = f"part/{GOLD}"
+METRICS = (SCORE, GOLD_MEAN, metrics.KL_ANSWER, metrics.KL_K3, metrics.LENGTH_MEAN)
 BRAKE_WORDS = {
     BrakeState.OFF: ("-", "dim", "off: nobody watches whether the reward model's promises come true"),
+    BrakeState.BLIND: ("?", "title", "the gauge is blind"),
     BrakeState.GREEN: ("+", "good", "green: the reward model's promises come true, as far as audits tell"),
     BrakeState.AMBER: ("!", "warning", "amber: half-way to the alarm, so more audits are asked for"),
     BrakeState.RED: ("!!", "bad", "red: the reward model's promises no longer come true"),
@@ -84,10 +87,12 @@ def model_parts(annotator: str, feedback: wire.Feedback | None, now_us: int, is_
     elif again is not None:
         agreement = f"you say the same again {again.value:.0%}"
     sign, style, _ = BRAKE_WORDS[feedback.brake]
-    brake = Part(f"{sign} brake {feedback.brake}", style)
-    if feedback.brake is BrakeState.GREEN and not feedback.audits:
-        brake = Part(f"brake: {NOT_YET_KNOWN}", "dim", 2)
-    return [*head, Part(agreement, "dim", 3), brake]
+    gate = []
+    if feedback.opening is not None and feedback.opening.more is not None:
+        gate = [Part(f"about {feedback.opening.more:,} rankings until it acts", "warning", 2)]
+    elif feedback.opening is not None:
+        gate = [Part("more rankings alone do not open its gate (m)", "warning", 2)]
+    return [*head, *gate, Part(agreement, "dim", 3), Part(f"{sign} brake {feedback.brake}", style)]
 
 
 # ---- the page
@@ -114,11 +119,15 @@ def promise_curves(feedback: wire.Feedback, lag: int, x_of: Mapping[int, float] 
     return [Curve(lines[0], "promised", sign="P"), Curve(lines[1], "people", sign="H")]
 
 
-def score_curve(curves: Mapping[str, Sequence[tuple[int, float]]], x_of: Mapping[int, float] | None) -> list[Curve]:
-    """What the reward model gave each step's answers, on the mean."""
-    points = [(float(step) if x_of is None else x_of[step], y) for step, y in curves.get(SCORE, ())
-              if x_of is None or step in x_of]  # fmt: skip
-    return [Curve(points, "score", 0.8, sign="S")]
+def score_curves(curves: Mapping[str, Sequence[tuple[int, float]]], x_of: Mapping[int, float] | None) -> list[Curve]:
+    """What the reward model gave each step's answers, on the mean, and what they are truly worth, where it is known."""
+    found = []
+    for metric, name, sign in ((SCORE, "score", "S"), (GOLD_MEAN, "gold", "G")):
+        points = [(float(step) if x_of is None else x_of[step], y) for step, y in curves.get(metric, ())
+                  if x_of is None or step in x_of]  # fmt: skip
+        if points or metric == SCORE:
+            found.append(Curve(points, name, 0.8, sign=sign))
+    return found
 
 
 def cusum_curves(feedback: wire.Feedback) -> list[Curve]:
@@ -162,8 +171,8 @@ def far_from_start(curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[in
 def page(feedback: wire.Feedback, run: str, action: BrakeAction) -> list[Paragraph]:
     """The brake and what to do; then everything that says what rankings and the reward model are worth."""
     sign, style, meaning = BRAKE_WORDS[feedback.brake]
-    if feedback.brake is BrakeState.GREEN and not feedback.audits:
-        sign, style, meaning = "?", "title", "not yet known: no audit was judged"
+    if feedback.brake is BrakeState.BLIND:
+        meaning = f"{meaning}: {feedback.brake_message}"
     lines = [Paragraph.of(f"{sign} {meaning}", style=style if style != "warning" else "title")]
     lines += [Paragraph.of(f"  {words}") for words in _what_to_do(feedback, run, action)]
     said = feedback.brake_message
@@ -174,20 +183,23 @@ def page(feedback: wire.Feedback, run: str, action: BrakeAction) -> list[Paragra
 
 
 def _what_to_do(feedback: wire.Feedback, run: str, action: BrakeAction) -> Iterable[str]:
+    if feedback.opening is not None:
+        yield f"the reward model has no say yet: {opening_words(feedback.opening)}"
     if not feedback.audits:
         yield "audits come among what you rank, from the step after `rlhf.lag` on"
     elif feedback.audits < FEW_AUDITS and feedback.brake is BrakeState.GREEN:
         yield f"few audits were judged so far ({feedback.audits}): that is little to go by"
+    if feedback.audits and feedback.brake is BrakeState.BLIND:
+        yield f"{feedback.owed_audits} audits wait: rank, or `ponder rlhf annotate {run} --only audit`"
     if feedback.brake is BrakeState.AMBER:
         yield "rank the audits that are owed: they decide whether it is an alarm"
     if feedback.brake is BrakeState.RED:
         yield DONE[action]
-        yield f"stop believing it: `ponder set {run} reward.preference=0`"
         if feedback.rollback_step is not None:
             yield f"go back to before it: `ponder rewind {run} {feedback.rollback_step}` (or r on screen C)"
         else:
             yield "no checkpoint from before it is left (`ponder checkpoints`)"
-        yield "then rank some new answers: the reward model learns what it got wrong"
+        yield f"or rank what it makes now, then go on: `ponder rlhf release {run}` (R); the gauge begins anew"
 
 
 def _people(feedback: wire.Feedback) -> Iterable[tuple[str, str]]:

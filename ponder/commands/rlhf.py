@@ -1,4 +1,4 @@
-"""The verbs of the human loop: how it stands, what labels cost, and an annotator that is no person.
+"""The verbs of the human loop: how it stands, its brake, what labels cost, and an annotator that is no person.
 
 Deliberately left out: ranking itself (`ponder rank`), which is a screen.
 """
@@ -13,6 +13,7 @@ import typer
 from ponder.commands.options import BY, JsonOption, RunArgument, connect, name_run
 from ponder.errors import NoDaemon, NotFound
 from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
+from ponder.ranking import Stream
 
 if TYPE_CHECKING:
     from ponder.annotators import SyntheticAnnotator
@@ -47,6 +48,18 @@ def status(run: RunArgument = "", as_json: JsonOption = False) -> None:
         )  # fmt: skip
     for note in feedback.notes:
         say(f"note: {note}")
+
+
+def release(run: RunArgument = "", as_json: JsonOption = False) -> None:
+    """Let go of a red brake: its gauge begins anew, and what it did to the run (weight, pause) is taken back."""
+    from ponder.wire import ReleaseBrake
+
+    with connect() as client:
+        accepted = client.command(ReleaseBrake(name_run(client, run), BY))
+    if as_json:
+        write_json("accepted", accepted)
+        return
+    write(f"{accepted.run}: {accepted.message}")
 
 
 def cost(
@@ -105,6 +118,9 @@ def annotate(
     floor: Annotated[float | None, typer.Option("--floor", help="Where no answer is worth more, all are bad")] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="What it says that a ranking took")] = 10.0,
     seed: Annotated[int, typer.Option("--seed", help="Everything that it draws grows from it")] = 0,
+    only: Annotated[
+        Stream | None, typer.Option("--only", help="Answer nothing but this stream, for example `audit`")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Who it is in the store")] = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -125,7 +141,7 @@ def annotate(
         try:
             while not until or kept < until:
                 try:
-                    task = _next_task(client, run, name)
+                    task = _next_task(client, run, name, only)
                     if task is None and _is_over(client, run):
                         break
                     kept += task is not None and _answer(client, task, annotator, name)
@@ -149,12 +165,12 @@ def _rest_s(began_s: float, kept: int, rate: float) -> float:
     return max(0.0, began_s + 60 * kept / rate - time.monotonic()) if rate else 0.0
 
 
-def _next_task(client: Client, run: str, name: str) -> RankingTask | None:
+def _next_task(client: Client, run: str, name: str, only: Stream | None) -> RankingTask | None:
     """What it should rank next; None where nothing waits."""
     from ponder.wire import NextRanking, RankingTask
 
     try:
-        return client.ask(NextRanking(run, name), RankingTask)
+        return client.ask(NextRanking(run, name, only=only), RankingTask)
     except NotFound:
         return None
 

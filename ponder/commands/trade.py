@@ -1,22 +1,24 @@
-"""The verbs that trade rankings with other programs: export, import.
+"""The verbs that trade rankings and answers with other programs: export, import.
 
-Deliberately left out: the formats (`ponder.preference_formats`).
+Deliberately left out: the formats (`ponder.preference_formats`), and what a view of an answer shows (`ponder.hidden`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ponder.commands.options import JsonOption, RunArgument, connect, name_run
+from ponder.errors import PonderError, UsageError
 from ponder.output import say, write, write_json
 
 if TYPE_CHECKING:
     from ponder.client import Client
     from ponder.preference_formats.ranked import Notes, Ranked
+    from ponder.wire import StoredRollout
 
 PAGE = 500
 """Rankings of one request."""
@@ -77,6 +79,38 @@ def export_rankings(
         write(f"{rows:,} rows of {len(rankings):,} rankings in {out}")
 
 
+def export_rollouts(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl` file, an answer a line")],
+    run: RunArgument = "",
+    show: Annotated[
+        str,
+        typer.Option("--show", metavar="VIEW", help="`raw`: the whole text, `summary` in its place, or `answer` alone"),
+    ] = "raw",
+    filters: Annotated[str, typer.Option("--filter", help="A line such as `reward>0.5 step:120..130`")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many, newest first; 0: all")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's answers, an answer a line; what a view hides is in no byte of the file."""
+    import msgspec
+
+    from ponder.hidden import View, shown
+
+    if show not in list(View):
+        raise UsageError(f"`--show` cannot be `{show}`", f"it takes {', '.join(View)}")
+    with connect() as client:
+        name = name_run(client, run)
+        found = _answers(client, name, filters, limit)
+        lines = [msgspec.json.encode(shown(stored, View(show))) + b"\n" for stored in found]
+    try:
+        out.write_bytes(b"".join(lines))
+    except OSError as error:
+        raise PonderError(f"`{out}` cannot be written: {error.strerror or error}") from None
+    if as_json:
+        write_json("exported", {"file": str(out), "rollouts": len(lines), "show": show})
+    else:
+        write(f"{len(lines):,} answers in {out}")
+
+
 def import_rankings(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What another program wrote")],
     out: OutOption,
@@ -93,6 +127,22 @@ def import_rankings(
         write_json("imported", {"file": str(out), "rankings": rows, "notes": notes.counts})
     else:
         write(f"{rows:,} rankings in {out}")
+
+
+def _answers(client: Client, run: str, filters: str, limit: int) -> Iterator[StoredRollout]:
+    """The run's answers that fit, newest first, page by page."""
+    from msgspec.structs import replace
+
+    from ponder.sample_filter import read_filter
+    from ponder.wire import GetSamples, Samples
+
+    request, left = read_filter(filters, GetSamples(run, limit=PAGE)), limit
+    while page := client.ask(replace(request, limit=min(PAGE, left) if limit else PAGE), Samples).samples:
+        yield from page
+        left -= len(page)
+        if limit and left <= 0:
+            return
+        request = replace(request, before_id=page[-1].id)
 
 
 def _rankings(client: Client, run: str, *, with_undone: bool) -> list[Ranked]:
@@ -115,8 +165,6 @@ def _tell(notes: Notes) -> None:
 def _counter(tokenizer: str) -> Callable[[str], int]:
     """How many tokens a text has; raises UsageError."""
     from tokenizers import Tokenizer
-
-    from ponder.errors import UsageError
 
     try:
         found = Tokenizer.from_file(str(Path(tokenizer).expanduser()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from daemon.brake import _weighed_parts, audits_of
-from ponder.brake import Audit
+from daemon.brake import Reading, _weighed_parts, audits_of, happened
+from ponder.brake import MESSAGE, Audit, Gauge
 from ponder.calibration import sigmoid
-from ponder.knobs import KnobValue
-from ponder.ranking import Stream, Verdict
+from ponder.ranking import BrakeState, Stream, Verdict
 from store.rankings import JudgedAnswer, Judgement
 
 
@@ -56,14 +57,30 @@ def test_only_audits_that_stand_and_say_something_count() -> None:
 
 
 def test_the_reward_model_is_the_only_reward_where_no_other_part_weighs() -> None:
-    values: dict[str, KnobValue] = {
-        "reward.correct": 1.0,
-        "reward.format": 0.0,
-        "reward.own": 1.0,
-        "reward.preference": 1.0,
-    }
-    assert _weighed_parts({"preference", "preference_raw", "preference_spread"}, values) == set()
-    assert _weighed_parts({"preference", "format"}, values) == set()
-    assert _weighed_parts({"preference", "correct"}, values) == {"correct"}
-    assert _weighed_parts({"preference", "mine"}, values) == {"mine"}
-    assert _weighed_parts({"preference", "mine"}, values | {"reward.own": 0.0}) == set()
+    weights = {"correct": 1.0, "format": 0.0, "mine": 1.0, "gold": 0.0, "preference": 1.0}
+    assert _weighed_parts({"preference", "preference_raw", "preference_spread"}, weights) == set()
+    assert _weighed_parts({"preference", "format", "gold"}, weights) == set(), "they are measured and weigh nothing"
+    assert _weighed_parts({"preference", "correct"}, weights) == {"correct"}
+    assert _weighed_parts({"preference", "mine"}, weights) == {"mine"}
+    assert _weighed_parts({"preference", "mine/tone"}, weights) == {"mine/tone"}
+
+
+def test_people_let_go_between_the_rankings_that_came_before_and_after() -> None:
+    judged = [replace(audit(answer(30, 1, score=2.0), answer(10, 2, score=2.0)), id=number) for number in (3, 5, 8)]
+    kinds = [type(event).__name__ for event in happened(judged, {}, [0, 5, 9])]
+    assert kinds == ["Release", "Audit", "Audit", "Release", "Audit", "Release"]
+
+
+def reading(gauge: Gauge, light: BrakeState = BrakeState.GREEN, silent_steps: int = 0) -> Reading:
+    return Reading(gauge, light, None, [], silent_steps)
+
+
+def test_silence_is_not_safety() -> None:
+    judged = Gauge(audits=8, step=30)
+    assert (reading(judged).state, reading(judged).message) == (BrakeState.GREEN, "")
+    assert reading(Gauge()).state is reading(judged, silent_steps=21).state is BrakeState.BLIND
+    assert reading(Gauge()).message == "nobody has judged an audit yet"
+    assert reading(judged, silent_steps=21).message == "nobody has judged an audit for 21 steps"
+    red = reading(judged, BrakeState.RED, silent_steps=21)
+    assert red.state is BrakeState.RED and red.message.startswith(MESSAGE) and "21 steps" in red.message
+    assert (reading(Gauge(), BrakeState.OFF).state, reading(Gauge(), BrakeState.OFF).message) == (BrakeState.OFF, "")

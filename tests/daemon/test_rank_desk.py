@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from daemon.claims import CLAIM_S, Claims
 from daemon.rank_desk import RankDesk, drawn_order
 from ponder import wire
 from ponder.errors import NotFound
@@ -38,7 +39,8 @@ class Desk:
             [started(0, STEPS), *(event for step in range(1, STEPS + 1) for event in judged_step(step, lag=LAG))]
         )
         self.reader = Reader(self.paths.store)
-        self.desk = RankDesk(self.paths, self.reader)
+        self.claims = Claims()
+        self.desk = RankDesk(self.paths, self.reader, self.claims)
         self.given = 0
 
     def commit(self, events: list[TrainerEvent]) -> None:
@@ -53,8 +55,10 @@ class Desk:
     def only(self, stream: str) -> None:
         self.set(**{f"share_{share}": float(share == stream) for share in SHARES})
 
-    def ask(self, annotator: str = "ada", exclude: tuple[str, ...] = (), answers: int = 0) -> wire.RankingTask:
-        return self.desk.next(wire.NextRanking(self.run, annotator, answers, list(exclude)))
+    def ask(
+        self, annotator: str = "ada", exclude: tuple[str, ...] = (), answers: int = 0, only: Stream | None = None
+    ) -> wire.RankingTask:
+        return self.desk.next(wire.NextRanking(self.run, annotator, answers, list(exclude), only))
 
     def keep(self, task: wire.RankingTask, annotator: str = "ada", verdict: Verdict = Verdict.RANKED) -> str:
         self.given += 1
@@ -163,6 +167,51 @@ def test_two_annotators_share_no_group_unless_overlap_says_so(desk: Desk) -> Non
         seen.add(task.key)
         desk.keep(task, "cyd")
     assert shared <= seen
+
+
+def test_what_is_on_anothers_screen_is_not_asked_until_it_is_let_go_of(desk: Desk) -> None:
+    desk.only("informative")
+    task = desk.ask("ada")
+    assert desk.ask("ada") == task
+    other = desk.ask("bob")
+    assert other.key != task.key
+    ahead = desk.ask("ada", exclude=(task.key,))
+    assert len({task.key, other.key, ahead.key}) == 3, "what is shown and what is fetched ahead are held"
+    assert desk.ask("cyd").key not in {task.key, other.key, ahead.key}
+    assert desk.ask("ada", exclude=(ahead.key,)).key == task.key
+    desk.keep(task, "ada")
+    desk.ask("ada")
+    assert desk.ask("bob", exclude=(other.key,)).key not in {task.key, other.key}
+
+
+def test_whoever_goes_away_holds_nothing_for_long(desk: Desk) -> None:
+    desk.only("informative")
+    now_s = [0.0]
+    desk.claims.now_s = lambda: now_s[0]
+    task = desk.ask("ada")
+    now_s[0] = CLAIM_S - 1
+    assert desk.ask("bob").key != task.key
+    now_s[0] = CLAIM_S
+    assert desk.ask("bob").key == task.key
+
+
+def test_where_others_hold_the_rest_it_says_so(desk: Desk) -> None:
+    desk.only("random")
+    held: list[str] = []
+    while len(held) < QUEUE_GROUPS:
+        held.append(desk.ask("ada", exclude=tuple(held)).key)
+    with pytest.raises(NotFound, match="`ada` is asked about what is left"):
+        desk.ask("bob")
+    desk.set(overlap=1.0)
+    assert desk.ask("bob").key in held, "what several rank they may look at in one moment"
+
+
+def test_an_annotator_may_ask_for_one_stream_alone(desk: Desk) -> None:
+    desk.only("random")
+    for _ in range(8):
+        task = desk.ask(only=Stream.AUDIT)
+        assert task.stream is Stream.AUDIT
+        desk.keep(task)
 
 
 def test_overlap_is_about_the_share_of_groups_that_several_rank(desk: Desk) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from daemon.label_book import read_book
 from ponder import wire
 from ponder.brake import MESSAGE
+from ponder.client import Client
 from ponder.errors import NotFound, Refused, UsageError
 from ponder.events import BrakeChanged, CommandAccepted, CommandApplied, FeedEvent, RankingKept, RankingUndone, RunState
 from ponder.ranking import BrakeState, Stream, Verdict, dense
@@ -35,10 +38,10 @@ preference = 1.0
 
 def submit(
     home: Home, *, steps: int = 40, save_every: int = 1, is_live: bool = False, brake: str = "warn",
-    random: float = 0.5, audit: float = 0.25, **options: float,
+    random: float = 0.5, audit: float = 0.25, more: str = "", **options: float,
 ) -> str:  # fmt: skip
     """A run whose answers a reward model scored; live, the program that learns from rankings runs beside it."""
-    text = recipe_text("liked", steps, save_every, judged=1, **options) + KNOBS % (brake, random, audit)
+    text = recipe_text("liked", steps, save_every, judged=1, **options) + KNOBS % (brake, random, audit) + more
     text += LIVE if is_live else ""
     return home.client.command(wire.SubmitRun(text, by="test")).run
 
@@ -184,6 +187,74 @@ def test_promises_that_do_not_come_true_are_told_and_the_run_is_braked(
     assert feedback.brake is BrakeState.RED and feedback.rollback_step == changes[-1].rollback_step
     assert any(MESSAGE in note for note in feedback.notes) and feedback.brake_series
     served.client.command(wire.StopRun(run))
+
+
+@pytest.mark.parametrize("brake", ["hold", "pause"])
+def test_a_person_lets_go_of_a_red_brake_and_the_gauge_begins_anew(served: Home, brake: str) -> None:
+    run = submit(served, steps=4000, step_s=0.02, is_live=True, brake=brake, random=0.0, audit=0.2, drift=3.0)
+    served.wait_step(run, 2 * LAG)
+    with pytest.raises(Refused, match="is blind: there is nothing to let go of"):
+        served.client.command(wire.ReleaseBrake(run, "ada"))
+    rank_until_red(served, run)
+    done = 1 if brake == "hold" else 0
+
+    def is_held() -> bool | None:
+        values = served.client.ask(wire.GetKnobs(run), wire.KnobTable).values
+        return (values["reward.preference"] == 0.0 if done else served.row(run).state is RunState.PAUSED) or None
+
+    wait_for(is_held, "what the brake does")
+    command = wire.new_id()
+    accepted = served.client.ask(wire.ReleaseBrake(run, "ada"), wire.Accepted, ask_id=command)
+    assert accepted.message.startswith("the gauge begins anew; ")
+    assert served.client.ask(wire.ReleaseBrake(run, "ada"), wire.Accepted, ask_id=command).run == run
+    wait_for(lambda: is_held() is None or None, "what the brake did to be taken back")
+    after = feedback_of(served, run)
+    assert after.brake in (BrakeState.GREEN, BrakeState.BLIND), "a run that goes on leaves the audits behind"
+    assert after.brake_score == 0.0 and after.audits > 0
+    changes = [event for event in told(served, run) if isinstance(event, BrakeChanged)]
+    assert changes[-1].state is BrakeState.GREEN
+    released = [event for event in told(served, run) if isinstance(event, CommandApplied) and event.verb == "release"]
+    assert len(released) == 1
+    rank_until_red(served, run)
+    served.kill_daemon()
+    served.start()
+    assert feedback_of(served, run).brake is BrakeState.RED, (
+        "what was let go of once is red again, also after a restart"
+    )
+    served.client.command(wire.StopRun(run))
+
+
+def rank_until_red(home: Home, run: str) -> None:
+    for _ in range(80):
+        task = waiting_task(home, run)
+        home.client.command(said(task, newer_loses(task) if task.stream is Stream.AUDIT else by_worth(task)))
+        if feedback_of(home, run).brake is BrakeState.RED:
+            return
+    raise AssertionError("it never became red")
+
+
+def test_two_who_ask_in_one_moment_are_shown_different_groups(served: Home) -> None:
+    most_unsure = "share_informative = 1.0\nshare_hunt = 0.0\nshare_check = 0.0\n"
+    run = submit(served, steps=40, random=0.0, audit=0.0, more=most_unsure)
+    served.wait_state(run, RunState.FINISHED)
+    names = ("ada", "bob")
+    asked: dict[str, list[str]] = {name: [] for name in names}
+    together = threading.Barrier(len(names), timeout=30.0)
+
+    def annotate(name: str) -> None:
+        with Client(served.paths) as client:
+            for _ in range(15):
+                together.wait()
+                task = client.ask(wire.NextRanking(run, name), wire.RankingTask)
+                asked[name].append(task.key)
+                together.wait()
+                client.command(said(task, by_worth(task), name))
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        for one in [pool.submit(annotate, name) for name in names]:
+            one.result()
+    assert [len(set(keys)) for keys in asked.values()] == [15, 15]
+    assert not {*asked["ada"]} & {*asked["bob"]}, "both ask for the most unsure group, and one of them gets the next"
 
 
 def test_a_brake_that_only_warns_changes_nothing_but_the_share_of_audits(served: Home) -> None:

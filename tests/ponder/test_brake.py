@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
@@ -16,15 +17,20 @@ from ponder.brake import (
     SHORTFALL,
     Audit,
     Gauge,
-    gauge_of,
+    Release,
+    gauges,
     judge,
     limit,
-    release,
 )
 from ponder.ranking import BrakeState
 
 probabilities = st.floats(0, 1)
 audits = st.lists(st.builds(Audit, st.integers(1, 40), probabilities, st.sampled_from([0.0, 0.5, 1.0])), max_size=80)
+
+
+def gauge_of(happened: Sequence[Audit | Release], audits_a_step: int = 4) -> Gauge:
+    """After all of it."""
+    return [Gauge(audits_a_step), *gauges(happened, audits_a_step)][-1]
 
 
 def run(random: Random, steps: range, promised: float, kept: float, m: int = 4) -> list[Audit]:
@@ -112,7 +118,7 @@ def test_a_red_light_goes_out_when_promises_come_true_again() -> None:
 
 
 def test_a_person_may_let_it_go_on() -> None:
-    gauge = release(gauge_of([Audit(step, 1.0, 0.0) for step in range(1, 10)], audits_a_step=1))
+    gauge = gauge_of([*(Audit(step, 1.0, 0.0) for step in range(1, 10)), Release()], audits_a_step=1)
     assert gauge.light() is BrakeState.GREEN and gauge.score == 0.0
     assert gauge.audits == 9 and gauge.alarm_step == 3
     for step in (10, 11, 12):

@@ -30,7 +30,7 @@ from tui.answers import row_count
 from tui.draft import Draft
 from tui.judging import Judging, Sending
 from tui.screens.frame import ConsoleScreen
-from tui.screens.gauge_page import GaugePage
+from tui.screens.gauge_page import GaugePage, let_go
 from tui.screens.reasons import Reasons
 from tui.screens.text_line import Part, TextLine
 from tui.widgets import LineView, Paragraph
@@ -69,6 +69,7 @@ class RankScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "rank"
+    rests: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("rank")]
 
     def __init__(self) -> None:
@@ -262,10 +263,21 @@ class RankScreen(ConsoleScreen):
             self.judging.pause()
         else:
             self.judging.go_on()
-        self._feedback_s = 0.0
-        self.console.want()
+        self._ask_again()
         self.paint()
         self.set_focus(self.query_one("#gauge-page", LineView) if self._is_gauge else self._text_of(self._cursor))
+
+    def action_rank_release(self) -> None:
+        """Let go of the brake, if that is meant."""
+        if self._is_gauge:
+            let_go(self.console, self._feedback, self._ask_again)
+        else:
+            self.console.say("the brake stands on the gauge: m leads there")
+
+    def _ask_again(self) -> None:
+        """How the loop stands, now."""
+        self._feedback_s = 0.0
+        self.console.want()
 
     def action_rank_left(self) -> None:
         """The answer before."""
