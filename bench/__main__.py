@@ -47,19 +47,22 @@ class Outcome:
 def measure(module: str) -> Outcome:
     """The module's figures, from a process of its own; what it prints goes to stderr."""
     began_s = time.perf_counter()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", "--one", module], capture_output=True, text=True,
-            timeout=PATIENCE_S, env={**os.environ, **ONE_THREAD}, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return Outcome(module, PATIENCE_S, reason=f"it took more than {PATIENCE_S:.0f} s")
-    sys.stderr.write(done.stderr)
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", "--one", module], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **ONE_THREAD},
+    ) as process:  # fmt: skip
+        try:
+            out, said = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # it ends what it started
+            process.communicate()
+            return Outcome(module, PATIENCE_S, reason=f"it took more than {PATIENCE_S:.0f} s")
+    sys.stderr.write(said)
     taken_s = time.perf_counter() - began_s
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
+    if process.returncode:
+        lines = said.strip().splitlines() or ["it ended without a word"]
         return Outcome(module, taken_s, reason=lines[-1])
-    return Outcome(module, taken_s, msgspec.json.decode(done.stdout, type=list[Figure]))
+    return Outcome(module, taken_s, msgspec.json.decode(out, type=list[Figure]))
 
 
 def measure_here(module: str) -> None:

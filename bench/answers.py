@@ -18,7 +18,7 @@ GROUP_SIZE = 8
 VOCABULARY = 32_000
 SHARE_OF_SUMS = 0.15
 SHARE_REFLECTING = 0.3
-OUTCOMES = (Outcome.RESCUED, Outcome.FAILED, Outcome.FAILED, Outcome.SUPERFICIAL, Outcome.CONFIRMED, Outcome.HARMED)
+OUTCOMES = (Outcome.RESCUED, Outcome.MOVED, Outcome.MOVED, Outcome.STUCK, Outcome.CONFIRMED, Outcome.HARMED)
 
 
 def read_words() -> list[str]:

@@ -3,42 +3,33 @@
     python -m bench.console [--seconds 20] [--rollouts 1000000] [--home DIR]
 
 A real daemon, a trainer that keeps it busy (`bench.console_trainer`: a step, 50 or 200 answers and 50 tokens a second,
-beside a store that holds a long run already), and the console in a pseudo-terminal whose other end is an emulator at
-the end of a line: so many bytes a second come through, and the terminal's replies start when its bytes have arrived.
-Bytes are those that left the console, frames its questions for the cursor, processor seconds those of its process.
-*Key to paint* is from the key to the moment in which the emulator shows what it does. Beside it the same screen with
-Textual's own driver, and `btop` where it is installed. Deliberately left out: a real network (`ssh` adds its own
-windows), and what the daemon does (`bench.followers`, `bench.store_queries`).
+beside a store that holds a long run already), and the console at the end of a line (`bench.console_line`). *Key to
+paint* is from the key to the moment in which the emulator shows what it does. Beside it the same screen with Textual's
+own driver. Deliberately left out: a real network (`ssh` adds its own windows), what the daemon does
+(`bench.followers`, `bench.store_queries`), and other programs (`bench.console_peers`).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import re
-import select
-import shutil
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-import psutil
-
+from bench.console_line import Line, console, environment
 from bench.figures import Figure
 from bench.followers import end_run
 from bench.served import daemon, private_home
 from bench.store_queries import fill
 from ponder import wire
-from ponder.client import Client, child_environment
+from ponder.client import Client
 from ponder.events import RunState
 from ponder.paths import Paths
 from tests.daemon.conftest import recipe_text
-from tests.tui.terminal import QUESTION, Terminal, split_modes
 
 SIZES = ((80, 24), (200, 60))
 WORKER = "bench.console_trainer"
@@ -48,93 +39,7 @@ STEADY, BUSY = 50, 200
 TOKENS = 50
 SETTLE_S = 3.0
 PRESSES = 40
-REPLY = b"\x1b[1;1R"
-
-
-class Line(Terminal):
-    """A terminal at the end of a line that carries `bytes_per_s`; None is a local one."""
-
-    def __init__(
-        self, *argv: str, size: tuple[int, int], environ: Mapping[str, str], bytes_per_s: float | None = None
-    ) -> None:
-        self.bytes_per_s = bytes_per_s
-        self.arrived = 0
-        self.frames = 0
-        self._free_s = 0.0
-        super().__init__(*argv, width=size[0], height=size[1], environ=environ)
-
-    def read(self, for_s: float) -> bool:
-        """Take what comes through within `for_s`, show it, and answer each frame when it has arrived."""
-        wait_s = max(0.0, min(for_s, self._free_s - time.monotonic()))
-        if wait_s:
-            time.sleep(wait_s)
-        if time.monotonic() < self._free_s or not select.select([self._master], [], [], for_s - wait_s)[0]:
-            return False
-        piece = 65536 if self.bytes_per_s is None else max(64, int(self.bytes_per_s / 100))
-        try:
-            data = os.read(self._master, piece)
-        except OSError:
-            return False
-        if self.bytes_per_s is not None:
-            self._free_s = max(self._free_s, time.monotonic()) + len(data) / self.bytes_per_s
-            time.sleep(max(0.0, self._free_s - time.monotonic()))
-        self.arrived += len(data)
-        for part in split_modes(data):
-            self._stream.feed(part)
-        self.received = (self.received[-len(QUESTION) + 1 :] if self.received else bytearray()) + data
-        asked = self.received.count(QUESTION)
-        self.frames += asked
-        if asked:
-            os.write(self._master, REPLY * asked)
-            self.received.clear()
-        return True
-
-    def watch(self, seconds: float) -> tuple[float, float, float]:
-        """Bytes and frames a second, and the share of a core, over so many seconds."""
-        process = psutil.Process(self.process.pid)
-
-        def cpu_s() -> float:
-            times = process.cpu_times()
-            return float(times.user + times.system)
-
-        arrived, frames, cpu, began = self.arrived, self.frames, cpu_s(), time.monotonic()
-        while (left := began + seconds - time.monotonic()) > 0:
-            self.read(min(0.05, left))
-        taken_s = time.monotonic() - began
-        return (self.arrived - arrived) / taken_s, (self.frames - frames) / taken_s, (cpu_s() - cpu) / taken_s
-
-    @property
-    def memory_mb(self) -> float:
-        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
-
-    def time_key(self, key: str, holds: Callable[[], bool], within_s: float = 60.0) -> float:
-        """Seconds from a key to the moment in which its effect is on the screen."""
-        began = time.monotonic()
-        self.type(key)
-        self.wait_for(holds, within_s, 0.002)
-        return time.monotonic() - began
-
-
-@contextmanager
-def console(
-    paths: Paths, run: str, size: tuple[int, int], bytes_per_s: float | None = None, **environ: str
-) -> Iterator[Line]:
-    """The console on a run, at the end of a line, once its first curves are there."""
-    told = {**environment(paths), **environ}
-    with Line("-P", "-m", "tui", run, size=size, environ=told, bytes_per_s=bytes_per_s) as line:
-        line.wait_for(lambda: "[2" in line.text and "scored last" in line.text, 90.0)
-        yield line
-        line.type("q")
-        line.wait_end(60.0)
-
-
-def environment(paths: Paths) -> dict[str, str]:
-    """What a person's console has: modules that were compiled before."""
-    compiled = {
-        "PYTHONDONTWRITEBYTECODE": "",
-        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir(), "ponder-compiled")),
-    }
-    return {**child_environment(paths), **compiled}
+PAGE_DOWN, PAGE_UP = "\x1b[6~", "\x1b[5~"
 
 
 def submit(client: Client, name: str, per_second: int, tokens: int = TOKENS) -> str:
@@ -213,14 +118,25 @@ def first_paint(paths: Paths, run: str, size: tuple[int, int]) -> tuple[float, f
     return named_s, whole_s
 
 
-def peer(words: Sequence[str], size: tuple[int, int], seconds: float) -> tuple[float, float]:
-    """Bytes a second and share of a core of another program's screen."""
-    starter = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-    with Line("-c", starter, *words, size=size, environ={}) as line:
+def samples(paths: Paths, run: str, size: tuple[int, int], presses: int) -> tuple[float, float, list[float]]:
+    """Seconds in which the Samples screen opens for the first time and again, and those of pages, jumps and sorts."""
+    rng = random.Random(5)
+    with Line("-P", "-m", "tui", run, size=size, environ=environment(paths)) as line:
+        line.wait_for(lambda: "answers so far" in line.text, 60.0)
         settle(line)
-        bytes_per_s, _, share = line.watch(seconds)
+        first_s = line.time_key("3", lambda: "[3" in line.text and "prompt" in line.text)
+        settle(line)
+        line.type("2")
+        line.wait_for("answers so far", 60.0)
+        settle(line)
+        again_s = line.time_key("3", lambda: "[3" in line.text and "prompt" in line.text)
+        taken = []
+        for press in range(presses):
+            line.watch(rng.uniform(0.3, 0.6))
+            taken.append(line.time_change((PAGE_DOWN, PAGE_DOWN, "G", PAGE_UP, "g", "s")[press % 6]))
         line.type("q")
-    return bytes_per_s, share
+        line.wait_end(60.0)
+    return first_s, again_s, taken
 
 
 def figures(seconds: float, rollouts: int, home: Path | None, presses: int) -> Iterator[Figure]:
@@ -252,6 +168,13 @@ def figures(seconds: float, rollouts: int, home: Path | None, presses: int) -> I
                 yield Figure(
                     f"console {name}: steady run, processor", 100 * share, "%", 15.0, False, f"{frames:.1f} frames/s"
                 )
+                with console(paths, steady, size) as line:
+                    line.type("w")
+                    line.wait_for("sparing the line: on", 60.0)
+                    settle(line)
+                    bytes_per_s, frames, _ = line.watch(seconds)
+                yield Figure(f"console {name}: sparing the line", bytes_per_s / 1e3, "kB/s", 1.0, at_least=False)
+                yield Figure(f"console {name}: sparing the line, frames", frames, "frames/s", 1.0, at_least=False)
                 yield Figure(f"console {name}: memory", memory_mb, "MB", 80.0, at_least=False)
                 named_s, whole_s = first_paint(paths, long_run, size)
                 yield Figure(
@@ -262,6 +185,11 @@ def figures(seconds: float, rollouts: int, home: Path | None, presses: int) -> I
                     False,
                     f"whole {whole_s:.2f} s",
                 )
+                first_s, again_s, taken = samples(paths, long_run, size, presses)
+                note = f"for the first time {1e3 * first_s:.0f} ms, {rollouts:,} answers"
+                yield Figure(f"console {name}: Samples opens", 1e3 * again_s, "ms", 100.0, False, note)
+                note = f"p50 {1e3 * statistics.median(taken):.0f} ms, {rollouts:,} answers"
+                yield Figure(f"console {name}: page, jump, sort, p95", 1e3 * p95(taken), "ms", 30.0, False, note)
             end_run(client, steady)
             busy = submit(client, "busy", BUSY)
             for size in SIZES:
@@ -297,10 +225,6 @@ def figures(seconds: float, rollouts: int, home: Path | None, presses: int) -> I
                         note,
                     )
             end_run(client, busy)
-    if btop := shutil.which("btop"):
-        for size in SIZES:
-            bytes_per_s, share = peer([btop], size, seconds)
-            print(f"btop {size}: {bytes_per_s:.0f} B/s, {100 * share:.1f} %", file=sys.stderr)
 
 
 def quick() -> list[Figure]:

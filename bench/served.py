@@ -1,10 +1,13 @@
 """A real daemon in a home of its own, for benchmarks: started as a person's is, ended with all that it started.
 
-Deliberately left out: what is asked of it.
+Trainers outlive a daemon, so that each is killed by its own id when the benchmark ends or is cut short, by Ctrl-C or by
+SIGTERM. Deliberately left out: what is asked of it.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from daemon.processes import is_attempt_alive, is_same_process, read_started
 from ponder import wire
 from ponder.client import Client, child_environment
 from ponder.errors import NoDaemon
@@ -35,6 +39,7 @@ def private_home(folder: Path | None = None) -> Iterator[Paths]:
 def daemon(paths: Paths, worker: str = "daemon.worker") -> Iterator[Client]:
     """A daemon of this home whose trainers run the module `worker`; gives a client that it answers."""
     process = start(paths, worker)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with Client(paths, timeout_s=PATIENCE_S) as client:
         try:
             wait_for_answer(client, process)
@@ -42,6 +47,20 @@ def daemon(paths: Paths, worker: str = "daemon.worker") -> Iterator[Client]:
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
+            end_trainers(paths)
+            signal.signal(signal.SIGTERM, before)
+
+
+def end_trainers(paths: Paths) -> None:
+    """Kill every trainer of this home that lives, and see it gone."""
+    folders = [folder for folder in paths.runs.glob("*") if folder.is_dir()]
+    for folder in folders:
+        attempt = read_started(folder)
+        if attempt is not None and is_same_process(attempt):
+            os.kill(attempt.pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_S
+    while any(is_attempt_alive(folder) for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def start(paths: Paths, worker: str) -> subprocess.Popen[bytes]:

@@ -27,7 +27,7 @@ from ponder.events import BrakeChanged, RunState
 from ponder.paths import Paths, saved_steps
 from ponder.ranking import BrakeState, Stream, Verdict, said_of
 from ponder.recipe import parse_recipe, part_weights
-from ponder.rlhf import PARTS, BrakeAction, Rlhf, rlhf_of
+from ponder.rlhf import HELD_OUT, PARTS, BrakeAction, Rlhf, rlhf_of
 from ponder.shares import Share
 from store import rankings
 from store.rankings import Judgement
@@ -42,8 +42,6 @@ WEIGHT = "reward.preference"
 AUDIT_SHARE = "rlhf.share_audit"
 MOST_AUDITS = 0.5
 """Amber doubles the share of audits, up to this."""
-HELD_OUT = "held_out"
-"""The figure of a fit that says how often it is right on prompts that it did not learn from."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,8 +105,9 @@ def choose_threads(asked: int, of_recipe: int, is_training: bool) -> int:
 
 
 @contextlib.contextmanager
-def told_while(what: str) -> Iterator[None]:
-    """Say what takes so long, if it does, and for how long on a terminal."""
+def told_while(what: str | Callable[[], str]) -> Iterator[None]:
+    """Say what takes so long, if it does, and for how long on a terminal; a function says how far it is."""
+    say_what = what if callable(what) else lambda: what
     done = threading.Event()
     is_terminal = sys.stderr.isatty()
 
@@ -115,10 +116,10 @@ def told_while(what: str) -> Iterator[None]:
         if done.wait(SAY_AFTER_S):
             return
         if not is_terminal:
-            say(what)
+            say(say_what())
             return
         while not done.wait(0.5):
-            sys.stderr.write(f"\r\x1b[K{what}, {time.monotonic() - began_s:.0f} s")
+            sys.stderr.write(f"\r\x1b[K{say_what()}, {time.monotonic() - began_s:.0f} s")
             sys.stderr.flush()
         sys.stderr.write("\r\x1b[K")
         sys.stderr.flush()

@@ -37,6 +37,7 @@ READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
     wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
+    wire.GetMeasured,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -91,6 +92,7 @@ class Desk:
             wire.GetKnobs: reader.knobs,
             wire.GetCommand: reader.command,
             wire.GetRankings: reader.rankings,
+            wire.GetMeasured: reader.measured,
         }
         self._rank_desk = RankDesk(paths, reader, claims)
 

@@ -182,15 +182,23 @@ class Dialogue:
         voice, total = self.voice, self.manner.samples
         seen_s = 0.0
 
+        width = len(str(total))
+        room = voice.board_rows
+
         def hear() -> None:
             nonlocal seen_s
-            if time.monotonic() - seen_s >= COUNT_EVERY_S:
-                seen_s = time.monotonic()
+            if time.monotonic() - seen_s < COUNT_EVERY_S:
+                return
+            seen_s = time.monotonic()
+            ended, texts = set(self.talk.ended()), self.talk.texts()
+            if 1 < total <= room:
+                signs = ["." if row in ended else ">" for row in range(total)]
+                voice.board(texts, [f"{row + 1:>{width}} {sign} " for row, sign in enumerate(signs)])
+            else:
                 tokens = sum(map(len, self.talk.written))
-                voice.count(f"{len(self.talk.ended())} of {total} answers have ended, {tokens:,} tokens")
+                voice.count(f"{len(ended)} of {total} answers have ended, {tokens:,} tokens")
 
         answers = self._drawn(hear)
-        width = len(str(total))
         for number, said in enumerate(answers, 1):
             say(f"{number:>{width}}  {said.parts.value or 'no answer'}  ({figures(said)})")
         counted = tally([said.parts.value for said in answers])
@@ -212,6 +220,7 @@ class Dialogue:
             return self.talk.said(self._problem)
         finally:
             self.voice.end_count()
+            self.voice.end_board()
 
     def _show_whole(self, said: Said) -> None:
         self.voice.begin()

@@ -23,7 +23,7 @@ from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
-from ponder.events import QUARANTINE_VERB, RELEASE_VERB, REWARD_MODEL_VERB, RunState
+from ponder.events import LIFT_VERB, QUARANTINE_VERB, RELEASE_VERB, REWARD_MODEL_VERB, RunState
 from ponder.knobs import KnobValue, check_value, find_knob
 from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
@@ -34,8 +34,9 @@ FULL_DISK_BYTES = 128 << 20
 
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
-    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.Annotate | wire.RankAnswers
-    | wire.UndoRanking | wire.ReleaseBrake | wire.TellRewardModel | wire.ShutDown
+    | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.LiftQuarantine | wire.Annotate
+    | wire.RankAnswers | wire.UndoRanking | wire.ReleaseBrake | wire.TellRewardModel | wire.ImportRankings
+    | wire.TellMeasured | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -49,6 +50,7 @@ VERBS: dict[type[Acting], str] = {
     wire.PinCheckpoint: "pin",
     wire.UnpinCheckpoint: "unpin",
     wire.QuarantinePrompt: QUARANTINE_VERB,
+    wire.LiftQuarantine: LIFT_VERB,
     wire.ReleaseBrake: RELEASE_VERB,
     wire.TellRewardModel: REWARD_MODEL_VERB,
 }
@@ -97,7 +99,7 @@ class Handlers:
                     return self._save(ask.id, request)
                 case wire.PinCheckpoint() | wire.UnpinCheckpoint():
                     return self._pin(ask.id, request)
-                case wire.QuarantinePrompt():
+                case wire.QuarantinePrompt() | wire.LiftQuarantine():
                     return self._quarantine(ask.id, request)
                 case wire.Annotate():
                     return self._annotate(ask.id, request)
@@ -107,8 +109,12 @@ class Handlers:
                     return self._judges.undo(ask.id, request, _who(request.by))
                 case wire.ReleaseBrake():
                     return self._judges.release(ask.id, request, _who(request.by))
+                case wire.ImportRankings():
+                    return self._judges.import_(ask.id, request, _who(request.by))
                 case wire.TellRewardModel():
                     return self._judges.tell(ask.id, request, _who(request.by))
+                case wire.TellMeasured():
+                    return self._keep_measured(ask.id, request)
                 case _:
                     raise Refused("bad_request", "this request only reads")
         finally:
@@ -237,14 +243,15 @@ class Handlers:
             raise
         return wire.Accepted(command, name, "it was so before" if was_pinned is wants_pin else "")
 
-    def _quarantine(self, command: str, request: wire.QuarantinePrompt) -> wire.Accepted:
+    def _quarantine(self, command: str, request: wire.QuarantinePrompt | wire.LiftQuarantine) -> wire.Accepted:
         """A prompt that the run has asked; others may be spelled wrong, and nobody would notice."""
         run = self._active(request.run)
         if not self._reader.has_asked(run.name, request.prompt_id):
             hint = "the ids stand in `ponder group GROUP`"
             raise NotFound(f"`{run.name}` has never asked the prompt `{request.prompt_id[:80]}`", hint)
-        action = wire.QuarantineOrder(request.prompt_id)
-        return self._order(run, command, QUARANTINE_VERB, action, request.by, value=request.prompt_id)
+        kind = wire.LiftOrder if isinstance(request, wire.LiftQuarantine) else wire.QuarantineOrder
+        action = kind(request.prompt_id)
+        return self._order(run, command, VERBS[type(request)], action, request.by, value=request.prompt_id)
 
     def _annotate(self, command: str, request: wire.Annotate) -> wire.Accepted:
         """Done at once, and the same again is harmless: no command is written down."""
@@ -252,6 +259,12 @@ class Handlers:
             request.rollout_id, request.is_starred, request.is_flagged, request.note, _who(request.by)
         )
         return wire.Accepted(command, run)
+
+    def _keep_measured(self, command: str, request: wire.TellMeasured) -> wire.Accepted:
+        """Done at once, and the same again is harmless: the run itself never hears of it."""
+        run = self._reader.resolve(request.run)
+        is_new = self._writer.keep_measured(run, request, _who(request.by))
+        return wire.Accepted(command, run, "" if is_new else "it was told before")
 
     def _shut_down(self, command: str, request: wire.ShutDown) -> wire.Accepted:
         if not request.stop_runs:

@@ -28,6 +28,7 @@ import msgspec
 from daemon.log import say
 from ponder.errors import StoreError
 from ponder.events import (
+    LIFT_VERB,
     LOAD,
     QUARANTINE_VERB,
     REWARD_MODEL_VERB,
@@ -74,7 +75,7 @@ class RecordHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 _head_decoder = msgspec.msgpack.Decoder(RecordHead)
-LASTING = ("set", QUARANTINE_VERB, REWARD_MODEL_VERB)
+LASTING = ("set", QUARANTINE_VERB, LIFT_VERB, REWARD_MODEL_VERB)
 """Commands whose effect lasts: a trainer that goes on from a checkpoint of before does them again at their steps."""
 _small_decoder = msgspec.msgpack.Decoder(CommandApplied | CommandRefused | CheckpointSaved)
 _GROUP, *_SMALL = (
@@ -186,7 +187,8 @@ class JournalLink:
         self.phase = LOAD
         self.phase_since_us = time.time_ns() // 1000
         self.passing: deque[PassingEvent] = deque(maxlen=PASSING_QUEUE)
-        self.nudge: Callable[[], None] = lambda: None
+        self.nudge: Callable[[bool], None] = lambda _: None
+        """Called with whether somebody waits for what was told."""
         self.told_its_end = False
         self.is_ending = False
         self._journal = JournalWriter(path)
@@ -230,7 +232,7 @@ class JournalLink:
             self._syncing.soon()
         self._learn_step(event)
         self.told_its_end = isinstance(event, RunEnded | RunBroke)
-        self.nudge()
+        self.nudge(isinstance(event, SYNCED))
 
     def preview(self, event: PassingEvent) -> None:
         """Take a passing event; it waits in a short queue and may be dropped there."""
@@ -238,7 +240,7 @@ class JournalLink:
             self.step = event.step
             self._enter(event.phase)
         self.passing.append(event)
-        self.nudge()
+        self.nudge(False)
 
     def commands(self, wait_s: float = 0.0) -> list[Order]:
         """The orders that came since the last call, oldest first; waits up to `wait_s` for the first one."""

@@ -4,7 +4,8 @@
     sends         Hello; Batches from the journal, at most a window unacknowledged; a Beat a second; Passing
     takes         Ack (the window moves), Resend (go back to there), Orders (to the trainer), SayHello, Reject
     woken by      a byte in a pipe, which the trainer writes once until it is read; then it lets more gather for a
-                  moment, since whenever it runs it takes the interpreter from the trainer
+                  moment, a longer one where nobody waits for what was told, since whenever it runs it takes the
+                  interpreter from the trainer
 
 A daemon that is away costs nothing: frames that cannot be sent are not kept, for the journal has them. A daemon that
 was silent for three seconds gets a fresh socket and a Hello. Deliberately left out: what is journaled
@@ -16,6 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 
 import zmq
 
@@ -30,6 +32,8 @@ BATCH_RECORDS = 64
 BATCH_BYTES = 1 << 18
 """Packing a batch holds the interpreter: this much takes about a tenth of a millisecond."""
 GATHER_S = 0.01
+PATIENT_S = 0.1
+"""So long it lets events gather for which nobody waits: a screen shows a picture for as long."""
 BEAT_S = 1.0
 SILENCE_S = 3.0
 STUCK_S = 10.0
@@ -46,7 +50,7 @@ class Relay(threading.Thread):
         super().__init__(name="relay", daemon=True)
         self._link, self._endpoint, self._run, self._attempt = link, endpoint, run, attempt
         self._nudge_out, self._nudge_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._is_nudged = False
+        self._is_nudged = self._is_urged = False
         self._is_over = False
         self._is_greeted = False
         self._offset = 0
@@ -61,10 +65,10 @@ class Relay(threading.Thread):
         """The newest record that the daemon is known to hold; any thread."""
         return self._acked
 
-    def nudge(self) -> None:
+    def nudge(self, is_urgent: bool) -> None:
         """Tell the thread that there is something to carry; any thread, returns at once."""
-        if not self._is_nudged:
-            self._is_nudged = True
+        if not self._is_nudged or (is_urgent and not self._is_urged):
+            self._is_nudged, self._is_urged = True, self._is_urged or is_urgent
             os.write(self._nudge_in, b"!")
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -76,7 +80,7 @@ class Relay(threading.Thread):
         while self._link.is_nameless and self._acked < self._link.last_seq and time.monotonic() < deadline:
             time.sleep(GATHER_S)
         self._is_over = True
-        self.nudge()
+        self.nudge(is_urgent=True)
         self.join(timeout_s)
 
     def run(self) -> None:
@@ -88,9 +92,10 @@ class Relay(threading.Thread):
                     daemon.close(linger=0)
                     daemon = self._connect(context)
                 self._carry(daemon)
-                self._wait(daemon)
-                while daemon.poll(0):
-                    self._take(daemon.recv())
+                self._wait()
+                with suppress(zmq.Again):
+                    while True:
+                        self._take(daemon.recv(zmq.DONTWAIT))
         finally:
             context.destroy(linger=200)
 
@@ -101,20 +106,32 @@ class Relay(threading.Thread):
         daemon.setsockopt(zmq.RECONNECT_IVL, 100)
         daemon.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         daemon.connect(self._endpoint)
+        self._poller = zmq.Poller()
+        self._poller.register(daemon, zmq.POLLIN)
+        self._poller.register(self._nudge_out, zmq.POLLIN)
         self._is_greeted = False
         self._heard = time.monotonic()
         return daemon
 
-    def _wait(self, daemon: zmq.Socket[bytes]) -> None:
-        poller = zmq.Poller()
-        poller.register(daemon, zmq.POLLIN)
-        poller.register(self._nudge_out, zmq.POLLIN)
+    def _wait(self) -> None:
         due = self._beat_due if self._is_greeted else min(self._beat_due, max(self._hello_due, time.monotonic() + 0.05))
-        ready = dict(poller.poll(max(0, int((due - time.monotonic()) * 1000) + 1)))
+        ready = dict(self._poller.poll(max(0, int((due - time.monotonic()) * 1000) + 1)))
         if self._nudge_out in ready:
-            self._is_nudged = False  # before reading: a nudge from now on writes a new byte
-            os.read(self._nudge_out, 4096)
+            self._gather()
+
+    def _gather(self) -> None:
+        """Let more come before it is carried."""
+        if self._is_urged:
             time.sleep(GATHER_S)
+        else:  # an urgent nudge ends it, and so does the daemon
+            self._empty_pipe()
+            self._poller.poll(int(PATIENT_S * 1000))
+        self._is_nudged = self._is_urged = False  # before reading: a nudge from now on writes a new byte
+        self._empty_pipe()
+
+    def _empty_pipe(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._nudge_out, 4096)
 
     # ---- out
 

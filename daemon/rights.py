@@ -15,7 +15,9 @@ from ponder.keys import Allowed, Role
 RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking)
 OPERATING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
-    wire.ForkRun, wire.QuarantinePrompt, wire.TellRewardModel, wire.ReleaseBrake,
+    wire.ForkRun, wire.QuarantinePrompt, wire.LiftQuarantine, wire.ReleaseBrake, wire.TellRewardModel,
+    wire.ImportRankings,
+    wire.TellMeasured,
 )  # fmt: skip
 
 

@@ -62,5 +62,5 @@ class Run:
 
 
 def verb_of(order: wire.Order) -> str:
-    """The order's word: `set`, `pause`, `resume`, `stop`, `save`, `quarantine`."""
+    """The order's word: `set`, `pause`, `resume`, `stop`, `save`, `quarantine`, `lift`."""
     return str(order.action.__struct_config__.tag)

@@ -1,6 +1,7 @@
 """How an answer is heard: token by token while it is written, thinking apart from the answer, never a raw byte.
 
-    a terminal      `thinking` dim, `answer` plain; of several answers a line each as they end, then the count of votes
+    a terminal      `thinking` dim, `answer` plain; of several answers the ends, side by side, while they are written,
+                    then what each came to and the count of votes
     a pipe, a file  the text alone; figures and talk go to stderr
 
 Text may come a token at a time, so that what is held back until it is sure is little: the beginning of a tag, half a
@@ -96,6 +97,7 @@ class Voice:
         self._section = ""
         self._shown = ""
         self._is_counting = False
+        self._board: list[str] = []
         self._wrapping: Wrapping | None = None
 
     def begin(self) -> None:
@@ -157,6 +159,34 @@ class Voice:
             sys.stderr.flush()
         self._is_counting = False
 
+    @property
+    def board_rows(self) -> int:
+        """Rows for `board`; none where nobody looks, or where a cursor cannot go up."""
+        can_go_up = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return max(0, shutil.get_terminal_size().lines - 2) if can_go_up else 0
+
+    def board(self, texts: Sequence[str], heads: Sequence[str]) -> None:
+        """A row for each text that is being written, with its head and its end; written over the rows of before."""
+        width = shutil.get_terminal_size().columns - 1
+        rows = [head + ending(text, width - len(head)) for head, text in zip(heads, texts, strict=True)]
+        if len(rows) != len(self._board):
+            self.end_board()
+            sys.stderr.write("\n" * len(rows))
+            self._board = [""] * len(rows)
+        for row, (was, now) in enumerate(zip(self._board, rows, strict=True)):
+            if was != now:
+                up = len(rows) - row
+                sys.stderr.write(f"\x1b[{up}A\r{now}\x1b[K\x1b[{up}B\r")
+        sys.stderr.flush()
+        self._board = rows
+
+    def end_board(self) -> None:
+        """Take those rows away."""
+        if self._board:
+            sys.stderr.write(f"\x1b[{len(self._board)}A\r\x1b[J")
+            sys.stderr.flush()
+        self._board = []
+
     def _grow(self, section: str, text: str) -> None:
         if section != self._section:
             if self._section:
@@ -180,6 +210,22 @@ class Voice:
     def _put(self, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+def ending(text: str, width: int) -> str:
+    """The end of a text on one line of so many cells.
+
+    >>> ending("first this\\nand then that", 12), ending("short", 12)
+    ('…d then that', 'short')
+    """
+    most = max(width, 1) * 4
+    line = safe_line(text[-most:])
+    if len(text) <= most and sum(map(cell_width, line)) <= width:
+        return line
+    cells, start = 0, len(line)
+    while start and (cells := cells + cell_width(line[start - 1])) < width:
+        start -= 1
+    return f"…{line[start:]}"
 
 
 def figures(said: Said, seconds: float | None = None) -> str:

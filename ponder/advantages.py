@@ -7,9 +7,9 @@ and penalties come from, and to whom which estimator applies (`trainer.credit`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ponder.knobs import AdvantageScale
+from ponder.knobs import AdvantageEstimator, AdvantageScale
 
 SMALL = 1e-6
 """Added to a standard deviation before dividing, as in DeepSeekMath's public descendants."""
@@ -55,6 +55,21 @@ def leave_one_out(
     total, siblings = math.fsum(scored), len(scored) - 1
     divisor = _divisor(scored, scale, batch_std)
     return [0.0 if reward is None else (reward - (total - reward) / siblings) / divisor for reward in rewards_G]
+
+
+def uncompared(
+    rewards_G: Sequence[float | None], scale: AdvantageScale, *, batch_std: float | None = None
+) -> list[float]:
+    """Each answer's reward as it is, over the batch's deviation if `scale` says so: REINFORCE, Williams 1992.
+
+    Unbiased, and noisy: where every reward is 1, every answer is pushed up.
+
+    >>> uncompared([1.0, None, 0.5], AdvantageScale.NONE)
+    [1.0, 0.0, 0.5]
+    """
+    scored = [reward for reward in rewards_G if reward is not None]
+    divisor = _divisor(scored, scale, batch_std) if scored else 1.0
+    return [0.0 if reward is None else reward / divisor for reward in rewards_G]
 
 
 def generalised(rewards_T: Sequence[float], values_T1: Sequence[float], *, gamma: float, lam: float) -> list[float]:
@@ -106,6 +121,19 @@ def _divisor(scored: Sequence[float], scale: AdvantageScale, batch_std: float | 
             raise ValueError("the batch's deviation is needed to scale by it")
         return batch_std + SMALL
     return deviation(scored) + SMALL
+
+
+Estimate = Callable[..., list[float]]
+"""How the answers of a group are compared: rewards, a scale and `batch_std` into an advantage each."""
+
+
+def estimate_of(advantage: AdvantageEstimator) -> Estimate | None:
+    """What compares whole answers; None where tokens are compared, which takes more than rewards."""
+    return {
+        AdvantageEstimator.GROUP: group_relative,
+        AdvantageEstimator.LEAVE_ONE_OUT: leave_one_out,
+        AdvantageEstimator.NONE: uncompared,
+    }.get(advantage)
 
 
 def has_spread(rewards_G: Sequence[float | None]) -> bool:

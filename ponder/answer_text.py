@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from ponder.events import Rollout
+from ponder.events import Mark, Rollout
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.safe_text import safe_text
 from ponder.wire import StoredRollout
@@ -24,7 +24,10 @@ _HOLD = "\u00a0"
 
 
 def marked_text(rollout: Rollout) -> tuple[str, str]:
-    """The thinking and the answer, with `[word -> outcome]` after each place that turns back."""
+    """The thinking and the answer, with `[word -> outcome]` after each place that turns back.
+
+    `[move -> find]` stands after each move that nobody expected.
+    """
     cut = rollout.answer_start if rollout.answer_start >= 0 else len(rollout.text)
     return _with_marks(rollout, 0, cut), _with_marks(rollout, cut, len(rollout.text))
 
@@ -32,11 +35,17 @@ def marked_text(rollout: Rollout) -> tuple[str, str]:
 def _with_marks(rollout: Rollout, start: int, end: int) -> str:
     parts = []
     at = start
-    for mark in sorted(rollout.marks, key=lambda mark: mark.end):
-        if start < mark.end <= end and mark.end >= at:
-            parts += [rollout.text[at : mark.end], " ", f"[{mark.word} -> {mark.outcome}]".replace(" ", _HOLD)]
-            at = mark.end
+    said = [(mark.end, _label(mark)) for mark in rollout.marks]
+    said += [(find.end, f"[{find.move} -> find]") for find in rollout.finds]
+    for place, words in sorted(said, key=lambda one: one[0]):
+        if start < place <= end and place >= at:
+            parts += [rollout.text[at:place], " ", words.replace(" ", _HOLD)]
+            at = place
     return "".join([*parts, rollout.text[at:end]]).strip()
+
+
+def _label(mark: Mark) -> str:
+    return f"[{mark.word} -> {mark.outcome}{', AHA' if mark.is_aha else ''}]"
 
 
 def with_counted_parts(stored: StoredRollout, knobs: Mapping[str, KnobValue]) -> StoredRollout:

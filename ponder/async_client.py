@@ -16,7 +16,7 @@ import zmq.asyncio
 
 from ponder import wire
 from ponder.client import TRY_WAITS_S, R, dial, explain_silence, read_answer, read_feed, read_frame
-from ponder.errors import NoDaemon, PonderError
+from ponder.errors import NoDaemon, OtherVersion, PonderError
 from ponder.handshakes import Handshakes
 from ponder.paths import Paths
 from ponder.remote import find_server
@@ -131,10 +131,10 @@ class AsyncClient:
         finally:
             handshakes.close()
 
-    def _fail(self, error: PonderError) -> None:
-        """Whoever waits for an answer gets none."""
-        for future in self._waiting.values():
-            if not future.done():
+    def _fail(self, error: PonderError, only: str = "") -> None:
+        """Whoever waits for an answer gets none; or only who asked this."""
+        for ask_id, future in self._waiting.items():
+            if not future.done() and only in ("", ask_id):
                 future.set_exception(error)
 
     async def _read(self, ctl: zmq.asyncio.Socket) -> None:
@@ -143,9 +143,17 @@ class AsyncClient:
             frame = await ctl.recv()
             try:
                 answer = read_frame(frame)
-            except NoDaemon as error:
-                self._fail(error)
+            except OtherVersion as error:
+                self._fail(error, _asked(frame))
                 continue
             future_or_none = self._waiting.get(answer.id)
             if future_or_none is not None and not future_or_none.done():
                 future_or_none.set_result(answer)
+
+
+def _asked(frame: bytes) -> str:
+    """Which ask an answer is for that cannot be read; empty where not even that can."""
+    try:
+        return wire.decode_answer_id(frame)
+    except Exception:  # a border: msgspec raises four kinds of exception on rubbish
+        return ""

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar  # Any: parsed TOML is untyped un
 from ponder.errors import RecipeError
 from ponder.knobs import nearest
 from ponder.stage import STAGE_SOURCE, StageKind, stage_in
+from ponder.tasks import EXPERT, HAVE_EXPERTS
 
 if TYPE_CHECKING:
     from ponder.recipe import Recipe
 
 Value = TypeVar("Value")
 STAGES = "stages"
-OWN_KEYS = ("name", "kind", "steps", "keep", "data")
+OWN_KEYS = ("name", "kind", "steps", "keep", "judge", "least", "most", "data")
 """Keys of a `[[stages]]` that describe the stage itself; its other keys are tables like the recipe's."""
 
 
@@ -158,6 +159,11 @@ def check(stages: Sequence[Recipe], links: Sequence[Link]) -> None:
     for place, (recipe, link) in enumerate(zip(stages, links, strict=True)):
         stage, before = recipe.stage, stages[:place]
         label = f"`{link.source}`"
+        if stage.data.path == EXPERT and not (stage.kind is StageKind.SFT and recipe.task.name in HAVE_EXPERTS):
+            raise RecipeError(
+                f"{label}: nobody is there to imitate: the stage is `{stage.kind}`, the task `{recipe.task.name}`",
+                f"`{EXPERT}` is for `sft`, on one of {', '.join(f'`{task}`' for task in HAVE_EXPERTS)}",
+            )
         if stage.kind.needs_data and not stage.data.path:
             where = "stages.data" if link.name else "stage.data"
             raise RecipeError(

@@ -77,6 +77,8 @@ class AdvantageEstimator(StrEnum):
     """The mean over all tokens of the batch: REINFORCE++, arXiv:2501.03262."""
     GAE = "gae"
     """A critic's values, token by token: arXiv:1506.02438."""
+    NONE = "none"
+    """Nothing: the reward as it is, REINFORCE without a baseline, Williams 1992."""
 
 
 class AdvantageScale(StrEnum):
@@ -130,6 +132,15 @@ class Combine(StrEnum):
     """Each times its weight."""
     NORMALISED = "normalised"
     """Each first centred in its group and divided by its deviation there."""
+
+
+class LearntFor(StrEnum):
+    """Whose answers a learnt score weighs for."""
+
+    ALL = "all"
+    """All answers."""
+    UNVERIFIED = "unverified"
+    """Those that no verifier judges; where one does, the score is only measured: DeepSeek-R1, arXiv:2501.12948."""
 
 
 class Script(StrEnum):

@@ -32,7 +32,17 @@ import zmq
 from msgspec import Struct
 
 from ponder import wire
-from ponder.errors import KnobError, NoDaemon, NotFound, PonderError, Refused, StoreError, TimedOut, UsageError
+from ponder.errors import (
+    KnobError,
+    NoDaemon,
+    NotFound,
+    OtherVersion,
+    PonderError,
+    Refused,
+    StoreError,
+    TimedOut,
+    UsageError,
+)
 from ponder.events import StoredEvent
 from ponder.handshakes import Handshakes
 from ponder.paths import Paths, make_private_folder, open_private_file
@@ -62,7 +72,7 @@ _ERRORS: dict[str, type[PonderError]] = {
     "bad_request": UsageError,
     "bad_value": KnobError,
     "not_live": KnobError,
-    "protocol": NoDaemon,
+    "protocol": OtherVersion,
 }
 
 _STORE_CODES = ("store", "locked", "disk_full")
@@ -96,9 +106,8 @@ def read_answer(answer: wire.Answer, reply_type: type[R]) -> R:
     if isinstance(answer.reply, wire.Refusal):
         raise refusal_error(answer.reply)
     if not isinstance(answer.reply, reply_type):
-        raise NoDaemon(
-            f"the daemon answered with {type(answer.reply).__name__} where {reply_type.__name__} was expected",
-            "`ponder down` and `ponder up` start the daemon of this version",
+        raise OtherVersion(
+            f"the daemon answered with {type(answer.reply).__name__} where {reply_type.__name__} was expected"
         )
     return answer.reply
 
@@ -317,14 +326,11 @@ def _receive(
 
 
 def read_frame(frame: bytes) -> wire.Answer:
-    """The Answer in a frame; raises NoDaemon when it is none, which only another protocol explains."""
+    """The Answer in a frame; raises OtherVersion when it is none, which nothing else explains."""
     try:
         return wire.decode_answer(frame)
     except Exception:  # a border: msgspec raises four kinds of exception on rubbish
-        raise NoDaemon(
-            "the daemon's answer cannot be read: it is of another version",
-            "`ponder down` and `ponder up` start the daemon of this version; runs go on",
-        ) from None
+        raise OtherVersion from None
 
 
 def read_feed(frames: list[bytes]) -> wire.Bell | wire.Live | None:

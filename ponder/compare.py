@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ponder import metrics, wire
-from ponder.metrics import Better, find_metric, format_metric
+from ponder.metrics import Better, find_metric, format_metric, is_evaluation
 from ponder.settings import differing, read_settings
 
 STEPS = 20
@@ -87,7 +87,7 @@ def _metric_row(name: str, details: Sequence[wire.RunDetail], curves: Sequence[w
     bests: list[Figure | None] = []
     better = Better.WATCH if metric is None else metric.better
     for detail, found in zip(details, curves, strict=True):
-        figures = _measured(name, detail) if name.startswith("eval/") else _means(found.curves.get(name, []), detail)
+        figures = _measured(name, detail) if is_evaluation(name) else _means(found.curves.get(name, []), detail)
         finals.append(figures[-1] if figures else None)
         if better is not Better.WATCH:
             sign = 1 if better is Better.UP else -1

@@ -2,7 +2,7 @@
 
 Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends. Raw values lie pale
 behind a smoothed curve; a mark is a dashed line whose words a browser shows under the pointer. Deliberately left out:
-PNG (`ponder.commands.pictures`, by matplotlib), and characters (`ponder.plot_text`).
+PNG (`ponder.commands.plot`, by matplotlib), and characters (`ponder.plot_text`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,20 @@ class Mark:
     words: str
 
 
+@dataclass(frozen=True)
+class Scales:
+    """How the axes are divided, and what stands below."""
+
+    x_label: str = "step"
+    is_log_x: bool = False
+    """By the logarithm; all x are above 0 then."""
+    is_log: bool = False
+    """The same for y; what is not above 0 is left out."""
+
+
+BY_STEP = Scales()
+
+
 def curve_svg(
     curves: Sequence[Curve],
     title: str,
@@ -42,19 +56,19 @@ def curve_svg(
     marks: Sequence[Mark] = (),
     width: int = 720,
     height: int = 280,
-    x_label: str = "step",
-    is_log: bool = False,
+    scales: Scales = BY_STEP,
 ) -> str:
     """One chart, as a part of a page or picture that has STYLE."""
+    is_log = scales.is_log
     lines = [_above_zero(curve.smoothed(), is_log) for curve in curves]
     raws = [_above_zero(finite(curve.points), is_log) if curve.smoothing else [] for curve in curves]
     bands = [[band for band in curve.bands if not is_log or band[1] > 0] for curve in curves]
-    plane = _plane(lines, raws, bands, marks, width, height, is_log)
+    plane = _plane(lines, raws, bands, marks, width, height, scales)
     body = [f'<text class="title" x="{LEFT}" y="16">{_text(title)}</text>']
     if plane is None:
         body.append(f'<text x="{LEFT}" y="{height / 2:.0f}">no data</text>')
     else:
-        body += plane.axes(x_label)
+        body += plane.axes()
         body += [plane.mark(mark) for mark in marks]
         for number, curve in enumerate(curves):
             body += plane.curve(number, curve, lines[number], raws[number], bands[number])
@@ -66,11 +80,11 @@ def curve_svg(
     )
 
 
-def stacked(charts: Sequence[tuple[str, Sequence[Curve]]], marks: Sequence[Mark], *, is_log: bool = False) -> str:
+def stacked(charts: Sequence[tuple[str, Sequence[Curve]]], marks: Sequence[Mark], scales: Scales = BY_STEP) -> str:
     """A file with several charts below each other; each is its title and its curves."""
     width, height = 720, 280
     inside = "".join(
-        f'<g transform="translate(0 {number * height})">{curve_svg(curves, title, marks=marks, is_log=is_log)}</g>'
+        f'<g transform="translate(0 {number * height})">{curve_svg(curves, title, marks=marks, scales=scales)}</g>'
         for number, (title, curves) in enumerate(charts)
     )
     return (
@@ -104,8 +118,9 @@ def _plane(
     marks: Sequence[Mark],
     width: int,
     height: int,
-    is_log: bool,
+    scales: Scales,
 ) -> _Plane | None:
+    is_log = scales.is_log
     points = [point for part in (*lines, *raws) for point in part]
     if not points:
         return None
@@ -118,7 +133,9 @@ def _plane(
         room = abs(low) * 0.1 or 1.0
         low, high = (low / 2, high * 2) if is_log else (low - room if low else 0.0, high + room)
     left, right = min(xs), max(xs)
-    return _Plane(left, right if right > left else left + 1, low, high, width, height, is_log)
+    if right <= left:
+        right = left * 2 if scales.is_log_x else left + 1
+    return _Plane(left, right, low, high, width, height, scales)
 
 
 @dataclass(frozen=True)
@@ -131,30 +148,34 @@ class _Plane:
     y_high: float
     width: int
     height: int
-    is_log: bool
+    scales: Scales
 
     def x(self, value: float) -> float:
-        share = (value - self.x_low) / (self.x_high - self.x_low)
+        low, high, here = self.x_low, self.x_high, value
+        if self.scales.is_log_x:
+            low, high, here = math.log10(low), math.log10(high), math.log10(value)
+        share = (here - low) / (high - low)
         return LEFT + share * (self.width - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         low, high, here = self.y_low, self.y_high, value
-        if self.is_log:
+        if self.scales.is_log:
             low, high, here = math.log10(low), math.log10(high), math.log10(value)
         return TOP + (1 - (here - low) / (high - low)) * (self.height - TOP - BOTTOM)
 
-    def axes(self, x_label: str) -> list[str]:
+    def axes(self) -> list[str]:
         bottom, right = self.height - BOTTOM, self.width - RIGHT
         parts = []
-        for value in _powers(self.y_low, self.y_high) if self.is_log else ticks(self.y_low, self.y_high, 5):
+        for value in _powers(self.y_low, self.y_high) if self.scales.is_log else ticks(self.y_low, self.y_high, 5):
             y = self.y(value)
             parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
-        for value in ticks(self.x_low, self.x_high, 6):
+        places = _powers_and_between if self.scales.is_log_x else ticks
+        for value in places(self.x_low, self.x_high, 6):
             x = self.x(value)
             parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{short_number(value)}</text>')
         parts.append(f'<path class="grid" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
-        parts.append(f'<text x="{LEFT - 14}" y="{bottom + 16}" text-anchor="end">{_text(x_label)}</text>')
+        parts.append(f'<text x="{LEFT - 14}" y="{bottom + 16}" text-anchor="end">{_text(self.scales.x_label)}</text>')
         return parts
 
     def mark(self, mark: Mark) -> str:
@@ -209,3 +230,14 @@ def _powers(low: float, high: float) -> list[float]:
     """The powers of ten in a range, or its ends where there is none."""
     inside = [10.0**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
     return inside or [low, high]
+
+
+def _powers_and_between(low: float, high: float, most: int) -> list[float]:
+    """The powers of ten in a range; where there are few, their doubles and fives, too.
+
+    >>> _powers_and_between(8, 300, 6), _powers_and_between(1e9, 1e15, 6)[::3]
+    ([10.0, 20.0, 50.0, 100.0, 200.0], [1000000000.0, 1000000000000.0, 1000000000000000.0])
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    factors = (1.0, 2.0, 5.0) if last - first <= most // 2 else (1.0,)
+    return [factor * 10.0**n for n in range(first, last + 1) for factor in factors if low <= factor * 10.0**n <= high]

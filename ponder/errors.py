@@ -4,7 +4,8 @@
     ├── UsageError         2   the command line asks for something that makes no sense
     ├── RecipeError        2   a recipe cannot be used: names file and key
     ├── KnobError          2   a value does not fit its knob: names the knob and its bounds
-    ├── NoDaemon           3   no daemon answers, or it speaks another protocol
+    ├── NoDaemon           3   no daemon answers
+    │   └── OtherVersion    3  one does, in words that this program does not know
     ├── NotFound           4   no such run, rollout, group, recipe, model
     ├── Refused            5   the daemon understood and said no: carries its code
     ├── RunFailed          6   the run that was waited for ended badly
@@ -56,9 +57,18 @@ class KnobError(PonderError):
 
 
 class NoDaemon(PonderError):
-    """No daemon answers at the socket, or it speaks another protocol."""
+    """No daemon answers at the socket."""
 
     exit_code = 3
+
+
+class OtherVersion(NoDaemon):
+    """A daemon answers in words that this program does not know: for most purposes there is none."""
+
+    def __init__(self, message: str = "", hint: str = "") -> None:
+        super().__init__(
+            message or "the daemon is of another version", hint or "`ponder down`, then `ponder up`: runs go on"
+        )
 
 
 class NotFound(PonderError):

@@ -10,6 +10,7 @@ import time
 from ponder import events, metrics
 from ponder.events import FeedEvent, StoredEvent
 from ponder.knobs import KnobValue, format_value
+from ponder.measured import measured_words
 from ponder.ranking import Verdict
 
 _STEP_METRICS = (
@@ -69,6 +70,8 @@ def event_line(event: FeedEvent) -> str:
             return f"{event.old} -> {event.new}" + (f": {event.reason}" if event.reason else "")
         case events.RankingKept() | events.RankingUndone() | events.RewardModelFitted() | events.BrakeChanged():
             return _judging_line(event)
+        case events.CheckpointMeasured():
+            return f"measured after step {event.step}: {measured_words(event.measured)}"
 
 
 def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, new: KnobValue | None) -> str:
@@ -82,8 +85,8 @@ def applied_line(verb: str, step: int | None, name: str, old: KnobValue | None, 
 
 
 def _of_step(verb: str, value: KnobValue | None) -> str:
-    if verb == events.QUARANTINE_VERB:
-        return f" of `{value}`"
+    if verb in (events.QUARANTINE_VERB, events.LIFT_VERB):
+        return f" {'the quarantine ' if verb == events.LIFT_VERB else ''}of `{value}`"
     if verb == events.RELEASE_VERB:
         return " of the brake"
     return f" step {value}" if verb in ("pin", "unpin") else ""

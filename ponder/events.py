@@ -6,7 +6,7 @@ passing event is published once and never stored; under load it is the first thi
     trainer, durable    RunStarted StageStarted GroupScored GroupLearnt StepDone Evaluated CheckpointSaved
                         CommandApplied CommandRefused RunPaused RunResumed WatchdogFired RunEnded RunBroke
     daemon, durable     RunSubmitted CommandAccepted AttemptStarted AttemptEnded StateChanged
-                        RankingKept RankingUndone RewardModelFitted BrakeChanged
+                        RankingKept RankingUndone RewardModelFitted BrakeChanged CheckpointMeasured
     trainer, passing    Preview Progress
 
 Text positions are character offsets into a rollout's own `text`, half open. Deliberately left out: how events travel
@@ -15,6 +15,7 @@ Text positions are character offsets into a rollout's own `text`, half open. Del
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -22,6 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
 from ponder.ranking import BrakeState, Stream, Verdict
 
 
@@ -38,15 +40,43 @@ class Outcome(StrEnum):
     """What a reflection did to the answer."""
 
     RESCUED = "rescued"
-    """The candidate before was wrong, the final answer is right."""
+    """The candidate before was wrong, another came after, and the final answer is right."""
     HARMED = "harmed"
     """The candidate before was right, the final answer is wrong."""
     CONFIRMED = "confirmed"
     """Right before and right at the end."""
-    FAILED = "failed"
+    MOVED = "moved"
     """Wrong before, another candidate after, still wrong."""
-    SUPERFICIAL = "superficial"
-    """Nothing changed: the same candidate again, or none."""
+    STUCK = "stuck"
+    """Wrong before, and the same candidate again, or none."""
+    UNANCHORED = "unanchored"
+    """There was no candidate before."""
+    TRUNCATED = "truncated"
+    """The token limit came before another candidate."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Outcome | None:
+        """What the word of an older version is called now."""
+        return cls(OLD_OUTCOMES[value]) if isinstance(value, str) and value in OLD_OUTCOMES else None
+
+
+OLD_OUTCOMES = {"failed": "moved", "superficial": "stuck"}
+"""The words of version 0.1, in journals and stores, and what they are called now."""
+
+
+class MarkerKind(StrEnum):
+    """What a marker says."""
+
+    DOUBT = "doubt"
+    """`wait`, `hmm`: something may be wrong."""
+    RETRACT = "retract"
+    """`that is wrong`: something is."""
+    CHECK = "check"
+    """`let me verify`: it is looked at again."""
+    RESTART = "restart"
+    """`try again`: another way is taken."""
+    RESOLVE = "resolve"
+    """`now it fits`: a doubt is over."""
 
 
 class RunState(StrEnum):
@@ -84,6 +114,61 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     """The position of its first token in the answer."""
     entropy: float = 0.0
     """Entropy, in nats, of the distribution that the marker's first token was drawn from."""
+    tier: int = 0
+    """1: counts alone; 2: counts because something else speaks for it; 0: marked by a version that did not say."""
+    kind: MarkerKind | None = None
+    surprise: float = 0.0
+    """Less the log-probability of its first token, in nats."""
+    entropy_z: float = 0.0
+    """The entropy in deviations from the mean of the answer's tokens."""
+    surprise_z: float = 0.0
+    entropy_before: float = 0.0
+    """Mean entropy of the 16 tokens before it; the answer may have fewer."""
+    entropy_after: float = 0.0
+    """Of the 16 from it on."""
+    is_fork: bool = False
+    """Whether its entropy is above the 80th percentile of the tokens that were drawn with it."""
+    is_copy: bool = False
+    """What comes after it, up to the next candidate, stands word for word before it."""
+    is_loop: bool = False
+    """It stands where the text says the same thing for the third time or more."""
+    lift: float | None = None
+    """log pi - log pi_ref of its first token, in nats: above 0 it was learnt; None where no reference was asked."""
+
+    @property
+    def is_superficial(self) -> bool:
+        """Whether it changed nothing: stuck, confirmed by a copy, or one more round of a loop."""
+        is_copied = self.outcome is Outcome.CONFIRMED and self.is_copy
+        return self.outcome is Outcome.STUCK or is_copied or self.is_loop
+
+    @property
+    def is_aha(self) -> bool:
+        """Whether it earns the badge: it rescued, it is no loop, and its tokens say that something was decided here.
+
+        Marks of the first version are known by their words alone, and have none.
+        """
+        is_decided = self.is_fork or (self.lift is not None and self.lift > 0)
+        return self.tier > 0 and self.outcome is Outcome.RESCUED and is_decided and not self.is_loop
+
+
+class Find(Struct, frozen=True, omit_defaults=True):
+    """A move of a won game that whom the policy imitated would hardly make, and that wins: found by search.
+
+    Move 37, after AlphaGo's against Lee Sedol, which a person would have made once in ten thousand times.
+    """
+
+    start: int
+    """Where in the text it stands."""
+    end: int
+    move: str
+    position: str
+    """What was to be seen when it was made."""
+    imitated: float
+    """How probable it was under the policy that the stage began with."""
+    now: float
+    """How probable it was under the policy that made it."""
+    token: int
+    """The position of its first token in the answer."""
 
 
 class Rollout(Struct, frozen=True, omit_defaults=True):
@@ -121,6 +206,10 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
     """The texts of the most probable tokens at each place, `stream.alternatives` of them, most probable first."""
     alternative_logps: bytes = b""
     """float16, little endian: the log-probability of each of them."""
+    own: bytes = b""
+    """1 for each token that the policy drew, 0 for one that the world said, of log-prob 0; empty: it drew them all."""
+    finds: list[Find] = []
+    """In a game."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -129,11 +218,21 @@ class Rollout(Struct, frozen=True, omit_defaults=True):
         `rescued` or `harmed` where any mark says so (a rescue that is then confirmed stays a rescue), else what the
         last mark says. Both cannot be: the one needs a right final answer, the other a wrong one.
         """
-        if not self.marks:
-            return None
-        outcomes = [mark.outcome for mark in self.marks]
-        decisive = [outcome for outcome in outcomes if outcome in (Outcome.RESCUED, Outcome.HARMED)]
-        return (decisive or outcomes)[-1]
+        return outcome_of_all(self.marks)
+
+    @property
+    def is_aha(self) -> bool:
+        """Whether any of its marks earns the badge."""
+        return any(mark.is_aha for mark in self.marks)
+
+
+def outcome_of_all(marks: Sequence[Mark]) -> Outcome | None:
+    """What the marks of an answer come to (`Rollout.outcome`)."""
+    if not marks:
+        return None
+    outcomes = [mark.outcome for mark in marks]
+    decisive = [outcome for outcome in outcomes if outcome in (Outcome.RESCUED, Outcome.HARMED)]
+    return (decisive or outcomes)[-1]
 
 
 class RunStarted(Struct, frozen=True, tag="run_started"):
@@ -176,6 +275,8 @@ class StageStarted(Struct, frozen=True, tag="stage_started"):
 
 QUARANTINE_VERB = "quarantine"
 """The verb of a command that has a prompt asked no more."""
+LIFT_VERB = "lift"
+"""The verb of a command that has such a prompt asked again."""
 REWARD_MODEL_VERB = "reward_model"
 """The verb of a command that has the trainer score with a version of the live reward model."""
 RELEASE_VERB = "release"
@@ -216,7 +317,7 @@ class GroupStored(Struct, frozen=True, tag="group_stored"):
     purpose: str = ""
 
 
-class AnswerLearnt(Struct, frozen=True, omit_defaults=True):
+class AnswerLearnt(Struct, frozen=True, omit_defaults=True, gc=False):
     """What one answer was to the last pass over its batch."""
 
     index: int
@@ -231,6 +332,8 @@ class AnswerLearnt(Struct, frozen=True, omit_defaults=True):
     """Share of its tokens that the clip acted on."""
     loss: float
     """The sum of its tokens' terms of the policy's loss (`docs/MATHS.md`)."""
+    lifts: list[float] = []
+    """Of each of its marks, in their order (`Mark.lift`), where the loss asked the reference."""
 
 
 class GroupLearnt(Struct, frozen=True, tag="group_learnt"):
@@ -278,13 +381,13 @@ class CommandAccepted(Struct, frozen=True, tag="command_accepted"):
 
     command: str
     verb: str
-    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `reward_model`."""
+    """`set`, `pause`, `resume`, `stop`, `save`, `pin`, `unpin`, `quarantine`, `lift`, `reward_model`."""
     by: str
     name: str = ""
     """The knob's name, for `set`; `version`, for `reward_model`."""
     value: KnobValue | None = None
     """The new value, of what has a name; true for a `pause` that releases; the step, for `pin`, `unpin`; the prompt's
-    id, for `quarantine`."""
+    id, for `quarantine` and `lift`."""
 
 
 class CommandApplied(Struct, frozen=True, tag="command_applied"):
@@ -455,6 +558,14 @@ class BrakeChanged(Struct, frozen=True, tag="brake_changed"):
     """A checkpoint before the promises began to fail."""
 
 
+class CheckpointMeasured(Struct, frozen=True, tag="checkpoint_measured"):
+    """The checkpoint of `step` was measured by `ponder eval`, in one way; each problem's share is left out here."""
+
+    step: int
+    measured: Measured
+    by: str = ""
+
+
 TrainerEvent = (
     RunStarted
     | StageStarted
@@ -483,6 +594,7 @@ DaemonEvent = (
     | RankingUndone
     | RewardModelFitted
     | BrakeChanged
+    | CheckpointMeasured
 )
 """What only the daemon says."""
 
@@ -490,7 +602,7 @@ FeedEvent = TrainerEvent | DaemonEvent | GroupStored
 """What a follower may receive; GroupScored comes as GroupStored."""
 
 
-class PreviewAnswer(Struct, frozen=True, omit_defaults=True):
+class PreviewAnswer(Struct, frozen=True, omit_defaults=True, gc=False):
     """New text of one answer that is being written.
 
     `at` is where `text` begins in the answer. A reader that does not hold exactly `at` characters waits for the next

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 
 from ponder import metrics
-from ponder.advantages import SMALL, deviation, group_relative, leave_one_out
+from ponder.advantages import SMALL, deviation, estimate_of
 from ponder.choices import AdvantageEstimator, AdvantageScale, Clip, KlPlace, Normaliser, Ratio
 from ponder.events import AnswerLearnt, Finish
 from ponder.knobs import unflatten
@@ -72,8 +72,7 @@ class Lesson:
 
     def _advantages(self, rewards: list[float | None]) -> list[float | None]:
         """What the formula gives; None where it needs more than is stored."""
-        estimates = {AdvantageEstimator.GROUP: group_relative, AdvantageEstimator.LEAVE_ONE_OUT: leave_one_out}
-        estimate = estimates.get(self.knobs.policy.advantage)
+        estimate = estimate_of(self.knobs.policy.advantage)
         if estimate is None or self.is_charged:
             return [None] * len(rewards)
         batch_std = deviation(self.found.batch_rewards) if self.found.batch_rewards else None
@@ -162,6 +161,7 @@ class Lesson:
             AdvantageEstimator.LEAVE_ONE_OUT: "r - mean of the others",
             AdvantageEstimator.BATCH: "r - mean over the batch's tokens",
             AdvantageEstimator.GAE: "sum of (gamma lambda)^k delta_t+k",
+            AdvantageEstimator.NONE: "r",
         }[self.knobs.policy.advantage]
         return f"A = ({compared}) / ({divisor} + {EPSILON})" if divisor else f"A = {compared}"
 
@@ -293,7 +293,8 @@ class Lesson:
         policy, total, count = self.knobs.policy, math.fsum(scored), len(scored)
         if policy.advantage is AdvantageEstimator.LEAVE_ONE_OUT and count > 1:
             total, count = total - answer.reward, count - 1
-        centred = f"{_figure(answer.reward)} - {_figure(total / count)}"
+        is_compared = policy.advantage is not AdvantageEstimator.NONE
+        centred = f"{_figure(answer.reward)} - {_figure(total / count)}" if is_compared else _figure(answer.reward)
         is_divided = policy.advantage_scale is not AdvantageScale.NONE
         values = self.found.batch_rewards if policy.advantage_scale is AdvantageScale.BATCH_STD else scored
         formula = f"({centred}) / ({_figure(deviation(values))} + {EPSILON})" if is_divided else centred

@@ -21,6 +21,8 @@ from ponder.errors import StoreError
 MAGIC = b"PNDRJNL1"
 _HEAD = struct.Struct("<II")
 MAX_RECORD_BYTES = 64 << 20
+READ_AT_ONCE = 1 << 18
+"""Each call of the system hands Python's interpreter to another thread, and has to get it back."""
 
 
 def read_records(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
@@ -30,7 +32,7 @@ def read_records(path: Path, offset: int = 0) -> Iterator[tuple[bytes, int]]:
     no journal.
     """
     try:
-        file = path.open("rb")
+        file = path.open("rb", READ_AT_ONCE)
     except FileNotFoundError:
         return
     with file:

@@ -28,6 +28,7 @@ from ponder.choices import (
     KlEstimator,
     KlPlace,
     Layout,
+    LearntFor,
     Normaliser,
     Preset,
     RankingLoss,
@@ -38,6 +39,7 @@ from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
 from ponder.preference import Preference
 from ponder.rlhf import BrakeAction, Rlhf
+from ponder.selfplay import Opponent, Selfplay
 from ponder.supervised import Schedule, Supervised
 from ponder.watchdog import Watchdog
 
@@ -50,7 +52,9 @@ __all__ = [
     "CriticModel",
     "KlEstimator",
     "KlPlace",
+    "LearntFor",
     "Normaliser",
+    "Opponent",
     "Preset",
     "RankingLoss",
     "Ratio",
@@ -99,7 +103,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = Preset.NONE
     advantage: Annotated[
         AdvantageEstimator,
-        Meta(description="What a reward is compared with: `group`, `leave_one_out`, `batch`, or a critic's `gae`"),
+        Meta(description="What a reward is compared with: `group`, `leave_one_out`, `batch`, a critic's `gae`, `none`"),
         Knob("", LIVE, "GRPO arXiv:2402.03300 group"),
     ] = AdvantageEstimator.GROUP
     advantage_scale: Annotated[
@@ -240,6 +244,11 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
     format: Annotated[
         float, Meta(ge=-100.0, le=100.0, description="Weight of a well-formed answer"), Knob("", LIVE, "R1-Zero")
     ] = 0.0
+    outcome: Annotated[
+        float,
+        Meta(ge=-100.0, le=100.0, description="Weight of how a game ended: 1 won, 0 drawn, -1 lost"),
+        Knob("", LIVE, "AlphaGo 2016 1"),
+    ] = 0.0
     length: Annotated[
         float,
         Meta(ge=-100.0, le=100.0, description="Weight of the answer's share of the token limit; negative shortens"),
@@ -282,7 +291,19 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="Parts are weighed as they are, `sum`, or each `normalised` in its group first"),
         Knob("", LIVE, "TRL's GDPO normalises first"),
     ] = Combine.SUM
+    learnt_for: Annotated[
+        LearntFor,
+        Meta(description="`model` and `preference` weigh for `all` answers, or where no verifier judges: `unverified`"),
+        Knob("", LIVE, "R1 section 2.3.4: rules for reasoning, a reward model for the rest"),
+    ] = LearntFor.ALL
     script: Annotated[Script, Meta(description="The script that `reward.language` wants"), Knob()] = Script.LATIN
+    shuffled: Annotated[
+        bool,
+        Meta(
+            description="A control: a step's rewards are dealt at random among its answers, so that nothing is learnt"
+        ),
+        Knob(),
+    ] = False
     own: Annotated[
         float,
         Meta(ge=-100.0, le=100.0, description="Multiplies the weights of the recipe's own parts (`[[rewards]]`)"),
@@ -339,6 +360,15 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
         ),
         Knob("problems"),
     ] = 512
+    samples: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="Answers to each held-out problem; of two or more also `eval/pass@k` and `eval/cons@k`",
+        ),
+        Knob("answers", source="R1-Zero: 16"),
+    ] = 1
     after_update: Annotated[
         bool,
         Meta(description="Score a step's answers again after its updates, for `kl/after_update`; costs a forward pass"),
@@ -397,6 +427,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
     rlhf: Rlhf = Rlhf()
+    selfplay: Selfplay = Selfplay()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()

@@ -1,8 +1,9 @@
 """Every number that a run reports, declared once: unit, which way is better, formula, source, where it is drawn.
 
 The trainer reports only declared metrics; the store, the charts, the tables and docs/METRICS.md read the declaration.
-`part/*` and `part_std/*` are families: one declaration for every reward part, those of a recipe's own too. Deliberately
-left out: the arithmetic, which stands beside what it measures in `trainer`.
+`part/*` and `part_std/*` are families: one declaration for every reward part, those of a recipe's own too; so are
+`turn/*`, what reflection did, and `marker/*`, kinds of markers, and `eval/pass@*` and `eval/cons@*`, by the number of
+answers. Deliberately left out: the arithmetic, which stands beside what it measures in `trainer`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ class Metric:
         return self.unit == "share"
 
 
+def is_evaluation(name: str) -> bool:
+    """Whether the metric is measured on held-out problems, now and then: such points are never smoothed."""
+    return name.startswith(("eval/", "eval_source/"))
+
+
 MACHINE = ("time/", "speed/", "memory/")
 """How the names of metrics begin that are the machine's, and differ from one run of the same seed to the next."""
 
@@ -52,9 +58,11 @@ def _metric(
     better: Better,
     doc: str,
     source: str = "",
+    *,
+    low: float = 0.0,
 ) -> str:
     is_share = unit == "share"
-    METRICS[name] = Metric(name, label, unit, better, doc, source, 0.0 if is_share else None, 1.0 if is_share else None)
+    METRICS[name] = Metric(name, label, unit, better, doc, source, low if is_share else None, 1.0 if is_share else None)
     return name
 
 
@@ -107,6 +115,18 @@ PART = _metric(
 PART_STD = _metric(
     "part_std/*", "* std", "", WATCH, "Standard deviation of a reward part over the answers that have it, ddof 0", "TRL"
 )
+SOURCE_REWARD = _metric(
+    "source_reward/*", "* reward", "reward", UP, "Mean reward of the answers to prompts of one source"
+)
+SOURCE_CORRECT = _metric(
+    "source_correct/*", "* right", "share", UP, "Share of right answers to prompts of one source that has a verifier"
+)
+SOURCE_LENGTH = _metric(
+    "source_length/*", "* length", "tokens", WATCH, "Mean tokens of an answer to a prompt of one source"
+)
+SOURCE_PREFERENCE = _metric(
+    "source_preference/*", "* preference", "reward", UP, "Mean of the live reward model's score of one source's answers"
+)
 RM_VERSION = _metric(
     "reward_model/version", "reward model", "", WATCH, "The version of the live reward model that scored the step"
 )
@@ -118,6 +138,23 @@ RM_WEIGHT = _metric(
     "",
     WATCH,
     "What `preference` weighed in the step: `reward.preference` on its ramp; 0 while the gate is closed",
+)
+POOL = _metric("selfplay/pool", "pool", "snapshots", WATCH, "Older snapshots that may sit opposite the policy")
+WON_SELF = _metric(
+    "selfplay/won_self",
+    "won against itself",
+    "share",
+    WATCH,
+    "Games won against the present policy: no sign of strength, but of what beginning is worth",
+)
+WON_PAST = _metric("selfplay/won_past", "won against its past", "share", UP, "Games won against snapshots of the pool")
+FINDS = _metric(
+    "selfplay/finds",
+    "unexpected wins",
+    "share",
+    WATCH,
+    "Games won with a winning move that the policy would hardly have made when the stage began",
+    "AlphaGo's move 37",
 )
 GROUPS_ALL_BAD = _metric(
     "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
@@ -185,8 +222,58 @@ SUPERFICIAL = _metric(
     "superficial",
     "share",
     DOWN,
-    "Share of answers that reflect and only repeat what they had",
+    "Share of answers that reflect and change nothing: stuck, confirmed by a copy, or a round of a loop",
     "oat-zero",
+)
+NET = _metric(
+    "reflection/net", "net rescued", "share", UP, "reflection/rescued less reflection/harmed", "docs/MATHS.md", low=-1.0
+)
+AHA = _metric(
+    "reflection/aha",
+    "aha",
+    "share",
+    UP,
+    "Share of answers with a mark that earns the badge: it rescued, and its token was a fork",
+)
+TURNS_PER_1000 = _metric(
+    "reflection/per_1000_tokens", "turns", "/1,000 tokens", WATCH, "Marks in 1,000 tokens of answers: length apart"
+)
+TURN_ANSWERS = _metric(
+    "reflection/answers", "answers read", "answers", WATCH, "How many answers the step's shares of answers are of"
+)
+TURN_MARKS = _metric("reflection/marks", "marks", "marks", WATCH, "How many marks the step's answers have")
+RESCUE_SHARE = _metric("reflection/rescue_share", "marks that rescue", "share", UP, "Share of marks that rescued")
+NULL_SHARE = _metric(
+    "reflection/null_share",
+    "by chance",
+    "share",
+    WATCH,
+    "What reflection/rescue_share is expected to be with as many marks at random places of the same answers",
+    "docs/MATHS.md",
+)
+CONTROL = _metric(
+    "reflection/control",
+    "with less without",
+    "share",
+    UP,
+    "Accuracy of answers that reflect less that of those that do not, mean over prompts that have both",
+    low=-1.0,
+)
+TURN = _metric("turn/*", "*", "share", WATCH, "Share of answers whose turns came to this (`Rollout.outcome`)")
+MARKER = _metric("marker/*", "*", "share", WATCH, "Share of answers with a marker of this kind")
+VERDICT_PRECISION = _metric(
+    "verdict/precision",
+    "true `ok`s",
+    "share",
+    UP,
+    "Of the candidates that the answers themselves call right, the share that is",
+)
+VERDICT_RECALL = _metric(
+    "verdict/recall",
+    "known as right",
+    "share",
+    UP,
+    "Of the right candidates with a verdict, the share that the answers themselves call right",
 )
 FIRST_TRY = _metric("reflection/first_try", "first try", "share", UP, "Share of answers whose first candidate is right")
 STEP_TRUTH = _metric("steps/truth", "true steps", "share", UP, "Share of written steps (a x b = c) that are true")
@@ -377,6 +464,9 @@ TRAINED_PER_SECOND = _metric(
 )
 SAMPLE_S = _metric("time/sample", "sample", "s", DOWN, "Seconds spent sampling")
 SCORE_S = _metric("time/score", "score", "s", DOWN, "Seconds spent scoring and marking")
+DEEP_S = _metric(
+    "time/deep", "deep", "s", DOWN, "Seconds of `score` for the deep reward model, where a version acts by it"
+)
 LEARN_S = _metric("time/learn", "learn", "s", DOWN, "Seconds spent learning")
 REFERENCE_S = _metric(
     "time/reference", "reference", "s", DOWN, "Seconds of `learn` for log-probs of the reference and the old policy"
@@ -395,11 +485,24 @@ PEAK_MEMORY = _metric(
     DOWN,
     "Most memory so far: of the GPU's tensors where there is one, else of the process",
 )
+COMPUTE_FLOPS = _metric(
+    "compute/flops",
+    "compute",
+    "FLOP",
+    WATCH,
+    "What the step's arithmetic asks for: 2 N a token read or written, 6 N a token learnt from, N weights that a token "
+    "is multiplied with; attention, the optimizer and evaluations are left out (docs/MATHS.md)",
+    "arXiv:2001.08361, 2.1",
+)
+COMPUTE_TOKENS = _metric(
+    "compute/tokens", "step tokens", "tokens", WATCH, "Tokens that the step sampled, or, where it sampled none, learnt"
+)
 LOSS = _metric(
     "loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a supervised step's learnt tokens"
 )
 EXAMPLES = _metric("batch/examples", "examples", "examples", WATCH, "Examples that a supervised step learnt from")
 KEPT = _metric("reject/kept", "kept", "share", WATCH, "Share of a rejection step's answers that went into the set")
+NOT_KEPT = _metric("not_kept/*", "*", "share", WATCH, "Share of a rejection step's answers that were not kept, and why")
 SET_SIZE = _metric("reject/set", "set", "examples", UP, "Answers in the set that rejection sampling writes, so far")
 RANKED = _metric("rank/decided", "ranked", "share", WATCH, "Share of a ranking step's groups that rank anything")
 RANKINGS = _metric("rank/set", "rankings", "examples", UP, "Rankings in the set that the stage writes, so far")
@@ -447,6 +550,14 @@ EVAL_HARMED = _metric("eval/harmed", "held-out harmed", "share", DOWN, "reflecti
 EVAL_SUPERFICIAL = _metric(
     "eval/superficial", "held-out superficial", "share", DOWN, "reflection/superficial on held-out problems"
 )
+EVAL_NET = _metric("eval/net", "held-out net rescued", "share", UP, "reflection/net on held-out problems", low=-1.0)
+EVAL_AHA = _metric("eval/aha", "held-out aha", "share", UP, "reflection/aha on held-out problems")
+EVAL_VERDICT_PRECISION = _metric(
+    "eval/verdict_precision", "held-out true `ok`s", "share", UP, "verdict/precision on held-out problems"
+)
+EVAL_VERDICT_RECALL = _metric(
+    "eval/verdict_recall", "held-out known as right", "share", UP, "verdict/recall on held-out problems"
+)
 EVAL_FIRST_TRY = _metric(
     "eval/first_try", "held-out first try", "share", UP, "reflection/first_try on held-out problems"
 )
@@ -487,8 +598,54 @@ EVAL_PREFERENCE = _metric(
     WATCH,
     "Mean of the reward part `preference` on held-out problems",
 )
+EVAL_EXPERT = _metric(
+    "eval/expert",
+    "the expert",
+    "share",
+    WATCH,
+    "Held-out problems that the expert solves whom the policy imitates (`sft`); a game's: that it wins against itself",
+)
+EVAL_EXPERT_LOW = _metric(
+    "eval/expert_low", "the expert, low", "share", WATCH, "Lower end of the 95 % Wilson interval of eval/expert"
+)
+EVAL_EXPERT_HIGH = _metric(
+    "eval/expert_high", "the expert, high", "share", WATCH, "Upper end of the 95 % Wilson interval of eval/expert"
+)
+EVAL_PERFECT = _metric(
+    "eval/perfect",
+    "perfect moves",
+    "share",
+    UP,
+    "Of the moves of a held-out game that could throw something away, those that did not; the mean over the games",
+)
+EVAL_LANGUAGE = _metric(
+    "eval/language", "held-out language", "share", UP, "part/language on held-out problems: letters of `reward.script`"
+)
+EVAL_SOURCE = _metric(
+    "eval_source/*", "held-out *", "share", UP, "eval/accuracy on held-out problems of one source that has a verifier"
+)
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
+)
+
+EVAL = "eval/"
+EVAL_PASS = _metric(
+    "eval/pass@*",
+    "pass@*",
+    "share",
+    UP,
+    "How probable it is that one of so many answers to a held-out problem is right: 1 - C(n - c, k) / C(n, k), the "
+    "mean over problems; with `evaluation.samples`, or measured by `ponder eval`",
+    "arXiv:2107.03374 eq. 1",
+)
+EVAL_CONS = _metric(
+    "eval/cons@*",
+    "cons@*",
+    "share",
+    UP,
+    "How probable it is that the most frequent of so many answers to a held-out problem is right, ties broken at "
+    "random; with `evaluation.samples`, or measured by `ponder eval`",
+    "arXiv:2203.11171",
 )
 
 HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
@@ -498,14 +655,17 @@ HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 def find_metric(name: str) -> Metric | None:
     """The declaration of `name`, its own or its family's; None where there is none.
 
-    >>> find_metric("part_std/brief").label, find_metric("no/such")
-    ('brief std', None)
+    >>> find_metric("part_std/brief").label, find_metric("eval/cons@16").label, find_metric("no/such")
+    ('brief std', 'cons@16', None)
     """
-    group, _, member = name.partition("/")
-    family = METRICS.get(f"{group}/*")
-    if name in METRICS or family is None or not member:
-        return METRICS.get(name)
-    return replace(family, name=name, label=family.label.replace("*", member))
+    if name in METRICS:
+        return METRICS[name]
+    for sign in ("@", "/"):
+        stem, _, member = name.rpartition(sign) if sign == "@" else name.partition(sign)
+        family = METRICS.get(f"{stem}{sign}*")
+        if family is not None and member:
+            return replace(family, name=name, label=family.label.replace("*", member))
+    return None
 
 
 def format_metric(name: str, value: float) -> str:

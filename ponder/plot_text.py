@@ -102,6 +102,16 @@ class Frame:
     """Whether y is drawn by its logarithm; what is not above 0 has none and is left out."""
     x_words: Callable[[float], str] | None = None
     """How x is written; None: as a short number."""
+    is_log_x: bool = False
+    """Whether x is drawn by its logarithm, too; all x are above 0 then."""
+
+    def across(self, x: float) -> float:
+        """Where x is drawn."""
+        return math.log10(x) if self.is_log_x else x
+
+    def write_x(self, across: float) -> str:
+        """What stands below a place."""
+        return (self.x_words or short_number)(10**across if self.is_log_x else across)
 
 
 def wants_ascii(environ: Mapping[str, str] | None = None) -> bool:
@@ -213,22 +223,23 @@ def draw(
     """Draw curves with their axes; too small a space gives blank lines rather than a torn chart."""
     only_ascii = wants_ascii() if ascii is None else ascii
     frame = frame or Frame()
-    shown = [_shown(curve, frame.is_log) for curve in curves]
+    shown = [_shown(curve, frame) for curve in curves]
     heights = [y for line, raw, bands in shown for y in (*_heights(line), *_heights(raw), *_band_heights(bands))]
     places = [x for line, _, bands in shown for x in (*(x for x, _ in line), *(x for x, _, _ in bands))]
     if height < 2 or width < 12 or not heights:
         is_below = frame.is_log and any(finite(curve.points) for curve in curves)
         return _empty(width, height, "" if heights else "nothing is above 0" if is_below else "no data yet")
-    x_low, x_high = _range(places, frame.x_low, frame.x_high)
+    edges = [None if edge is None else frame.across(edge) for edge in (frame.x_low, frame.x_high)]
+    x_low, x_high = _range(places, *edges)
     y_low, y_high = _range(heights, _height(frame.y_low, frame.is_log), _height(frame.y_high, frame.is_log))
     labels = _y_labels(y_low, y_high, height - 1, frame.is_log)
     gutter = max(map(len, labels.values())) + 1
     canvas = _Canvas(width - gutter, height - 1, only_ascii)
     canvas.scale(x_low, x_high, y_low, y_high)
     for x, sign in frame.marks.items():
-        canvas.vertical(x, sign)
+        canvas.vertical(frame.across(x), sign)
     if frame.cursor is not None:
-        canvas.cursor(frame.cursor)
+        canvas.cursor(frame.across(frame.cursor))
     for number, (_, raw, bands) in enumerate(shown):
         owner = number + RAW if curves[number].smoothing else number
         canvas.bands(bands, owner)
@@ -241,16 +252,20 @@ def draw(
     lines = [f"{labels.get(row, ''):>{gutter - 1}}{bar}" for row in range(height - 1)]
     owners = [[AXIS] * gutter + canvas.owners[row] for row in range(height - 1)]
     lines = [line + canvas.text(row) for row, line in enumerate(lines)]
-    lines.append(" " * gutter + _x_labels(x_low, x_high, width - gutter, frame.x_words or short_number))
+    lines.append(" " * gutter + _x_labels(x_low, x_high, width - gutter, frame.write_x))
     owners.append([AXIS] * width)
     return Drawing(lines, owners, gutter)
 
 
-def _shown(curve: Curve, is_log: bool) -> tuple[list[Point], list[Point], list[Band]]:
-    """The line, the raw points behind it, and the bands, as high as they are drawn."""
+def _shown(curve: Curve, frame: Frame) -> tuple[list[Point], list[Point], list[Band]]:
+    """The line, the raw points behind it, and the bands, where they are drawn."""
     line, raw = curve.smoothed(), finite(curve.points) if curve.smoothing else []
     bands = [band for band in curve.bands if all(map(math.isfinite, band))]
-    if not is_log:
+    if frame.is_log_x:
+        line = [(frame.across(x), y) for x, y in line]
+        raw = [(frame.across(x), y) for x, y in raw]
+        bands = [(frame.across(x), low, high) for x, low, high in bands]
+    if not frame.is_log:
         return line, raw, bands
     return (
         [(x, math.log10(y)) for x, y in line if y > 0],

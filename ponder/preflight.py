@@ -21,11 +21,12 @@ import msgspec
 
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
+from ponder.marker_file import read_marker_file
 from ponder.model_files import find_model
-from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
+from ponder.recipe import OwnReward, Recipe, ReflectionPart, RewardModelPart, TaskPart
 from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
-from ponder.tasks import DatasetOptions, check_task, pick_columns
+from ponder.tasks import EXPERT, DatasetOptions, check_task, pick_columns
 
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 TEXT_SUFFIX = ".txt"
@@ -54,13 +55,14 @@ def _check_stage(recipe: Recipe, models: Path, folders: Sequence[Path]) -> Recip
         task=_check_task(recipe.task, folders),
         stage=_check_data(recipe.stage, folders),
         reward_model=_check_reward_model(recipe.reward_model, folders),
+        reflection=_check_markers(recipe.reflection, folders),
         rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
     )
 
 
 def _check_data(stage: StagePart, folders: Sequence[Path]) -> StagePart:
     """The stage with the path of its examples made absolute."""
-    if not stage.data.path or stage_in(stage.data.path):
+    if not stage.data.path or stage.data.path == EXPERT or stage_in(stage.data.path):
         return stage
     path = _find_data("data.path", stage.data.path, folders)
     if not (stage.kind is StageKind.PRETRAIN and path.lower().endswith(TEXT_SUFFIX)):
@@ -82,6 +84,19 @@ def _check_reward_model(part: RewardModelPart, folders: Sequence[Path]) -> Rewar
         what = "there is no folder" if path is None else "no reward model lies in"
         raise RecipeError(f"`reward_model.path`: {what} `{part.path}`", "a stage of kind `reward_model` leaves one")
     return RewardModelPart(str(path))
+
+
+def _check_markers(part: ReflectionPart, folders: Sequence[Path]) -> ReflectionPart:
+    """With the absolute path of a list that can be read."""
+    if not part.markers:
+        return part
+    path = _existing(part.markers, folders)
+    if path is None:
+        raise RecipeError(
+            f"`reflection.markers`: there is no file `{part.markers}`", f"it is looked for in `{folders[0]}`"
+        )
+    read_marker_file(path)
+    return msgspec.structs.replace(part, markers=str(path))
 
 
 def _check_task(task: TaskPart, folders: Sequence[Path]) -> TaskPart:

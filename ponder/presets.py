@@ -215,11 +215,16 @@ def check_together(knobs: Knobs) -> None:
     """Raise KnobError when knobs, each within its bounds, contradict each other."""
     check_rlhf(knobs.rlhf)
     policy, kl = knobs.policy, knobs.kl
-    without_group = policy.advantage in (AdvantageEstimator.BATCH, AdvantageEstimator.GAE)
+    without_group = policy.advantage in (AdvantageEstimator.BATCH, AdvantageEstimator.GAE, AdvantageEstimator.NONE)
     if without_group and policy.advantage_scale is AdvantageScale.GROUP_STD:
         raise KnobError(
             f"`policy.advantage = {policy.advantage}` cannot be scaled by the group's deviation",
             "set `policy.advantage_scale` to `batch` or `none` first",
+        )
+    if policy.advantage is AdvantageEstimator.NONE and policy.drop_flat_groups:
+        raise KnobError(
+            "without a baseline, `policy.advantage = none`, groups whose rewards are all equal teach, too",
+            "set `policy.drop_flat_groups` to false first",
         )
     if kl.coef > 0 and kl.where is KlPlace.REWARD and kl.estimator is not KlEstimator.K1:
         raise KnobError(

@@ -7,6 +7,8 @@
     [compute]  device, threads
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
+    [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
+    [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
     [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
@@ -26,16 +28,20 @@ from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped
 import msgspec
 from msgspec import Meta, Struct
 
-from ponder import chain, knobs
-from ponder.errors import KnobError, NotFound, RecipeError
+from ponder import chain, knobs, variants
+from ponder.errors import KnobError, NotFound, RecipeError, UsageError
+from ponder.gold import find_gold
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
+from ponder.selfplay import Selfplay
 from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
+from ponder.toml_text import toml_tables, toml_value
 from ponder.watchdog import Watchdog
 
+VARIANT_PATTERN = rf"^({variants.NAME})?$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 
@@ -46,6 +52,9 @@ class RunPart(Struct, frozen=True, forbid_unknown_fields=True):
     title: Annotated[str, Meta(max_length=200, description="One line for lists")] = ""
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="Everything random grows from it")] = 1
     minutes: Annotated[float, Meta(ge=0.0, le=1e6, description="About how long it takes, for `ponder recipes`")] = 0.0
+    variant: Annotated[
+        str, Meta(pattern=VARIANT_PATTERN, description="Which of the recipe's variants it is; `--variant` writes it")
+    ] = ""
 
 
 class LoraPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,6 +122,16 @@ class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class ReflectionPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which words may be a turn; the task's own where nothing is said."""
+
+    markers: Annotated[str, Meta(description="A file with a list of your own (`trainer/markers.py` has the form)")] = ""
+    languages: Annotated[
+        list[Annotated[str, Meta(min_length=2, max_length=32)]],
+        Meta(description="Of the lists that come with ponder only these, such as `en` and `zh`; none means all"),
+    ] = []
+
+
 class ForkPart(Struct, frozen=True, forbid_unknown_fields=True):
     """The run with which this one shares its past. `ponder fork` writes it; a recipe that a person writes has none.
 
@@ -163,12 +182,14 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     supervised: Supervised = Supervised()
     preference: Preference = Preference()
     rlhf: Rlhf = Rlhf()
+    selfplay: Selfplay = Selfplay()
     evaluation: Evaluation = Evaluation()
     saving: Saving = Saving()
     stream: Stream = Stream()
     watchdog: Watchdog = Watchdog()
     reward_model: RewardModelPart = RewardModelPart()
     rewards: list[OwnReward] = []
+    reflection: ReflectionPart = ReflectionPart()
     fork: ForkPart = ForkPart()
     then: list[Recipe] = []
     """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""
@@ -222,22 +243,42 @@ def read_recipe_text(path: Path) -> str:
         ) from None
 
 
-def parse_recipe(text: str, source: str, overrides: Mapping[str, str | KnobValue] | None = None) -> Recipe:
+def parse_recipe(
+    text: str, source: str, overrides: Mapping[str, str | KnobValue] | None = None, variant: str = ""
+) -> Recipe:
     """The recipe of a TOML text; `source` names it in errors, `overrides` are `key=value` from a command line.
 
     An override's key is dotted (`optim.lr`, `run.seed`, `stage.steps`); its value may be text. In a recipe of several
-    stages it holds for each of them, and `stages.NAME.steps` or `stages.NAME.optim.lr` for one.
+    stages it holds for each of them, and `stages.NAME.steps` or `stages.NAME.optim.lr` for one. With `variant` it is
+    that variant of the recipe; NotFound where there is none.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
+    tree = _load(text, source)
+    known = variants.take_variants(tree, source)
+    if variant:
+        chosen = variants.find_variant(known, variant, source)
+        run = tree.get("run")
+        name = run.get("name") if isinstance(run, dict) else None
+        overrides = {**chosen.settings, "run.name": f"{name}-{variant}", "run.variant": variant, **(overrides or {})}
+        if chosen.title:
+            overrides = {"run.title": chosen.title, **overrides}
     links = chain.split(tree, source)
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
     first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
     chain.check([first, *rest], links)
     _check_live([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
+
+
+def parse_variants(text: str, source: str) -> dict[str, variants.Variant]:
+    """The variants of a recipe's text, by name; raises RecipeError."""
+    return variants.take_variants(_load(text, source), source)
+
+
+def _load(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"`{source}` is not valid TOML: {error}", "https://toml.io shows the syntax") from None
 
 
 def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
@@ -250,9 +291,24 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
         check_together(recipe.knobs)
         if recipe.stage.kind.samples:
             check_judge(recipe.knobs, recipe.reward_model)
-    except (KnobError, RecipeError) as error:
+        _check_bounds(recipe)
+        if recipe.stage.judge:
+            find_gold(recipe.stage.judge)
+    except (KnobError, RecipeError, UsageError) as error:
         raise RecipeError(f"`{source}`: {error.message}", error.hint) from None
     return recipe
+
+
+def _check_bounds(recipe: Recipe) -> None:
+    """RecipeError when a `reject` stage asks for a part that there is not."""
+    known = part_weights(recipe.reward, recipe.rewards)
+    for key, bounds in (("least", recipe.stage.least), ("most", recipe.stage.most)):
+        for name in bounds:
+            if name not in known:
+                raise RecipeError(
+                    f"`stage.{key}` names the part `{name}`, which no answer has",
+                    knobs.nearest(name, list(known)) or f"the parts are {', '.join(known)}",
+                )
 
 
 def _check_live(stages: Iterable[Recipe], source: str) -> None:
@@ -280,7 +336,7 @@ def check_judge(chosen: Knobs, part: RewardModelPart) -> None:
         )
 
 
-NO_PARTS = ("overlong_share", "script", "combine", "own")
+NO_PARTS = ("overlong_share", "script", "combine", "own", "learnt_for", "shuffled")
 """Knobs of `reward` that are no part's weight."""
 
 
@@ -297,45 +353,12 @@ def dump_recipe(recipe: Recipe) -> str:
     if rest:
         whole = [tree, *rest]
         tree = {"run": tree["run"], chain.STAGES: [_as_link(part) for part in whole]}
-    return "\n".join(_toml_tables("", tree)).lstrip("\n") + "\n"
+    return "\n".join(toml_tables("", tree)).lstrip("\n") + "\n"
 
 
 def _as_link(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's tree as an entry of `[[stages]]`."""
     return {**tree["stage"], **{name: part for name, part in tree.items() if name not in ("run", "stage", "then")}}
-
-
-def _toml_tables(name: str, table: Mapping[str, Any]) -> list[str]:
-    """Lines of a table's keys, and then of the tables in it."""
-    inner = {key: value for key, value in table.items() if isinstance(value, dict) and value}
-    lists = {key: value for key, value in table.items() if _is_list_of_tables(value)}
-    lines = [
-        f"{key} = {_toml(value)}"
-        for key, value in table.items()
-        if not isinstance(value, dict) and key not in lists and value != []
-    ]
-    for key, value in inner.items():
-        path = f"{name}.{key}" if name else key
-        lines += ["", f"[{path}]", *_toml_tables(path, value)]
-    for key, values in lists.items():
-        path = f"{name}.{key}" if name else key
-        for value in values:
-            lines += ["", f"[[{path}]]", *_toml_tables(path, value)]
-    return lines
-
-
-def _is_list_of_tables(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, str):
-        return msgspec.json.encode(value).decode()  # a JSON string is a TOML basic string
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return repr(value)
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -440,7 +463,7 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
     if key in knobs.DECLARATIONS:
         knob = knobs.DECLARATIONS[key]
         hint = f"it takes {knob.bounds}" + (f" ({knob.unit})" if knob.unit else "")
-    shown = _toml(value) if isinstance(value, str | bool | int | float) else type(value).__name__
+    shown = toml_value(value) if isinstance(value, str | bool | int | float) else type(value).__name__
     return RecipeError(f"`{source}`: `{key}` cannot be `{shown}`: {reason[0].lower()}{reason[1:]}", hint)
 
 

@@ -18,7 +18,7 @@ from ponder.answer_text import headline, marked_text, turn_line, with_counted_pa
 from ponder.errors import RecipeError
 from ponder.event_text import format_accuracy, format_duration, measured
 from ponder.events import Outcome
-from ponder.metrics import METRICS, find_metric, format_metric
+from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
 from ponder.plot_text import Curve, mark_sign
 from ponder.recipe import parse_recipe
 from ponder.safe_text import safe_text
@@ -157,7 +157,7 @@ def _curves(facts: Facts) -> str:
         curve = Curve(
             [(float(step), value * scale) for step, value in points],
             metric.label,
-            0.0 if name.startswith("eval/") or len(points) < 10 else SMOOTHING**facts.span,
+            0.0 if is_evaluation(name) or len(points) < 10 else SMOOTHING**facts.span,
             [(float(step), low * scale, high * scale) for step, low, high in facts.curves.bands.get(name, [])],
         )
         title = f"{metric.label}{f', {unit}' if unit and unit != 'reward' else ''}"

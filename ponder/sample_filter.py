@@ -6,6 +6,7 @@
     rescued harmed ...     what reflection did; `reflecting` for any of it
     right wrong            the verdict
     scored unscored        whether there is a reward
+    finds                  a winning move that nobody expected (Move 37)
     cut ended              whether the token limit ended it
     starred flagged noted  what people said of it
     prompt:TEXT            what the prompt holds
@@ -41,6 +42,7 @@ WORDS: dict[str, dict[str, object]] = {
     "scored": {"is_scored": True},
     "unscored": {"is_scored": False},
     **{word: {f"only_{word}": True} for word in ("starred", "flagged", "noted")},
+    "finds": {"only_finds": True},
     "cut": {"finish": Finish.TRUNCATED},
     "ended": {"finish": Finish.END},
 }

@@ -1,7 +1,7 @@
 """What can happen to a policy in a stage of a recipe, and what each kind of stage needs: declared here, once.
 
     pretrain       learn all of a text                        model: new or any; data: text, or the task's own pages
-    sft            learn responses to prompts                  data: prompts with responses
+    sft            learn responses to prompts                  data: prompts with responses, or the task's own expert
     rl             learn from rewards                          task
     reject         sample, keep what is verified, write a set  task; leaves a set of prompts with responses
     rank           sample, order by the verifier, write a set  task; leaves rankings
@@ -88,7 +88,7 @@ class DataPart(Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             description="A `.jsonl`, `.json`, `.csv`, `.parquet` or `.txt` file, `file.py:function`, a saved or hub "
-            "data set, or `stage:NAME`: what a `reject` or a `rank` stage of this run writes"
+            "data set, `stage:NAME`: what a `reject` or a `rank` stage of this run writes, or `task:expert`"
         ),
     ] = ""
     prompt: Annotated[str, Meta(description="The column of the prompt; empty looks for a usual name")] = ""
@@ -124,6 +124,18 @@ class StagePart(Struct, frozen=True, forbid_unknown_fields=True):
     keep: Annotated[
         int, Meta(ge=0, le=256, description="`reject`: right answers kept of each prompt, the shortest; 0 keeps all")
     ] = 0
+    judge: Annotated[
+        str,
+        Meta(description="`rank`: a synthetic taste that orders the answers, such as `taste:+ok`; empty: the reward"),
+    ] = ""
+    least: Annotated[
+        dict[str, float],
+        Meta(description="`reject`: reward parts that an answer must reach to be kept, such as `{ language = 0.9 }`"),
+    ] = {}
+    most: Annotated[
+        dict[str, float],
+        Meta(description="`reject`: reward parts that an answer may not exceed, such as `{ repetition = 0.2 }`"),
+    ] = {}
     data: DataPart = DataPart()
 
     @property

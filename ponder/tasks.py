@@ -23,8 +23,24 @@ Options = Mapping[str, bool | int | float | str]
 S = TypeVar("S", bound=Struct)
 
 
+class Numerals(StrEnum):
+    """How the numbers of countdown's pages are written; answers are read either way."""
+
+    DIGITS = "digits"
+    BOTH = "both"
+    """`17` and `十七`, mixed in some pages: for a model that comes to mix languages."""
+
+
 class CountdownOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Countdown has none."""
+    """Sums from three numbers."""
+
+    numerals: Annotated[
+        Numerals, Meta(description="How the pages for `pretrain` write numbers: `digits` or `both`")
+    ] = Numerals.DIGITS
+
+
+class NimOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Nim has none."""
 
 
 class ArithmeticOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +48,12 @@ class ArithmeticOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     largest: Annotated[int, Meta(ge=2, le=10000, description="The largest number of a sum")] = 50
     operators: Annotated[str, Meta(pattern=r"^[-+*]{1,3}$", description="Some of `+-*`")] = "+-*"
+
+
+class CopyingOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """A number, written once more: what the reflection detector is checked against."""
+
+    largest: Annotated[int, Meta(ge=2, le=10**9, description="The largest number")] = 99
 
 
 class Verifier(StrEnum):
@@ -58,6 +80,14 @@ class OnLong(StrEnum):
 
     REFUSE = "refuse"
     DROP = "drop"
+
+
+class OnBlank(StrEnum):
+    """What becomes of a row without an answer."""
+
+    REFUSE = "refuse"
+    UNVERIFIED = "unverified"
+    """It is a prompt like any other, and people or a learnt reward judge what is answered."""
 
 
 class DatasetOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,14 +122,27 @@ class DatasetOptions(Struct, frozen=True, forbid_unknown_fields=True):
         OnLong.REFUSE
     )
     limit: Annotated[int, Meta(ge=0, description="Take the first so many rows; 0 takes all")] = 0
+    source: Annotated[
+        str, Meta(description="A column that names each row's source: what is measured is told for each apart")
+    ] = ""
+    on_blank: Annotated[
+        OnBlank,
+        Meta(description="What becomes of rows without an answer: `refuse`, or `unverified`: nobody verifies them"),
+    ] = OnBlank.REFUSE
 
 
 TASKS: dict[str, type[Struct]] = {
     "countdown": CountdownOptions,
     "arithmetic": ArithmeticOptions,
+    "nim": NimOptions,
+    "copying": CopyingOptions,
     "dataset": DatasetOptions,
 }
 """The options of every task by its name."""
+EXPERT = "task:expert"
+"""Stands in a stage `sft` for what an expert of the task writes."""
+HAVE_EXPERTS = ("countdown", "nim")
+"""Tasks with such an expert."""
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "instruction", "query", "input")
 ANSWER_COLUMNS = ("answer", "solution", "target", "reference", "label", "output", "response")
@@ -142,6 +185,11 @@ def _check_dataset(options: DatasetOptions) -> None:
         raise RecipeError(
             '`task.options.function` is missing, and `verifier = "function"` needs it',
             'write `function = "path/to/file.py:name"`',
+        )
+    if options.on_blank is OnBlank.UNVERIFIED and options.verifier in (Verifier.FUNCTION, Verifier.MATH, Verifier.NONE):
+        raise RecipeError(
+            f'`task.options.on_blank = "unverified"` does not go with `verifier = "{options.verifier}"`',
+            "a function may return None itself, and `none` verifies nothing; else take `number`, `exact` or `choice`",
         )
     if options.function and options.verifier is not Verifier.FUNCTION:
         raise RecipeError(

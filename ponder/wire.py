@@ -27,6 +27,7 @@ from ponder.agreement import Alpha, Position, Tau
 from ponder.calibration import Calibration, Correlation
 from ponder.events import Finish, GroupLearnt, Outcome, PassingEvent, Rollout, RunState, StoredEvent
 from ponder.knobs import KnobValue
+from ponder.measured import Measured
 from ponder.opening import Opening
 from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
@@ -167,6 +168,7 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
     only_starred: bool = False
     only_flagged: bool = False
     only_noted: bool = False
+    only_finds: bool = False
     order: Annotated[str, Meta(pattern="^(newest|reward|length)$")] = "newest"
     """`reward` is highest first, and leaves out what could not be scored; `length` is longest first.
 
@@ -193,7 +195,7 @@ class GetAha(Struct, frozen=True, tag="get_aha"):
 
     run: Reference
     outcome: Outcome | None = None
-    order: Annotated[str, Meta(pattern="^(newest|first|best)$")] = "newest"
+    order: Annotated[str, Meta(pattern="^(newest|first|best|rescued)$")] = "newest"
     limit: Limit = 50
 
 
@@ -269,6 +271,18 @@ class GetFeedback(Struct, frozen=True, tag="get_feedback"):
     """How the human loop of a run stands. Answered with Feedback."""
 
     run: Reference
+
+
+class GetMeasured(Struct, frozen=True, tag="get_measured"):
+    """What `ponder eval` measured of a run's checkpoints, by step; of one step where it is given.
+
+    Answered with MeasuredRows.
+    """
+
+    run: Reference
+    step: Number | None = None
+    with_rates: bool = False
+    """Whether each problem's share of right answers is wanted."""
 
 
 # ---- requests: acting (answered with Accepted or Refusal)
@@ -363,6 +377,14 @@ class QuarantinePrompt(Struct, frozen=True, tag="quarantine_prompt"):
     by: Annotated[str, Meta(max_length=64)] = ""
 
 
+class LiftQuarantine(Struct, frozen=True, tag="lift_quarantine"):
+    """Ask this prompt again from the next step on, whenever its turn comes."""
+
+    run: Reference
+    prompt_id: PromptId
+    by: Annotated[str, Meta(max_length=64)] = ""
+
+
 class Annotate(Struct, frozen=True, tag="annotate"):
     """Say something of an answer, for people; what is None stays as it is. Done at once: a run never hears of it."""
 
@@ -402,6 +424,45 @@ class RankAnswers(Struct, frozen=True, tag="rank_answers"):
     by: Who = ""
 
 
+IMPORTED = "imported:"
+"""How the annotator of an imported ranking begins: what it says is nobody's of this run."""
+MOST_IMPORTED = 100
+"""Rankings of one request."""
+
+
+class ImportedAnswer(Struct, frozen=True):
+    text: Annotated[str, Meta(max_length=1 << 20)]
+    rank: int | None = None
+    is_flagged: bool = False
+    is_truncated: bool = False
+
+
+class ImportedRanking(Struct, frozen=True):
+    """A ranking that another program made."""
+
+    ranking: Id
+    """Made from its content: the same again is the same one."""
+    annotator: Annotated[str, Meta(min_length=len(IMPORTED) + 1, max_length=64)]
+    """Begins with `imported:`."""
+    prompt: Annotated[str, Meta(max_length=1 << 20)]
+    answers: Annotated[list[ImportedAnswer], Meta(min_length=2, max_length=16)]
+    verdict: Verdict = Verdict.RANKED
+
+
+SaidRanking = RankAnswers | ImportedRanking
+
+
+class ImportRankings(Struct, frozen=True, tag="import_rankings"):
+    """Add rankings of other programs to a run: its live reward model learns from them, and no statistics are made.
+
+    Those that are there already change nothing, taken back or not.
+    """
+
+    run: Reference
+    rows: Annotated[list[ImportedRanking], Meta(min_length=1, max_length=MOST_IMPORTED)]
+    by: Who = ""
+
+
 class UndoRanking(Struct, frozen=True, tag="undo_ranking"):
     """Take a ranking back; it stays on disk, and nothing is learnt from it."""
 
@@ -434,6 +495,15 @@ class TellRewardModel(Struct, frozen=True, tag="tell_reward_model"):
     by: Who = ""
 
 
+class TellMeasured(Struct, frozen=True, tag="tell_measured"):
+    """A checkpoint of the run was measured, in one way. The same settings and seed again replace what was measured."""
+
+    run: Reference
+    step: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    measured: Measured
+    by: Who = ""
+
+
 class ShutDown(Struct, frozen=True, tag="shut_down"):
     """The daemon ends; trainers go on. With `stop_runs`, they are stopped with a checkpoint first."""
 
@@ -461,6 +531,7 @@ Request = (
     | NextRanking
     | GetRankings
     | GetFeedback
+    | GetMeasured
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -471,11 +542,14 @@ Request = (
     | PinCheckpoint
     | UnpinCheckpoint
     | QuarantinePrompt
+    | LiftQuarantine
     | Annotate
     | RankAnswers
+    | ImportRankings
     | UndoRanking
     | ReleaseBrake
     | TellRewardModel
+    | TellMeasured
     | ShutDown
 )
 
@@ -631,6 +705,8 @@ class GroupDetail(Struct, frozen=True, tag="group_detail"):
     older_id: int | None
     """The group before it in the run, by id."""
     newer_id: int | None
+    is_quarantined: bool = False
+    """Whether the run is to ask its prompt no more."""
 
 
 class ExplainedAnswer(Struct, frozen=True):
@@ -686,6 +762,10 @@ class Aha(Struct, frozen=True, tag="aha"):
     rollouts: int
     first_rescue: StoredRollout | None
     traces: list[StoredRollout]
+    badges: int = 0
+    """Answers with a mark that earns the badge (`Mark.is_aha`)."""
+    first_occurrence: int | None = None
+    """The first step in which turns rescued answers to two prompts or more."""
 
 
 class KnobRow(Struct, frozen=True):
@@ -878,6 +958,8 @@ class RankedAnswer(Struct, frozen=True):
     """Its reward parts."""
     is_rewritten: bool = False
     """The step was done again after it was shown and came out otherwise: its scores and features are another text's."""
+    is_truncated: bool = False
+    """It was cut at the token limit."""
 
 
 class RankingRow(Struct, frozen=True):
@@ -993,6 +1075,23 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     """What should be looked into, each a sentence."""
     opening: Opening | None = None
     """What the reward model lacks before it may act; None where it acts, or where none learns."""
+    imported: int = 0
+    """Rankings of other programs that stand; they are in none of the counts above, but in `labels`."""
+
+
+class MeasuredRow(Struct, frozen=True):
+    """One way of answering of one checkpoint, measured."""
+
+    step: int
+    measured: Measured
+    by: str
+    at_us: int
+
+
+class MeasuredRows(Struct, frozen=True, tag="measured_rows"):
+    run: str
+    rows: list[MeasuredRow]
+    """By step, then in the order plain, budget, wait, each by its amount."""
 
 
 class Accepted(Struct, frozen=True, tag="accepted"):
@@ -1035,6 +1134,7 @@ Reply = (
     | RankingTask
     | Rankings
     | Feedback
+    | MeasuredRows
     | Accepted
     | Refusal
 )
@@ -1054,6 +1154,12 @@ class Answer(Struct, frozen=True):
     id: str
     protocol: int
     reply: Reply
+
+
+class AnswerId(Struct, frozen=True):
+    """What can be read of an Answer of any version."""
+
+    id: str
 
 
 # ---- the feed
@@ -1112,7 +1218,11 @@ class QuarantineOrder(Struct, frozen=True, tag="quarantine"):
     prompt_id: PromptId
 
 
-Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | RewardModelOrder
+class LiftOrder(Struct, frozen=True, tag="lift"):
+    prompt_id: PromptId
+
+
+Action = KnobOrder | PauseOrder | ResumeOrder | StopOrder | SaveOrder | QuarantineOrder | LiftOrder | RewardModelOrder
 
 
 class Order(Struct, frozen=True):
@@ -1195,6 +1305,7 @@ ToTrainer = Ack | Resend | Orders | Reject | SayHello
 _encoder = msgspec.msgpack.Encoder()
 _ask_decoder = msgspec.msgpack.Decoder(Ask)
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
+_answer_id_decoder = msgspec.msgpack.Decoder(AnswerId)
 _from_trainer_decoder = msgspec.msgpack.Decoder(FromTrainer)
 _to_trainer_decoder = msgspec.msgpack.Decoder(ToTrainer)
 _bell_decoder = msgspec.msgpack.Decoder(Bell)
@@ -1213,6 +1324,11 @@ def decode_ask(data: bytes) -> Ask:
 
 def decode_answer(data: bytes) -> Answer:
     return _answer_decoder.decode(data)
+
+
+def decode_answer_id(data: bytes) -> str:
+    """Which Ask an Answer is for, whatever it says."""
+    return _answer_id_decoder.decode(data).id
 
 
 def decode_from_trainer(data: bytes) -> FromTrainer:

@@ -2,6 +2,7 @@
 
     RunStarted        where the run is now; rows after the checkpoint that it went back to are taken out of the curves
     StageStarted      the run's stage and model; the knobs that the stage begins with, and what was set in it before
+    GroupLearnt       what the reference said of its marks
     GroupScored       prompt, group, rollouts, parts, marks, token data (`store.sheet`); the event keeps a reference
     StepDone          step and metrics
     Evaluated         evaluation and metrics
@@ -29,6 +30,7 @@ from ponder.events import (
     CommandRefused,
     Evaluated,
     FeedEvent,
+    GroupLearnt,
     GroupScored,
     Record,
     RunStarted,
@@ -39,6 +41,7 @@ from ponder.events import (
 from ponder.knobs import KnobValue
 from ponder.wire import CommandState
 from store.sheet import Sheet, finite, uncount
+from store.turns import store_lifts
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -55,6 +58,10 @@ def derive(connection: Connection, sheet: Sheet, run_id: int, record: Record) ->
     if isinstance(event, RunStarted):
         sheet.flush()
         _start(connection, run_id, record, event)
+    elif isinstance(event, GroupLearnt):
+        if any(answer.lifts for answer in event.answers):
+            sheet.flush()
+            store_lifts(connection, run_id, event)
     elif isinstance(event, StageStarted):
         _start_stage(connection, run_id, event)
     elif isinstance(event, StepDone):
@@ -101,7 +108,7 @@ def _start(connection: Connection, run_id: int, record: Record, event: RunStarte
            ON CONFLICT DO UPDATE SET resumed_from = excluded.resumed_from""",
         (run_id, record.attempt, event.resumed_from, record.time_us),
     )
-    for table in ("steps", "metrics", "evaluations", "checkpoints", "firings"):
+    for table in ("steps", "metrics", "evaluations", "checkpoints", "firings", "measurements"):
         connection.execute(f"DELETE FROM {table} WHERE run_id = ? AND step > ?", (run_id, event.step))
     taken_back = "group_id IN (SELECT id FROM groups WHERE run_id = ? AND step > ? AND is_superseded = 0)"
     uncount(connection, taken_back, (run_id, event.step))

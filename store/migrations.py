@@ -5,7 +5,9 @@
     knobs                       each run's knobs: at the beginning and now
     events                      everything that happened, in order: what followers pull
     steps metrics evaluations checkpoints firings               numbers of a run, by step
-    prompts groups rollouts reward_parts marks rollout_tokens   texts and what is known about them
+    prompts groups rollouts reward_parts marks rollout_tokens finds
+                                                                texts and what is known about them
+    measurements                                                what `ponder eval` made of checkpoints
     annotations                                                 what people say of an answer: star, flag, note
     rankings ranked_answers reward_models                       what people say of answers beside each other, and what
                                                                 was learnt from it
@@ -15,9 +17,9 @@
                                                                 the same for a person with Datasette or sqlite-utils
 
 `events` is the truth. The other tables are derived from it (rollouts are the exception, their event holds a reference
-only; and annotations and rankings, whose texts and notes no event tells) and exist so that questions are quick. Every
-derived row has a natural key, so that a step that is done again after a restart writes the same rows and their ids
-stay.
+only; and annotations, rankings and measurements, whose texts, notes and single problems no event tells) and exist so
+that questions are quick. Every derived row has a natural key, so that a step that is done again after a restart writes
+the same rows and their ids stay.
 
 All tables are STRICT; times are integer microseconds since 1970 UTC; knob values are JSON, so that `true`, `1` and
 `1.0` stay what they are. Each statement runs by itself: sqlite3's `executescript` would commit in the middle.
@@ -31,6 +33,7 @@ import time
 
 from sqlite_utils import Database, Migrations
 
+from ponder.events import OLD_OUTCOMES
 from ponder.wire import new_id
 from store.first_tables import NUMBERS, RUNS, TEXTS, VIEWS
 
@@ -102,6 +105,95 @@ def notable_events(db: Database) -> None:
     """What makes a run's diary quick: what happened beside its groups and steps."""
     db.execute(f"CREATE INDEX events_notable ON events (run_id) WHERE {NOTABLE}")
 
+
+@MIGRATIONS(name="0010_imported_rankings")
+def imported_rankings(db: Database) -> None:
+    """Answers of rankings that other programs made: they are no rollout of a run."""
+    db.execute("""
+    CREATE TABLE imported_answers (
+        ranking_id INTEGER NOT NULL REFERENCES rankings (id) ON DELETE CASCADE, -- of the stream `imported`
+        place INTEGER NOT NULL, -- from 0
+        rank INTEGER, -- as in ranked_answers
+        is_flagged INTEGER NOT NULL,
+        is_truncated INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (ranking_id, place)
+    ) STRICT, WITHOUT ROWID
+    """)
+
+
+@MIGRATIONS(name="0011_measurements")
+def measurements(db: Database) -> None:
+    """What `ponder eval` made of checkpoints."""
+    db.execute("""
+    CREATE TABLE measurements (
+        run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+        step INTEGER NOT NULL,
+        way TEXT NOT NULL, -- plain, budget, wait
+        amount INTEGER NOT NULL, -- tokens of thinking, or how often it was made to go on
+        problems INTEGER NOT NULL,
+        samples INTEGER NOT NULL, -- answers to each
+        temperature REAL NOT NULL,
+        most_tokens INTEGER NOT NULL,
+        seed INTEGER NOT NULL,
+        tokens REAL NOT NULL, -- mean of an answer
+        thinking REAL NOT NULL, -- mean of its thinking
+        forced REAL NOT NULL, -- share of answers whose thinking was ended, or made to go on
+        figures TEXT NOT NULL CHECK (json_valid(figures)), -- each with its 95 % interval
+        rates TEXT NOT NULL CHECK (json_valid(rates)), -- of each problem the share of right answers
+        measured_by TEXT NOT NULL,
+        measured_us INTEGER NOT NULL,
+        PRIMARY KEY (run_id, step, way, amount, problems, samples, temperature, most_tokens, seed)
+    ) STRICT, WITHOUT ROWID
+    """)
+
+
+@MIGRATIONS(name="0012_turns")
+def turns(db: Database) -> None:
+    """What is known of a turn beside its words, which answers earn a badge, and today's words for old outcomes."""
+    _run_all(db, _TURNS)
+    for old, new in OLD_OUTCOMES.items():
+        for table in ("rollouts", "marks", "tallies"):
+            db.execute(f"UPDATE {table} SET outcome = ? WHERE outcome = ?", [new, old])
+
+
+_TURNS = (
+    "ALTER TABLE marks ADD COLUMN tier INTEGER NOT NULL DEFAULT 0",  # all as in `ponder.events.Mark`
+    "ALTER TABLE marks ADD COLUMN kind TEXT",
+    *(
+        f"ALTER TABLE marks ADD COLUMN {name} REAL NOT NULL DEFAULT 0"
+        for name in ("surprise", "entropy_z", "surprise_z", "entropy_before", "entropy_after")
+    ),
+    *(f"ALTER TABLE marks ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0" for name in ("is_fork", "is_copy", "is_loop")),
+    "ALTER TABLE marks ADD COLUMN lift REAL",  # NULL: no reference was asked
+    "ALTER TABLE rollouts ADD COLUMN is_aha INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX rollouts_aha ON rollouts (run_id) WHERE is_aha = 1 AND is_superseded = 0",
+)
+
+
+@MIGRATIONS(name="0013_games")
+def games(db: Database) -> None:
+    """Which tokens of an answer the policy drew, where a world said the others; and moves that nobody expected."""
+    _run_all(db, _GAMES)
+
+
+_GAMES = (
+    "ALTER TABLE rollout_tokens ADD COLUMN own BLOB",  # a byte each, 1 or 0; NULL: all
+    """
+    CREATE TABLE finds (
+        rollout_id INTEGER NOT NULL REFERENCES rollouts (id) ON DELETE CASCADE,
+        idx INTEGER NOT NULL,
+        start_char INTEGER NOT NULL,
+        end_char INTEGER NOT NULL,
+        move TEXT NOT NULL,
+        position TEXT NOT NULL,
+        imitated REAL NOT NULL, -- its probability under the policy that the stage began with
+        now REAL NOT NULL, -- and under the policy that made it
+        token INTEGER NOT NULL,
+        PRIMARY KEY (rollout_id, idx)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
 
 _FORKS = (
     "ALTER TABLE runs ADD COLUMN parent_id INTEGER REFERENCES runs (id) ON DELETE SET NULL",

@@ -1,4 +1,4 @@
-"""Accepted commands as a run's trainer gets them.
+"""Accepted commands as a run's trainer gets them, and what of them lasts.
 
 Deliberately left out: accepting and settling them (`store.writer`).
 """
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ponder import wire
-from ponder.events import QUARANTINE_VERB, REWARD_MODEL_VERB
+from ponder.events import LIFT_VERB, QUARANTINE_VERB, REWARD_MODEL_VERB
 from ponder.wire import CommandState
-from store.derived import from_json
+from store.derived import from_json, to_json
+from store.lineage import lineage
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -33,11 +34,24 @@ def _action(verb: str, name: str, value: str | None, sha256: str | None) -> wire
     asked = from_json(value)
     if verb == REWARD_MODEL_VERB and isinstance(asked, int) and sha256 is not None:
         return wire.RewardModelOrder(asked, sha256)
-    if verb == QUARANTINE_VERB:
-        return wire.QuarantineOrder(str(asked))
+    if verb in (QUARANTINE_VERB, LIFT_VERB):
+        return (wire.LiftOrder if verb == LIFT_VERB else wire.QuarantineOrder)(str(asked))
     if name and asked is not None:
         return wire.KnobOrder(name, asked)
     if verb == "pause":
         return wire.PauseOrder(release=bool(asked))
     action: wire.Action = msgspec.convert({"type": verb}, wire.Action)
     return action
+
+
+def is_quarantined(connection: Connection, run_id: int, prompt: str) -> bool:
+    """Whether the run is to ask this prompt no more: what was applied last holds, in its past too."""
+    for part in reversed(lineage(connection, run_id)):
+        last = connection.execute(
+            """SELECT verb FROM commands WHERE run_id = ? AND step <= ? AND state = ? AND verb IN (?, ?) AND value = ?
+               ORDER BY step DESC, id DESC LIMIT 1""",
+            (part.run_id, part.last, CommandState.APPLIED, QUARANTINE_VERB, LIFT_VERB, to_json(prompt)),
+        ).fetchone()
+        if last is not None:
+            return bool(last[0] == QUARANTINE_VERB)
+    return False

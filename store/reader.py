@@ -22,7 +22,7 @@ from ponder.events import FeedEvent, Finish, GroupStored, Outcome, RunState, Sto
 from ponder.knobs import nearest
 from ponder.paths import Paths
 from ponder.wire import CommandState
-from store import curves, lessons, rankings, rows, samples
+from store import curves, lessons, measurements, orders, rankings, rows, samples, turns
 from store.derived import from_json
 from store.lineage import END, lineage
 from store.migrations import NOTABLE
@@ -193,6 +193,12 @@ class Reader:
             ).fetchall()
             return wire.Checkpoints([wire.CheckpointRow(*row) for row in found])
 
+    def measured(self, run: str, step: int | None = None, with_rates: bool = False) -> wire.MeasuredRows:
+        """What `ponder eval` made of the run's checkpoints."""
+        with self._snapshot() as connection:
+            run_id, name = _find_run(connection, run)
+            return wire.MeasuredRows(name, measurements.measured_rows(connection, run_id, step, with_rates))
+
     # ---- texts
 
     def groups(
@@ -226,13 +232,13 @@ class Reader:
         """One group with all its answers, and the groups before and after it in its run."""
         with self._snapshot() as connection:
             found = connection.execute(
-                """SELECT run_id, is_superseded, prompts.reference
+                """SELECT run_id, is_superseded, prompts.reference, prompts.key
                    FROM groups JOIN prompts ON prompts.id = groups.prompt_id WHERE groups.id = ?""",
                 (group_id,),
             ).fetchone()
             if found is None:
                 raise NotFound(f"there is no group {group_id}", "`ponder samples` shows the newest")
-            run_id, is_superseded, reference = found
+            run_id, is_superseded, reference, prompt = found
             neighbours = "FROM groups WHERE run_id = ? AND is_superseded = 0 AND id"
             (older,) = connection.execute(f"SELECT max(id) {neighbours} < ?", (run_id, group_id)).fetchone()
             (newer,) = connection.execute(f"SELECT min(id) {neighbours} > ?", (run_id, group_id)).fetchone()
@@ -246,6 +252,7 @@ class Reader:
                 ),
                 older_id=older,
                 newer_id=newer,
+                is_quarantined=orders.is_quarantined(connection, run_id, prompt),
             )
 
     def explanation(self, group_id: int) -> wire.Explanation:
@@ -275,6 +282,7 @@ class Reader:
         only_starred: bool = False,
         only_flagged: bool = False,
         only_noted: bool = False,
+        only_finds: bool = False,
         order: str = "newest",
         after_id: int | None = None,
         from_end: bool = False,
@@ -285,7 +293,7 @@ class Reader:
         asked = wire.GetSamples(
             run, before_id, limit, step, min_reward, max_reward, only_reflecting, outcome, text, min_step, max_step,
             min_length, max_length, is_correct, is_scored, finish, prompt, only_starred, only_flagged, only_noted,
-            order, after_id, from_end, from_step, excerpt,
+            only_finds, order, after_id, from_end, from_step, excerpt,
         )  # fmt: skip
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
@@ -306,8 +314,9 @@ class Reader:
     def aha(self, run: str, outcome: Outcome | None = None, order: str = "newest", limit: int = NO_LIMIT) -> wire.Aha:
         """What reflection did in a run, the first rescue, and traces.
 
-        `best` are those worth showing: the policy was unsure at the marker (its entropy there is high), the turn paid
-        (positive advantage), and the text is neither a stub nor a ramble; of rescues, unless another outcome is asked.
+        `rescued` has the rescued first, then as many harmed ones. `best` are those worth showing: the policy was unsure
+        at the marker (its entropy there is high), the turn paid (positive advantage), and the text is neither a stub
+        nor a ramble; of rescues, unless another outcome is asked.
         """
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
@@ -324,6 +333,8 @@ class Reader:
             ).fetchone()
             if order == "best":
                 ids = _best_traces(connection, run_id, outcome or Outcome.RESCUED, limit)
+            elif order == "rescued" and outcome is None:
+                ids = turns.rescued_first(connection, run_id, limit)
             else:
                 chosen, arguments = ("AND outcome = ?", [outcome]) if outcome is not None else ("", [])
                 direction = "ASC" if order == "first" else "DESC"
@@ -336,6 +347,8 @@ class Reader:
                 rollouts=_count_rollouts(connection, run_id),
                 first_rescue=None if first is None else by_id[first],
                 traces=[by_id[number] for number in ids],
+                badges=turns.count_badges(connection, run_id),
+                first_occurrence=turns.first_occurrence(connection, run_id),
             )
 
     # ---- what people say

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from ponder.events import Finish, Mark, Outcome, Rollout, RunState
+from ponder.events import Find, Finish, Rollout, RunState
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
 from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
 from store.derived import from_json
 from store.lineage import lineage
 from store.sheet import unpack_ids
+from store.turns import marks_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -142,14 +143,14 @@ def stored_rollouts(
     """The rollouts that `where` selects, in its order, with parts and marks; token data only when asked for."""
     rows = connection.execute(f"{ROLLOUT_COLUMNS} {where}", arguments).fetchall()
     ids = [row[0] for row in rows]
-    parts, marks = _parts(connection, ids), _marks(connection, ids)
+    parts, marks, finds = _parts(connection, ids), marks_of(connection, ids), _finds(connection, ids)
     tokens = _tokens(connection, ids) if has_tokens else {}
     found = []
     for row in rows:
         rollout = Rollout(
             index=row[8], text=row[9], length_tokens=row[10], finish=Finish(row[11]), reward=row[12], advantage=row[13],
             parts=parts[row[0]], is_correct=None if row[14] is None else bool(row[14]), answer=row[15],
-            answer_start=row[16], marks=marks[row[0]], error=row[17],
+            answer_start=row[16], marks=marks[row[0]], error=row[17], finds=finds[row[0]],
         )  # fmt: skip
         if row[0] in tokens:
             rollout = replace(rollout, **tokens[row[0]])
@@ -179,15 +180,15 @@ def _parts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, fl
     return parts
 
 
-def _marks(connection: Connection, ids: Sequence[int]) -> dict[int, list[Mark]]:
-    marks: defaultdict[int, list[Mark]] = defaultdict(list)
-    for rollout_id, start, end, word, outcome, before, after, token, entropy in connection.execute(
-        f"""SELECT rollout_id, start_char, end_char, word, outcome, candidate_before, candidate_after, token, entropy
-            FROM marks WHERE rollout_id IN {places(ids)} ORDER BY rollout_id, idx""",
+def _finds(connection: Connection, ids: Sequence[int]) -> dict[int, list[Find]]:
+    finds: defaultdict[int, list[Find]] = defaultdict(list)
+    for rollout_id, *found in connection.execute(
+        f"""SELECT rollout_id, start_char, end_char, move, position, imitated, now, token FROM finds
+            WHERE rollout_id IN {places(ids)} ORDER BY rollout_id, idx""",
         ids,
     ):
-        marks[rollout_id].append(Mark(start, end, word, Outcome(outcome), before, after, token, entropy))
-    return marks
+        finds[rollout_id].append(Find(*found))
+    return finds
 
 
 def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, object]]:
@@ -201,11 +202,12 @@ def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, o
             "values": foretold or b"",
             "alternatives": msgspec.json.decode(alternatives, type=list[str]) if alternatives else [],
             "alternative_logps": alternative_logps or b"",
+            "own": own or b"",
         }
-        for rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives, alternative_logps in (
+        for rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives, alternative_logps, own in (
             connection.execute(
                 f"""SELECT rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives,
-                           alternative_logps
+                           alternative_logps, own
                     FROM rollout_tokens WHERE rollout_id IN {places(ids)}""",
                 ids,
             )

@@ -163,9 +163,11 @@ def _filters(connection: Connection, run_id: int, asked: GetSamples) -> tuple[li
     ]  # fmt: skip
     if said:
         terms.append((f"rollouts.id IN (SELECT rollout_id FROM annotations WHERE {' AND '.join(said)})", []))
+    if asked.only_finds:
+        terms.append(("rollouts.id IN (SELECT rollout_id FROM finds)", []))
     of_groups = _of_groups(asked)
     if not of_groups:
-        return terms, BY_ID if said else NARROW
+        return terms, BY_ID if said or asked.only_finds else NARROW
     which = f"SELECT id FROM groups WHERE run_id = ?{''.join(f' AND {term}' for term, _ in of_groups)}"
     arguments = [run_id, *_arguments(of_groups)]
     few = [number for (number,) in connection.execute(f"{which} LIMIT ?", [*arguments, FEW_GROUPS + 1])]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ponder.events import GroupScored, GroupStored, Outcome, Record, Rollout
+from store import turns
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -33,17 +34,17 @@ _INSERTS = {
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "rollouts": """
         INSERT INTO rollouts (id, group_id, idx, run_id, text, length_tokens, finish, reward, advantage, is_correct,
-                              answer, answer_start, outcome, error, unsure)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                              answer, answer_start, outcome, error, unsure, is_aha)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "reward_parts": "INSERT INTO reward_parts (rollout_id, name, value) VALUES (?, ?, ?)",
-    "marks": """
-        INSERT INTO marks (rollout_id, idx, start_char, end_char, word, outcome, candidate_before, candidate_after,
-                           token, entropy)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+    "marks": turns.INSERT,
+    "finds": """
+        INSERT INTO finds (rollout_id, idx, start_char, end_char, move, position, imitated, now, token)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
     "rollout_tokens": """
         INSERT INTO rollout_tokens (rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives,
-                                    alternative_logps)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                                    alternative_logps, own)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
 }
 """In an order in which every row finds what it refers to."""
 
@@ -143,7 +144,7 @@ class Sheet:
         unsure = max((finite(mark.entropy) or 0.0 for mark in rollout.marks if mark.outcome is outcome), default=None)
         values = (
             rollout.text, rollout.length_tokens, rollout.finish, finite(rollout.reward), advantage, rollout.is_correct,
-            rollout.answer, rollout.answer_start, outcome, rollout.error, unsure,
+            rollout.answer, rollout.answer_start, outcome, rollout.error, unsure, rollout.is_aha,
         )  # fmt: skip
         kind = (run_id, outcome or "", advantage > 0)
         self._tallies[kind] += 1
@@ -156,27 +157,29 @@ class Sheet:
             self._connection.execute(
                 """UPDATE rollouts SET text = ?, length_tokens = ?, finish = ?, reward = ?, advantage = ?,
                                        is_correct = ?, answer = ?, answer_start = ?, outcome = ?, error = ?,
-                                       unsure = ?, is_superseded = 0
+                                       unsure = ?, is_aha = ?, is_superseded = 0
                    WHERE id = ?""",
                 (*values, rollout_id),
             )
-            for table in ("reward_parts", "marks", "rollout_tokens"):
+            for table in ("reward_parts", "marks", "finds", "rollout_tokens"):
                 self._connection.execute(f"DELETE FROM {table} WHERE rollout_id = ?", (rollout_id,))
         rows["reward_parts"] += [
             (rollout_id, name, value) for name, value in rollout.parts.items() if math.isfinite(value)
         ]
-        rows["marks"] += [
+        rows["marks"] += [turns.mark_row(rollout_id, place, mark) for place, mark in enumerate(rollout.marks)]
+        rows["finds"] += [
             (
-                rollout_id, place, mark.start, mark.end, mark.word, mark.outcome, mark.before, mark.after, mark.token,
-                finite(mark.entropy) or 0.0,
+                rollout_id, place, find.start, find.end, find.move, find.position, finite(find.imitated) or 0.0,
+                finite(find.now) or 0.0, find.token,
             )
-            for place, mark in enumerate(rollout.marks)
+            for place, find in enumerate(rollout.finds)
         ]  # fmt: skip
         if rollout.token_ids or rollout.logps or rollout.entropies:
             rows["rollout_tokens"].append(
                 (
                     rollout_id, *pack_ids(rollout.token_ids), rollout.logps, rollout.entropies, rollout.widths or None,
                     rollout.values or None, _json(rollout.alternatives), rollout.alternative_logps or None,
+                    rollout.own or None,
                 )
             )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The one writer of the store: every method is one transaction, and every call may be repeated.
 
     ingest      -> commit_records          all that a batch of trainer records means, then the acknowledgement
-    handlers    -> submit_run begin_changed accept_command refuse_command annotate
+    handlers    -> submit_run begin_changed accept_command refuse_command annotate keep_measured
     judges      -> keep_ranking undo_ranking tell_reward_model change_brake
     supervisor  -> set_state start_attempt end_attempt settle_command
     rebuild     -> restore_run restore_ranking
@@ -26,6 +26,7 @@ from ponder.events import (
     AttemptEnded,
     AttemptStarted,
     BrakeChanged,
+    CheckpointMeasured,
     CommandAccepted,
     CommandApplied,
     CommandRefused,
@@ -42,7 +43,7 @@ from ponder.events import (
 from ponder.knobs import KnobValue, flatten
 from ponder.recipe import Recipe, parse_recipe
 from ponder.wire import CommandState
-from store import derived, judged, orders
+from store import derived, judged, measurements, orders
 from store.schema import BUSY_TIMEOUT_MS, WAL_LIMIT_BYTES, explained, open_for_writing
 from store.search import count_unindexed, index_some
 from store.sheet import Sheet
@@ -57,7 +58,7 @@ READERS_WAIT_MS = 100
 RUN_VERB = "run"
 """The verb of the command that submitted a run."""
 
-_Said = TypeVar("_Said", RankingKept, RankingUndone, RewardModelFitted)
+_Said = TypeVar("_Said", RankingKept, RankingUndone, RewardModelFitted, CheckpointMeasured)
 
 _ADD_EVENT = "INSERT INTO events (run_id, attempt, seq, time_us, step, kind, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -285,7 +286,7 @@ class Writer:
         with self._transaction() as connection:
             return judged.annotate(connection, rollout_id, is_starred, is_flagged, note, by, self._clock())
 
-    def keep_ranking(self, ranking: str, run: str, said: wire.RankAnswers, by: str) -> tuple[RankingKept, bool]:
+    def keep_ranking(self, ranking: str, run: str, said: wire.SaidRanking, by: str) -> tuple[RankingKept, bool]:
         """A ranking is on disk when this returns, and whether it is new; the same again changes nothing.
 
         Raises Refused or NotFound when it does not fit what the store holds.
@@ -310,8 +311,7 @@ class Writer:
         """A ranking that the store has lost; False where its answers are not there, or it is there already."""
         with self._transaction() as connection:
             run_id = self._run_id(run)
-            kept = judged.restore_ranking(connection, run_id, row)
-            if kept is not None:
+            if (kept := judged.restore_ranking(connection, run_id, row)) is not None:
                 self._say(run_id, kept)
             return kept is not None
 
@@ -319,6 +319,12 @@ class Writer:
         """What audits say of the reward model's promises is another state than before."""
         with self._transaction():
             self._say(self._run_id(run), change)
+
+    def keep_measured(self, run: str, told: wire.TellMeasured, by: str) -> bool:
+        """A checkpoint was measured, in one way; whether that is new. Raises Refused."""
+        with self._transaction() as connection:
+            run_id = self._run_id(run)
+            return self._say_once(run_id, measurements.keep(connection, run_id, told, by, self._clock()))[1]
 
     # ---- the store itself
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 import math
 import statistics
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate, chain
 
 from ponder import metrics
 from ponder.advantages import deviation, has_spread
-from ponder.events import AnswerLearnt, Finish, Mark, Rollout
+from ponder.events import AnswerLearnt, Find, Finish, Rollout
 from ponder.knobs import Reward
+from ponder.rlhf import PREFERENCE
+from trainer.evidence import fork_threshold, is_fork, with_evidence, with_lifts
 from trainer.policy import Policy
 from trainer.reflection import Reflections, find_reflections
 from trainer.rewards import Scored
 from trainer.rewards.judge import Asked, Judge
 from trainer.sampler import Sampled
 from trainer.tasks import Candidate, Problem, Task
+from trainer.turn_figures import share, turn_figures
 
 MOST_HALF = 65504.0
 """The greatest number of a float16."""
@@ -43,29 +47,41 @@ class Answer:
     reflections: Reflections
     true_steps: int
     written_steps: int
+    verdicts: list[tuple[bool, bool]] = field(default_factory=list)
+    """Of each candidate that the answer itself judges: whether it calls it right, and whether it is."""
     advantage: float = 0.0
     """Of the answer as a whole; the mean of its tokens' where they have their own."""
     token_advantages: list[float] | None = None
     values: list[float] | None = None
-    """What the critic foretold before each token, and after the last; with `gae` alone, as the next."""
+    """What the critic foretold before each drawn token, and after the last; with `gae` alone, as the next."""
     returns: list[float] | None = None
     reference_logps: list[float] | None = None
-    """Of each token under the reference, where they were asked for before learning."""
+    """Of each token that was drawn, under the reference, where they were asked for before learning."""
+    lifts: list[float] = field(default_factory=list)
+    """Of each mark, where the loss asked the reference (`ponder.events.Mark.lift`)."""
     learnt: AnswerLearnt | None = None
     """What it was to the last pass over its batch; None before, and where it is left out."""
     widths: list[int] = field(default_factory=list)
     """Characters of the text that each token adds."""
     alternatives: list[str] = field(default_factory=list)
     """The texts of the most probable tokens at each place, where they were asked for."""
+    finds: list[Find] = field(default_factory=list)
+    """In a game, moves that nobody expected."""
 
     @property
     def advantages(self) -> list[float]:
-        """A token each."""
-        return [self.advantage] * self.length if self.token_advantages is None else self.token_advantages
+        """One for each token that the policy drew."""
+        return [self.advantage] * self.drawn if self.token_advantages is None else self.token_advantages
 
     @property
     def length(self) -> int:
+        """Tokens behind the prompt, a world's too."""
         return len(self.sampled.ids)
+
+    @property
+    def drawn(self) -> int:
+        """Tokens that the policy drew: those that it learns from."""
+        return self.sampled.drawn
 
     @property
     def is_truncated(self) -> bool:
@@ -90,15 +106,19 @@ class Answer:
             is_correct=self.scored.is_correct,
             answer=last.value if last else "",
             answer_start=last.start if last else -1,
-            marks=self.reflections.marks,
+            marks=with_lifts(
+                self.reflections.marks, self.sampled.logps, self.reference_logps if self.sampled.own is None else None
+            ),
             error=self.scored.error,
             token_ids=struct.pack(f"<{count}I", *self.sampled.ids),
             logps=struct.pack(f"<{count}e", *self.sampled.logps),
             entropies=struct.pack(f"<{count}e", *self.sampled.entropies),
             widths=_packed_widths(self.widths),
-            values=_packed_halves(self.values[:count]) if self.values else b"",
+            values=_packed_halves(self.values[:count]) if self.values and self.sampled.own is None else b"",
             alternatives=self.alternatives,
             alternative_logps=_packed_halves(list(chain.from_iterable(self.sampled.alternative_logps))),
+            own=bytes(self.sampled.own or []),
+            finds=self.finds,
         )
 
 
@@ -138,52 +158,30 @@ def read_answers(
         Asked(problems[row // group_size], text, len(drawn.ids), max_new_tokens, prompts[row // group_size], drawn.ids)
         for row, (drawn, text) in enumerate(zip(sampled, texts, strict=True))
     ]
+    threshold = fork_threshold(drawn.of_own(drawn.entropies) for drawn in sampled)
     answers = []
     for row, (drawn, scored) in enumerate(zip(sampled, judge.score(asked, weights), strict=True)):
         group, index = divmod(row, group_size)
         problem, text = problems[group], texts[row]
         candidates = task.candidates(problem, text)
-        reflections = find_reflections(text, candidates, scored.is_correct is True, task.markers)
         widths = policy.widths(drawn.ids)
-        if reflections.marks:
-            offsets = list(accumulate(widths, initial=0))[:-1]
-            reflections.marks[:] = [_with_token(mark, offsets, drawn.entropies) for mark in reflections.marks]
+        offsets = list(accumulate(widths, initial=0))[:-1]
+        reflections = find_reflections(
+            text, candidates, scored.is_correct, task.markers,
+            prompt=problem.prompt, is_truncated=drawn.finish is Finish.TRUNCATED,
+            is_fork=partial(is_fork, offsets=offsets, entropies=drawn.entropies, threshold=threshold),
+        )  # fmt: skip
+        reflections.marks[:] = [
+            with_evidence(mark, offsets, drawn.entropies, drawn.logps, threshold) for mark in reflections.marks
+        ]
         true, written = task.true_steps(text)
         answer = Answer(
             problem, prompts[group], group, index, drawn, text, scored, candidates, reflections, true, written,
-            widths=widths, alternatives=policy.pieces(list(chain.from_iterable(drawn.alternative_ids))),
+            verdicts=task.verdicts(problem, text), widths=widths,
+            alternatives=policy.pieces(list(chain.from_iterable(drawn.alternative_ids))),
         )  # fmt: skip
         answers.append(answer)
     return answers
-
-
-def _with_token(mark: Mark, offsets: Sequence[int], entropies: Sequence[float]) -> Mark:
-    """The mark with the token that holds its first letter; a token may begin with the space before it."""
-    token = max((place for place, offset in enumerate(offsets) if offset <= mark.start), default=-1)
-    return Mark(
-        start=mark.start, end=mark.end, word=mark.word, outcome=mark.outcome, before=mark.before, after=mark.after,
-        token=token, entropy=entropies[token] if token >= 0 else 0.0,
-    )  # fmt: skip
-
-
-def share(answers: Sequence[Answer], holds: Callable[[Answer], bool]) -> float:
-    """The share of answers for which `holds`; 0 of none."""
-    return sum(map(holds, answers)) / len(answers) if answers else 0.0
-
-
-def reflection_figures(answers: Sequence[Answer]) -> dict[str, float]:
-    """How often answers turn back on themselves, and what that does to them."""
-    written = sum(answer.written_steps for answer in answers)
-    figures = {
-        metrics.REFLECT: share(answers, lambda answer: answer.reflections.reflects),
-        metrics.RESCUED: share(answers, lambda answer: answer.reflections.is_rescued),
-        metrics.HARMED: share(answers, lambda answer: answer.reflections.is_harmed),
-        metrics.SUPERFICIAL: share(answers, lambda answer: answer.reflections.is_superficial),
-        metrics.FIRST_TRY: share(answers, lambda answer: answer.reflections.first_is_right),
-    }
-    if written:
-        figures[metrics.STEP_TRUTH] = sum(answer.true_steps for answer in answers) / written
-    return figures
 
 
 def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
@@ -196,14 +194,32 @@ def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
     return figures
 
 
+def source_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """What each source's answers say by themselves; nothing where the task has no sources."""
+    figures: dict[str, float] = {}
+    for source in sorted({answer.problem.source for answer in answers} - {""}):
+        own = [answer for answer in answers if answer.problem.source == source]
+        rewards = [answer.scored.reward for answer in own if answer.scored.reward is not None]
+        judged = [answer for answer in own if answer.scored.is_correct is not None]
+        liked = [answer.scored.parts[PREFERENCE] for answer in own if PREFERENCE in answer.scored.parts]
+        found = {
+            metrics.SOURCE_REWARD: rewards,
+            metrics.SOURCE_CORRECT: [float(answer.is_correct) for answer in judged],
+            metrics.SOURCE_LENGTH: [float(answer.length) for answer in own],
+            metrics.SOURCE_PREFERENCE: liked,
+        }
+        figures |= {name.replace("*", source): statistics.fmean(values) for name, values in found.items() if values}
+    return figures
+
+
 def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]:
     """Everything that a training step's answers say before anything is learnt from them."""
     scored = [answer for answer in answers if answer.scored.reward is not None]
     rewards = [answer.scored.reward for answer in scored if answer.scored.reward is not None]
-    lengths = sorted(answer.length for answer in answers)
-    ended = [answer.length for answer in answers if not answer.is_truncated]
-    right = [answer.length for answer in answers if answer.is_correct]
-    wrong = [answer.length for answer in answers if answer.scored.is_correct is False]
+    lengths = sorted(answer.drawn for answer in answers)
+    ended = [answer.drawn for answer in answers if not answer.is_truncated]
+    right = [answer.drawn for answer in answers if answer.is_correct]
+    wrong = [answer.drawn for answer in answers if answer.scored.is_correct is False]
     groups = [answers[start : start + group_size] for start in range(0, len(answers), group_size)]
     judged = [[answer.is_correct for answer in group if answer.scored.is_correct is not None] for group in groups]
     figures = {
@@ -224,8 +240,9 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         metrics.LENGTH_MAX: float(lengths[-1]),
         metrics.TRUNCATED: share(answers, lambda answer: answer.is_truncated),
         metrics.ENTROPY: _mean_entropy(answers),
-        **reflection_figures(answers),
+        **turn_figures(answers),
         **part_figures(answers),
+        **source_figures(answers),
     }
     if rewards:
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)
@@ -245,4 +262,4 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
 
 
 def _mean_entropy(answers: Sequence[Answer]) -> float:
-    return sum(sum(answer.sampled.entropies) for answer in answers) / max(1, sum(answer.length for answer in answers))
+    return sum(sum(answer.sampled.entropies) for answer in answers) / max(1, sum(answer.drawn for answer in answers))

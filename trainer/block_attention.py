@@ -1,7 +1,7 @@
 """Attention of a flat row in pieces that stay in a processor's cache, with a gradient of its own.
 
-Legend: N tokens of the row, H key heads, G query heads to each, K head width, C = 2 K, a key and its value; R
-sequences of a block (`trainer.attention`), T queries and S keys of a piece, X = R H.
+Legend: N tokens of the row, H key heads, G query heads to each, Z = G + 2 with its key and its value, K head width,
+C = 2 K, a key and its value; R sequences of a block (`trainer.attention`), T queries and S keys of a piece, X = R H.
 
 A piece is a few sequences of a block and a span of their tokens as queries; its keys end where the span does, so that
 about half of what comes later is never computed. Scores of a piece live for a moment, forward and backward:
@@ -71,6 +71,7 @@ class Route:
         """Where each state is found among what is gathered."""
         self.prefix = is_prefix.nonzero()[:, 0]
         """Gathered keys that others have, too."""
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
     def _cut(self, blocks: Blocks) -> Iterator[_Piece]:
         first_key = 0
@@ -93,6 +94,21 @@ class Route:
     def _each(self, is_RT: Tensor) -> Tensor:
         """For each head."""
         return is_RT[:, None].expand(-1, self.key_heads, -1).flatten()
+
+    def gather(self, all_MHZK: Tensor, place_N: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries, and keys with values, of all pieces; the tokens of the row lie at these places, or in its order."""
+        flat = all_MHZK.flatten(0, 1)
+        query, key = (self.query, self.key) if place_N is None else self._placed(place_N)
+        asked, pairs = flat[:, : self.groups].flatten(1), flat[:, self.groups :].flatten(1)
+        return asked.index_select(0, query), pairs.index_select(0, key)
+
+    def _placed(self, place_N: Tensor) -> tuple[Tensor, Tensor]:
+        """`query` and `key` among states whose tokens lie there; all layers ask for the same."""
+        if self._last is None or self._last[0] is not place_N:
+            heads = self.key_heads
+            query, key = (place_N[index // heads] * heads + index % heads for index in (self.query, self.key))
+            self._last = place_N, query, key
+        return self._last[1:]
 
     def met(self, query: Tensor, pair: Tensor) -> Iterator[tuple[_Piece, slice, Tensor, Tensor]]:
         """Each piece, where its queries lie, they themselves (X, T G, K), and its keys with values (X, S, C)."""
@@ -120,27 +136,28 @@ class Route:
         return torch.softmax(score_XTS, dim=-1)
 
 
-def attend(query_NHGK: Tensor, pair_NHC: Tensor, route: Route, scaling: float) -> Tensor:
-    """What each token reads, (N, H G K). `pair_NHC` holds each key and behind it its value."""
-    width = query_NHGK.shape[-1]
-    query = query_NHGK.flatten(0, 1).flatten(1).index_select(0, route.query)
-    pair = pair_NHC.flatten(0, 1).index_select(0, route.key)
+def attend(all_NHZK: Tensor, route: Route, scaling: float) -> Tensor:
+    """What each token reads, (N, H G K), given the queries of each key head, itself and its value."""
+    query, pair = route.gather(all_NHZK, None)
+    width = query.shape[1] // route.groups
     read = []
     for piece, _, query_XTK, pair_XSC in route.met(query, pair):
         chance_XTS = route.probabilities(piece, query_XTK, pair_XSC[..., :width], scaling)
         read.append(torch.bmm(chance_XTS, pair_XSC[..., width:]).view(-1, query.shape[1]))
-    return torch.cat(read).index_select(0, route.query_home).view(len(query_NHGK), -1)
+    return torch.cat(read).index_select(0, route.query_home).view(len(all_NHZK), -1)
 
 
 def attend_back(
-    gradient_ND: Tensor, query_NHGK: Tensor, pair_NHC: Tensor, route: Route, scaling: float
+    gradient_ND: Tensor, all_MHZK: Tensor, place_N: Tensor | None, route: Route, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of queries, keys and values from that of what `attend` gives."""
-    width = query_NHGK.shape[-1]
-    flat = query_NHGK.flatten(0, 1).flatten(1)
-    query = flat.index_select(0, route.query)
-    pair = pair_NHC.flatten(0, 1).index_select(0, route.key)
-    gradient = gradient_ND.view(flat.shape).index_select(0, route.query).index_fill_(0, route.padding, 0.0)
+    """The gradients of queries (N, H, G, K), and of keys with values (N, H, C), from that of what `attend` gives.
+
+    With `place_N` what it was given lies at these places.
+    """
+    query, pair = route.gather(all_MHZK, place_N)
+    width = query.shape[1] // route.groups
+    flat = gradient_ND.view(-1, query.shape[1])
+    gradient = flat.index_select(0, route.query).index_fill_(0, route.padding, 0.0)
     of_query, of_pair = [], torch.zeros_like(pair)
     for piece, place, query_XTK, pair_XSC in route.met(query, pair):
         key_XSK, value_XSK = pair_XSC[..., :width], pair_XSC[..., width:]
@@ -155,7 +172,8 @@ def attend_back(
     own = of_pair.index_select(0, route.key_home)
     own.index_add_(0, route.key[route.prefix], of_pair.index_select(0, route.prefix))
     whole = torch.cat(of_query).mul_(scaling).index_select(0, route.query_home)
-    return whole.view_as(query_NHGK), own.view_as(pair_NHC)
+    tokens, heads = len(gradient_ND), route.key_heads
+    return whole.view(tokens, heads, route.groups, width), own.view(tokens, heads, 2 * width)
 
 
 def _own_and_prefix(block: Block) -> tuple[Tensor, Tensor]:

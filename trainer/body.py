@@ -67,18 +67,16 @@ def read_row_alone(
     pairs = []
     for number, layer in enumerate(body.layers):
         asking, feeding = _weights_of(layer)
-        query_NHGK, pair_NHC, _ = ask(hidden_ND, look, *asking)
-        read_NE = attend(query_NHGK, pair_NHC, look.route, look.scaling)
+        all_NHSK, _ = ask(hidden_ND, look, *asking)
+        read_NE = attend(all_NHSK, look.route, look.scaling)
         ends = []
         for part, middle_ND, gate_NI, up_NI, end_ND in feed(hidden_ND, read_NE, *feeding):
             ends.append(end_ND)
             if trail and place:
-                within = slice(place.start + part.start, place.start + part.start + len(end_ND))
-                trail.layers[number].write(
-                    within, query_NHGK[part], pair_NHC[part], read_NE[part], middle_ND, gate_NI, up_NI, end_ND
-                )
+                states = (all_NHSK[part].flatten(1), read_NE[part], middle_ND, gate_NI, up_NI, end_ND)
+                trail.layers[number].write(place.start + part.start, *states)
         hidden_ND = torch.cat(ends)
-        pairs.append(pair_NHC)
+        pairs.append(all_NHSK[:, :, -2:].flatten(2))
     return normed(hidden_ND, *_norm_of(body.norm)), pairs
 
 

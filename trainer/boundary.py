@@ -5,6 +5,7 @@
     resume   go on                                            CommandApplied, RunResumed
     save     write a checkpoint now                           CommandApplied (the checkpoint's own event comes first)
     quarantine  a prompt is asked no more                     CommandApplied | CommandRefused
+    lift     ... and is asked again                           CommandApplied | CommandRefused
     stop     end here; the loop saves                         CommandApplied
     reward_model  the next batch is scored with another version     CommandApplied | CommandRefused
     release  a pause without memory: end here; the loop saves answered by the daemon, when the process is gone
@@ -26,6 +27,7 @@ from ponder.knobs import Knobs
 from ponder.presets import check_together
 from ponder.wire import (
     KnobOrder,
+    LiftOrder,
     Order,
     PauseOrder,
     QuarantineOrder,
@@ -53,7 +55,7 @@ class Boundary:
     ) -> None:  # fmt: skip
         """`check` raises a RecipeError on knobs with which the run could not go on.
 
-        `quarantined` are the ids of prompts that are asked no more, to which orders add; None where none is asked.
+        `quarantined` are the ids of prompts that are asked no more, which orders change; None where none is asked.
         """
         self.knobs = knobs
         self._check, self._take_version = check, take_version
@@ -92,6 +94,8 @@ class Boundary:
                 self.knobs = knob_words.with_value(self.knobs, change.name, new)
             case events.QUARANTINE_VERB if self._quarantined is not None:
                 self._quarantined.add(str(new))
+            case events.LIFT_VERB if self._quarantined is not None:
+                self._quarantined.discard(str(new))
             case events.REWARD_MODEL_VERB if self._take_version:
                 self._take_version(int(new), "", change.step)
 
@@ -121,6 +125,8 @@ class Boundary:
                 self._apply(order, step, "save")
             case QuarantineOrder(prompt_id=prompt_id):
                 self._quarantine(order.command, step, prompt_id)
+            case LiftOrder(prompt_id=prompt_id):
+                self._lift(order.command, step, prompt_id)
             case StopOrder():
                 self.ends_as = Ending.STOPPED
                 self._apply(order, step, "stop")
@@ -155,6 +161,14 @@ class Boundary:
             return
         self._quarantined.add(prompt_id)
         self._link.emit(CommandApplied(command, step, events.QUARANTINE_VERB, new=prompt_id))
+
+    def _lift(self, command: str, step: int, prompt_id: str) -> None:
+        if self._quarantined is None or prompt_id not in self._quarantined:
+            why = "this stage asks no prompts" if self._quarantined is None else "the prompt is not in quarantine"
+            self._link.emit(CommandRefused(command, step, events.LIFT_VERB, why))
+            return
+        self._quarantined.remove(prompt_id)
+        self._link.emit(CommandApplied(command, step, events.LIFT_VERB, new=prompt_id))
 
     def _set(self, command: str, step: int, name: str, value: knob_words.KnobValue) -> None:
         try:

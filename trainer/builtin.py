@@ -3,6 +3,8 @@
     builtin:countdown-base    ships with ponder, weights and all
     new:countdown-base        the same architecture, weights drawn at random
     new:countdown-small       a smaller one for the same task: two layers of width 64
+    new:nim                   one that speaks Nim: two layers of width 64
+    builtin:countdown-both    writes numbers in two ways, and mixes them     new:countdown-both without its weights
     new:bytes                 a small model that reads and writes any text, a byte a token
     new:FOLDER                the architecture and the tokenizer in a folder (or of a hub id), weights drawn at random
 
@@ -12,6 +14,7 @@ from the hub. Deliberately left out: loading weights (`trainer.policy`) and how 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +32,8 @@ from transformers import (
 )
 
 from ponder.errors import NotFound
-from trainer.tasks import countdown
+from trainer.tasks import countdown, nim
+from trainer.tasks.game import RESIGNS, YOUR_TURN
 
 NEW = "new:"
 """`new:NAME` is a model with weights drawn at random."""
@@ -37,13 +41,13 @@ WEIGHTS = Path(__file__).parent / "weights"
 """Each built-in model has a folder here, called by its name."""
 
 
-def countdown_tokenizer() -> PreTrainedTokenizerFast:
+def countdown_tokenizer(vocabulary: Sequence[str] = countdown.VOCABULARY) -> PreTrainedTokenizerFast:
     """One word, one token; text reads as it is sampled.
 
     >>> countdown_tokenizer().decode(countdown_tokenizer()("3 + 7 = 10")["input_ids"])
     '3 + 7 = 10'
     """
-    words = {word: number for number, word in enumerate(countdown.VOCABULARY)}
+    words = {word: number for number, word in enumerate(vocabulary)}
     tokenizer = Tokenizer(WordLevel(words, unk_token=countdown.UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -55,11 +59,13 @@ def countdown_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def countdown_model(width: int = 96, layers: int = 3) -> LlamaForCausalLM:
+def countdown_model(
+    width: int = 96, layers: int = 3, vocabulary: Sequence[str] = countdown.VOCABULARY
+) -> LlamaForCausalLM:
     """Drawn from torch's global generator; 0.37 M parameters as it is shipped."""
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(countdown.VOCABULARY),
+            vocab_size=len(vocabulary),
             hidden_size=width,
             intermediate_size=3 * width,
             num_hidden_layers=layers,
@@ -70,11 +76,16 @@ def countdown_model(width: int = 96, layers: int = 3) -> LlamaForCausalLM:
             rms_norm_eps=1e-5,
             initializer_range=0.05,
             bos_token_id=None,
-            pad_token_id=countdown.VOCABULARY.index(countdown.PAD),
-            eos_token_id=countdown.VOCABULARY.index(countdown.END),
+            pad_token_id=vocabulary.index(countdown.PAD),
+            eos_token_id=vocabulary.index(countdown.END),
         )
     )
 
+
+NIM_VOCABULARY = (
+    countdown.PAD, countdown.UNKNOWN, countdown.END, nim.Nim.name, YOUR_TURN, RESIGNS,
+    *(str(count) for count in range(nim.LARGEST + 1)), *nim.MOVES,
+)  # fmt: skip
 
 BYTES_END = "<|end|>"
 BYTES_CONTEXT = 512
@@ -126,6 +137,11 @@ def fresh(name: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             return countdown_model(), countdown_tokenizer()
         if name == "countdown-small":
             return countdown_model(width=64, layers=2), countdown_tokenizer()
+        if name == "nim":
+            return countdown_model(64, 2, NIM_VOCABULARY), countdown_tokenizer(NIM_VOCABULARY)
+        if name == "countdown-both":
+            words = countdown.BOTH_VOCABULARY
+            return countdown_model(vocabulary=words), countdown_tokenizer(words)
         if name == "bytes":
             return bytes_model(), bytes_tokenizer()
         try:
@@ -135,6 +151,6 @@ def fresh(name: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         except (OSError, ValueError) as error:
             raise NotFound(
                 f"`{NEW}{name}` cannot be made: {str(error).strip().splitlines()[0].rstrip(': ')}",
-                f"there is `{NEW}countdown-base`, `{NEW}countdown-small`, `{NEW}bytes`, and `{NEW}FOLDER` for a folder "
-                "with a config and a tokenizer",
+                f"there is `{NEW}countdown-base`, `{NEW}countdown-small`, `{NEW}countdown-both`, `{NEW}nim`, "
+                f"`{NEW}bytes`, and `{NEW}FOLDER` for a folder with a config and a tokenizer",
             ) from error

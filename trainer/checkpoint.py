@@ -5,6 +5,7 @@
                                or adapter_model.safetensors with adapter_config.json, where an adapter learns
         optimizer.safetensors  AdamW's moments, `parameter.exp_avg` and so on
         reference.safetensors  the KL reference, only when it is no longer the start model
+        pool.safetensors       the policy as it was, of a run that plays a game: every snapshot of the pool
         critic.safetensors     the value head (and value model), with critic_optimizer.safetensors, where there is one
         reward_head.safetensors  the head of a reward model, with reward_model.json, which says that it is one
         state.json             step, cursor, knobs, and the state of every random generator, in hex

@@ -2,6 +2,7 @@
 
     the task's pages         `pretrain` without data: generated without end (Countdown alone has them)
     texts                    `pretrain`: rows with a text, or a `.txt` file; cut to the model's context
+    what the task shows      `sft` of `task:expert`: answers of an expert of the task's own, whom the policy imitates
     prompts and responses    `sft`, `distil`: rows of two columns or of chat messages, or a `reject` stage's set
 
 Held out is who the hash of the prompt (or of the text) says, for ever; the others come in an order of the seed's, epoch
@@ -15,17 +16,21 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Protocol
 
 from ponder.errors import RecipeError
 from ponder.preference_formats.cells import Row
 from ponder.recipe import Recipe
 from ponder.stage import MESSAGES_COLUMN, DataPart, StageKind, pick_columns
+from ponder.tasks import EXPERT, CountdownOptions, Numerals, check_task
 from trainer.policy import Policy
+from trainer.tasks import Environment, WithExpert, find_task
 from trainer.tasks.countdown_corpus import pages
 from trainer.tasks.dataset import dress
 from trainer.tasks.order import epochs, place_of
 from trainer.tasks.rows import cell, read_rows
+from trainer.world import said_ids
 
 PATH_KEY = "data.path"
 
@@ -36,11 +41,18 @@ class Example:
 
     prompt_ids: list[int]
     answer_ids: list[int]
+    own: list[bool] | None = None
+    """Which tokens of the answer are learnt, where a world said the others; None where all are."""
 
     @property
     def length(self) -> int:
-        """Learnt tokens."""
+        """Tokens behind the prompt."""
         return len(self.answer_ids)
+
+    @property
+    def learnt(self) -> int:
+        """Tokens that are learnt."""
+        return len(self.answer_ids) if self.own is None else sum(self.own)
 
     @property
     def total(self) -> int:
@@ -69,6 +81,11 @@ class Corpus(Protocol):
 def make_corpus(recipe: Recipe, policy: Policy) -> Corpus:
     """The examples that the recipe's stage learns from; RecipeError names file, row and column."""
     stage = recipe.stage
+    if stage.data.path == EXPERT:
+        task = find_task(recipe.task.name, recipe.task.options)
+        if not isinstance(task, WithExpert):
+            raise AssertionError("the recipe check knows which tasks have an expert")
+        return Shown(policy, task, recipe.run.seed)
     if stage.data.path:
         reads = _texts if stage.kind is StageKind.PRETRAIN else _pairs
         return _split(reads(stage.data, policy), stage.data, recipe.run.seed)
@@ -77,7 +94,9 @@ def make_corpus(recipe: Recipe, policy: Policy) -> Corpus:
             f"the stage `{stage.kind}` has no data, and the task `{recipe.task.name}` has no pages of its own",
             "write `path` below `[stage.data]`",
         )
-    return CountdownPages(policy, recipe.run.seed)
+    options = check_task(recipe.task.name, recipe.task.options)
+    numerals = options.numerals if isinstance(options, CountdownOptions) else Numerals.DIGITS
+    return CountdownPages(policy, recipe.run.seed, numerals)
 
 
 @dataclass(frozen=True)
@@ -86,15 +105,41 @@ class CountdownPages:
 
     policy: Policy
     seed: int
+    numerals: Numerals = Numerals.DIGITS
 
     held_out = ()
     summary = ""
     fingerprint = ""
 
     def examples(self, cursor: int) -> Iterator[Example]:
-        for prompt, page in itertools.islice(pages(self.seed), cursor, None):
+        for prompt, page in itertools.islice(pages(self.seed, self.numerals), cursor, None):
             ids = list(self.policy.tokenizer(f"{prompt} {page}")["input_ids"])
             yield Example(ids[:1], ids[1:])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the task's own expert answers to its training problems."""
+
+    policy: Policy
+    task: WithExpert
+    seed: int
+
+    held_out = ()
+    summary = ""
+    fingerprint = ""
+
+    def examples(self, cursor: int) -> Iterator[Example]:
+        policy = self.policy
+        for place in itertools.count(cursor):
+            problem = self.task.training_problem(self.seed, place)
+            pieces = self.task.expert_answer(problem, Random(f"expert {self.seed} {place}"))
+            parts = [(said_ids(policy, text), is_own) for text, is_own in pieces]
+            if not isinstance(self.task, Environment):
+                parts.append(([policy.end_id], True))
+            ids = [token for tokens, _ in parts for token in tokens]
+            own = [is_own for tokens, is_own in parts for _ in tokens]
+            yield Example(policy.prompt_ids(problem.prompt, problem.plain), ids, None if all(own) else own)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Who is to be credited: rewards, penalties and values into the advantages that a batch is learnt with.
 
     group, leave_one_out   an answer against its siblings; all its tokens share the advantage
+    none                   the reward as it is
     batch                  the reward to come at each token, against all tokens of the batch
     gae                    the reward to come against the critic's values, token by token
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ponder.advantages import deviation, generalised, group_relative, leave_one_out, normalised
+from ponder.advantages import Estimate, deviation, estimate_of, generalised, normalised
 from ponder.knobs import AdvantageEstimator, AdvantageScale, KlPlace, Knobs
 from trainer.answers import Answer
 from trainer.critic import Critic, critic_figures
@@ -40,10 +41,10 @@ def give_credit(
     if charges and reference.model is not None:
         _ask_reference(answers, knobs, policy, reference)
     penalties = {id(answer): _penalties(answer, kl if charges else 0.0) for answer in answers}
-    if knobs.policy.advantage in (AdvantageEstimator.GROUP, AdvantageEstimator.LEAVE_ONE_OUT):
-        _compare_groups(answers, penalties, knobs, ranks)
+    if estimate := estimate_of(knobs.policy.advantage):
+        _compare_groups(answers, penalties, knobs, ranks, estimate)
         return {}
-    scored = [answer for answer in answers if answer.scored.reward is not None and answer.length]
+    scored = [answer for answer in answers if answer.scored.reward is not None and answer.drawn]
     if knobs.policy.advantage is AdvantageEstimator.GAE:
         if critic is None:
             raise AssertionError("`gae` has a critic: the loop prepares it")
@@ -58,7 +59,9 @@ def give_credit(
     return dict(critic_figures(scored, ranks))
 
 
-def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]], knobs: Knobs, ranks: Ranks) -> None:
+def _compare_groups(
+    answers: Sequence[Answer], penalties: dict[int, list[float]], knobs: Knobs, ranks: Ranks, estimate: Estimate
+) -> None:
     """Compare siblings, found by their group and not by their place."""
     groups: dict[int, list[Answer]] = {}
     for answer in answers:
@@ -70,7 +73,6 @@ def _compare_groups(answers: Sequence[Answer], penalties: dict[int, list[float]]
     scored = ranks.gather([reward for reward in rewards.values() if reward is not None])
     wants_batch = knobs.policy.advantage_scale is AdvantageScale.BATCH_STD and scored
     batch_std = deviation(scored) if wants_batch else None
-    estimate = group_relative if knobs.policy.advantage is AdvantageEstimator.GROUP else leave_one_out
     for group in groups.values():
         own = [rewards[id(answer)] for answer in group]
         for answer, advantage in zip(
@@ -84,10 +86,10 @@ def _token_advantages(answer: Answer, penalties: Sequence[float], knobs: Knobs) 
     reward = answer.scored.reward
     if reward is None:
         raise AssertionError("only scored answers get here")
-    rewards = [-penalty for penalty in penalties] or [0.0] * answer.length
+    rewards = [-penalty for penalty in penalties] or [0.0] * answer.drawn
     rewards[-1] += reward
     if answer.values is None:
-        return generalised(rewards, [0.0] * (answer.length + 1), gamma=1.0, lam=1.0)
+        return generalised(rewards, [0.0] * (answer.drawn + 1), gamma=1.0, lam=1.0)
     values = answer.values if answer.is_truncated else [*answer.values[:-1], 0.0]
     advantages = generalised(rewards, values, gamma=knobs.critic.gamma, lam=knobs.critic.gae_lambda)
     answer.returns = [advantage + value for advantage, value in zip(advantages, values, strict=False)]
@@ -98,7 +100,7 @@ def _penalties(answer: Answer, coef: float) -> list[float]:
     """coef k1 of each token; none without a charge."""
     if coef == 0 or answer.reference_logps is None:
         return []
-    pairs = zip(answer.sampled.logps, answer.reference_logps, strict=True)
+    pairs = zip(answer.sampled.of_own(answer.sampled.logps), answer.reference_logps, strict=True)
     return [coef * (old - reference) for old, reference in pairs]
 
 
@@ -107,7 +109,8 @@ def _ask_reference(answers: Sequence[Answer], knobs: Knobs, policy: Policy, refe
     written = [answer for answer in answers if answer.length]
     for piece in pieces(written, knobs.optim.micro_batch_tokens, policy.layout):
         prompts, ids = [answer.prompt_ids for answer in piece], [answer.sampled.ids for answer in piece]
-        logps, at = reference.logps(policy, prompts, ids, knobs.sampling.temperature).tolist(), 0
+        own = [answer.sampled.own for answer in piece]
+        logps, at = reference.logps(policy, prompts, ids, knobs.sampling.temperature, own).tolist(), 0
         for answer in piece:
-            answer.reference_logps = logps[at : at + answer.length]
-            at += answer.length
+            answer.reference_logps = logps[at : at + answer.drawn]
+            at += answer.drawn

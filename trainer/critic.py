@@ -1,7 +1,7 @@
 """The critic: how much reward is to be expected, foretold before every token.
 
-Legend: B answers, N their tokens on one flat axis, M = N + B places: before each token, and after each answer's last.
-D width.
+Legend: B answers, N their drawn tokens on one flat axis, M = N + B places: before each token, and after each answer's
+last. D width.
 
 A linear head on the last hidden state: of the policy's own backbone, which then learns from both losses, or of a
 separate model that begins as a copy of the start model. The head begins at 0, so that an untrained critic foretells
@@ -49,10 +49,12 @@ class Critic:
             [answer.prompt_ids for answer in answers], [answer.sampled.ids for answer in answers],
             pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(self.backbone), keeps_last=True,
         )  # fmt: skip
-        lengths_B = torch.tensor([answer.length for answer in answers], device=policy.device)
-        place_M = rows.place_N.new_empty(len(rows.place_N) + len(answers))
+        lengths_B = torch.tensor([answer.drawn for answer in answers], device=policy.device)
+        is_own = [flag for answer in answers for flag in answer.sampled.own or [True] * answer.length]
+        place_N = rows.place_N[torch.tensor(is_own, device=policy.device)]
+        place_M = place_N.new_empty(len(place_N) + len(answers))
         before_M = _before_tokens(lengths_B)
-        place_M[before_M], place_M[~before_M] = rows.place_N, rows.last_A
+        place_M[before_M], place_M[~before_M] = place_N, rows.last_A
         hidden_MD = last_hidden(policy, self.backbone, rows).flatten(0, 1)[place_M]
         value_M1 = self.head(hidden_MD.float())
         return cast(Tensor, value_M1[:, 0])
@@ -63,8 +65,8 @@ class Critic:
         for piece in pieces([answer for answer in answers if answer.length], budget_tokens, self.policy.layout):
             values, at = self.values(piece).tolist(), 0
             for answer in piece:
-                answer.values = values[at : at + answer.length + 1]
-                at += answer.length + 1
+                answer.values = values[at : at + answer.drawn + 1]
+                at += answer.drawn + 1
 
     def set_lr(self, knobs: Knobs) -> None:
         for group in self.optimizer.param_groups:

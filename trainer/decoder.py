@@ -6,10 +6,11 @@ tokens of all prompts.
 
 transformers spends about forty small calls a layer on a token; here they are eleven. Weights are read from the model
 at the start of each call of the sampler, so an update is never missed; what is copied (query, key and value as one
-matrix; on a CPU every matrix, in the order in which oneDNN multiplies few rows fastest) is dropped at its end.
-Prompts are read by our own pass, all on one row. With a trail, each token's states are written down for learning
-(`trainer.trail`). Whether all this is the model's own arithmetic is tried for every model (`agrees`). Deliberately left
-out: bfloat16, sliding windows, and every other architecture: `trainer.reading` reads those.
+matrix; on a CPU every large one, in the order in which oneDNN multiplies few rows fastest) is dropped at its end.
+Prompts are read by our own pass, all on one row. With a trail, each token's states are kept for learning
+(`trainer.trail`): products are written there and nowhere else. Whether all this is the model's own arithmetic is tried
+for every model (`agrees`). Deliberately left out: bfloat16, sliding windows, and every other architecture:
+`trainer.reading` reads those.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from transformers import PreTrainedModel
 
 from trainer.body import read_row_alone
 from trainer.family import TOLERANCE, small_like
-from trainer.matrices import Matrix, interleaved, packed, woven
+from trainer.matrices import Matrix, interleaved, packed, pairs, woven
 from trainer.reading import Moves, Prompts
 from trainer.rows import lay_out_prompts
-from trainer.trail import Steps, Trail
+from trainer.trail import Nowhere, States, Steps, Trail
 
 ROOM = 16
 """Positions by which the cache grows. All of it is read at every step: keys and values without gaps between the rows
@@ -70,7 +71,7 @@ class Weights:
         query_norm, key_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
         return _Layer(
             _norm(layer.input_layernorm),
-            packed(*self._joined(attention)),
+            packed(*self._woven(attention)),
             query_norm and _norm(query_norm, interleave=True),
             key_norm and _norm(key_norm, interleave=True),
             packed(attention.o_proj.weight, attention.o_proj.bias),
@@ -78,7 +79,7 @@ class Weights:
             *(packed(part.weight, part.bias) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)),
         )
 
-    def _joined(self, attention: Any) -> tuple[Tensor, Tensor | None]:  # Any: untyped in transformers
+    def _woven(self, attention: Any) -> tuple[Tensor, Tensor | None]:  # Any: untyped in transformers
         """Query, key and value as one matrix."""
         query, key, value, width = attention.q_proj, attention.k_proj, attention.v_proj, self.head_width
         weight = woven(query.weight, key.weight, value.weight, width)
@@ -123,22 +124,15 @@ class Decoder:
             self._take_room()
         self.bias_AH1T[..., self.used] = 0.0
         bias_X1T = self.bias_AH1T.flatten(0, 1)
-        place = self.trail.take(len(token_A)) if self.trail else None
+        start = self._take_places(len(token_A))
         for number, (layer, held_ZAHTK) in enumerate(zip(weights.layers, self.held, strict=True)):
-            all_AHSK, mixed_AD = self._attend(layer, layer.attention_norm(hidden_AD), turn_A11C, held_ZAHTK, bias_X1T)
-            middle_AD = layer.out.added(mixed_AD, hidden_AD)
+            kept = self.trail.layers[number].at(start, len(token_A)) if self.trail else Nowhere()
+            read_AE = self._attend(layer, layer.attention_norm(hidden_AD), turn_A11C, held_ZAHTK, bias_X1T, kept)
+            middle_AD = layer.out.added(read_AE, hidden_AD, kept.middle_MD)
             normed_AD = layer.mlp_norm(middle_AD)
-            if self.trail is None or place is None:
-                hidden_AD = layer.down.added(layer.up.gated(normed_AD, layer.gate.silu(normed_AD)), middle_AD)
-                continue
-            gate_AI, up_AI = layer.gate.times(normed_AD), layer.up.times(normed_AD)
-            hidden_AD = layer.down.added(F.silu(gate_AI).mul_(up_AI), middle_AD)
-            asked_AHSK, pair_AHSK = all_AHSK[:, :, :-2], all_AHSK[:, :, -2:]
-            states = (asked_AHSK, pair_AHSK.flatten(2), mixed_AD, middle_AD, gate_AI, up_AI, hidden_AD)
-            self.trail.layers[number].write(place, *states)
+            gate_AI, up_AI = layer.gate.times(normed_AD, kept.gate_MI), layer.up.times(normed_AD, kept.up_MI)
+            hidden_AD = layer.down.added(F.silu(gate_AI).mul_(up_AI), middle_AD, kept.end_MD)
         self.used += 1
-        if place:
-            self.written.append((self.rows_A, place.start))
         return weights.head.times(weights.norm(hidden_AD))
 
     def keep(self, moves: Moves) -> None:
@@ -158,6 +152,14 @@ class Decoder:
             for prompt, places, length in zip(self.fork_B.tolist(), place_BT, lengths, strict=True)
         ]
 
+    def _take_places(self, count: int) -> int:
+        """The first of the next places in the trail, if there is one."""
+        if self.trail is None:
+            return 0
+        start = self.trail.take(count).start
+        self.written.append((self.rows_A, start))
+        return int(start)
+
     def _take_room(self) -> None:
         """Room for `ROOM` more positions, hidden until they are written."""
         _, rows, heads, used, width = self.held[0].shape
@@ -170,22 +172,23 @@ class Decoder:
         self.bias_AH1T = F.pad(self.bias_AH1T, (0, ROOM), value=-math.inf)
 
     def _attend(
-        self, layer: _Layer, normed_AD: Tensor, turn_A11C: Tensor, held_ZAHTK: Tensor, bias_X1T: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Queries, keys and values, and what was read."""
+        self, layer: _Layer, normed_AD: Tensor, turn_A11C: Tensor, held_ZAHTK: Tensor, bias_X1T: Tensor,
+        kept: States | Nowhere,
+    ) -> Tensor:  # fmt: skip
+        """What was read, (A, H G K)."""
         _, rows, key_heads, _, width = held_ZAHTK.shape
-        all_AHSK = layer.qkv.times(normed_AD).view(rows, key_heads, -1, width)
+        all_AHSK = layer.qkv.times(normed_AD, kept.all_MX).view(rows, key_heads, -1, width)
         if layer.query_norm and layer.key_norm:
             query_AHGK, key_AHK = all_AHSK[:, :, :-2], all_AHSK[:, :, -2]
             query_AHGK.copy_(layer.query_norm(query_AHGK))
             key_AHK.copy_(layer.key_norm(key_AHK))
-        pair_AHSC2 = all_AHSK.view(rows, key_heads, -1, width // 2, 2)
-        torch.view_as_complex(pair_AHSC2[:, :, :-1]).mul_(turn_A11C)
+        pairs(all_AHSK[:, :, :-1]).mul_(turn_A11C)
         held_ZAHTK[..., self.used, :] = all_AHSK[:, :, -2:].permute(2, 0, 1, 3)
         query_XGK = all_AHSK.flatten(0, 1)[:, :-2]
         keys_XTK, values_XTK = held_ZAHTK.flatten(1, 2)
         score_XGT = torch.baddbmm(bias_X1T, query_XGK, keys_XTK.transpose(1, 2), alpha=self.weights.scaling)
-        return all_AHSK, torch.bmm(torch.softmax(score_XGT, dim=-1), values_XTK).view(rows, -1)
+        place_XGK = None if kept.read_ME is None else kept.read_ME.view(query_XGK.shape)
+        return torch.bmm(torch.softmax(score_XGT, dim=-1), values_XTK, out=place_XGK).view(rows, -1)
 
     def _fork(self, pair_NHC: Tensor, place_PT: Tensor, fork_B: Tensor) -> Tensor:
         """Keys and values (2, B, H, T, K) of all rows."""

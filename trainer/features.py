@@ -34,10 +34,10 @@ from torch import Tensor
 from ponder.knobs import Knobs
 from ponder.paths import make_private_folder
 from trainer.answers import MOST_HALF, Answer
-from trainer.pieces import pieces
-from trainer.policy import Policy, hidden_and_logps
+from trainer.pieces import Placed, pieces
+from trainer.policy import Policy, hidden_and_logps, last_hidden
 from trainer.reference import Reference
-from trainer.rows import Rows
+from trainer.rows import Rows, lay_out
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +78,33 @@ def read_features(answers: Sequence[Answer], policy: Policy, reference: Referenc
         lengths = [len(own) for own in ids]
         if logp_N is not None and reference.model is model:
             for answer, logps in zip(piece, torch.split(logp_N, lengths), strict=True):
-                answer.reference_logps = logps.tolist()
+                answer.reference_logps = answer.sampled.of_own(logps.tolist())
         found.update(zip(map(id, piece), _pool(hidden_PD, rows, lengths), strict=True))
     width = 2 * int(policy.model.config.get_text_config().hidden_size)
     reference.seconds += time.perf_counter() - began_s
     return torch.stack([found.get(id(answer), torch.zeros(width, dtype=torch.float16)) for answer in answers])
+
+
+@torch.no_grad()
+def features_of(
+    policy: Policy, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], budget_tokens: int
+) -> Tensor:
+    """(A, F) as `read_features` has them, where the policy is the start model itself; every answer has a token."""
+    texts = [
+        Placed(place, list(prompt), len(answer))
+        for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+    ]
+    found: dict[int, Tensor] = {}
+    for piece in pieces(texts, budget_tokens, policy.layout):
+        ids = [answers[text.place] for text in piece]
+        rows = lay_out(
+            [text.prompt_ids for text in piece], ids, pad_id=policy.pad_id, device=policy.device, layout=policy.layout,
+            keeps_last=True,
+        )  # fmt: skip
+        hidden_PD = last_hidden(policy, policy.model, rows).flatten(0, 1)
+        pooled_AF = _pool(hidden_PD, rows, [len(own) for own in ids])
+        found.update({text.place: features_F for text, features_F in zip(piece, pooled_AF, strict=True)})
+    return torch.stack([found[place] for place in range(len(answers))])
 
 
 def _pool(hidden_PD: Tensor, rows: Rows, lengths: Sequence[int]) -> Tensor:

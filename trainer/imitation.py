@@ -5,8 +5,8 @@ Legend: N learnt tokens of a piece on one flat axis.
     loss = - 1/M sum log pi(token | everything before it),  over all M learnt tokens of the batch
 
 In `pretrain` every token of a text is learnt but its first; in `sft` and `distil` those of the response and its end,
-never the prompt's. A batch weighs its tokens alike, however it is cut into pieces. Deliberately left out: where
-examples come from (`trainer.corpus`).
+never the prompt's, nor what a world said between them. A batch weighs its tokens alike, however it is cut into pieces.
+Deliberately left out: where examples come from (`trainer.corpus`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Imitation:
     def learn(self, knobs: Knobs) -> dict[str, float]:
         batch = self.draw.take(knobs.supervised.batch_tokens)
         self.policy.forward = forward_of(knobs)
-        learnt = sum(example.length for example in batch)
+        learnt = sum(example.learnt for example in batch)
         loss, positions, filled = 0.0, 0, 0
         for piece in pieces(batch, knobs.optim.micro_batch_tokens, self.policy.layout):
             part = self._loss(piece) / learnt
@@ -79,10 +79,11 @@ class Imitation:
         self.policy.forward = forward_of(knobs)
         parts = pieces(held_out, knobs.optim.micro_batch_tokens, self.policy.layout)
         total = sum(self._loss(piece).item() for piece in parts)
-        return {metrics.EVAL_LOSS: total / sum(example.length for example in held_out)}
+        return {metrics.EVAL_LOSS: total / sum(example.learnt for example in held_out)}
 
     def _loss(self, piece: Sequence[Example]) -> Tensor:
         """The sum over its learnt tokens."""
         prompts, answers = [example.prompt_ids for example in piece], [example.answer_ids for example in piece]
-        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, answers, 1.0)
+        own = [example.own for example in piece]
+        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, answers, 1.0, own=own)
         return -logp_N.sum()

@@ -1,7 +1,7 @@
 """One layer of Llama and its family over a flat row, in two pieces with gradients of our own.
 
-Legend: N tokens of the row, D width, I inner width; H key heads, G query heads to each, S = G + 2 with its key and its
-value, K head width, C = 2 K, a key and its value.
+Legend: N tokens of the row, M places of a trail, D width, I inner width; H key heads, G query heads to each,
+S = G + 2 with its key and its value, K head width, C = 2 K, a key and its value.
 
     attended   what each token reads: norm, queries, keys and values, rotary positions, attention
     fed        y = m + W_down (silu(W_gate n) * W_up n),  n = norm(m),  m = x + W_out read
@@ -71,21 +71,20 @@ class _Norm(torch.autograd.Function):
 def ask(
     x_ND: Tensor, look: Look, norm_D: Tensor, epsilon: float, query: Tensor, query_bias: Part, key: Tensor,
     key_bias: Part, value: Tensor, value_bias: Part, query_norm: Part, key_norm: Part,
-) -> tuple[Tensor, Tensor, Part]:  # fmt: skip
-    """Queries (N, H, G, K), and keys with values (N, H, C), turned; and all as they were before, if norms followed."""
-    tokens, heads, groups = len(x_ND), look.route.key_heads, look.route.groups
+) -> tuple[Tensor, Part]:  # fmt: skip
+    """Queries, keys and values (N, H, S, K), turned; and as they were before, if norms followed."""
     everything = Matrix(woven(query, key, value, look.width), _woven_biases(query_bias, key_bias, value_bias, look))
-    query_NHGK = x_ND.new_empty(tokens, heads, groups, look.width)
-    pair_NHC = x_ND.new_empty(tokens, heads, 2 * look.width)
-    plain_NHSK = None if query_norm is None else x_ND.new_empty(tokens, heads, groups + 2, look.width)
+    all_NHSK = x_ND.new_empty(len(x_ND), look.route.key_heads, look.route.groups + 2, look.width)
+    plain_NHSK = None if query_norm is None else torch.empty_like(all_NHSK)
     for part in _pieces(x_ND):
-        all_NHSK = everything.times(_norm(x_ND[part], norm_D, epsilon)).view(-1, heads, groups + 2, look.width)
+        some_NHSK = all_NHSK[part]
+        everything.times(_norm(x_ND[part], norm_D, epsilon), some_NHSK.flatten(1))
         if plain_NHSK is not None:
-            plain_NHSK[part] = all_NHSK
-            for states, weight in _of_heads(all_NHSK, query_norm, key_norm):
+            plain_NHSK[part] = some_NHSK
+            for states, weight in _of_heads(some_NHSK, query_norm, key_norm):
                 states.copy_(_norm(states, interleaved(weight, look.width), look.epsilon))
-        _turn(all_NHSK, look.turn_N11C[part], query_NHGK[part], pair_NHC[part])
-    return query_NHGK, pair_NHC, plain_NHSK
+        _turn(some_NHSK, look.turn_N11C[part])
+    return all_NHSK, plain_NHSK
 
 
 def feed(
@@ -112,21 +111,23 @@ class _Attended(torch.autograd.Function):
         """`parts` are the weights, biases and norms that `ask` takes."""
         ctx.look, ctx.epsilon, ctx.recalled = look, epsilon, recalled
         if recalled:
-            ctx.save_for_backward(x_ND, None, None, None, norm_D, *parts)
+            ctx.save_for_backward(x_ND, None, None, norm_D, *parts)
             return recalled.take("read_ME")
-        query_NHGK, pair_NHC, plain_NHSK = ask(x_ND, look, norm_D, epsilon, *parts)
-        ctx.save_for_backward(x_ND, query_NHGK, pair_NHC, plain_NHSK, norm_D, *parts)
-        return attend(query_NHGK, pair_NHC, look.route, look.scaling)
+        all_NHSK, plain_NHSK = ask(x_ND, look, norm_D, epsilon, *parts)
+        ctx.save_for_backward(x_ND, all_NHSK, plain_NHSK, norm_D, *parts)
+        return attend(all_NHSK, look.route, look.scaling)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_NE: Tensor) -> tuple[Part, ...]:
-        x_ND, query_NHGK, pair_NHC, plain_NHSK, norm_D, *parts = ctx.saved_tensors
+        x_ND, all_MHSK, plain_NHSK, norm_D, *parts = ctx.saved_tensors
         query, query_bias, key, _, value, _, query_norm, key_norm = parts
         look, sizes, has_bias = ctx.look, [len(query), len(key), len(value)], query_bias is not None
+        place_N = None
         if ctx.recalled:
-            query_NHGK, pair_NHC = ctx.recalled.take("query_MHGK"), ctx.recalled.take("pair_MHC")
-        of_query_NHGK, of_pair_NHC = attend_back(gradient_NE, query_NHGK, pair_NHC, look.route, look.scaling)
+            all_MHSK = ctx.recalled.states.all_MX.unflatten(1, (look.route.key_heads, -1, look.width))
+            place_N = ctx.recalled.place_N
+        of_query_NHGK, of_pair_NHC = attend_back(gradient_NE, all_MHSK, place_N, look.route, look.scaling)
         whole = woven(query, key, value, look.width)
         back, of_whole, of_bias = Matrix(whole.t(), None), torch.zeros_like(whole), whole.new_zeros(len(whole))
         of_norm_D, of_x_ND = torch.zeros_like(norm_D), torch.empty_like(x_ND)
@@ -262,12 +263,9 @@ def _norm_heads_back(of_states: Tensor, states: Tensor, weight: Tensor, look: Lo
     return apart(of_weight, look.width)
 
 
-def _turn(all_NHSK: Tensor, turn_N11C: Tensor, query_NHGK: Tensor, pair_NHC: Tensor) -> None:
-    """Rotary positions, arXiv:2104.09864, eq. 34: queries, keys and values to their places."""
-    width = all_NHSK.shape[-1]
-    torch.mul(pairs(all_NHSK[:, :, :-2]), turn_N11C, out=pairs(query_NHGK))
-    torch.mul(pairs(all_NHSK[:, :, -2]), turn_N11C[:, 0], out=pairs(pair_NHC[..., :width]))
-    pair_NHC[..., width:] = all_NHSK[:, :, -1]
+def _turn(all_NHSK: Tensor, turn_N11C: Tensor) -> None:
+    """Rotary positions, arXiv:2104.09864, eq. 34: queries and keys, in place."""
+    pairs(all_NHSK[:, :, :-1]).mul_(turn_N11C)
 
 
 def _turn_back(of_query_NHGK: Tensor, of_pair_NHC: Tensor, turn_N11C: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """One batch of answers into an update of the policy.
 
-Legend: N answer tokens of a micro-batch on one flat axis.
+Legend: N answer tokens of a micro-batch on one flat axis, those that the policy drew.
 
 The batch is cut into micro-batches by a token budget, so that little is padding or read twice; every token's
 weight is fixed for the whole batch before, so that the cut changes nothing. The first update of a batch is on policy:
@@ -32,6 +32,7 @@ from ponder.events import AnswerLearnt
 from ponder.knobs import AdvantageEstimator, KlEstimator, KlPlace, Knobs
 from trainer.answers import Answer
 from trainer.critic import Critic, before_tokens, make_critic
+from trainer.evidence import with_lifts
 from trainer.kl_control import KlControl
 from trainer.losses import clipped_share, kl_penalty, kl_values, policy_terms, ratios, token_weights, value_loss
 from trainer.mismatch import Mismatch
@@ -40,6 +41,7 @@ from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, token_logps
 from trainer.reference import Reference
 from trainer.rows import count_positions
+from trainer.trail import Steps
 
 SUMMED = (
     "loss", "ratio", "ratio_squared", "old_to_new", "low", "high", "tokens", "k1", "k3", "value_loss", "value_clipped",
@@ -60,6 +62,15 @@ class MicroBatch:
     reference_logp_N: Tensor | None = None  # noqa: N815
     value_weight: float = 0.0
     """Of each token in the critic's mean."""
+
+    @property
+    def steps(self) -> list[Steps | None]:
+        return [answer.sampled.steps for answer in self.answers]
+
+    @property
+    def own(self) -> list[list[bool] | None]:
+        """Which tokens of each answer were drawn."""
+        return [answer.sampled.own for answer in self.answers]
 
 
 @dataclass
@@ -145,8 +156,9 @@ class Learner:
     def _present_logps(self, batch: MicroBatch, knobs: Knobs) -> Tensor:
         """The tokens' log-probs under the policy as it now is, (N,)."""
         prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-        steps = [answer.sampled.steps for answer in batch.answers]
-        logp_N, _ = token_logps(self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature, steps=steps)
+        logp_N, _ = token_logps(
+            self.policy, self.policy.model, prompts, ids, knobs.sampling.temperature, steps=batch.steps, own=batch.own
+        )
         return logp_N
 
     def _moved(self, batches: Sequence[MicroBatch], knobs: Knobs) -> float:
@@ -197,14 +209,14 @@ class Learner:
         policy, temperature = self.policy, knobs.sampling.temperature
         prompts = [answer.prompt_ids for answer in batch.answers]
         ids = [answer.sampled.ids for answer in batch.answers]
-        lengths = torch.tensor([answer.length for answer in batch.answers], device=policy.device)
+        lengths = torch.tensor([answer.drawn for answer in batch.answers], device=policy.device)
         advantage_N = torch.tensor([a for answer in batch.answers for a in answer.advantages], device=policy.device)
         weight_N = _spread(batch.weights, lengths)
         wants_entropy = knobs.policy.entropy_bonus > 0
-        steps = [answer.sampled.steps for answer in batch.answers]
         logp_N, entropy_N = token_logps(
-            policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy, steps=steps
-        )
+            policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy, steps=batch.steps,
+            own=batch.own,
+        )  # fmt: skip
         if batch.old_logp_N is None:
             self._remember(batch, logp_N.detach())
         old_N = batch.old_logp_N
@@ -229,7 +241,8 @@ class Learner:
         """Keep the log-probs of before the first update as the old ones."""
         batch.old_logp_N = old_logp_N
         sampled_N = torch.tensor(
-            [logp for answer in batch.answers for logp in answer.sampled.logps], device=old_logp_N.device
+            [logp for answer in batch.answers for logp in answer.sampled.of_own(answer.sampled.logps)],
+            device=old_logp_N.device,
         )
         self._mismatch.count(old_logp_N, sampled_N)
 
@@ -242,14 +255,15 @@ class Learner:
                 batch.reference_logp_N = torch.tensor(flat, device=self.policy.device)
             else:
                 prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-                batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature)
+                batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature, batch.own)
+            remember_lifts(batch)
         return batch.reference_logp_N
 
     def _value_loss(self, critic: Critic, batch: MicroBatch, lengths: Tensor, knobs: Knobs) -> Tensor:
         """The critic's share of the whole batch's value loss."""
         value_N = before_tokens(critic.values(batch.answers), lengths)
         old, returns = (
-            [value for answer in batch.answers for value in (answer.values or [])[: answer.length]],
+            [value for answer in batch.answers for value in (answer.values or [])[: answer.drawn]],
             [value for answer in batch.answers for value in answer.returns or []],
         )
         old_N, return_N = torch.tensor(old, device=value_N.device), torch.tensor(returns, device=value_N.device)
@@ -367,7 +381,7 @@ def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
     return [
         answer
         for answer in answers
-        if answer.length > 0
+        if answer.drawn > 0
         and answer.scored.reward is not None
         and (answer.group in teaching or not knobs.policy.drop_flat_groups)
         and not (answer.is_truncated and knobs.policy.mask_truncated)
@@ -382,7 +396,7 @@ def cut(
     A token's weight is its share of the batch of all ranks.
     """
     batches = [MicroBatch(piece, []) for piece in pieces(answers, knobs.optim.micro_batch_tokens, layout)]
-    lengths = [answer.length for batch in batches for answer in batch.answers]
+    lengths = [answer.drawn for batch in batches for answer in batch.answers]
     rows, tokens = ranks.sum([len(lengths), sum(lengths)])
     limit = knobs.sampling.max_new_tokens
     weights = iter(token_weights(lengths, knobs.policy.normaliser, max_new_tokens=limit, whole=(rows, tokens)))
@@ -404,6 +418,20 @@ def tell_answers(batch: MicroBatch, ratio_N: Tensor, clipped_N: Tensor, terms_N:
     ])  # fmt: skip
     for answer, weight, figures in zip(batch.answers, batch.weights, told.T.tolist(), strict=True):
         answer.learnt = AnswerLearnt(answer.index, weight, *figures) if all(map(math.isfinite, figures)) else None
+
+
+def remember_lifts(batch: MicroBatch) -> None:
+    """Write into each answer how much more probable its marks are than under the reference."""
+    if batch.reference_logp_N is None:
+        raise AssertionError("the reference was asked")
+    begin = 0
+    for answer in batch.answers:
+        marks = answer.reflections.marks
+        if marks and answer.sampled.own is None:
+            own = batch.reference_logp_N[begin : begin + answer.drawn].tolist()
+            lifts = [mark.lift for mark in with_lifts(marks, answer.sampled.logps, own)]
+            answer.lifts = [lift for lift in lifts if lift is not None and math.isfinite(lift)]
+        begin += answer.drawn
 
 
 def clip_gradient(parameters: Iterable[Tensor], limit: float) -> float:

@@ -40,11 +40,9 @@ from ponder.errors import CheckpointError, RecipeError
 from ponder.events import (
     AUDIT,
     SAVE,
-    AnswerLearnt,
     CommandApplied,
     Ending,
     Evaluated,
-    GroupLearnt,
     GroupScored,
     StepDone,
 )  # fmt: skip
@@ -58,11 +56,14 @@ from trainer.answers import Answer, read_answers, step_figures
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored
+from trainer.compute import step_cost
 from trainer.credit import give_credit
+from trainer.deal import deal_rewards
 from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
+from trainer.learnt import groups_learnt
 from trainer.link import Link
 from trainer.live_judge import LiveJudge, combine_groups
 from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
@@ -74,11 +75,15 @@ from trainer.rewards.judge import Judge
 from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.sampler import sampler_of
+from trainer.selfplay import Pool
+from trainer.start_model import deep_loader
 from trainer.stream import Stream
 from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.fitting import fit_to_policy
+from trainer.tasks.game import Game
 from trainer.watchdog import strongest
+from trainer.world import refuse_dialogue, world_of
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +100,7 @@ class Chapter:
         make_collector: Callable[[Policy], Collector] | None = None, reward_model: RewardModel | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
-        self.task: Task = find_task(recipe.task.name, recipe.task.options)
+        self.task: Task = find_task(recipe.task.name, recipe.task.options, recipe.reflection)
         self.judge = Judge(self.task, recipe.rewards, reward_model)
         self.judge.start()
 
@@ -120,11 +125,14 @@ class Chapter:
         if has_adapter(policy.model):
             self.state.reference.start = WithoutAdapter(policy.model)
         if recipe.stage.kind is StageKind.RL and recipe.rlhf.live:
-            self.state.live = LiveJudge(reward_model_beside(checkpoints))
+            self.state.live = LiveJudge(reward_model_beside(checkpoints), load_deep=deep_loader(recipe, models_folder))
+        if recipe.stage.kind is StageKind.RL and isinstance(self.task, Game):
+            self.state.pool = Pool(self.task, policy, span.before)
         if restored:
             self.state.restore(restored)
         self.collector = make_collector(policy) if make_collector else None
         if self.collector:
+            refuse_dialogue(self.task)
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
         self.sampler = sampler_of(policy)
@@ -204,10 +212,12 @@ class Chapter:
         state.policy.forward = forward_of(knobs)
         learnt, answers = self._collect(self.collector) if self.collector else self._learn()
         whole_s = time.perf_counter() - started_s
-        tokens = sum(answer.length for answer in answers)
+        tokens = sum(answer.drawn for answer in answers)
         figures = step_figures(answers, knobs.sampling.group_size)
         if state.live:
             figures |= state.live.figures(knobs, state.step)
+        if state.pool:
+            figures |= state.pool.figures(answers)
         if metrics.MISMATCH_K3 in learnt and figures[metrics.ENTROPY] > 0:
             figures[metrics.MISMATCH_SHARE] = learnt[metrics.MISMATCH_K3] / figures[metrics.ENTROPY]
         speed = {
@@ -219,8 +229,12 @@ class Chapter:
         }
         if state.learner.trained_tokens and not self.collector:
             speed[metrics.TRAINED_PER_SECOND] = state.learner.trained_tokens / self.seconds[metrics.LEARN_S]
+        cost = step_cost(
+            state.policy.model, answers, learnt=0 if self.collector else state.learner.trained_tokens,
+            passes=knobs.policy.updates_per_batch, has_reference=state.reference.model is not None,
+        )  # fmt: skip
         self.seconds = {}
-        self.figures = {**figures, **learnt, **speed}
+        self.figures = {**figures, **learnt, **speed, **cost}
         self.scores = scores_of(self.figures)
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
         if state.step % GIVE_BACK_EVERY_STEPS == 0:
@@ -245,8 +259,11 @@ class Chapter:
         with self._phase("learn", metrics.LEARN_S):
             learnt = state.learner.learn(answers, knobs, state.reference)
         with self._phase("tell", metrics.TELL_S):
-            self._tell_learnt(answers, knobs.policy.updates_per_batch)
+            for told in groups_learnt(answers, state.step, knobs.policy.updates_per_batch, state.learner.ranks):
+                self.link.emit(told)
         state.reference.refresh(state.policy.model, state.step, knobs)
+        if state.pool:
+            state.pool.grow(state.step, knobs.selfplay)
         return {**compared, **learnt}, answers
 
     def _collect(self, collector: Collector) -> tuple[dict[str, float], list[Answer]]:
@@ -305,6 +322,8 @@ class Chapter:
     def _sample_and_score(self, first_group: int) -> list[Answer]:
         """A group of answers to each of so many prompts, the groups counted from `first_group`."""
         state, sampling = self.state, self.state.knobs.sampling
+        if state.pool:
+            state.pool.look(sampling.temperature)
         problems = [self._next_problem() for _ in range(sampling.prompts_per_step)]
         prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
@@ -323,6 +342,9 @@ class Chapter:
                 listener=stream.listen if stream.rows else None,
                 alternatives=state.knobs.stream.alternatives,
                 trail=self.trail,
+                world=world_of(
+                    self.task, state.policy, problems, sampling.group_size, f"{self.recipe.run.seed} {state.cursor}"
+                ),
             )
             stream.close()
         with self._phase("score", metrics.SCORE_S):
@@ -332,10 +354,14 @@ class Chapter:
             )  # fmt: skip
             for answer in answers:
                 answer.group += first_group
+            if state.pool:
+                state.pool.find(answers)
             if state.live:
                 state.live.judge(answers, self._look_at(answers), state.knobs, state.step)
             if state.live or state.knobs.reward.combine is not Combine.SUM:
                 combine_groups(answers, state.knobs)
+            if state.knobs.reward.shuffled:
+                deal_rewards(answers, seed=self.recipe.run.seed, step=state.step)
         return answers
 
     def _next_problem(self) -> Problem:
@@ -345,7 +371,7 @@ class Chapter:
             problem = self.task.training_problem(seed, state.cursor)
             state.cursor += 1
             if problem.key not in state.quarantined:
-                return problem
+                return state.pool.seat(problem, seed, state.cursor, state.knobs.selfplay) if state.pool else problem
         raise RecipeError(
             f"the last {MOST_PASSED_OVER:,} prompts are all in quarantine: there is nothing left to ask",
             "go on from a checkpoint of before: `ponder rewind RUN STEP`",
@@ -394,17 +420,6 @@ class Chapter:
                     reward_model=live.number if live else 0,
                 )
             )
-
-    def _tell_learnt(self, answers: Sequence[Answer], passes: int) -> None:
-        """What each answer was to the update, a group at a time."""
-        groups: dict[int, list[AnswerLearnt]] = {}
-        for answer in answers:
-            if answer.learnt is not None:
-                groups.setdefault(answer.group, []).append(answer.learnt)
-        sizes = [abs(learnt.loss) for group in groups.values() for learnt in group]
-        (size,) = self.state.learner.ranks.sum([sum(sizes)])
-        for group, learnt in groups.items():
-            self.link.emit(GroupLearnt(self.state.step, group, passes, size, learnt))
 
     def _evaluate(self, *, is_final: bool) -> None:
         """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""
@@ -477,7 +492,7 @@ class Chapter:
     def _tell_start(self) -> None:
         self.place.tell_start(
             self.recipe, self.span, self.state.policy, resumed_from=self.resumed_from,
-            data=self.task.summary if isinstance(self.task, Dataset) else "",
+            data=self.task.summary if isinstance(self.task, Dataset) else "", markers=self.task.markers.source,
         )  # fmt: skip
 
 

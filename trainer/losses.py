@@ -71,18 +71,6 @@ def ratios(new_logp_N: Tensor, old_logp_N: Tensor, lengths_B: Tensor, level: Rat
     return torch.exp(mean_B)[row_N] * torch.exp(new_logp_N - new_logp_N.detach())
 
 
-def policy_loss(
-    new_logp_N: Tensor,
-    old_logp_N: Tensor,
-    advantage_N: Tensor,
-    weight_N: Tensor,
-    lengths_B: Tensor,
-    knobs: PolicyKnobs,
-) -> Tensor:
-    """The policy's loss: the sum of its tokens' terms."""
-    return policy_terms(new_logp_N, old_logp_N, advantage_N, weight_N, lengths_B, knobs).sum()
-
-
 def policy_terms(
     new_logp_N: Tensor,
     old_logp_N: Tensor,

@@ -17,30 +17,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812  # as everybody calls it
 from torch import Tensor
 
 
 class Matrix:
-    """x -> x W^T + b, and what follows it in a layer."""
+    """x -> x W^T + b, and what follows it in a layer; `out`, where it is given, is where the result is written."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.transposed, self.bias = weight.t(), bias
 
-    def times(self, x: Tensor) -> Tensor:
-        return torch.mm(x, self.transposed) if self.bias is None else torch.addmm(self.bias, x, self.transposed)
+    def times(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        if self.bias is None:
+            return torch.mm(x, self.transposed, out=out)
+        return torch.addmm(self.bias, x, self.transposed, out=out)
 
-    def silu(self, x: Tensor) -> Tensor:
-        """silu(x W^T + b)"""
-        return F.silu(self.times(x), inplace=True)
-
-    def gated(self, x: Tensor, gate: Tensor) -> Tensor:
-        """(x W^T + b) gate"""
-        return self.times(x).mul_(gate)
-
-    def added(self, x: Tensor, to: Tensor) -> Tensor:
+    def added(self, x: Tensor, to: Tensor, out: Tensor | None = None) -> Tensor:
         """x W^T + b + to"""
-        return torch.addmm(to, x, self.transposed) if self.bias is None else self.times(x).add_(to)
+        if self.bias is None:
+            return torch.addmm(to, x, self.transposed, out=out)
+        return self.times(x, out).add_(to)
 
 
 class _OneDnnMatrix(Matrix):
@@ -49,26 +44,22 @@ class _OneDnnMatrix(Matrix):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight, self.bias = weight, bias
 
-    def times(self, x: Tensor) -> Tensor:
+    def times(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return product
+        return product if out is None else out.copy_(product)
 
-    def silu(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "swish", [], "")
-        return product
-
-    def gated(self, x: Tensor, gate: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, gate, self.weight, self.bias, "mul")
-        return product
-
-    def added(self, x: Tensor, to: Tensor) -> Tensor:
+    def added(self, x: Tensor, to: Tensor, out: Tensor | None = None) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
-        return product
+        return product if out is None else out.copy_(product)
+
+
+SMALL = 1 << 17
+"""Numbers of a matrix that stays in the cache in any order."""
 
 
 def packed(weight: Tensor, bias: Tensor | None = None) -> Matrix:
-    """For many products with few rows; the matrix as it now is, copied into oneDNN's order where that can be."""
-    if not _has_onednn(weight):
+    """For many products with few rows; the matrix as it now is, copied into oneDNN's order where that is and pays."""
+    if weight.numel() <= SMALL or not _has_onednn(weight):
         return Matrix(weight, bias)
     return _OneDnnMatrix(torch.ops.mkldnn._reorder_linear_weight(weight), bias)
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ponder.choices import Layout
 from trainer.rows import Written, count_positions
 
 W = TypeVar("W", bound=Written)
+
+
+class Placed(NamedTuple):
+    """An answer by its number among others."""
+
+    place: int
+    prompt_ids: list[int]
+    length: int
 
 
 def pieces(answers: Sequence[W], budget_tokens: int, layout: Layout = Layout.PADDED) -> list[list[W]]:

@@ -73,7 +73,14 @@ class Place:
         self.enter(WAIT_FOR_DISK if is_full else SAVE, self.step)
 
     def tell_start(
-        self, recipe: Recipe, span: Span, policy: Policy, *, resumed_from: int | None, data: str = ""
+        self,
+        recipe: Recipe,
+        span: Span,
+        policy: Policy,
+        *,
+        resumed_from: int | None,
+        data: str = "",
+        markers: str = "",
     ) -> None:
         """That the attempt has begun, once; and that the stage has, in a recipe of several."""
         stage = recipe.stage
@@ -94,6 +101,7 @@ class Place:
                         "python": platform.python_version(),
                         "torch": str(torch.__version__),
                         "transformers": transformers.__version__,
+                        **({"markers": markers} if markers else {}),
                     },
                 )
             )

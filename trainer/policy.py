@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any  # Any: transformers' own attributes are untyped
@@ -182,8 +182,10 @@ class Policy:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text that each token adds after another one; all of it is `text` with the spaces at its beginning."""
-        known = self._pieces
-        return [known[token] if token in known else self.piece(token) for token in ids]
+        try:
+            return list(map(self._pieces.__getitem__, ids))
+        except KeyError:
+            return [self.piece(token) for token in ids]
 
     def piece(self, token: int) -> str:
         """The text that one token adds after another; `text` joins them."""
@@ -209,16 +211,22 @@ def token_logps(
     *,
     with_entropy: bool = False,
     steps: Sequence[Steps | None] = (),
+    own: Sequence[Sequence[bool] | None] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """(log-probability, entropy) of each answer token, under the distribution that the sampler draws from.
 
     log pi(o_t | q, o_<t) = log softmax(logits_{t-1} / temperature)[o_t], in float32.
 
     Both are (N,), the answers one after the other. The end token, where sampled, is an answer token like any other.
-    With the `steps` of every answer nothing is computed that sampling has, as long as the weights are the same.
+    With the `steps` of every answer nothing is computed that sampling has, as long as the weights are the same. Where
+    an answer says which of its tokens are the policy's `own`, N are these alone.
     """
     rows = lay_out(prompts, answers, pad_id=policy.pad_id, device=policy.device, layout=policy.layout_for(model))
     target_N = torch.tensor(list(chain.from_iterable(answers)), device=policy.device)
+    if any(own):
+        flags = [mask or [True] * len(ids) for ids, mask in zip(answers, own, strict=True)]
+        is_own_N = torch.tensor(list(chain.from_iterable(flags)), device=policy.device)
+        rows, target_N = replace(rows, place_N=rows.place_N[is_own_N]), target_N[is_own_N]
     with _ready(policy, model) as forwarded:
         if policy.has_plain_head:
             hidden_ND = _hidden(policy, forwarded, rows, steps).flatten(0, 1)[rows.place_N].float()

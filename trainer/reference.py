@@ -54,16 +54,19 @@ class Reference:
 
     @torch.no_grad()
     def logps(
-        self, policy: Policy, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], temperature: float
-    ) -> Tensor:
+        self, policy: Policy, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], temperature: float,
+        own: Sequence[Sequence[bool] | None] = (),
+    ) -> Tensor:  # fmt: skip
         """The log-prob of each answer token under the reference, (N,); `policy` says how rows are laid out.
+
+        Where answers say which tokens are the policy's `own`, of these alone.
 
         Raises ValueError when there is no reference.
         """
         if self.model is None:
             raise ValueError("nothing has asked for a reference")
         began_s = time.perf_counter()
-        logp_N, _ = token_logps(policy, self.model, prompts, answers, temperature)
+        logp_N, _ = token_logps(policy, self.model, prompts, answers, temperature, own=own)
         self.seconds += time.perf_counter() - began_s
         return logp_N
 

@@ -1,60 +1,44 @@
 """Where an answer turns back on itself, and what that did.
 
-A marker is a word at which a turn may happen. A strong one ("that is wrong") counts alone; a weak one ("wait", "but")
-counts only where the text holds an interim answer before and after it, and only where it opens a sentence or a line
-or is followed by punctuation: most "wait"s and "but"s are ordinary prose. What a turn did is read from the answers
-around it:
+A marker is a word at which a turn may happen (`trainer.markers`). A strong one counts alone; a weak one ("wait", "but")
+counts only where something speaks for it: an interim answer stands before it, and another after it, or its token was
+a fork. What a turn did is read from the answers around it:
 
-    candidate before   next candidate    final answer    outcome
-    wrong              another           right           rescued
-    right              any               wrong           harmed
-    right              any               right           confirmed
-    wrong              another           wrong           failed
-    any                the same or none  (wrong before)  superficial
-    none               any               any             superficial
+    candidate before   next candidate      final answer    outcome
+    wrong              another             right           rescued
+    right              any                 wrong           harmed
+    right              any                 right           confirmed
+    wrong              another             wrong           moved
+    wrong              the same or none    any             stuck
+    none               any                 any             unanchored
+    any                none, and the token limit cut it    truncated
 
-Most turns that language models write change nothing (arXiv:2510.08308), so each outcome has its own word, and nothing
-here may enter a reward: pressure on the chain of thought teaches concealment (arXiv:2503.11926).
+Superficial is what is stuck, confirmed by a copy of what stood there already, or a round of a loop. Most turns that
+language models write change nothing (arXiv:2510.08308), so each outcome has its own word, and nothing here may enter a
+reward: pressure on the chain of thought teaches concealment (arXiv:2503.11926).
 
-Deliberately left out: tensors, tokens' entropies (the loop adds them), and judging by another model.
+Deliberately left out: what the tokens say (`trainer.evidence`), and judging by another model.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
-from ponder.events import Mark, Outcome
+from msgspec.structs import replace
+
+from ponder.events import Mark, Outcome, outcome_of_all
+from trainer.folding import folded
+from trainer.markers import STRONG, Markers
+from trainer.spotting import spot
 
 if TYPE_CHECKING:
     from trainer.tasks import Candidate
 
-
-@dataclass(frozen=True)
-class Markers:
-    """The words of a language or a task at which a turn may happen."""
-
-    strong: tuple[str, ...]
-    weak: tuple[str, ...]
-
-
-ENGLISH = Markers(
-    strong=(
-        "re-evaluate", "reevaluate", "re-examine", "reexamine", "recheck", "re-check", "rethink", "reconsider",
-        "double-check", "double check", "check again", "let me check", "let me verify", "let's check", "let's verify",
-        "try again", "let me try another", "i made a mistake", "i made an error", "that is wrong", "that's wrong",
-        "that is not right", "that's not right", "that is incorrect", "does not equal", "go back", "start over",
-    ),
-    weak=(
-        "wait", "hmm", "actually", "however", "but", "alternatively", "check", "verify", "error", "wrong", "retry",
-        "mistake", "no", "instead", "on second thought",
-    ),
-)  # fmt: skip
-"""After oat-zero's and Dr. GRPO's lists (arXiv:2503.20783), with the weak words of DeepSeek-R1's count as a second
-tier."""
+ONE_TURN_CHARACTERS = 60
+"""Markers nearer to each other, with no candidate between them, are one turn: "wait, let me check that again"."""
+_EDGES = " \t\n,.:;!?*_-"
 
 
 @dataclass(frozen=True)
@@ -74,36 +58,57 @@ class Reflections:
         return bool(self.marks)
 
     @property
+    def outcome(self) -> Outcome | None:
+        """What they come to, as `ponder.events.Rollout.outcome`."""
+        return outcome_of_all(self.marks)
+
+    @property
     def is_superficial(self) -> bool:
         """Reflects, and no turn changed anything."""
-        return self.reflects and all(mark.outcome is Outcome.SUPERFICIAL for mark in self.marks)
+        return self.reflects and all(mark.is_superficial for mark in self.marks)
 
 
 def find_reflections(
-    text: str, candidates: Sequence[Candidate], is_correct: bool, markers: Markers = ENGLISH
+    text: str,
+    candidates: Sequence[Candidate],
+    is_correct: bool | None,
+    markers: Markers,
+    *,
+    prompt: str = "",
+    is_truncated: bool = False,
+    is_fork: Callable[[int], bool] = lambda _: False,
 ) -> Reflections:
-    """The turns of `text` in order, given its interim answers and whether the final one is right."""
-    marks = []
-    strong_pattern, weak_pattern = _patterns(markers)
-    strong = {match.span(): match for match in strong_pattern.finditer(text)} if strong_pattern else {}
-    weak = {match.span(): match for match in weak_pattern.finditer(text)} if weak_pattern else {}
-    taken_until = -1
-    for span in sorted({**weak, **strong}, key=lambda span: (span[0], -span[1])):
-        if span[0] < taken_until:
+    """The turns of `text` in order, given its interim answers and whether the final one is right.
+
+    Where that is not known, the last interim answer decides. `is_fork` says of a place in the text whether its token
+    was drawn from a distribution that left much open.
+    """
+    is_right = (bool(candidates) and candidates[-1].is_right) if is_correct is None else is_correct
+    marks: list[Mark] = []
+    said_until = 0
+    said_between: tuple[Candidate | None, Candidate | None] = (None, None)
+    for found in spot(text, markers, prompt):
+        before = next((c for c in reversed(candidates) if c.end <= found.start), None)
+        after = next((c for c in candidates if c.start >= found.end), None)
+        if found.marker.tier != STRONG and (before is None or (after is None and not is_fork(found.start))):
             continue
-        before = next((c for c in reversed(candidates) if c.end <= span[0]), None)
-        after = next((c for c in candidates if c.start >= span[1]), None)
-        if span not in strong and (before is None or after is None):
+        is_same = marks and (before, after) == said_between and found.start - said_until < ONE_TURN_CHARACTERS
+        said_until, said_between = found.end, (before, after)
+        if is_same:
+            marks[-1] = replace(marks[-1], tier=min(marks[-1].tier, found.marker.tier))
             continue
-        taken_until = span[1]
         marks.append(
             Mark(
-                start=span[0],
-                end=span[1],
-                word=text[span[0] : span[1]],
-                outcome=_outcome(before, after, is_correct),
+                start=found.start,
+                end=found.end,
+                word=text[found.start : found.end],
+                outcome=outcome_of(before, after, is_right, is_truncated),
                 before=before.value if before else "",
                 after=after.value if after else "",
+                tier=found.marker.tier,
+                kind=found.marker.kind,
+                is_copy=after is not None and _stands_in(text[found.end : after.end], text[: found.start]),
+                is_loop=found.is_loop,
             )
         )
     first_is_right = bool(candidates) and candidates[0].is_right
@@ -111,30 +116,25 @@ def find_reflections(
     return Reflections(
         marks,
         first_is_right,
-        bool(marks) and has_wrong_first and is_correct,
-        bool(marks) and first_is_right and not is_correct,
+        bool(marks) and has_wrong_first and is_right,
+        bool(marks) and first_is_right and not is_right,
     )
 
 
-def _outcome(before: Candidate | None, after: Candidate | None, is_correct: bool) -> Outcome:
+def outcome_of(before: Candidate | None, after: Candidate | None, is_right: bool, is_truncated: bool) -> Outcome:
+    """What a turn between these two did."""
     if before is None:
-        return Outcome.SUPERFICIAL
+        return Outcome.UNANCHORED
+    if after is None and is_truncated:
+        return Outcome.TRUNCATED
     if before.is_right:
-        return Outcome.CONFIRMED if is_correct else Outcome.HARMED
+        return Outcome.CONFIRMED if is_right else Outcome.HARMED
     if after is None or after.value == before.value:
-        return Outcome.SUPERFICIAL
-    return Outcome.RESCUED if is_correct else Outcome.FAILED
+        return Outcome.STUCK
+    return Outcome.RESCUED if is_right else Outcome.MOVED
 
 
-@cache
-def _patterns(markers: Markers) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Whole words, longest first; a weak word needs a sentence's or line's beginning, or punctuation after it."""
-
-    def words(tier: tuple[str, ...]) -> str:
-        return "|".join(re.escape(word) for word in sorted(tier, key=len, reverse=True))
-
-    strong = re.compile(rf"(?<!\w)(?:{words(markers.strong)})(?!\w)", re.IGNORECASE) if markers.strong else None
-    opening = rf"(?:(?<=^)|(?<=[.!?\n] )|(?<=\n))(?:{words(markers.weak)})(?!\w)"
-    stopped = rf"(?<!\w)(?:{words(markers.weak)})(?=\s*[,.!?:;…])"
-    weak = re.compile(f"{opening}|{stopped}", re.IGNORECASE | re.MULTILINE) if markers.weak else None
-    return strong, weak
+def _stands_in(piece: str, text: str) -> bool:
+    """Whether a piece stands in a text word for word, but for case and the signs around it."""
+    sought = " ".join(folded(piece).strip(_EDGES).split())
+    return bool(sought) and sought in " ".join(folded(text).split())

@@ -4,27 +4,44 @@ A set is a file of rows, `prompt` and `response`, that the stages `sft` and `dis
 
     runs/RUN/sets/STAGE.jsonl    {"prompt": ..., "response": ..., "answer": ..., "reward": ..., "step": ..., "key": ...}
 
-The same response to the same prompt is kept once. Llama 2, arXiv:2307.09288, section 3.2.3; DeepSeek-R1,
+Of every answer that was not kept it is told why, in a metric for each reason (`not_kept/*`); with `reject/kept` they
+add up to 1. The same response to the same prompt is kept once. Llama 2, arXiv:2307.09288, section 3.2.3; DeepSeek-R1,
 arXiv:2501.12948, section 2.3.3. Deliberately left out: sampling and judging (`trainer.loop`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from enum import StrEnum
+from math import inf
 from pathlib import Path
 
 from ponder import metrics
 from ponder.knobs import Knobs
+from ponder.stage import StagePart
 from trainer.answers import Answer
 from trainer.row_file import RowFile
+
+
+class Why(StrEnum):
+    """Why an answer was not kept: the first reason that holds."""
+
+    WRONG = "wrong"
+    """Not right, or nobody knows."""
+    OUT_OF_BOUNDS = "out_of_bounds"
+    """A reward part is below `least`, above `most`, or not there."""
+    KNOWN = "known"
+    """The same response to this prompt is in the set."""
+    ENOUGH = "enough"
+    """`keep` shorter ones of this prompt were kept in this step."""
 
 
 class Keeper:
     """The set of a stage, as it grows: `trainer.row_file.Collector`."""
 
-    def __init__(self, path: Path, keep: int) -> None:
-        """`keep` right answers of each prompt at the most, the shortest; 0 keeps all."""
-        self.keep = keep
+    def __init__(self, path: Path, stage: StagePart) -> None:
+        self.stage = stage
         self._file = RowFile(path)
         self._known: set[tuple[object, object]] = set()
 
@@ -39,22 +56,38 @@ class Keeper:
         self._known = {(row["key"], row["response"]) for row in self._file.open_at(size_bytes)}
 
     def take(self, answers: Sequence[Answer], step: int) -> dict[str, float]:
-        """What is right and new goes into the set."""
-        kept = self._choose(answers)
-        self._file.append([_row(answer, step) for answer in kept])
-        return {metrics.KEPT: len(kept) / len(answers), metrics.SET_SIZE: float(len(self._known))}
-
-    def _choose(self, answers: Sequence[Answer]) -> list[Answer]:
+        """What is right, within bounds and new goes into the set."""
         kept: list[Answer] = []
-        taken: dict[str, int] = {}
+        reasons: Counter[Why] = Counter()
+        taken: Counter[str] = Counter()
         for answer in sorted(answers, key=lambda answer: (answer.group, answer.length)):
             key = answer.problem.key
-            is_new = (key, answer.text) not in self._known
-            if answer.is_correct and is_new and not (self.keep and taken.get(key, 0) >= self.keep):
+            why = self._why_not(answer, taken[key])
+            if why is None:
                 kept.append(answer)
                 self._known.add((key, answer.text))
-                taken[key] = taken.get(key, 0) + 1
-        return kept
+                taken[key] += 1
+            else:
+                reasons[why] += 1
+        self._file.append([_row(answer, step) for answer in kept])
+        return {
+            metrics.KEPT: len(kept) / len(answers),
+            metrics.SET_SIZE: float(len(self._known)),
+            **{metrics.NOT_KEPT.replace("*", why): reasons[why] / len(answers) for why in Why},
+        }
+
+    def _why_not(self, answer: Answer, taken: int) -> Why | None:
+        """None: it is kept."""
+        parts, stage = answer.scored.parts, self.stage
+        if not answer.is_correct:
+            return Why.WRONG
+        if any(parts.get(name, -inf) < least for name, least in stage.least.items()) or any(
+            parts.get(name, inf) > most for name, most in stage.most.items()
+        ):
+            return Why.OUT_OF_BOUNDS
+        if (answer.problem.key, answer.text) in self._known:
+            return Why.KNOWN
+        return Why.ENOUGH if stage.keep and taken >= stage.keep else None
 
 
 def _row(answer: Answer, step: int) -> dict[str, object]:

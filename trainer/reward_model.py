@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import msgspec
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor
 from ponder.errors import NotFound, RecipeError
 from ponder.recipe import ModelPart
 from ponder.stage import REWARD_MODEL_CARD
-from trainer.pieces import pieces
+from trainer.pieces import Placed, pieces
 from trainer.policy import Policy, last_hidden, load_policy
 from trainer.rows import lay_out
 from trainer.tensors import copy_into
@@ -47,14 +47,6 @@ class Card(Struct, frozen=True):
 
     format: int = FORMAT
     is_a: str = "reward model: a linear head on the last hidden state at the answer's last token"
-
-
-class _Placed(NamedTuple):
-    """An answer by its number, as `trainer.rows.Written`."""
-
-    place: int
-    prompt_ids: list[int]
-    length: int
 
 
 @dataclass
@@ -99,7 +91,7 @@ class RewardModel:
             place for place, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
             if answer and len(prompt) + len(answer) <= context
         ]  # fmt: skip
-        texts = [_Placed(place, list(prompts[place]), len(answers[place])) for place in fitting]
+        texts = [Placed(place, list(prompts[place]), len(answers[place])) for place in fitting]
         for piece in pieces(texts, budget_tokens, self.policy.layout):
             places = [text.place for text in piece]
             scores = self.scores([prompts[place] for place in places], [answers[place] for place in places]).tolist()

@@ -2,9 +2,9 @@
 
 Weights, AdamW's moments, the critic with its own, the reference where it is no longer the start model, the steered KL
 weight, knobs, the cursor into the problems, what the watchdog remembers, the version of the live reward model, prompts
-in quarantine, and the state of every random generator: a run that goes on from here is bit-identical, on a CPU, to one
-that never ended. The problems themselves are a function of seed and cursor. Deliberately left out: files
-(`trainer.checkpoint`).
+in quarantine, the pool of older selves, and the state of every random generator: a run that goes on from here is
+bit-identical, on a CPU, to one that never ended. The problems themselves are a function of seed and cursor.
+Deliberately left out: files (`trainer.checkpoint`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from trainer.live_judge import Facts as LiveFacts
 from trainer.live_judge import LiveJudge
 from trainer.policy import Policy
 from trainer.reference import Reference, freeze
+from trainer.selfplay import TENSORS as POOL
+from trainer.selfplay import Pool
 from trainer.tensors import copy_into, from_hex, optimizer_tensors, restore_optimizer, restore_weights, to_hex
 from trainer.watchdog import Memory, Watchdog
 
@@ -82,6 +84,8 @@ class RunState:
     live: LiveJudge | None = None
     """There where people rank while it learns."""
     quarantined: set[str] = field(default_factory=set)
+    pool: Pool | None = None
+    """There where the policy plays a game."""
 
     def __post_init__(self) -> None:
         """Begin Python's generator, too, from the seed: a run that dies before its first checkpoint has no other."""
@@ -109,6 +113,8 @@ class RunState:
             tensors["reference"] = dict(self.reference.model.named_parameters())
         if self.live and (judging := self.live.tensors()):
             tensors[LIVE] = judging
+        if self.pool:
+            tensors[POOL] = self.pool.tensors()
         facts = Facts(
             step=self.step,
             policy_version=self.learner.version,
@@ -157,6 +163,8 @@ class RunState:
         if self.live and facts.live:
             self.live.restore(facts.live, restored.tensors.get(LIVE, {}))
         self.quarantined = set(facts.quarantined)
+        if self.pool and POOL in restored.tensors:
+            self.pool.restore(restored.tensors[POOL])
         self.generator.set_state(from_hex(facts.sampler_rng))
         torch.set_rng_state(from_hex(facts.torch_rng))
         version, words, gauss = facts.python_rng

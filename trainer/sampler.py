@@ -5,8 +5,9 @@ H key heads, K head width, or alternatives kept.
 
 `LocalSampler` reads each prompt once, forks its key-value cache to the group, and drops rows as they finish.
 Log-probs and entropies come from the very distribution that the token was drawn from: logits over temperature,
-nothing cut off (top-k or top-p would make what samples and what learns two policies). Deliberately left out: text
-(the loop decodes), rewards, and every engine that is not in this process.
+nothing cut off (top-k or top-p would make what samples and what learns two policies). Where a world answers
+(`trainer.world`), its tokens are read in place of drawn ones. Deliberately left out: text (the loop decodes), rewards,
+and every engine that is not in this process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from itertools import compress
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody calls it
@@ -31,7 +33,9 @@ from trainer.policy import Policy
 from trainer.precision import computing
 from trainer.reading import ModelReader, Moves, Prompts, Reader, new_cache, read_prompts
 from trainer.trail import Steps, Trail
+from trainer.world import Queues, World
 
+T = TypeVar("T")
 COMPACT_BELOW = 0.95
 """Finished rows are dropped from the batch once fewer than this share of its rows is alive."""
 ROWS_AT_ONCE = 256
@@ -56,6 +60,17 @@ class Sampled:
     alternative_logps: list[list[float]] = field(default_factory=list)
     steps: Steps | None = field(default=None, compare=False, repr=False)
     """Where the states of its tokens are kept, if they are."""
+    own: list[bool] | None = None
+    """Which tokens the policy drew, where a world said the others; None where it drew them all."""
+
+    @property
+    def drawn(self) -> int:
+        """How many tokens the policy drew."""
+        return len(self.ids) if self.own is None else sum(self.own)
+
+    def of_own(self, values: Sequence[T]) -> list[T]:
+        """Of one value a token, those of the tokens that it drew."""
+        return list(values) if self.own is None else list(compress(values, self.own))
 
 
 TokenListener = Callable[[Tensor, Tensor, Tensor, Tensor], None]
@@ -77,10 +92,12 @@ class Sampler(Protocol):
         listener: TokenListener | None = None,
         alternatives: int = 0,
         trail: Trail | None = None,
+        world: World | None = None,
     ) -> list[Sampled]:
         """`group_size` answers to each prompt, in the order of the prompts; all randomness from `generator`.
 
-        The states of all tokens go into the trail, where it has room for them.
+        The states of all tokens go into the trail, where it has room for them. A `world` answers what is drawn; its
+        tokens count in `max_new_tokens`.
         """
 
 
@@ -114,6 +131,7 @@ class LocalSampler:
         listener: TokenListener | None = None,
         alternatives: int = 0,
         trail: Trail | None = None,
+        world: World | None = None,
     ) -> list[Sampled]:
         device = self.model.device
         chance_TB = torch.rand(
@@ -138,6 +156,7 @@ class LocalSampler:
                     temperature,
                     self.end_ids,
                     alternatives,
+                    Queues(world, rows.start) if world else None,
                 )
                 while batch.is_writing:
                     told = batch.step()
@@ -214,9 +233,10 @@ class _Batch:
 
     def __init__(
         self, reader: Reader, logits_BV: Tensor, length_B: Tensor, chance_TB: Tensor, temperature: float,
-        end_ids: Tensor, alternatives: int,
+        end_ids: Tensor, alternatives: int, queues: Queues | None = None,
     ) -> None:  # fmt: skip
         """`length_B` is each row's prompt; `chance_TB` is what its tokens are drawn by."""
+        self.queues = queues
         self.alternatives = min(alternatives, logits_BV.shape[-1])
         self.reader, self.chance_TB, self.temperature, self.end_ids = reader, chance_TB, temperature, end_ids
         self.logits_AV, self.position_A = logits_BV, length_B
@@ -236,8 +256,11 @@ class _Batch:
         rows_A, was_alive_A = self.rows_A, self.is_alive_A
         token_A, logp_A, entropy_A = draw(self.logits_AV, self.temperature, self.chance_TB[len(self.written), rows_A])
         others = most_probable(self.logits_AV, self.temperature, self.alternatives) if self.alternatives else ()
-        self.written.append((rows_A, token_A, logp_A, entropy_A, *others))
         ended_A = torch.isin(token_A, self.end_ids).logical_and_(was_alive_A)
+        if self.queues:
+            token_A, own_A, ended_A = self.queues.take(rows_A, token_A, was_alive_A, ended_A)
+            logp_A, entropy_A, others = logp_A * own_A, entropy_A * own_A, (*others, own_A)
+        self.written.append((rows_A, token_A, logp_A, entropy_A, *others))
         told = Told(rows_A, token_A, ended_A, was_alive_A)
         if ended := int(ended_A.sum()):
             self.length_B[rows_A[ended_A]] = len(self.written)
@@ -253,13 +276,14 @@ class _Batch:
 
     def answers(self) -> list[Sampled]:
         ids, logps, entropies, *others = [laid_out.tolist() for laid_out in self._laid_out()]
+        own = others.pop() if self.queues else None
         other_ids, other_logps = others or ([[]] * len(ids), [[]] * len(ids))
         lengths, ended = self.length_B.tolist(), self.has_ended_B.tolist()
         return [
             Sampled(
                 ids[row][:length], logps[row][:length], entropies[row][:length],
                 Finish.END if ended[row] else Finish.TRUNCATED, other_ids[row][:length], other_logps[row][:length],
-                steps,
+                steps, None if own is None else own[row][:length],
             )
             for row, (length, steps) in enumerate(zip(lengths, self.reader.steps(lengths), strict=True))
         ]  # fmt: skip

@@ -2,7 +2,7 @@
 
     run ──► the newest whole checkpoint says which stage is under way
         ──► for each stage from there on
-              its sources resolved     `stage:NAME` becomes the checkpoint or the set that NAME left
+              its sources resolved     `trainer.sources`
               its chapter read         rl, reject, rank: `trainer.loop`     else: `trainer.supervised` with a lesson
         ──► RunEnded
 
@@ -46,6 +46,7 @@ from trainer.reject import Keeper
 from trainer.reward_model import RewardModel, load_reward_model, make_reward_model
 from trainer.row_file import Collector, set_path
 from trainer.scorers import ImplicitScorer, RewardScorer
+from trainer.sources import resolved
 from trainer.supervised import SupervisedChapter
 from trainer.verified_rankings import Ranker
 
@@ -76,7 +77,7 @@ class Run:
 
     def stage(self, number: int, restored: Restored | None) -> Stage:
         """The chapter of stage `number` (from 0), which goes on from `restored` when that is of this stage."""
-        recipe, span = self._resolved(number), self._span(number)
+        recipe, span = resolved(self.recipe, number, self.checkpoints), self._span(number)
         spare = [span.before for span in spans(self.recipe)[1:]]
         kind = recipe.stage.kind
         torch.manual_seed(recipe.run.seed)
@@ -96,8 +97,8 @@ class Run:
         """What makes the set of a stage that only samples."""
         path = set_path(self.checkpoints, stage.title)
         if stage.kind is StageKind.REJECT:
-            return lambda _: Keeper(path, stage.keep)
-        return (lambda policy: Ranker(path, policy)) if stage.kind is StageKind.RANK else None
+            return lambda _: Keeper(path, stage)
+        return (lambda policy: Ranker(path, policy, stage.judge)) if stage.kind is StageKind.RANK else None
 
     def _reward_model(self, recipe: Recipe) -> RewardModel | None:
         part = recipe.reward_model
@@ -134,25 +135,6 @@ class Run:
             giver is not None and giver.stage.kind is not StageKind.REWARD_MODEL and giver.task == stages[number].task
         )
         return replace(span, is_measured=is_measured)
-
-    def _resolved(self, number: int) -> Recipe:
-        """The stage's recipe with files and folders in place of `stage:NAME`."""
-        recipe = self.recipe.stages[number]
-        model, data = recipe.model, recipe.stage.data
-        if name := stage_in(model.path):
-            model = msgspec.structs.replace(model, path=str(self._left_by(name)), gguf="")
-        if name := stage_in(data.path):
-            data = msgspec.structs.replace(data, path=str(set_path(self.checkpoints, name)))
-        judge = recipe.reward_model
-        if name := stage_in(judge.path):
-            judge = msgspec.structs.replace(judge, path=str(self._left_by(name)))
-        stage = msgspec.structs.replace(recipe.stage, data=data)
-        return msgspec.structs.replace(recipe, model=model, stage=stage, reward_model=judge)
-
-    def _left_by(self, name: str) -> Path:
-        """The folder of the policy that a stage left, or handed on; of a reward model, where it made one."""
-        place = next(place for place, part in enumerate(self.recipe.stages) if part.stage.title == name)
-        return self.checkpoints / checkpoint_name(spans(self.recipe)[place].last)
 
 
 def run(

@@ -4,8 +4,9 @@ Legend: A rows that were being written, N tokens heard since the last preview.
 
 The first answers of the step are watched, as many as `stream.previews` says. While tokens are drawn they are only kept;
 a bounded number of times a second they become text and are sent, and each answer in turn is sent again from its
-beginning, about once a second, so that who joins late, or lost a message, has the whole. Deliberately left out: every
-answer that nobody watches, and whether somebody does.
+beginning, about once a second, so that who joins late, or lost a message, has the whole. Where so many are watched that
+a preview takes long, there are fewer of them: all together take no more than a small share of the time. Deliberately
+left out: every answer that nobody watches, and whether somebody does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ from trainer.policy import Policy
 WHOLE_EVERY_S = 1.0
 WHOLE_CHARACTERS = 1 << 16
 """A preview has room for about so much that was sent before: long answers wait longer for their turn."""
+MOST_SHARE = 0.005
+"""Of the time until the next preview, what one may have taken."""
+SLOWEST_S = 0.5
+"""Nobody waits longer for the next preview."""
 
 
 class Stream:
@@ -40,12 +45,17 @@ class Stream:
         prompts: Sequence[str],
         first_group: int = 0,
         now: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`prompts` are those of the batch, whose groups are counted from `first_group` in the step."""
+        """`prompts` are those of the batch, whose groups are counted from `first_group` in the step.
+
+        `used` tells the processor seconds of this thread.
+        """
         self._size = knobs.sampling.group_size
         places = knobs.stream.previews - first_group * self._size
         self.rows = range(max(0, min(places, len(prompts) * self._size)))
-        self._link, self._policy, self._step, self._now = link, policy, step, now
+        self._link, self._policy, self._step = link, policy, step
+        self._now, self._used = now, used
         self._prompts, self._first_group = prompts, first_group
         self._pause_s = 1.0 / knobs.stream.previews_per_second
         self._heard: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -59,14 +69,17 @@ class Stream:
         """Rows that are done, which nobody was told yet."""
         self._turns = deque((-float("inf"), row) for row in self.rows)
         """When each row is to be sent from its beginning; who is next stands first."""
-        self._last_s = -float("inf")
+        self._due_s = -float("inf")
 
     def listen(self, rows_A: Tensor, token_A: Tensor, is_done_A: Tensor, was_alive_A: Tensor) -> None:
         self._heard.append((rows_A, token_A, is_done_A, was_alive_A))
         now = self._now()
-        if now - self._last_s >= self._pause_s:
+        if now >= self._due_s:
+            used_s = self._used()
             self._read()
             self._send(now)
+            least_s = min((self._used() - used_s) / MOST_SHARE, SLOWEST_S)
+            self._due_s = now + max(self._pause_s, least_s)
 
     def close(self) -> None:
         """Send what has not been sent; every watched answer is done."""
@@ -115,7 +128,6 @@ class Stream:
             )  # fmt: skip
         self._fresh.clear()
         self._ended.clear()
-        self._last_s = now
         if answers:
             self._link.preview(Preview(self._step, answers))
 

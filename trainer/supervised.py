@@ -31,6 +31,7 @@ from ponder.recipe import Recipe
 from ponder.watchdog import Action
 from trainer.boundary import Boundary
 from trainer.checkpoint import Restored, save_checkpoint
+from trainer.compute import cost
 from trainer.evaluate import evaluate
 from trainer.learn import clip_gradient, make_optimizer, update_ratio
 from trainer.lesson import Lesson
@@ -108,7 +109,7 @@ class SupervisedChapter:
     @cached_property
     def _task(self) -> Task:
         """Read once: it may be a data set."""
-        return find_task(self.recipe.task.name, self.recipe.task.options)
+        return find_task(self.recipe.task.name, self.recipe.task.options, self.recipe.reflection)
 
     @cached_property
     def _sampler(self) -> LocalSampler:
@@ -138,6 +139,7 @@ class SupervisedChapter:
             metrics.LR: lr, metrics.STEP_S: seconds, metrics.LEARN_S: seconds, **self.seconds,
             metrics.TRAINED_PER_SECOND: tokens / seconds, metrics.SKIPPED: float(not is_finite),
             metrics.NONFINITE_GRADIENTS: float(not is_finite),
+            **cost(self.lesson.policy.model, read=0, learnt=round(tokens), tokens=round(tokens)),
         }  # fmt: skip
         self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
         self.seconds, self.scores = {}, scores_of(figures)

@@ -22,18 +22,15 @@ from ponder.events import Finish
 from ponder.recipe import ModelPart, Recipe
 from ponder.stage import REWARD_MODEL_CARD
 from ponder.tasks import DatasetOptions, Verifier, check_task
+from trainer.forced import GREEDY, words_or_none
 from trainer.policy import Policy, load_policy
-from trainer.rewards.form import ANSWER, THINK, THOUGHT
+from trainer.rewards.form import THINK, THOUGHT
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import TEMPLATES, Dataset
+from trainer.tasks.forcing import ANSWER_TOKENS, forcing_of
 from trainer.thoughts import Parts, take_apart
-
-FINAL = "\n\nFinal answer:"
-ANSWER_TOKENS = 64
-"""Room that an answer gets, however much was thought."""
-GREEDY = 1e-4
-"""The temperature that stands for 0: the most probable token has all the weight."""
+from trainer.world import World, world_of
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,6 @@ class Talk:
         """Whether earlier messages are part of a prompt; without a chat template each question stands alone."""
         return bool(self.policy.tokenizer.chat_template)
 
-    @property
-    def has_tags(self) -> bool:
-        """Whether thinking is told from the answer by tags."""
-        return self.template == "r1" or THINK in str(self.policy.tokenizer.chat_template or "")
-
     def ask(self, text: str) -> str:
         """A question as the policy was asked them while it learnt."""
         is_bare = self.template == "auto" and not self.remembers
@@ -101,7 +93,8 @@ class Talk:
         rows = list(range(manner.samples))
         first = room if manner.budget is None else min(manner.budget, room)
         if first:
-            self._write([prompt], manner.samples, first, manner, generator, rows, hear)
+            world = world_of(self.task, self.policy, [problem], manner.samples, f"talk {generator.initial_seed()}")
+            self._write([prompt], manner.samples, first, manner, generator, rows, hear, world)
         if manner.budget is not None and (open_rows := [row for row in rows if not self._has_ended(row)]):
             self._end_thinking(open_rows)
             going = [row for row in open_rows if row not in self.forced or self._closing]
@@ -152,7 +145,7 @@ class Talk:
 
     def _write(
         self, prompts: Sequence[list[int]], samples: int, most: int, manner: Manner, generator: torch.Generator,
-        rows: Sequence[int], hear: Callable[[], None],
+        rows: Sequence[int], hear: Callable[[], None], world: World | None = None,
     ) -> None:  # fmt: skip
         def listen(rows_A: Tensor, token_A: Tensor, _: Tensor, was_alive_A: Tensor) -> None:
             for row, token, is_alive in zip(rows_A.tolist(), token_A.tolist(), was_alive_A.tolist(), strict=True):
@@ -162,7 +155,7 @@ class Talk:
 
         sampler_of(self.policy).sample(
             prompts, group_size=samples, max_new_tokens=most, temperature=max(manner.temperature, GREEDY),
-            generator=generator, listener=listen,
+            generator=generator, listener=listen, world=world,
         )  # fmt: skip
 
     def _end_thinking(self, rows: Sequence[int]) -> None:
@@ -175,9 +168,8 @@ class Talk:
     @property
     def _closing(self) -> list[int]:
         """What ends the thinking, as tokens; none where the tokenizer lacks the words."""
-        tail = f"\n{ANSWER}" if self.template == "r1" else "\n\n"
-        ids = self.policy.inner_ids(THOUGHT + tail if self.has_tags else FINAL)
-        return [] if self.policy.tokenizer.unk_token_id in ids else ids
+        template = str(self.policy.tokenizer.chat_template or "")
+        return words_or_none(self.policy, forcing_of(self.task, self.template, template).closing)
 
     def _has_ended(self, row: int) -> bool:
         ids = self.written[row]
@@ -202,7 +194,7 @@ def load_talk(folder: Path | None, recipe: Recipe, *, device: str, models_folder
     options = check_task(recipe.task.name, recipe.task.options)
     template = options.template if isinstance(options, DatasetOptions) else "none"
     try:
-        return Talk(policy, find_task(recipe.task.name, recipe.task.options), template), ""
+        return Talk(policy, find_task(recipe.task.name, recipe.task.options, recipe.reflection), template), ""
     except PonderError as error:  # its data are not here; the policy can be spoken to all the same
         if not isinstance(options, DatasetOptions):
             raise

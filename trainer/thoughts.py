@@ -14,7 +14,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.reflection import Markers, find_reflections
+from trainer.markers import Markers
+from trainer.reflection import find_reflections
 from trainer.rewards.form import ANSWER, ANSWERED, THINK, THOUGHT
 from trainer.tasks import Candidate
 from trainer.tasks.final_answer import normal, to_number
@@ -73,8 +74,9 @@ def _answer_start(text: str, candidates: Sequence[Candidate]) -> int:
 def summarise(thinking: str, candidates: Sequence[Candidate], markers: Markers) -> list[str]:
     """The thinking in a few of its own sentences; `candidates` are those of the thinking.
 
+    >>> from trainer.markers import own_words
     >>> tries = [Candidate(0, 9, "1 + 2", False), Candidate(18, 27, "1 * 2", False)]
-    >>> summarise("1 + 2 = 3 no wait 1 * 2 = 2 no", tries, Markers(("wait",), ()))
+    >>> summarise("1 + 2 = 3 no wait 1 * 2 = 2 no", tries, own_words("x", "wait"))
     ['1 + 2 = 3 no', 'wait 1 * 2 = 2 no']
     """
     turns = {mark.start for mark in find_reflections(thinking, candidates, False, markers).marks}

@@ -1,7 +1,7 @@
 """What sampling computed at every token, kept for learning: the forward pass of a first update is not made twice.
 
 Legend: N tokens of a row, M places of the trail, D width, I inner width, E width of all heads; H key heads, G query
-heads to each, K head width, C = 2 K, a key and its value.
+heads to each, S = G + 2 with its key and its value, K head width, X = H S K.
 
 While answers are drawn, the decode step computes for each token the very states that a forward pass over the finished
 answers would: queries, keys and values, what was read, and the gated layer's products. As long as no weight has changed
@@ -20,13 +20,26 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+SPARE = 8
+"""When it grows, so big a part of what is needed is added: what the next steps need is a little more or less."""
+
+
+class Nowhere(NamedTuple):
+    """Where states go that nobody keeps: a product given it as its place makes its own."""
+
+    all_MX: None = None  # noqa: N815
+    read_ME: None = None  # noqa: N815
+    middle_MD: None = None  # noqa: N815
+    gate_MI: None = None  # noqa: N815
+    up_MI: None = None  # noqa: N815
+    end_MD: None = None  # noqa: N815
+
 
 class States(NamedTuple):
     """One layer's, of some tokens."""
 
-    query_MHGK: Tensor  # noqa: N815  # shapes ride in names
-    pair_MHC: Tensor  # noqa: N815
-    """Each key and behind it its value; keys and queries are turned to their positions."""
+    all_MX: Tensor  # noqa: N815  # shapes ride in names
+    """For each key head its queries, itself and its value; keys and queries are turned to their positions."""
     read_ME: Tensor  # noqa: N815
     """What attention gave."""
     middle_MD: Tensor  # noqa: N815
@@ -36,10 +49,14 @@ class States(NamedTuple):
     end_MD: Tensor  # noqa: N815
     """Behind the layer."""
 
-    def write(self, place: slice, *kinds: Tensor) -> None:
-        """States of all kinds, in their order, to these places."""
-        for held, states in zip(self, kinds, strict=True):
-            held.narrow(0, place.start, len(states)).copy_(states)
+    def at(self, start: int, count: int) -> States:
+        """Those of so many places from `start` on; the same memory."""
+        return States(*(held.narrow(0, start, count) for held in self))
+
+    def write(self, start: int, *kinds: Tensor) -> None:
+        """States of all kinds, in their order, to the places from `start` on."""
+        for held, states in zip(self.at(start, len(kinds[0])), kinds, strict=True):
+            held.copy_(states)
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,8 @@ class Trail:
         """Whether so many more places are there; what is held stays."""
         if self.used and not self.is_of_now:
             self.clear()
-        if self.used + places > self._capacity and not self._grow(self.used + places):
+        needed = self.used + places
+        if needed > self._capacity and not (self._grow(needed + needed // SPARE) or self._grow(needed)):
             return False
         self._versions = self._present_versions()
         return True
@@ -96,21 +114,16 @@ class Trail:
     def _grow(self, places: int) -> bool:
         body: Any = self.model.base_model
         attention, mlp = body.layers[0].self_attn, body.layers[0].mlp
-        width = attention.head_dim
-        heads = attention.k_proj.out_features // width
         every, inner, wide = attention.q_proj.out_features, mlp.gate_proj.out_features, mlp.gate_proj.in_features
-        shapes: tuple[tuple[int, ...], ...] = (
-            (heads, every // width // heads, width), (heads, 2 * width), (every,), (wide,), (inner,), (inner,), (wide,),
-        )  # fmt: skip
-        floats = sum(torch.Size(shape).numel() for shape in shapes)
-        if 4 * floats * places * len(body.layers) > self.most_bytes:
+        widths = (every + 2 * attention.k_proj.out_features, every, wide, inner, inner, wide)
+        if 4 * sum(widths) * places * len(body.layers) > self.most_bytes:
             return False
         old, held = self.layers, self.used
         self.layers = [
-            States(*(torch.empty(places, *shape, device=self.model.device) for shape in shapes)) for _ in body.layers
+            States(*(torch.empty(places, width, device=self.model.device) for width in widths)) for _ in body.layers
         ]
         for before, after in zip(old, self.layers, strict=False):
-            after.write(slice(0, held), *(states[:held] for states in before))
+            after.write(0, *(states[:held] for states in before))
         self._capacity = places
         return True
 

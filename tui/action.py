@@ -43,9 +43,4 @@ class Action:
     @property
     def has_priority(self) -> bool:
         """Whether the key works even while a widget would take it."""
-        return self.id in ("app.interrupt", "app.help") or self.opens_line or self.is_typed
-
-    @property
-    def opens_line(self) -> bool:
-        """Whether what is typed next belongs into a line: such a key is heard before the ones after it go anywhere."""
-        return self.id in ("app.palette", "runs.find", "samples.filter", "samples.step", "samples.note")
+        return self.id == "app.interrupt" or self.is_typed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from textual.binding import Binding
 
+from ponder.events import Outcome
 from tui.action import Action
 
 SCREENS = (
@@ -130,6 +131,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("app.help", "f1,question_mark", "help", "This page: keys, the pane in focus, what the words mean", rank=8),
     Action("app.leave", "q", "leave", "Leave the console; runs go on", rank=8),
+    Action("tutorial.skip", "greater_than_sign", "skip", "The tutorial's next station, undone or not", rank=9),
+    Action("tutorial.leave", "X", "leave", "No more of the tutorial; `ponder tutorial` goes on there", rank=9),
     Action("runs.open", "enter", "open", "Watch the run under the cursor", _OUTSIDE, "runs", rank=0),
     Action("runs.mark", "m", "mark", "Mark the run to compare it with others, up to eight", screen="runs", rank=1),
     Action(
@@ -235,8 +238,8 @@ ACTIONS: tuple[Action, ...] = (
         "group.quarantine",
         "x",
         "quarantine",
-        "Ask this prompt no more from the next step on, until the stage ends",
-        "ponder quarantine {run} PROMPT",
+        "Ask this prompt no more from the next step on, until the stage ends; or ask it again",
+        "ponder quarantine {run} PROMPT [--lift]",
         "group",
         True,
         5,
@@ -263,11 +266,11 @@ ACTIONS: tuple[Action, ...] = (
         "aha.outcome",
         "o",
         "outcome",
-        "Show only one outcome: all, rescued, harmed, confirmed, failed, superficial",
+        f"Show only one outcome: all, {', '.join(Outcome)}",
         screen="aha",
         rank=1,
     ),
-    Action("aha.order", "s", "sort", "Newest first, oldest first, or best first", screen="aha", rank=2),
+    Action("aha.order", "s", "sort", "Rescued first, newest first, oldest first, or best first", screen="aha", rank=2),
     Action(
         "curves.choose",
         "m",
@@ -473,9 +476,6 @@ WIDGET_KEYS: dict[str, tuple[str, str]] = {
     "text.end": ("G,end", "To the end, and follow it"),
 }
 """Keys of lists and texts; they override the widgets' own, because `space` pauses the run here."""
-
-LINE_OPENERS = {action.method for action in ACTIONS if action.opens_line}
-"""Methods of the actions that open a line."""
 
 BY_ID: dict[str, Action] = {action.id: action for action in ACTIONS}
 

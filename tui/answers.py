@@ -2,6 +2,7 @@
 
     Q  the prompt
     T  thinking                          R  a turn: the text goes on from a word such as `wait`, [what it did]
+    F  a find: in a game, a winning move that nobody expected
     A  the answer                        +  right, what it earned           -  wrong, what it earned
 
 Positions come from the trainer (`answer_start`, marks), never from the text itself, which could lie about them.
@@ -15,7 +16,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ponder.events import Finish, Mark, Outcome, Rollout
+from ponder.events import Find, Finish, Mark, Outcome, Rollout
 from tui.terms import OUTCOMES
 from tui.widgets import Paragraph, Span
 from tui.widgets.wrapping import wrap_from
@@ -52,7 +53,7 @@ def _piece(text: str, start: int, end: int, answer_start: int, marks: Sequence[M
     if mark is None:
         return Paragraph.of(stripped, style=style, sign=sign)
     word = mark.end - mark.start
-    label = f" [{mark.outcome}]"
+    label = f" [{mark.outcome}{', AHA' if mark.is_aha else ''}]"
     spans = [Span(0, word, _mark_style(mark), "R"), Span(word, word + len(label), _OUTCOME_STYLES[mark.outcome])]
     return Paragraph.of(stripped[:word] + label + stripped[word:], spans, style=style, sign="R")
 
@@ -100,12 +101,35 @@ def turn_paragraphs(marks: Sequence[Mark]) -> list[Paragraph]:
     return [
         Paragraph.of(
             f"{mark.outcome}:  {mark.before or 'no try yet'}  ->  {mark.after or 'no other try'}"
-            f"   (entropy {mark.entropy:.2f} nats at `{mark.word}`)",
+            f"   ({_evidence_words(mark)})",
             style=_OUTCOME_STYLES[mark.outcome],
             sign="R",
         )
         for mark in marks
     ]
+
+
+def find_paragraphs(finds: Sequence[Find]) -> list[Paragraph]:
+    """For each winning move that nobody expected: where it was made, and how probable it was then and when."""
+    return [
+        Paragraph.of(
+            f"find:  {find.move} at {find.position}   ({find.imitated:.2%} when the stage began, {find.now:.1%} when "
+            "it was made)",
+            style="aha",
+            sign="F",
+        )
+        for find in finds
+    ]
+
+
+def _evidence_words(mark: Mark) -> str:
+    """What its tokens say."""
+    words = [f"entropy {mark.entropy:.2f} nats at `{mark.word}`"]
+    if mark.tier:
+        words.append("a fork" if mark.is_fork else "no fork")
+        words.append("lift unknown" if mark.lift is None else f"lift {mark.lift:+.2f}")
+    words += [word for word, holds in (("a copy", mark.is_copy), ("a loop", mark.is_loop)) if holds]
+    return ", ".join(words)
 
 
 def score_paragraph(rollout: Rollout) -> Paragraph:

@@ -14,18 +14,19 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
 from textual import events
 from textual.binding import BindingType
 from textual.driver import Driver
-from textual.widgets import Input
 
 from ponder import wire
 from ponder.answer_text import with_counted_parts
-from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError
+from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, OtherVersion, PonderError
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
 from ponder.news import News, Notice
@@ -36,66 +37,49 @@ from tui.action import Action
 from tui.asking import NOTICE_LEAST_S, NOTICE_S, user_name
 from tui.bell import Bell
 from tui.clipboard import copy
-from tui.driver import PonderDriver, driver_class
-from tui.feed import Asks, Feed, Streams
+from tui.driver import driver_class
+from tui.feed import QUIET_PULL_S, Asks, Feed, Streams
 from tui.habits import Habits
 from tui.keys import Keys
+from tui.line import LineApp
 from tui.memory import Memory
 from tui.outbox import Kept
-from tui.pace import SLOW, Pace, Thrift, choose_pace
 from tui.place import Place
-from tui.screens.aha import AhaScreen
-from tui.screens.checkpoints import CheckpointsScreen
-from tui.screens.curves import CurvesScreen
 from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
-from tui.screens.group import GroupScreen
-from tui.screens.help import HelpScreen
-from tui.screens.knobs import KnobsScreen
-from tui.screens.live import LiveScreen
-from tui.screens.log import LogScreen
-from tui.screens.palette import Palette
-from tui.screens.rank import RankScreen
-from tui.screens.runs import RunsScreen
-from tui.screens.samples import SamplesScreen
-from tui.screens.system import SystemScreen
-from tui.screens.tokens import TokensScreen
 from tui.steering import PAUSABLE, SteeringApp
 from tui.styles import ThriftyStyles
 from tui.theme import THEMES, choose_theme
 
-LEAST_SHOWN_BYTES_PER_S = 500.0
-LEAST_SHOWN_RTT_S = 0.02
-"""Less is not worth a word, and the word would be most of what is sent."""
 ANNOTATOR = "annotator"
 """What the memory calls the person's name."""
 NEVER_STYLED = -1
 """The toolkit's count of themes for a screen that has seen none."""
 
 
-class Console(SteeringApp):
+def screen_class(name: str) -> type[ConsoleScreen]:
+    """The screen of this name; its module is read when it is first wanted, for all together delay the first picture."""
+    known = vars(import_module(f"tui.screens.{name}")).values()
+    screens = (kind for kind in known if isinstance(kind, type) and issubclass(kind, ConsoleScreen))
+    return next(kind for kind in screens if kind.screen_name == name)
+
+
+def make_screen(name: str) -> ConsoleScreen:
+    """A new screen of this name."""
+    return screen_class(name)()
+
+
+class Console(SteeringApp, LineApp):
     """See the module."""
 
     CSS_PATH = Path(__file__).with_name("ponder.tcss")
     TITLE = "ponder"
     ENABLE_COMMAND_PALETTE = False
+    AT_ONCE = frozenset({"ctrl+c"})
+    DEFAULT_MODE = "live"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
-    MODES: ClassVar[dict[str, type[ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's declaration is wider
-        screen.screen_name: screen
-        for screen in (
-            RunsScreen,
-            LiveScreen,
-            SamplesScreen,
-            GroupScreen,
-            TokensScreen,
-            AhaScreen,
-            CurvesScreen,
-            KnobsScreen,
-            RankScreen,
-            SystemScreen,
-            LogScreen,
-            CheckpointsScreen,
-        )
+    MODES: ClassVar[dict[str, Callable[[], ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's is wider
+        name: partial(make_screen, name) for name in actions.SCREENS
     }
     # Textual declares these two as instance variables, so ClassVar would contradict it.
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]  # noqa: RUF012
@@ -124,6 +108,7 @@ class Console(SteeringApp):
         self.theme = choose_theme(os.environ, self.memory.recall("theme", "")).name
         self.stylesheet = ThriftyStyles(variables=self.get_css_variables())
         self.animation_level = "none"
+        self._disable_tooltips = self._disable_notifications = True  # two widgets a screen that nothing here uses
         self.client = client
         self.reference = run
         self._first_screen = screen if screen in self.MODES else ""
@@ -131,14 +116,15 @@ class Console(SteeringApp):
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.place = Place(self.habits.memory, self.habits.lock)
         self._bell = Bell()
-        self.feed = Feed(client, self.pull, self.paint, pace=self.pace)
-        self.thrift = Thrift.AUTO
-        self._shown_rtt_s = 0.0
-        """Changes by leaps only, since to show it anew is a frame, which takes its own time."""
+        self.feed = Feed(client, self.pull, self.paint_news, pace=self.pace)
+        self._painted: tuple[ConsoleScreen | None, int, float] = (None, -1, 0.0)
+        """The screen that was painted, after how many news, and when."""
         self.detail: wire.RunDetail | None = None
         self.knobs: dict[str, KnobValue] = {}
         """The watched run's knobs, as they were at its newest step."""
         self._knobs_of: tuple[str, int] = ("", -1)
+        self.other_version: OtherVersion | None = None
+        """What the daemon said last could not be read; what is shown is older."""
         self.no_run_words = "asking the daemon"
         self._unsettled = {}
         self._styled_as = NEVER_STYLED
@@ -192,11 +178,14 @@ class Console(SteeringApp):
             super().refresh_css(animate)
             self._styled_as = theme
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A key that opens a line is a letter while one is open, and nothing in a dialog."""
-        if action not in actions.LINE_OPENERS:
-            return super().check_action(action, parameters)
-        return not isinstance(self.focused, Input) and isinstance(self.screen, ConsoleScreen)
+    def is_there(self) -> bool:
+        """A screen takes keys once it shows what it has: a key may be for the row that is on top then."""
+        return not isinstance(self.screen, ConsoleScreen) or self.screen.is_there
+
+    def stop_waiting(self) -> None:
+        """Let keys through to a screen whose data do not come."""
+        if isinstance(self.screen, ConsoleScreen):
+            self.screen.is_filled = True
 
     def _end(self, code: int) -> None:
         """Leave with an exit code, restoring the terminal."""
@@ -221,7 +210,8 @@ class Console(SteeringApp):
         self.feed.watch(self.row.name)
 
     async def pull(self) -> None:
-        """Ask for what the shown screen needs; raises NoDaemon, and shows every other refusal."""
+        """Ask for what the shown screen needs; raises NoDaemon where none answers, and shows every other refusal."""
+        self.look_at_line()
         try:
             if self.row is None and not self.reference:
                 await self._find_run()
@@ -233,12 +223,21 @@ class Console(SteeringApp):
                 await self._pull_knobs(self.row)
             await self.settle()
             if (screen := self.shown) is not None and screen.is_ready:
-                await screen.pull()
+                if not (self.feed.is_quiet and screen.is_pulled and screen.rests):
+                    await screen.pull()
+                screen.is_pulled = True
+                await self.look_for_tutor()
                 self.place.keep(self.run_name, screen.screen_name, screen.spot())
+        except OtherVersion as error:
+            if self.other_version is None:
+                self.say(f"! {error.message}; {error.hint}", "bad")
+            self.other_version = error
         except NoDaemon:
             raise
         except PonderError as error:
             self.say(f"! {error.message}", "bad")
+        else:
+            self.other_version = None
 
     async def _pull_knobs(self, row: wire.RunRow) -> None:
         """Knobs are turned at the boundaries of steps, so that they are asked for once a step."""
@@ -250,15 +249,28 @@ class Console(SteeringApp):
         """An answer of the watched run with those parts of its reward that weigh something."""
         return with_counted_parts(stored, self.knobs)
 
+    def paint_news(self) -> None:
+        """Show what is known; without news the screen itself only now and then, for the clocks tick in the frame."""
+        screen, news, painted_s = self._painted
+        if screen is not self.shown or news != self.feed.news or time.monotonic() - painted_s >= QUIET_PULL_S:
+            self.paint()
+        else:
+            self.take_notice_away(NOTICE_S)
+            self.show_notice()
+
     def paint(self) -> None:
         """Show what is known; costs nothing where nothing changed."""
         self.take_notice_away(NOTICE_S)
+        self.let_line_go()
         screen = self.shown
         if screen is not None and screen.is_ready:
+            self._painted = screen, self.feed.news, time.monotonic()
             screen.paint_frame()
             screen.set_class(self.lost_since_s is not None, "-lost")
             if not screen.is_tiny:
                 screen.paint()
+            screen.is_filled |= screen.is_pulled
+            self.look_again()
 
     def want(self) -> None:
         """Pull as soon as possible."""
@@ -345,23 +357,6 @@ class Console(SteeringApp):
             return False
         return action.id == "run.pause" or not self.row.state.is_over
 
-    def link_words(self) -> str:
-        """The line to the terminal: bytes a second, the round trip where it is known, and whether it is spared."""
-        spared = "sparing the line" if self.pace() is SLOW else ""
-        if not isinstance(self._driver, PonderDriver):
-            return spared
-        link = self._driver.link
-        rate = f"{link.bytes_per_s / 1000:.0f} kB/s" if link.bytes_per_s >= LEAST_SHOWN_BYTES_PER_S else ""
-        if link.rtt_s is not None and not 0.7 < link.rtt_s / (self._shown_rtt_s or 1e-9) < 1.4:
-            self._shown_rtt_s = link.rtt_s
-        rtt = f"rtt {self._shown_rtt_s * 1000:.0f} ms" if self._shown_rtt_s >= LEAST_SHOWN_RTT_S else ""
-        return " ".join(word for word in (spared, rate, rtt) if word)
-
-    def pace(self) -> Pace:
-        """How often to ask and to paint now."""
-        is_slow = isinstance(self._driver, PonderDriver) and self._driver.link.is_slow
-        return choose_pace(self.thrift, is_slow)
-
     # -- keys of all screens; named after `tui.actions` --
 
     async def show_screen(self, name: str) -> None:
@@ -388,12 +383,6 @@ class Console(SteeringApp):
         """Focus the next pane."""
         self.screen.focus_next()
 
-    def action_app_repaint(self) -> None:
-        """Every cell again."""
-        if isinstance(self._driver, PonderDriver):
-            self._driver.repaint()
-        self.screen.refresh()
-
     async def action_app_copy(self) -> None:
         """What the shown screen has under its cursor, to a clipboard."""
         found = self.shown.copied() if self.shown is not None else None
@@ -403,31 +392,19 @@ class Console(SteeringApp):
         what, text = found
         file = self.habits.clipboard
         try:
-            where = await asyncio.to_thread(copy, safe_text(text), self._copy_to_terminal, file)
+            where = await asyncio.to_thread(copy, safe_text(text), self.copy_to_terminal, file)
         except OSError as error:
             self.say(f"! not copied: `{file}` cannot be written: {error.strerror}", "bad")
             return
         self.say(f"+ {what}, {len(text):,} characters: {where}", "good")
-
-    def _copy_to_terminal(self, text: str) -> bool:
-        if not isinstance(self._driver, PonderDriver):
-            return False
-        self.copy_to_clipboard(text)
-        return True
 
     def _ring(self, news: Sequence[Notice]) -> None:
         """Say what is news; the terminal's bell too, for what is wished."""
         for notice in news:
             self.say(f"{notice.run}: {notice.text}", "bad" if notice.kind is News.TROUBLE else "good")
             wishes = self.habits.wishes
-            if wishes.bell and notice.kind in wishes.on and isinstance(self._driver, PonderDriver):
-                self._driver.ring(f"{notice.title}: {notice.text}")
-
-    def action_app_thrift(self) -> None:
-        """Spare the line to the terminal: by itself, always, never."""
-        self.thrift = self.thrift.next
-        self.say(f"sparing the line: {self.thrift}; about one picture a second while it is spared")
-        self.want()
+            if wishes.bell and notice.kind in wishes.on:
+                self.ring(f"{notice.title}: {notice.text}")
 
     def action_app_interrupt(self) -> None:
         """Leave as after Ctrl-C."""
@@ -441,6 +418,8 @@ class Console(SteeringApp):
 
     def action_app_help(self) -> None:
         """Keys, the pane in focus, words."""
+        from tui.screens.help import HelpScreen
+
         if isinstance(self.screen, HelpScreen):
             self.screen.close(None)
             return
@@ -451,11 +430,16 @@ class Console(SteeringApp):
 
     def action_app_palette(self) -> None:
         """Find anything by its name."""
+        from tui.screens.palette import Palette
+
         if isinstance(self.screen, ConsoleScreen):
             self.push_screen(Palette(), self._found)
 
     async def _found(self, target: Sequence[str] | None) -> None:
         """Go where the palette points: (kind, name)."""
+        from tui.screens.curves import CurvesScreen
+        from tui.screens.knobs import KnobsScreen
+
         if not target:
             return
         kind, name = target

@@ -11,13 +11,12 @@ import getpass
 import os
 import time
 
-from textual.app import App
-
 from ponder import wire
 from ponder.errors import NotFound, PonderError
 from ponder.event_text import applied_line
 from ponder.safe_text import safe_line
 from tui.feed import Asks, R
+from tui.orderly import OrderlyApp
 
 NOTICE_S = 8.0
 """So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
@@ -32,7 +31,7 @@ def user_name() -> str:
         return ""
 
 
-class AskingApp(App[int]):
+class AskingApp(OrderlyApp):
     """See the module. A subclass paints the notice."""
 
     client: Asks
@@ -41,6 +40,8 @@ class AskingApp(App[int]):
     """A sentence for the key line, and its style."""
     _notice_s = 0.0
     _unsettled: dict[str, str]
+    applied = 0
+    """How many commands of this console came true."""
 
     async def ask(self, request: wire.Request, reply_type: type[R], ask_id: str = "") -> R:
         """The daemon's reply; raises a PonderError."""
@@ -80,11 +81,17 @@ class AskingApp(App[int]):
                 continue
             if status.state is wire.CommandState.APPLIED:
                 del self._unsettled[command]
+                self.applied += 1
                 self.say(f"+ {applied_line(status.verb, status.step, status.name, status.old, status.new)}", "good")
             elif status.state is wire.CommandState.REFUSED:
                 del self._unsettled[command]
                 hint = f" ({status.hint})" if status.hint else ""
                 self.say(f"! refused: {words}: {status.message}{hint}", "bad")
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was accepted has been applied or refused."""
+        return not self._unsettled
 
     @property
     def by(self) -> str:

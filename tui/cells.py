@@ -53,6 +53,10 @@ class CellGrid:
         self._x = self._y = 0
         self._cursor = (0, 0)
         self._last: int | None = None
+        self._drawn = 0
+        """Frames that were drawn."""
+        self._touched: dict[int, int] = {}
+        """Rows that may differ, by the frame that drew them last."""
         self.resize(width, height)
 
     def resize(self, width: int, height: int) -> None:
@@ -76,12 +80,13 @@ class CellGrid:
         self._sent_styles = [[""] * width for _ in range(height)]
         self._sent_cursor: tuple[int, int] | None = None
         self._sent_style: str | None = None
-        self._touched = set(range(height))
+        self._touched = dict.fromkeys(range(height), self._drawn)
 
     def draw(self, frame: str) -> None:
         """Read a frame of the toolkit into the wanted grid; where it ends is where the cursor should be."""
         style = ""
         self._last = None
+        self._drawn += 1
         for match in _TOKEN.finditer(frame):
             parameters, final, text, newline = match.groups()
             if text is not None:
@@ -99,14 +104,23 @@ class CellGrid:
                 self.refused += 1
         self._cursor = (self._x, self._y)
 
-    def changes(self) -> str:
-        """What brings the terminal from the sent grid to the wanted one; empty when nothing differs."""
+    def changes(self, most: float = float("inf")) -> str:
+        """What brings the terminal from the sent grid to the wanted one; empty when nothing differs.
+
+        Of more than about `most` characters the rows that were drawn last come first, and the rest waits: what a key
+        does is seen before what it does not concern.
+        """
         width, height = self.size
         writer = _Writer(width, self._sent_style)
-        for y in sorted(self._touched):
+        is_short, size = most < float("inf"), 0
+        for y in sorted(self._touched, key=lambda y: (-self._touched[y], y) if is_short else y):
+            known = len(writer.parts)
             if y < height:
                 self._row_changes(y, writer)
-        self._touched.clear()
+            del self._touched[y]
+            size += sum(map(len, writer.parts[known:]))
+            if size >= most:
+                break
         if writer.parts:
             self._sent_cursor = None
         if self._cursor != self._sent_cursor:
@@ -144,7 +158,7 @@ class CellGrid:
         width, height = self.size
         if not 0 <= self._y < height:
             return
-        self._touched.add(self._y)
+        self._touched[self._y] = self._drawn
         if not _PLAIN.issuperset(text):
             self._put_slowly(text, style)
             return

@@ -82,6 +82,10 @@ def driver_class(environ: Mapping[str, str] | None = None) -> type[Driver] | Non
     return None if env.get("TEXTUAL_DRIVER") else PonderDriver
 
 
+class LineBreathes(Message):
+    """A line that had stalled takes frames again; none is sent before `let_go`, or for a moment."""
+
+
 class _MeteredFile:
     """The terminal's file for the writer thread: counts what was written, survives a terminal that is gone."""
 
@@ -148,6 +152,8 @@ class PonderDriver(LinuxDriver):
         self._is_starting = False
         self._knows_sync = False
         self._frames = 0
+        self._frame_bytes = 0
+        """Of the newest."""
         self._writes = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -164,6 +170,17 @@ class PonderDriver(LinuxDriver):
                 bytes_sent=self._metered.bytes_sent,
                 refused=self._grid.refused,
             )
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the line waits for a newer picture than it has."""
+        return self._pacer.held_until > time.monotonic()
+
+    def let_go(self) -> None:
+        """The picture is as new as can be."""
+        with self._lock:
+            self._pacer.let_go()
+            self._pump()
 
     def repaint(self) -> None:
         """Send every cell again, for a screen that something else wrote on."""
@@ -235,7 +252,8 @@ class PonderDriver(LinuxDriver):
             self._loop.call_soon_threadsafe(self._arm, wait_s)
             return
         self._take_size()
-        frame = self._grid.changes()
+        most = self._gauge.frame_bytes if self._pacer.asks else float("inf")  # a reply brings the rest
+        frame = self._grid.changes(most)
         if not frame:
             return
         if self._knows_sync and len(frame) >= SYNC_FROM_BYTES:
@@ -245,6 +263,7 @@ class PonderDriver(LinuxDriver):
             frame += ASK
         self._pacer.sent(time.monotonic())
         self._frames += 1
+        self._frame_bytes = len(frame)
         self._send(frame)
 
     def _arm(self, wait_s: float) -> None:
@@ -265,8 +284,9 @@ class PonderDriver(LinuxDriver):
             now = time.monotonic()
             for _ in range(count):
                 if self._pacer.asked_at is not None:
-                    self._gauge.took(now, now - self._pacer.asked_at)
-                self._pacer.replied(now)
+                    self._gauge.took(now, now - self._pacer.asked_at, self._frame_bytes)
+                if self._pacer.replied(now):
+                    self._app.post_message(LineBreathes())
             if not self._pacer.unanswered:
                 self._answered.set()
             self._pump()

@@ -138,6 +138,11 @@ class Feed:
         """What the watched run's trainer said last of what it is doing."""
         self.run = ""
         """The run whose passing events are kept."""
+        self.news = 0
+        """How often something was heard, asked for by a key, or missed."""
+        self._pulled_news = -1
+        self.is_quiet = False
+        """Whether what is pulled now is pulled without any news: only what no event tells may have changed."""
 
     def watch(self, run: str) -> None:
         """Keep the passing events of this run from now on."""
@@ -149,6 +154,7 @@ class Feed:
 
     def want(self) -> None:
         """Pull as soon as possible: a key was pressed."""
+        self.news += 1
         self._is_pull_wanted = True
         self._next_pull_s = 0.0
         self._hurry.set()
@@ -165,6 +171,7 @@ class Feed:
             self._heard_s = self._clock()
             is_news = self.lost_since_s is not None or message.head != self._head
             if is_news:
+                self.news += 1
                 self._wake.set()
             # A quiet bell is a second hand: the trainer may have been heard without anything durable to say.
             if is_news or self.pulled_s is None or self._heard_s - self.pulled_s >= QUIET_PULL_S:
@@ -175,6 +182,7 @@ class Feed:
                 self.streams.take(message.event, self._clock())
             else:
                 self.progress = message.event
+            self.news += 1
             self._wake.set()
 
     async def work(self) -> None:
@@ -194,6 +202,7 @@ class Feed:
         if self._is_pull_wanted and now_s >= self._next_pull_s:
             self._is_pull_wanted = False
             self._next_pull_s = now_s + 1 / self._pace().pulls_per_s
+            self.is_quiet, self._pulled_news = self.news == self._pulled_news, self.news
             try:
                 await self._pull_patiently()
             except NoDaemon:
@@ -203,6 +212,7 @@ class Feed:
             else:
                 self.pulled_s = self._clock()
                 self._heard_s = max(self._heard_s, self.pulled_s)
+                self.news += self.lost_since_s is not None
                 self.lost_since_s = None
         elif self._is_pull_wanted:
             self._wake.set()
@@ -226,6 +236,7 @@ class Feed:
     def _miss(self) -> None:
         if self.lost_since_s is None:
             self.lost_since_s = self._heard_s
+            self.news += 1
         self._is_pull_wanted = True
 
 

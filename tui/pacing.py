@@ -7,10 +7,11 @@ fewer pictures and never an old one.
 A terminal that has never replied within `PATIENCE_S`, or that lets keys through but no reply for `LOST_S`, is no
 longer asked and gets frames at a fixed rate; should a reply come after all, pacing by replies begins again. One that
 has replied before and is silent altogether stands at the end of a line that is stuck: whatever were sent would be old
-when it arrives, so that only one frame every `STUCK_S` asks again, in case the reply was lost.
+when it arrives, so that only one frame every `STUCK_S` asks again, in case the reply was lost. When it breathes again,
+nothing is sent before the console has asked for the newest state, or for `HOLD_S`.
 
 `LineGauge` says from the same replies whether the line is too slow for what is sent over it; then the screens are
-repainted less often (tui/pace.py), which costs nothing of what a key shows.
+repainted less often (tui/pace.py), and of a big picture what was drawn last comes first, in pieces.
 
 Left out on purpose: clocks, threads and writing (tui/driver.py).
 """
@@ -23,6 +24,8 @@ from dataclasses import dataclass, field
 
 PATIENCE_S = 2.0
 LOST_S, STUCK_S = 5.0, 15.0
+STALL_S, HOLD_S = 2.0, 0.5
+"""After so long a wait for a reply the picture is old, and a new one is waited for so long."""
 TIMED_INTERVAL_S = 0.1
 ASK = "\x1b[6n"
 
@@ -30,6 +33,10 @@ GAUGE_WINDOW_S = 5.0
 SLOW_FROM, SLOW_UNTIL = 0.4, 0.04
 """Shares of the time in which frames are under way: too much, and so little that ten times as much would be fine."""
 FRAMES_FOR_BASE = 200
+FULL_FRAME_S, LEAST_FRAME_BYTES = 0.1, 600
+"""A frame takes the line for about so long, and is worth its question."""
+RATE_FROM_BYTES, RATES_KEPT = 300, 8
+"""Smaller frames tell more of the way than of the line."""
 
 _REPLY = re.compile(r"\x1b\[\d{1,5};\d{1,5}R")
 _PART_OF_REPLY = re.compile(r"\x1b(?:\[(?:\d{1,5}(?:;\d{0,5})?)?)?\Z")
@@ -50,6 +57,8 @@ class Pacer:
     """Replies that may still come in."""
     typed_at: float = float("-inf")
     """When a key came in."""
+    held_until: float = float("-inf")
+    """Until then nothing is sent: something newer is on its way to the picture."""
 
     def wait_s(self, now: float) -> float:
         """Seconds until a frame may be sent; 0 means now. A reply can make it 0 sooner."""
@@ -62,9 +71,8 @@ class Pacer:
                 return left
             self.asked_at = None
             self.asks = is_stuck
-        if not self.asks:
-            return max(0.0, self.sent_at + TIMED_INTERVAL_S - now)
-        return 0.0
+        timed_at = float("-inf") if self.asks else self.sent_at + TIMED_INTERVAL_S
+        return max(0.0, timed_at - now, self.held_until - now)
 
     def sent(self, now: float) -> None:
         """A frame went out, with the question if `asks`."""
@@ -73,13 +81,25 @@ class Pacer:
             self.asked_at = now
             self.unanswered += 1
 
-    def replied(self, now: float) -> None:
-        """A reply came in, late or not; a late one frees the line too, for another one may have been lost."""
+    def replied(self, now: float) -> bool:
+        """A reply came in, late or not; a late one frees the line too, for another one may have been lost.
+
+        Returns whether the line had stalled: what it wants to show now is old, and is held back until `let_go`.
+        """
         self.unanswered = max(0, self.unanswered - 1)
         self.asks = True
-        if self.asked_at is not None:
-            self.rtt_s = now - self.asked_at
-            self.asked_at = None
+        if self.asked_at is None:
+            return False
+        self.rtt_s = now - self.asked_at
+        self.asked_at = None
+        has_stalled = self.rtt_s >= STALL_S
+        if has_stalled:
+            self.held_until = now + HOLD_S
+        return has_stalled
+
+    def let_go(self) -> None:
+        """The picture is new."""
+        self.held_until = float("-inf")
 
     def typed(self, now: float) -> None:
         """A key came in: the line is not stuck, at least in this direction."""
@@ -90,20 +110,31 @@ class Pacer:
         self.asks = True
         self.asked_at = None
         self.unanswered = 0
+        self.let_go()
 
 
 class LineGauge:
-    """Whether frames keep the line busy, beyond the time that an empty one takes there and back."""
+    """How wide the line is, and whether frames keep it busy, beyond the time that an empty one takes there and back."""
 
     def __init__(self) -> None:
         self.is_slow = False
+        self._rates: deque[float] = deque(maxlen=RATES_KEPT)
+        """Bytes a second of the newest frames: the quickest shows how wide the line is."""
         self._times: deque[float] = deque(maxlen=FRAMES_FOR_BASE)
         self._recent: deque[tuple[float, float]] = deque()
 
-    def took(self, now: float, seconds: float) -> None:
-        """A frame was answered after so many seconds."""
+    def took(self, now: float, seconds: float, size: int = 0) -> None:
+        """A frame of so many bytes was answered after so many seconds."""
         self._times.append(seconds)
-        self._recent.append((now, seconds - min(self._times)))
+        beyond_s = seconds - min(self._times)
+        self._recent.append((now, beyond_s))
+        if size >= RATE_FROM_BYTES:
+            self._rates.append(size / max(beyond_s, 1e-6))
+
+    @property
+    def frame_bytes(self) -> float:
+        """How much a frame may hold, so that what comes after it need not wait for long."""
+        return max(LEAST_FRAME_BYTES, max(self._rates) * FULL_FRAME_S) if self._rates else float("inf")
 
     def judge(self, now: float) -> bool:
         """Whether it is slow, over the last seconds."""

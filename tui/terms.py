@@ -26,8 +26,10 @@ OUTCOMES: dict[Outcome, Word] = {
     Outcome.RESCUED: Word("R+", "good", "the try before was wrong, the final answer is right"),
     Outcome.HARMED: Word("R-", "bad", "the try before was right, the final answer is wrong"),
     Outcome.CONFIRMED: Word("R=", "plain", "right before and right at the end"),
-    Outcome.FAILED: Word("Rx", "warning", "wrong before, another try after, still wrong"),
-    Outcome.SUPERFICIAL: Word("R~", "dim", "nothing changed: the same try again, or none"),
+    Outcome.MOVED: Word("Rx", "warning", "wrong before, another try after, still wrong"),
+    Outcome.STUCK: Word("R~", "dim", "wrong before, and the same try again, or none"),
+    Outcome.UNANCHORED: Word("R?", "dim", "there was no try before it"),
+    Outcome.TRUNCATED: Word("R|", "warning", "cut off before another try"),
 }
 
 STATES: dict[RunState, Word] = {
@@ -53,7 +55,7 @@ COMMAND_STATES: dict[CommandState, Word] = {
 def marks_cell(marks: list[Mark]) -> str:
     """What the marks of an answer did, in the fewest characters: `R+`, or `Rx2 R+`.
 
-    >>> marks_cell([Mark(0, 4, "wait", Outcome.FAILED), Mark(9, 13, "wait", Outcome.RESCUED)])
+    >>> marks_cell([Mark(0, 4, "wait", Outcome.MOVED), Mark(9, 13, "wait", Outcome.RESCUED)])
     'Rx R+'
     """
     counted: dict[str, int] = {}

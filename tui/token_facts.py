@@ -96,7 +96,10 @@ class TokenText:
 
 
 def read_tokens(rollout: Rollout, newline: str = "↵") -> TokenText:
-    """All that is known of an answer's tokens; `newline` is what a line's end looks like."""
+    """All that is known of an answer's tokens; `newline` is what a line's end looks like.
+
+    Of a token that a world said nothing is known: nobody drew it.
+    """
     count = len(rollout.token_ids) // 4
     ids = _numbers(rollout.token_ids, "I", count)
     logps, entropies, values = (
@@ -118,13 +121,14 @@ def read_tokens(rollout: Rollout, newline: str = "↵") -> TokenText:
         places[-1] = (len(shown), len(shown) + len(END))
         shown += END
     choices = _alternatives(rollout, count)
+    own = _numbers(rollout.own, "B", count)
     tokens = tuple(
         Token(
             number,
             safe_line(shown[slice(*places[number])].removesuffix("\n")),
             None if ids[number] is None else int(ids[number] or 0),
-            logps[number],
-            entropies[number],
+            None if own[number] == 0 else logps[number],
+            None if own[number] == 0 else entropies[number],
             values[number],
             choices[number],
         )

@@ -2,9 +2,9 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          stack checkpoints replay compare plot shot report
-                                                         chat system
+                                                         chat eval ladder system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
-             pin unpin fork rewind star flag note            export import rlhf
+             pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
 
 Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
@@ -20,15 +20,19 @@ from typing import Annotated
 import typer
 
 from ponder.commands import (
+    aha,
     explain,
     house,
     keep,
     look,
     machine,
+    measure,
     note,
     pictures,
+    plot,
     rank,
     rlhf,
+    rm,
     service,
     start,
     steer,
@@ -46,6 +50,7 @@ VERBS = (
     ("recipes", start.recipes, START),
     ("watch", start.watch, START),
     ("tui", start.tui, START),
+    ("tutorial", start.tutorial, START),
     ("rank", rank.rank, START),
     ("status", look.status, LOOK),
     ("ls", look.ls, LOOK),
@@ -54,15 +59,17 @@ VERBS = (
     ("samples", look.samples, LOOK),
     ("group", look.group, LOOK),
     ("explain", explain.explain, LOOK),
-    ("aha", look.aha, LOOK),
+    ("aha", aha.aha, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),
     ("chat", talk.chat, LOOK),
+    ("ladder", talk.ladder, LOOK),
+    ("eval", measure.measure, LOOK),
     ("stack", look.stack, LOOK),
     ("system", machine.system, LOOK),
     ("compare", pictures.compare, LOOK),
-    ("plot", pictures.plot, LOOK),
+    ("plot", plot.plot, LOOK),
     ("shot", pictures.shot, LOOK),
     ("report", pictures.report, LOOK),
     ("pause", steer.pause, STEER),
@@ -108,9 +115,14 @@ GROUPS = (
         ),
     ),
     (
+        "rm",
+        "Reward models, for other programs.",
+        (("serve", rm.serve),),
+    ),
+    (
         "export",
         "Write what a run has for other programs.",
-        (("rankings", trade.export_rankings),),
+        (("rankings", trade.export_rankings), ("rollouts", trade.export_rollouts)),
     ),
     (
         "import",

@@ -49,7 +49,7 @@ class Conversion:
         """The value as its parameter's type; `ctx` is for the words of an error."""
         if value is None:
             return () if param.multiple or param.nargs == -1 else None
-        if self._kind in (str, int, float, bool) and type(value) is self._kind:
+        if type(value) is self._kind:  # a plain word, or the default of a choice
             return value
         if self._kind == list[str] and isinstance(value, list | tuple) and all(type(word) is str for word in value):
             return list(value)

@@ -1,4 +1,4 @@
-"""The verbs that look and change nothing: status, ls, show, follow, samples, group, aha, logs, stack.
+"""The verbs that look and change nothing: status, ls, show, follow, samples, group, logs, stack.
 
 Deliberately left out: waiting for a run with a progress bar, which is `ponder watch --plain`.
 """
@@ -102,7 +102,8 @@ def _write_runs(runs: list[RunRow]) -> None:
 def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
     """Show all about one run: where it is, what it measured, where it lies."""
     from ponder import metrics
-    from ponder.wire import GetRun, RunDetail
+    from ponder.measured import measured_words
+    from ponder.wire import GetMeasured, GetRun, MeasuredRows, RunDetail
 
     with connect() as client:
         detail = client.ask(GetRun(name_run(client, run)), RunDetail)
@@ -131,6 +132,8 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
         )
         for step, values in detail.evaluations:
             write(measured_line(step, values))
+        for found in client.ask(GetMeasured(row.name), MeasuredRows).rows:
+            write(f"measured at step {found.step}: {measured_words(found.measured)}")
         for step, message in detail.firings:
             write(f"watchdog at step {step}: {message}")
         if detail.newest:
@@ -228,7 +231,7 @@ def samples(
         if as_json:
             write_json("samples", found)
             return
-        _write_answers(_counted(client, found.samples))
+        write_answers(counted(client, found.samples))
         if not found.samples:
             say(f"none of {found.total:,} answers fits" if found.total else "there are no answers yet")
 
@@ -254,11 +257,11 @@ def group(
             row = detail.row
             write(f"group {row.id}: step {row.step}, mean reward {row.mean:.3g}, std {row.std:.3g}")
             write(f"prompt     {row.prompt}")
-            write(f"prompt id  {row.prompt_id}")
+            write(f"prompt id  {row.prompt_id}" + (", in quarantine" if detail.is_quarantined else ""))
             if detail.reference:
                 write(f"reference  {detail.reference}")
             write("")
-            _write_answers(_counted(client, detail.rollouts), with_prompt=False)
+            write_answers(counted(client, detail.rollouts), with_prompt=False)
             return
         groups = client.ask(GetGroups(name_run(client, run), step=step, limit=limit), Groups)
         if as_json:
@@ -288,77 +291,6 @@ def group(
             ],
             empty="there are no groups yet",
         )
-
-
-def aha(
-    run: RunArgument = "",
-    outcome: Annotated[
-        Outcome | None, typer.Option("--outcome", help="Show traces of this outcome instead of the rescued ones")
-    ] = None,
-    order: Annotated[str, typer.Option("--order", help="Which traces: newest, first or best")] = "best",
-    limit: LimitOption = 3,
-    as_json: JsonOption = False,
-) -> None:
-    """Count what reflections did, and show the first rescue and the best traces."""
-    from ponder.wire import Aha, GetAha
-
-    if order not in ("newest", "first", "best"):
-        raise UsageError(f"`--order` cannot be `{order}`", "it takes newest, first or best")
-    with connect() as client:
-        name = name_run(client, run)
-        found = client.ask(GetAha(name, outcome or Outcome.RESCUED, order, limit), Aha)
-        if as_json:
-            write_json("aha", found)
-            return
-        _write_aha_rates(client, name, found.counts, found.rollouts)
-        if found.first_rescue is not None:
-            write("\nthe first rescue")
-            _write_answers(_counted(client, [found.first_rescue]))
-        if found.traces:
-            write(f"\nthe {order} of `{outcome or Outcome.RESCUED}`")
-            _write_answers(_counted(client, found.traces))
-        else:
-            say(f"no answer has the outcome `{outcome or Outcome.RESCUED}` yet")
-
-
-def _write_aha_rates(client: Client, run: str, counts: dict[str, int], rollouts: int) -> None:
-    """Shares over the whole run beside those of the first evaluation: a rate without its base says nothing."""
-    from ponder import metrics
-    from ponder.wire import GetRun, RunDetail
-
-    evaluations = client.ask(GetRun(run), RunDetail).evaluations
-    first = evaluations[0][1] if evaluations else {}
-    last = evaluations[-1][1] if len(evaluations) > 1 else {}
-    bases = {
-        Outcome.RESCUED: metrics.EVAL_RESCUED,
-        Outcome.HARMED: metrics.EVAL_HARMED,
-        Outcome.SUPERFICIAL: metrics.EVAL_SUPERFICIAL,
-    }
-
-    def share(values: dict[str, float], name: str | None) -> str:
-        return f"{values[name]:.1%}" if name in values else "-"
-
-    rows = []
-    for kind in Outcome:
-        count = counts.get(str(kind), 0)
-        metric = bases.get(kind)
-        rate = f"{count / rollouts:.1%}" if rollouts else "-"
-        rows.append([str(kind), f"{count:,}", rate, share(first, metric), share(last, metric)])
-    total = sum(counts.values())
-    rate = f"{total / rollouts:.1%}" if rollouts else "-"
-    reflect = metrics.EVAL_REFLECT
-    rows.append(["reflecting", f"{total:,}", rate, share(first, reflect), share(last, reflect)])
-    write(f"{run}: {rollouts:,} answers")
-    write_table(
-        [
-            Column("outcome"),
-            Column("answers", True),
-            Column("of all", True),
-            Column("base model, held out", True),
-            Column("now, held out", True),
-        ],
-        rows,
-    )
 
 
 def logs(
@@ -419,7 +351,7 @@ def _write_log(page: LogPage, text: str, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _counted(client: Client, answers: list[StoredRollout]) -> list[StoredRollout]:
+def counted(client: Client, answers: list[StoredRollout]) -> list[StoredRollout]:
     """Answers of one run, with those parts of their rewards that weigh something now."""
     from ponder.answer_text import with_counted_parts
     from ponder.wire import GetKnobs, KnobTable
@@ -430,7 +362,7 @@ def _counted(client: Client, answers: list[StoredRollout]) -> list[StoredRollout
     return [with_counted_parts(stored, knobs) for stored in answers]
 
 
-def _write_answers(answers: list[StoredRollout], *, with_prompt: bool = True) -> None:
+def write_answers(answers: list[StoredRollout], *, with_prompt: bool = True) -> None:
     from ponder.answer_text import answer_lines
 
     width = terminal_width()

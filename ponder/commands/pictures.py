@@ -1,11 +1,10 @@
 """The verbs that lay runs side by side, and those that leave something to show to others.
 
     compare   settings that differ, final and best figures with their n
-    plot      curves as lines of text, as SVG, or as PNG
     shot      a screen of the console as SVG          a program of its own, `tui.shot`
     report    a run as one HTML page that loads nothing
 
-Deliberately left out: what the files look like (`ponder.curve_svg`, `ponder.report`, `tui.picture`).
+Deliberately left out: curves (`ponder.commands.plot`), and what the files look like (`ponder.report`, `tui.picture`).
 """
 
 from __future__ import annotations
@@ -17,17 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, RunArgument, RunOption, complete_run, connect, name_run, terminal_width
+from ponder.commands.options import JsonOption, RunArgument, RunOption, complete_run, connect, name_run
 from ponder.errors import NotFound, PonderError, UsageError
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 from ponder.paths import find_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ponder.client import Client
-    from ponder.curve_svg import Mark
-    from ponder.plot_text import Curve
     from ponder.wire import Curves, StoredRollout
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where the file is written")]
@@ -55,7 +50,7 @@ def compare(
     with connect() as client:
         details = [client.ask(GetRun(run), RunDetail) for run in runs]
         known = {name for detail in details for name in detail.newest}
-        chosen = [_find_metric(word, known) for word in names] if names else list(METRICS)
+        chosen = [find_named_metric(word, known) for word in names] if names else list(METRICS)
         curves = [client.ask(request(detail.row, chosen), Curves) for detail in details]
     comparison = lay_side_by_side(details, curves, chosen)
     if as_json:
@@ -69,59 +64,6 @@ def compare(
             write_table([Column(name) for name in header], rows)
         else:
             write("none")
-
-
-def plot(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run's name, number or beginning", autocompletion=complete_run)
-    ],
-    names: Annotated[
-        list[str], typer.Argument(metavar="METRIC...", help="Names or labels of metrics, for example `reward`")
-    ],
-    out: OutOption = None,
-    others: Annotated[
-        list[str] | None, typer.Option("--with", metavar="RUN", help="Lay this run over it; may be repeated")
-    ] = None,
-    smoothing: Annotated[
-        float, typer.Option("--smoothing", min=0.0, max=0.999, help="0 leaves values as they are")
-    ] = 0.6,
-    is_log: Annotated[bool, typer.Option("--log", help="Draw by the logarithm")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Draw metrics of a run, and what was turned on the way: here, or as SVG or PNG with `--out`."""
-    from ponder.wire import Curves, GetMetrics, GetRun, RunDetail
-
-    if out is not None and out.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"`{out}` is neither SVG nor PNG", "give a name that ends in `.svg` or `.png`")
-    found: list[tuple[str, int, Curves]] = []
-    with connect() as client:
-        details = [client.ask(GetRun(name), RunDetail) for name in (run, *(others or []))]
-        known = {name for detail in details for name in detail.newest}
-        chosen = [_find_metric(word, known) for word in names]
-        for detail in details:
-            span = max(1, detail.row.step // POINTS)
-            found.append((detail.row.name, span, client.ask(GetMetrics(detail.row.name, chosen, span=span), Curves)))
-    if as_json:
-        write_json("plot", {"runs": [{"run": name, "span": span, **_points(curves)} for name, span, curves in found]})
-        return
-    charts = [_chart(name, found, smoothing) for name in chosen]
-    marks = _marks(found)
-    if out is None:
-        _draw_here(charts, marks, is_log)
-    elif out.suffix.lower() == ".svg":
-        from ponder.curve_svg import stacked
-
-        _write_file(out, stacked(charts, marks, is_log=is_log))
-        _say_written(out)
-    else:
-        _write_png(out, charts, marks, is_log)
-        _say_written(out)
-
-
-def _points(curves: Curves) -> dict[str, object]:
-    from msgspec.structs import asdict
-
-    return asdict(curves)
 
 
 def shot(
@@ -146,7 +88,7 @@ def shot(
         raise Interrupted("interrupted; no picture was made") from None
     if code:
         raise typer.Exit(code if code > 0 else 128 - code)
-    _say_written(out, as_json)
+    say_written(out, as_json)
 
 
 def report(run: RunArgument = "", out: OutOption = None, as_json: JsonOption = False) -> None:
@@ -179,8 +121,8 @@ def report(run: RunArgument = "", out: OutOption = None, as_json: JsonOption = F
             span=span,
         )
     path = out or Path(f"{name if re.fullmatch(NAME_PATTERN, name) else 'report'}.html")
-    _write_file(path, report_page(facts))
-    _say_written(path, as_json)
+    write_file(path, report_page(facts))
+    say_written(path, as_json)
 
 
 def _extremes(client: Client, run: str, curves: Curves) -> tuple[list[StoredRollout], list[StoredRollout]]:
@@ -208,7 +150,7 @@ def _extremes(client: Client, run: str, curves: Curves) -> tuple[list[StoredRoll
     return best, worst
 
 
-def _find_metric(word: str, known: set[str]) -> str:
+def find_named_metric(word: str, known: set[str]) -> str:
     """The metric that is meant by its name or its label; raises NotFound."""
     from ponder.knobs import nearest
     from ponder.metrics import find_metric
@@ -227,112 +169,14 @@ def _find_metric(word: str, known: set[str]) -> str:
     raise NotFound(f"the run has no metric `{word}`", hint or "`ponder show` lists those that it has")
 
 
-def _chart(name: str, found: Sequence[tuple[str, int, Curves]], smoothing: float) -> tuple[str, list[Curve]]:
-    """A title, and a curve for each run."""
-    from ponder.metrics import find_metric
-    from ponder.plot_text import Curve
-
-    metric = find_metric(name)
-    is_share = metric is not None and metric.is_share
-    scale = 100.0 if is_share else 1.0
-    unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
-    drawn = []
-    for number, (run, span, curves) in enumerate(found):
-        points = [(float(step), value * scale) for step, value in curves.curves.get(name, [])]
-        bands = [(float(step), low * scale, high * scale) for step, low, high in curves.bands.get(name, [])]
-        eased = smoothing**span if not name.startswith("eval/") else 0.0
-        drawn.append(Curve(points, run, eased, bands, "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""))
-    label = metric.label if metric is not None else name
-    return f"{label}{f', {unit}' if unit else ''}", drawn
-
-
-def _marks(found: Sequence[tuple[str, int, Curves]]) -> list[Mark]:
-    from ponder.curve_svg import Mark
-    from ponder.plot_text import mark_sign
-
-    is_alone = len(found) == 1
-    return [
-        Mark(float(step), mark_sign(what), f"step {step:,}: {what}{'' if is_alone else f' ({run})'}")
-        for run, _, curves in found
-        for step, what in curves.marks
-    ]
-
-
-def _draw_here(charts: Sequence[tuple[str, list[Curve]]], marks: Sequence[Mark], is_log: bool) -> None:
-    from ponder.plot_text import Frame, braille_lines
-
-    frame = Frame(marks={mark.x: mark.sign for mark in marks}, is_log=is_log)
-    for title, curves in charts:
-        names = "   ".join(f"{curve.sign} {curve.name}".strip() for curve in curves)
-        write(f"{title}   {names}")
-        for line in braille_lines(curves, min(terminal_width(), 120), 14, frame=frame):
-            write(line.rstrip())
-    for mark in marks:
-        write(f"{mark.sign} {mark.words}")
-
-
-def _write_png(path: Path, charts: Sequence[tuple[str, list[Curve]]], marks: Sequence[Mark], is_log: bool) -> None:
-    """By matplotlib, where it is there."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PonderError(
-            "PNG needs matplotlib, which is not installed", "`pip install 'ponder[plots]'`, or write an `.svg`"
-        ) from None
-    from ponder.curve_svg import COLOURS, DASHES
-    from ponder.safe_text import safe_line
-
-    figure = Figure(figsize=(9, 3.4 * len(charts)), dpi=120, layout="constrained")
-    for number, (title, curves) in enumerate(charts):
-        axes = figure.add_subplot(len(charts), 1, number + 1)
-        axes.set_title(_plain(title), loc="left", fontsize=10, fontweight="bold")
-        for place, curve in enumerate(curves):
-            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            style = (0, tuple(map(int, dashes.split()))) if dashes else "-"
-            if curve.bands:
-                xs, lows, highs = zip(*curve.bands, strict=True)
-                axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0)
-            elif curve.smoothing:
-                axes.plot(*_columns(curve.points), color=colour, alpha=0.25, linewidth=1)
-            name = _plain(safe_line(f"{curve.sign} {curve.name}".strip()))
-            axes.plot(*_columns(curve.smoothed()), color=colour, linestyle=style, linewidth=1.6, label=name)
-        for mark in marks:
-            axes.axvline(mark.x, color="#555555", linestyle=":", linewidth=1)
-            axes.text(
-                mark.x, 1.0, mark.sign, transform=axes.get_xaxis_transform(), fontsize=8, ha="center", va="bottom"
-            )
-        if is_log:
-            axes.set_yscale("log")
-        axes.grid(alpha=0.25)
-        if len(curves) > 1:
-            axes.legend(fontsize=8)
-        axes.set_xlabel("step", fontsize=8)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}") from None
-
-
-def _plain(text: str) -> str:
-    """What matplotlib takes as text and not as a formula."""
-    return text.replace("$", r"\$")
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _write_file(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise PonderError(f"`{path}` cannot be written: {error.strerror or error}") from None
 
 
-def _say_written(path: Path, as_json: bool = False) -> None:
+def say_written(path: Path, as_json: bool = False) -> None:
     if as_json:
         write_json("written", {"path": str(path)})
     else:

@@ -1,4 +1,4 @@
-"""The verbs that begin: demo, run, recipes; and those that open the console, watch and tui.
+"""The verbs that begin: demo, run, recipes; and those that open the console, watch, tui and tutorial.
 
 A recipe is checked whole before any daemon is started, and what the daemon gets is complete: overrides in it, folders
 absolute, every default written out. Deliberately left out: the console, which is another program, started here.
@@ -32,10 +32,12 @@ from ponder.output import Column, Interrupted, say, write, write_json, write_tab
 from ponder.paths import find_paths
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ponder.knobs import KnobValue
     from ponder.recipe import Recipe
+    from ponder.variants import Variant
     from ponder.wire import Accepted, RunDetail
 
 
@@ -84,6 +86,17 @@ def run(
             help="With `--only`: the run that left what the stage begins with; else the newest that has it",
         ),
     ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="VARIANT",
+            help="Run this variant of the recipe; may be repeated, `all` is the recipe itself and every variant",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", metavar="SEEDS", help="A run for each seed: `1-5`, or `1,2,9`")
+    ] = None,
     watch_it: Annotated[bool, typer.Option("--watch", help="Open the console on the run")] = False,
     plain: PlainOption = False,
     as_json: JsonOption = False,
@@ -91,7 +104,28 @@ def run(
     """Put a recipe into the queue; the run starts as soon as its device is free."""
     if begin_from and not only:
         raise UsageError("`--from` says where one stage begins", "name the stage with `--only`")
-    accepted = _submit(recipe, _all_overrides(overrides, seed, name, steps), only or "", begin_from or "")
+    if seeds and seed is not None:
+        raise UsageError("`--seed` and `--seeds` say the same", "keep one of them")
+    chosen = _variants(recipe, variant or [])
+    each = _seeds(seeds, seed)
+    if len(chosen) * len(each) > 1:
+        if watch_it or plain or only:
+            raise UsageError(
+                "several runs are queued, and `--watch`, `--plain` and `--only` are for one", "leave it out"
+            )
+        queued = [
+            _submit(recipe, _all_overrides(overrides, one, name, steps), variant=which)
+            for one in each
+            for which in chosen
+        ]
+        if as_json:
+            write_json("queued", {"runs": [accepted.run for accepted in queued]})
+        else:
+            write("\n".join(accepted.run for accepted in queued))
+            say(f"{len(queued)} runs accepted, one after the other; `ponder ls` shows where they are")
+        return
+    every = _all_overrides(overrides, each[0], name, steps)
+    accepted = _submit(recipe, every, only or "", begin_from or "", variant=chosen[0])
     run_name = accepted.run
     if as_json and not plain:
         write_json("accepted", accepted)
@@ -104,22 +138,36 @@ def run(
         say(f"accepted; `ponder watch {run_name}` opens the console, `ponder follow {run_name}` prints what happens")
 
 
-def recipes(as_json: JsonOption = False) -> None:
-    """List the recipes that come with ponder."""
-    from ponder.recipe import builtin_recipes, read_recipe
+def recipes(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]", help="Print this one, to make your own of it", autocompletion=complete_recipe
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the recipes that come with ponder, or print one: `ponder recipes countdown-zero > mine.toml`."""
+    from ponder.recipe import builtin_recipes, find_recipe, parse_recipe, parse_variants, read_recipe_text
 
-    known = {name: read_recipe(path) for name, path in builtin_recipes().items()}
+    paths = {recipe: find_recipe(recipe)} if recipe else builtin_recipes()
+    texts = {name: read_recipe_text(path) for name, path in paths.items()}
+    known = {name: parse_recipe(text, str(paths[name])) for name, text in texts.items()}
+    variants = {name: parse_variants(text, str(paths[name])) for name, text in texts.items()}
     if as_json:
-        write_json("recipes", {"recipes": [{"recipe": name, **_recipe_facts(part)} for name, part in known.items()]})
-        return
-    write_table(
-        [Column("recipe"), Column("title"), Column("minutes", True), Column("stage"), Column("model")],
-        [
-            [name, part.run.title, f"{part.run.minutes:g}", _stages(part), part.model.path]
-            for name, part in known.items()
-        ],
-        empty="no recipes are installed",
-    )
+        facts = [{"recipe": name, **_recipe_facts(part, variants[name])} for name, part in known.items()]
+        write_json("recipes", {"recipes": facts})
+    elif recipe:
+        write(texts[recipe].rstrip("\n"))
+    else:
+        write_table(
+            [Column("recipe"), Column("title"), Column("minutes", True), Column("variants", True), Column("stages")],
+            [
+                [name, part.run.title, f"{part.run.minutes:g}", f"{len(variants[name]) or '-'}", _stages(part)]
+                for name, part in known.items()
+            ],
+            empty="no recipes are installed",
+        )
 
 
 def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption = False) -> None:
@@ -150,6 +198,16 @@ def tui() -> None:
         raise UsageError("the console needs a terminal", "`ponder ls` and `ponder watch --plain` work without one")
     connect().close()  # a daemon runs from here on
     open_console("")
+
+
+def tutorial(
+    again: Annotated[bool, typer.Option("--again", help="Begin anew, wherever it was left")] = False,
+) -> None:
+    """Walk through the console on a run of the demo, ten stations of what RL does; without a terminal, print them."""
+    if not has_terminal():
+        open_console("", "--tutorial=text")
+    connect().close()
+    open_console("", f"--tutorial={'again' if again else 'on'}")
 
 
 def open_console(run_name: str, *options: str) -> NoReturn:
@@ -218,7 +276,31 @@ def _all_overrides(
     return overrides | {key: value for key, value in named.items() if value is not None}
 
 
-def _read(word: str, overrides: dict[str, str | KnobValue], only: str, begin_from: str) -> tuple[Recipe, Path]:
+def _variants(word: str, wanted: list[str]) -> list[str]:
+    """The variants to run; the recipe itself is the empty one."""
+    from ponder.recipe import find_recipe, parse_variants, read_recipe_text
+    from ponder.variants import ALL, find_variant
+
+    if not wanted:
+        return [""]
+    path = find_recipe(word)
+    known = parse_variants(read_recipe_text(path), str(path))
+    if ALL in wanted:
+        return ["", *known]
+    for name in wanted:
+        find_variant(known, name, str(path))
+    return list(dict.fromkeys(wanted))
+
+
+def _seeds(words: str | None, seed: int | None) -> list[int | None]:
+    from ponder.variants import read_seeds
+
+    return [*read_seeds(words)] if words else [seed]
+
+
+def _read(
+    word: str, overrides: dict[str, str | KnobValue], only: str, begin_from: str, variant: str
+) -> tuple[Recipe, Path]:
     """The recipe as it is to be run, or one stage of it, and its file."""
     from ponder import chain
     from ponder.alone import stage_alone
@@ -227,30 +309,27 @@ def _read(word: str, overrides: dict[str, str | KnobValue], only: str, begin_fro
     path = find_recipe(word)
     if only:
         overrides = chain.aim_at(overrides, only)
-    recipe = parse_recipe(read_recipe_text(path), str(path), overrides)
+    recipe = parse_recipe(read_recipe_text(path), str(path), overrides, variant)
     return (stage_alone(recipe, only, find_paths(), begin_from) if only else recipe), path
 
 
-def _submit(word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "") -> Accepted:
+def _submit(
+    word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "", variant: str = ""
+) -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
-    from msgspec.structs import replace
-
     from ponder.client import Client, ensure_daemon, is_served
-    from ponder.preflight import check_recipe
-    from ponder.recipe import ForkPart, dump_recipe
     from ponder.remote import find_server
-    from ponder.wire import SubmitRun
+    from ponder.submission import submission
 
-    recipe, path = _read(word, overrides, only, begin_from)
+    recipe, path = _read(word, overrides, only, begin_from, variant)
     paths = find_paths()
-    anew = recipe.with_stages(replace(part, fork=ForkPart()) for part in recipe.stages)
-    text = dump_recipe(check_recipe(anew, path, models=paths.models))
+    request = submission(recipe, path, models=paths.models, by=BY)
     if not is_served(paths, find_server()):
         say("starting the daemon")
     ensure_daemon(paths)
     try:
         with Client(paths) as client:
-            return client.command(SubmitRun(text, str(path), BY))
+            return client.command(request)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
 
@@ -298,7 +377,7 @@ def _stages(recipe: Recipe) -> str:
     return " > ".join(part.stage.kind for part in recipe.stages)
 
 
-def _recipe_facts(recipe: Recipe) -> dict[str, object]:
+def _recipe_facts(recipe: Recipe, variants: Mapping[str, Variant]) -> dict[str, object]:
     return {
         "name": recipe.run.name,
         "title": recipe.run.title,
@@ -307,4 +386,5 @@ def _recipe_facts(recipe: Recipe) -> dict[str, object]:
         "steps": recipe.steps,
         "model": recipe.model.path,
         "task": recipe.task.name,
+        "variants": {name: variant.title for name, variant in variants.items()},
     }

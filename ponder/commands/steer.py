@@ -14,11 +14,22 @@ import typer
 from ponder.commands.options import BY, JsonOption, RunArgument, RunOption, complete_knob, connect, name_run
 from ponder.errors import NotFound, Refused, RunFailed, UsageError
 from ponder.event_text import applied_line
+from ponder.events import LIFT_VERB, QUARANTINE_VERB
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 
 if TYPE_CHECKING:
     from ponder.client import Client
-    from ponder.wire import CommandStatus, KnobTable, PauseRun, QuarantinePrompt, ResumeRun, SaveRun, SetKnob, StopRun
+    from ponder.wire import (
+        CommandStatus,
+        KnobTable,
+        LiftQuarantine,
+        PauseRun,
+        QuarantinePrompt,
+        ResumeRun,
+        SaveRun,
+        SetKnob,
+        StopRun,
+    )  # fmt: skip
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return as soon as the command is accepted")]
 TimeoutOption = Annotated[
@@ -84,15 +95,17 @@ def save(
 def quarantine(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, number, or the beginning of its name")],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt's id, as `ponder group GROUP` prints it")],
+    is_lifted: Annotated[bool, typer.Option("--lift", help="Ask it again, from the next step on")] = False,
     no_wait: NoWaitOption = False,
     timeout: TimeoutOption = 600.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a prompt no more from the next step on, until the stage ends."""
-    from ponder.wire import QuarantinePrompt
+    """Ask a prompt no more from the next step on, until the stage ends or `--lift`."""
+    from ponder.wire import LiftQuarantine, QuarantinePrompt
 
+    request = LiftQuarantine(run, prompt, BY) if is_lifted else QuarantinePrompt(run, prompt, BY)
     with connect() as client:
-        _command(client, QuarantinePrompt(run, prompt, BY), "quarantine", no_wait, timeout, as_json)
+        _command(client, request, LIFT_VERB if is_lifted else QUARANTINE_VERB, no_wait, timeout, as_json)
 
 
 def set_knob(
@@ -229,7 +242,7 @@ def _list_declarations(as_json: bool) -> None:
 
 def _command(
     client: Client,
-    request: PauseRun | ResumeRun | StopRun | SaveRun | SetKnob | QuarantinePrompt,
+    request: PauseRun | ResumeRun | StopRun | SaveRun | SetKnob | QuarantinePrompt | LiftQuarantine,
     verb: str,
     no_wait: bool,
     timeout_s: float,
@@ -292,7 +305,7 @@ def _wait_for_effect(client: Client, run: str, verb: str, deadline: float) -> No
 
 def _outcome(status: CommandStatus) -> str:
     done = {"pause": "paused", "resume": "resumed", "stop": "stopped", "save": "saved"}
-    if status.name or status.verb == "quarantine":
+    if status.name or status.verb in (QUARANTINE_VERB, LIFT_VERB):
         return applied_line(status.verb, status.step, status.name, status.old, status.new)
     word = done.get(status.verb, status.verb)
     return word if status.step is None else f"{word} at step {status.step}"

@@ -1,4 +1,4 @@
-"""The verb that talks: chat, with a checkpoint of a run, in a program of its own, `daemon.chat`.
+"""The verbs that wake a checkpoint, each in a program of its own: chat (`daemon.chat`), and ladder (`daemon.ladder`).
 
 Deliberately left out: loading and sampling, which need torch.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,17 +17,19 @@ from ponder.commands.options import JsonOption, complete_run, connect, name_run
 from ponder.errors import UsageError
 from ponder.paths import find_paths
 
+CheckpointArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN[@STEP]",
+        help="A run, and a checkpoint's step, `0` for the model it began with; the newest when left out",
+        autocompletion=complete_run,
+        show_default=False,
+    ),
+]
+
 
 def chat(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN[@STEP]",
-            help="A run, and a checkpoint's step, `0` for the model it began with; the newest when left out",
-            autocompletion=complete_run,
-            show_default=False,
-        ),
-    ] = "",
+    run: CheckpointArgument = "",
     prompt: Annotated[
         str | None, typer.Option("--prompt", metavar="TEXT", help="Ask this once, print the answer, and end")
     ] = None,
@@ -59,37 +62,67 @@ def chat(
     as_json: JsonOption = False,
 ) -> None:
     """Talk to a checkpoint: its thinking and its answers as they are written. With a pipe on stdin it answers once."""
-    from ponder.wire import GetRun, RunDetail
-
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError("checkpoints lie on the daemon's machine", "`unset PONDER_SERVER`, or chat over there")
     if as_json and prompt is None and sys.stdin.isatty():
         raise UsageError("`--json` answers one question", "give it with `--prompt TEXT`, or on stdin")
-    name, at, step = run.partition("@")
-    if at and not step.isdecimal():
-        raise UsageError(f"`{step}` is no step", "for example `ponder chat demo-1@20`; `ponder show` lists them")
-    if not name or not find_paths().run_recipe(name).is_file():
-        with connect() as client:
-            name = client.ask(GetRun(name_run(client, name)), RunDetail).row.name
+    name, step = _find_checkpoint(run, "chat")
     values = {
         "--step": step or None, "--prompt": prompt, "--samples": samples, "--budget": budget, "--tokens": tokens,
         "--temperature": temperature, "--seed": seed, "--device": device or None, "--threads": threads,
     }  # fmt: skip
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     flags = [flag for flag, is_given in (("--summarised", summarised), ("--json", as_json)) if is_given]
-    _become_patiently([name, *words, *flags])
+    become_patiently("daemon.chat", [name, *words, *flags])
 
 
-def _become_patiently(words: list[str]) -> None:
-    """Run the program in this one's place; Ctrl-C is its own affair, for it may only end an answer."""
+def ladder(
+    run: CheckpointArgument = "",
+    games: Annotated[int, typer.Option("--games", min=10, max=100_000, help="Games that each pair plays")] = 200,
+    final_games: Annotated[
+        int, typer.Option("--final-games", min=10, max=1_000_000, help="Games of the newest against the first")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The games grow from it")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw it, too: an `.svg` file")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say who beats whom in a run that learns a game: Elo of its policies over the steps, beside the expert's."""
+    if out is not None and out.suffix.lower() != ".svg":
+        raise UsageError(f"`{out}` is no SVG", "give a name that ends in `.svg`")
+    name, step = _find_checkpoint(run, "ladder")
+    values = {
+        "--step": step or None, "--games": games, "--final-games": final_games, "--seed": seed,
+        "--out": out.absolute() if out else None,
+    }  # fmt: skip
+    words = [f"{option}={value}" for option, value in values.items() if value is not None]
+    become_patiently("daemon.ladder", [name, *words, *(["--json"] if as_json else [])])
+
+
+def _find_checkpoint(run: str, verb: str) -> tuple[str, str]:
+    """(run, step), the step empty where none is named; raises what hinders `verb`."""
+    from ponder.wire import GetRun, RunDetail
+
+    if os.environ.get("PONDER_SERVER"):
+        raise UsageError("checkpoints lie on the daemon's machine", f"`unset PONDER_SERVER`, or {verb} over there")
+    name, at, step = run.partition("@")
+    if at and not step.isdecimal():
+        raise UsageError(f"`{step}` is no step", f"for example `ponder {verb} demo-1@20`; `ponder show` lists them")
+    if not name or not find_paths().run_recipe(name).is_file():
+        with connect() as client:
+            name = client.ask(GetRun(name_run(client, name)), RunDetail).row.name
+    return name, step
+
+
+def become_patiently(program: str, words: list[str]) -> None:
+    """Run a program in this one's place; Ctrl-C is its own affair, for it may only end an answer."""
     from ponder.client import child_environment
 
     sys.stdout.flush()
-    command = [sys.executable, "-P", "-m", "daemon.chat", *words]
-    with subprocess.Popen(command, env=child_environment(find_paths())) as program:
+    command = [sys.executable, "-P", "-m", program, *words]
+    with subprocess.Popen(command, env=child_environment(find_paths())) as child:
         while True:
             try:
-                code = program.wait()
+                code = child.wait()
                 break
             except KeyboardInterrupt:
                 continue

@@ -104,15 +104,15 @@ def replay(
         with connect() as client:
             name = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
     words = [name, *(["--steps", str(steps)] if steps else []), *(["--json"] if as_json else [])]
-    _become_program("daemon.replay", words)
+    become_program("daemon.replay", words)
 
 
 def rebuild(as_json: JsonOption = False) -> None:
     """Make the store anew from the runs' folders, when it is lost or broken; the daemon must be down."""
-    _become_program("daemon.rebuild", ["--json"] if as_json else [])
+    become_program("daemon.rebuild", ["--json"] if as_json else [])
 
 
-def _become_program(module: str, words: list[str]) -> None:
+def become_program(module: str, words: list[str]) -> None:
     """Run one of our programs in this one's place; raises typer.Exit with its exit code."""
     from ponder.client import child_environment
 

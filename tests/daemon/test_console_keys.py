@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from ponder import wire
 from ponder.client import child_environment
 from ponder.events import RunState
@@ -30,15 +28,6 @@ def child(home: Home, parent: str, number: int) -> wire.RunRow:
     return wait_for(born, f"child {number} of {parent}")
 
 
-def heard(terminal: Terminal, letter: str, seen: str) -> bool | None:
-    """Type a letter and say whether it came; in the moment in which a form opens it may be lost."""
-    terminal.type(letter)
-    with suppress(AssertionError):
-        terminal.wait_for(seen, 3.0)
-        return True
-    return None
-
-
 def test_pin_fork_and_rewind_do_to_a_living_run_what_they_say(served: Home) -> None:
     run = served.submit(steps=1000, step_s=0.02)
     served.wait_step(run, 4)
@@ -55,10 +44,7 @@ def test_pin_fork_and_rewind_do_to_a_living_run_what_they_say(served: Home) -> N
         wait_for(lambda: pinned(served, run) == [newest] or None, "the pin")
         terminal.wait_for(f"$ ponder unpin {run} {newest}", 60.0)
 
-        terminal.type("f")
-        terminal.wait_for(f"$ ponder fork {run} --at {newest}", 60.0)
-        wait_for(lambda: heard(terminal, "k", "--set k"), "the form that hears")
-        terminal.type("l.coef=0.5")
+        terminal.type("fkl.coef=0.5")
         terminal.wait_for("--set kl.coef=0.5", 60.0)
         terminal.type("\r")
         fork = child(served, run, 0)

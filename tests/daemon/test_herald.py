@@ -55,7 +55,7 @@ def test_each_kind_is_told_once_and_only_if_it_is_wished(
     herald = Herald(wishes)
     herald.knows_rescue("old")
     herald.saw("old", [group(3, Outcome.RESCUED)])
-    herald.saw("new", [group(1, Outcome.FAILED), group(2, Outcome.RESCUED), group(3, Outcome.RESCUED)])
+    herald.saw("new", [group(1, Outcome.MOVED), group(2, Outcome.RESCUED), group(3, Outcome.RESCUED)])
     herald.saw("new", [Record(9, 1, 1, WatchdogFired(4, "kl-high", "warn", {}, "the KL is high"))])
     herald.ended("new", RunState.FAILED, "no memory", 5)
     wait_for(lambda: True if len(heard) == 2 else None, "two notices")

@@ -270,6 +270,29 @@ def test_a_burst_is_carried_in_a_few_batches(tmp_path: Path) -> None:
         assert batches <= 8  # one on an idle machine
 
 
+def test_whatever_is_told_wakes_the_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is told while it lets more gather; without a beat nothing else would."""
+    monkeypatch.setattr("daemon.relay.BEAT_S", 3600.0)
+    monkeypatch.setattr("daemon.relay.SILENCE_S", 3600.0)
+    with zmq.Context() as context, relaying(tmp_path, context) as (link, daemon):
+        identity, _ = receive(daemon, wire.Hello)
+        send(daemon, identity, wire.Resend(0))
+        for step in range(1, 31):
+            told: list[TrainerEvent] = [
+                StepDone(step, step, {}),
+                RunPaused(step),
+                GroupScored(step, 0, 0, "p", "q", "", []),
+            ]
+            for event in told[: step % 3 + 1]:
+                link.emit(event)
+            got = 0
+            while got < link.last_seq:
+                got = numbers(receive(daemon, wire.Batch)[1])[-1]
+            send(daemon, identity, wire.Ack(got))
+        link.preview(Progress(31, "sample", 0, 1))
+        receive(daemon, wire.Passing)
+
+
 @pytest.mark.parametrize("state", ["dead", "stopped"])
 def test_a_trainers_memory_does_not_grow_while_nobody_takes_its_events(tmp_path: Path, state: str) -> None:
     texts = [Rollout(index, "x" * 8192, 1, Finish.END, 1.0) for index in range(8)]

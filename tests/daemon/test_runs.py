@@ -305,6 +305,8 @@ def test_only_a_prompt_that_was_asked_is_put_into_quarantine_and_the_trainer_is_
     assert status.verb == "quarantine"
     assert status.state in (wire.CommandState.APPLIED, wire.CommandState.REFUSED)
     assert status.new == prompt
+    lift = served.client.command(wire.LiftQuarantine(run, prompt)).command
+    assert served.client.wait_for_command(lift, 20).verb == "lift"
     served.client.command(wire.StopRun(run, kill=True))
 
 

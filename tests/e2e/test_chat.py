@@ -7,9 +7,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyte
 import pytest
 import torch
 
@@ -271,6 +272,38 @@ def test_hostile_text_is_harmless_however_it_is_cut(capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert not set(shown) & {"\x1b", "\x07", "\u202e", "\r", "\x9b"}
     assert "52;c" in shown and "e" in shown.splitlines()[-1]
+
+
+def test_many_answers_stand_side_by_side_while_they_are_written(
+    paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Voice, "board_rows", 20)
+    monkeypatch.setattr("daemon.dialogue.COUNT_EVERY_S", 0.0)
+    screen = pyte.Screen(80, 24)
+    stream = pyte.Stream(screen)
+    written: list[list[str]] = []
+    board = Voice.board
+
+    def board_and_look(self: Voice, texts: Sequence[str], heads: Sequence[str]) -> None:
+        board(self, texts, heads)
+        stream.feed(capsys.readouterr().err.replace("\n", "\r\n"))
+        assert [line.rstrip() for line in screen.display[:4]] == [
+            f"{head}{text}".rstrip() for head, text in zip(heads, texts, strict=True)
+        ]
+        written.append(list(texts))
+
+    monkeypatch.setattr(Voice, "board", board_and_look)
+    dialogue = make_dialogue(paths)
+    dialogue.manner = changed(dialogue.manner, "/samples", "4")
+    dialogue.hold(typing(ASKED))
+    assert len(written) > 5 and all(any(texts[row] for texts in written) for row in range(4))
+    stream.feed(capsys.readouterr().err.replace("\n", "\r\n"))
+    assert "answer" in screen.display[0], "what each came to stands where they were written"
+    voice = Voice()
+    board(voice, ["漢字" * 60, "a\x1b[2J\nb"], ["1 > ", "2 . "])
+    stream.feed(capsys.readouterr().err.replace("\n", "\r\n"))
+    shown = "\n".join(screen.display)
+    assert "1 > …" in shown and "2 . a␛[2J␊b" in shown
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])

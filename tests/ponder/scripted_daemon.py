@@ -15,6 +15,7 @@ import zmq
 
 from ponder import wire
 from ponder.events import FeedEvent, Finish, Mark, Outcome, Rollout, RunState, StateChanged, StepDone, StoredEvent
+from ponder.measured import Measured, Way
 from ponder.paths import Paths, make_private_folder
 from tests.ponder.explanations import explanation
 
@@ -139,6 +140,11 @@ def rescued_rollout() -> wire.StoredRollout:
     )
 
 
+MEASURED = Measured(
+    Way.WAIT, 2, 256, 16, 1.0, 80, 1, 31.5, 31.5, 0.75, {"pass@1": (0.34, 0.31, 0.37), "cons@16": (0.5, 0.44, 0.56)}
+)
+
+
 def finished_history() -> list[StoredEvent]:
     """Events with a first end, a resumption, and the true end."""
     states: list[FeedEvent] = [
@@ -166,7 +172,7 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
 
     acting = (
         wire.SubmitRun, wire.ForkRun, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SetKnob,
-        wire.PinCheckpoint, wire.UnpinCheckpoint, wire.QuarantinePrompt, wire.Annotate,
+        wire.PinCheckpoint, wire.UnpinCheckpoint, wire.QuarantinePrompt, wire.LiftQuarantine, wire.Annotate,
     )  # fmt: skip
     return {
         wire.GetStatus: wire.Status(
@@ -182,7 +188,7 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
             wire.GroupRow(9, 40, 2, "p", HOSTILE, [1.0], 1.0, 0.0, 1), "51 * 2", [rescued_rollout()], None, None
         ),
         wire.GetExplanation: explanation(prompt=HOSTILE),
-        wire.GetAha: wire.Aha({"rescued": 12, "failed": 30}, 10_240, rescued_rollout(), [rescued_rollout()]),
+        wire.GetAha: wire.Aha({"rescued": 12, "moved": 30}, 10_240, rescued_rollout(), [rescued_rollout()]),
         wire.GetKnobs: wire.KnobTable(
             "countdown-zero-3",
             41,
@@ -198,6 +204,7 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
                 wire.CheckpointRow(10, "step-000010", 2_000_000, "0" * 64, 1, is_on_disk=False),
             ]
         ),
+        wire.GetMeasured: wire.MeasuredRows("countdown-zero-3", [wire.MeasuredRow(20, MEASURED, HOSTILE, 1)]),
         wire.GetStack: wire.Stack(
             "demo-1", 4711, 'Current thread (most recent call first):\n  File "x.py", line 1 in f\n'
         ),

@@ -26,9 +26,9 @@ def test_the_mark_stands_after_the_words_that_turn_back() -> None:
 
 def test_no_mark_is_torn_by_the_end_of_a_line() -> None:
     text = "word " * 40
-    marks = [Mark(at, at + 4, "word", Outcome.FAILED) for at in range(0, 190, 10)]
+    marks = [Mark(at, at + 4, "word", Outcome.MOVED) for at in range(0, 190, 10)]
     lines = answer_lines(stored(text, marks), 50)
-    assert "\n".join(lines).count("[word -> failed]") == len(marks)
+    assert "\n".join(lines).count("[word -> moved]") == len(marks)
     assert all(len(line) <= 50 for line in lines[1:])
 
 

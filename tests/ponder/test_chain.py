@@ -120,3 +120,12 @@ def test_a_chain_of_one_stage_is_told_of_its_own_table() -> None:
     with pytest.raises(RecipeError, match="stage sft") as caught:
         parse_recipe(text, "one.toml")
     assert "[stages.data]" in caught.value.hint
+
+
+def test_an_expert_is_imitated_where_the_task_has_one() -> None:
+    asked = CHAIN.replace("stage:reject", "task:expert")
+    assert parse_recipe(asked, "chain.toml").stages[1].stage.data.path == "task:expert"
+    for before, after in (('name = "countdown"', 'name = "arithmetic"'), ('kind = "sft"', 'kind = "pretrain"')):
+        with pytest.raises(RecipeError, match="nobody is there to imitate") as caught:
+            parse_recipe(asked.replace(before, after), "chain.toml")
+        assert "`task:expert` is for `sft`" in caught.value.hint

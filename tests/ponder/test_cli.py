@@ -124,7 +124,7 @@ def test_ponder_alone_says_which_verbs_there_are(ponder: Command) -> None:
         (["run"], "Missing argument"),
         (["run", "countdown-zero", "--set", "lr"], "key=value"),
         (["samples", "--outcome", "saved"], "rescued"),
-        (["aha", "--order", "worst"], "newest, first or best"),
+        (["aha", "--order", "worst"], "newest, first, best or rescued"),
     ],
 )
 def test_a_command_line_that_makes_no_sense_exits_with_2(ponder: Command, words: list[str], said_what: str) -> None:

@@ -12,12 +12,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import zmq
 
 from ponder import wire
 from ponder.client import AsyncClient, Client, child_environment, is_listening, read_feed
-from ponder.errors import KnobError, NoDaemon, NotFound, PonderError, Refused, StoreError, TimedOut, UsageError
+from ponder.errors import (
+    KnobError,
+    NoDaemon,
+    NotFound,
+    OtherVersion,
+    PonderError,
+    Refused,
+    StoreError,
+    TimedOut,
+    UsageError,
+)
 from ponder.events import RunPaused, StoredEvent
 from ponder.paths import Paths
 
@@ -97,6 +108,28 @@ def test_a_daemon_that_never_answers_is_no_daemon_after_the_timeout(paths: Paths
         with pytest.raises(NoDaemon, match=r"did not answer in 0\.2 s"):
             client.ask(wire.GetStatus(), wire.Status)
         assert time.monotonic() - started < 2
+
+
+def test_an_answer_of_another_version_fails_who_asked_and_nobody_else(paths: Paths) -> None:
+    """A newer daemon may say one thing that cannot be read, and all others as before."""
+
+    def answer(ask: wire.Ask) -> list[bytes]:
+        if isinstance(ask.request, wire.GetStatus):
+            return [msgspec.msgpack.encode({"id": ask.id, "protocol": 1, "reply": {"type": "of tomorrow"}})]
+        return [wire.encode(wire.Answer(ask.id, wire.PROTOCOL, wire.Runs([])))]
+
+    async def whole() -> None:
+        async with AsyncClient(paths) as client:
+            status, runs = await asyncio.gather(
+                client.ask(wire.GetStatus(), wire.Status),
+                client.ask(wire.ListRuns(), wire.Runs),
+                return_exceptions=True,
+            )
+            assert isinstance(status, OtherVersion) and "ponder down" in status.hint
+            assert runs == wire.Runs([])
+
+    with serving(paths, answer):
+        asyncio.run(whole())
 
 
 @pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x81\xa2id", b"\x93" * 50])

@@ -226,7 +226,7 @@ def test_aha_shows_rates_beside_the_base_rate(serve: Serve, ponder: Command) -> 
     lines = ponder("aha").out.splitlines()
     assert lines[0] == "countdown-zero-3: 10,240 answers"
     (rescued,) = [line.split() for line in lines if line.startswith("rescued")]
-    assert rescued == ["rescued", "12", "0.1%", "0.2%", "0.2%"]
+    assert rescued == ["rescued", "12", "0.1%", "0.2%", "(0.0..1.1)", "0.2%", "(0.0..1.1)"]
 
 
 def test_a_stack_is_printed_as_it_came(serve: Serve, ponder: Command) -> None:

@@ -58,6 +58,7 @@ def test_a_row_has_a_cell_for_every_column_and_a_sign_where_nothing_is_known() -
     ("knobs", "words"),
     [
         ({"policy.advantage": "leave_one_out", "policy.advantage_scale": "none"}, "A = r - mean of the others"),
+        ({"policy.advantage": "none", "policy.advantage_scale": "none"}, "A = r"),
         ({"policy.advantage_scale": "batch"}, "std of the batch's 5 rewards: 0.5154"),
         ({"policy.advantage": "gae"}, "token by token"),
         ({"kl.where": "reward", "kl.coef": 0.1}, "charged"),

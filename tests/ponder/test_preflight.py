@@ -226,3 +226,15 @@ def test_every_task_that_ponder_knows_the_trainer_can_make(folder: Path) -> None
     needed = {"dataset": {"path": str(folder / "data.jsonl")}}
     for name in TASKS:
         assert find_task(name, needed.get(name, {})).name == name
+
+
+def test_a_list_of_markers_becomes_absolute_and_is_read_before_the_run_begins(folder: Path) -> None:
+    (folder / "words.toml").write_text('version = 1\nlanguage = "own"\n[strong]\ndoubt = ["avast"]\n')
+    found = checked(folder, SMALL + '[reflection]\nmarkers = "words.toml"\n').reflection
+    assert found.markers == str(folder / "words.toml")
+    (folder / "words.toml").write_text("version = 1\n")
+    with pytest.raises(PonderError, match="no list of markers") as refused:
+        checked(folder, SMALL + '[reflection]\nmarkers = "words.toml"\n')
+    assert "`my.toml`" not in refused.value.hint and "[strong]" in refused.value.hint
+    with pytest.raises(PonderError, match=r"no file `no\.toml`"):
+        checked(folder, SMALL + '[reflection]\nmarkers = "no.toml"\n')

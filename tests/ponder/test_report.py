@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from ponder import wire
-from ponder.curve_svg import Mark, curve_svg, stacked, ticks
+from ponder.curve_svg import Mark, Scales, curve_svg, stacked, ticks
 from ponder.events import Outcome
 from ponder.plot_text import Curve
 from ponder.report import Facts, report_page
@@ -196,7 +196,7 @@ def test_a_picture_of_curves_shows_each_with_a_letter_and_every_mark_with_its_wo
     [[], [(0.0, 0.0)], [(3.0, 5.0)], [(0.0, -1.0), (1.0, 2.0)], [(0.0, 1e-12), (9.0, 1e12)], [(1.0, float("nan"))]],
 )
 def test_any_curve_can_be_drawn_and_stays_inside(points: list[tuple[float, float]], is_log: bool) -> None:
-    text = curve_svg([Curve(points, smoothing=0.5)], "x", is_log=is_log)
+    text = curve_svg([Curve(points, smoothing=0.5)], "x", scales=Scales(is_log=is_log))
     assert "nan" not in text
     assert "inf" not in text
     for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", text):

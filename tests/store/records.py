@@ -26,6 +26,7 @@ from ponder.events import (
     GroupLearnt,
     GroupScored,
     Mark,
+    MarkerKind,
     Outcome,
     Record,
     Rollout,
@@ -99,10 +100,22 @@ def make_rollout(rng: random.Random, index: int, problem: int, progress: float) 
     marks, place = [], 0
     for before, after in itertools.pairwise(tries):
         place += len(before) + len(" no ")
-        outcome = Outcome.RESCUED if is_correct else Outcome.SUPERFICIAL if before == after else Outcome.FAILED
+        outcome = Outcome.RESCUED if is_correct else Outcome.STUCK if before == after else Outcome.MOVED
         entropy = round(rng.uniform(0.2, 2.0), 3)
         marks.append(
-            Mark(place, place + 4, "wait", outcome, before, after, len(text[:place].split()), entropy),
+            Mark(
+                place,
+                place + 4,
+                "wait",
+                outcome,
+                before,
+                after,
+                len(text[:place].split()),
+                entropy,
+                1,
+                MarkerKind.DOUBT,
+                is_fork=entropy > 1.2,
+            )
         )
         place += len("wait ")
     tokens = text.split()
@@ -180,7 +193,7 @@ def make_metrics(rng: random.Random, groups: list[GroupScored]) -> dict[str, flo
         m.REFLECT: share(bool(rollout.marks) for rollout in rollouts),
         m.RESCUED: share(rollout.outcome is Outcome.RESCUED for rollout in rollouts),
         m.HARMED: 0.0,
-        m.SUPERFICIAL: share(rollout.outcome is Outcome.SUPERFICIAL for rollout in rollouts),
+        m.SUPERFICIAL: share(rollout.outcome is Outcome.STUCK for rollout in rollouts),
         m.POLICY_LOSS: rng.gauss(0.0, 0.01),
         m.ENTROPY: rng.uniform(0.35, 0.6),
         m.KL_K3: rng.uniform(0.0, 0.02),

@@ -218,3 +218,29 @@ def test_a_stage_begins_with_its_own_knobs_and_keeps_what_was_set_in_it(
         run, as_records([started(4, 10, 4), stage], attempt=2, first_seq=5)
     )  # begun again after a death
     assert values()["optim.lr"] == 0.3
+
+
+def test_a_prompt_is_in_quarantine_until_it_is_lifted_and_a_fork_shares_what_was_so_before_it(
+    writer: Writer, run: str
+) -> None:
+    from store.orders import is_quarantined
+
+    def settle(number: int, step: int, verb: str, prompt: str) -> None:
+        command = f"q{number}"
+        writer.accept_command(command, run, verb, value=prompt)
+        writer.commit_records(run, as_records([CommandApplied(command, step, verb, new=prompt)], first_seq=number))
+
+    writer.commit_records(run, as_records([started(0, 30)], first_seq=1))
+    settle(2, 3, "quarantine", "a prompt")
+    settle(3, 4, "quarantine", 'another "one"')
+    settle(4, 9, "lift", "a prompt")
+    connection = writer._connection
+    (own,) = connection.execute("SELECT id FROM runs WHERE name = ?", (run,)).fetchone()
+    assert [is_quarantined(connection, own, prompt) for prompt in ("a prompt", 'another "one"', "x")] == [
+        False, True, False,
+    ]  # fmt: skip
+    for at, expected in ((2, False), (5, True), (10, False)):
+        child = writer.submit_run(f"fork{at}", recipe_text(), "", "")
+        connection.execute("UPDATE runs SET parent_id = ?, forked_at = ? WHERE name = ?", (own, at, child))
+        (child_id,) = connection.execute("SELECT id FROM runs WHERE name = ?", (child,)).fetchone()
+        assert is_quarantined(connection, child_id, "a prompt") is expected

@@ -2,7 +2,8 @@
 
 Each was made with `fill_store(path, runs=2, steps=12, groups=2, group_size=4)` and then `VACUUM`: `v0001.db` before the
 watchdog's firings, `v0002.db` before the index of texts, `v0003.db` before forks, `v0004.db` before pages of
-answers, `v0006.db` before rankings. A new migration adds a file made by the version before it; none is ever made again.
+answers, `v0006.db` before rankings, `v0009.db` before imported ones and what is known of turns. A new migration adds a
+file made by the version before it; none is ever made again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ponder.events import RunState
+from ponder.events import Outcome, RunState
 from ponder.wire import Order
 from store.reader import Reader
 from store.schema import open_for_reading
@@ -51,6 +52,20 @@ def test_an_old_store_is_read_after_it_was_opened_by_the_writer(old_store: Path)
     assert reader.checkpoints(first).checkpoints[0].step == 12
     assert reader.knobs(second).changes[0].name == "sampling.temperature"
     assert reader.command("lr-0").step == 4
+    reader.close()
+
+
+def test_what_an_old_store_calls_its_turns_is_read_by_todays_words(old_store: Path) -> None:
+    Writer(old_store).close()
+    reader = Reader(old_store)
+    found = reader.aha("1")
+    assert set(found.counts) <= {str(outcome) for outcome in Outcome} and not found.badges
+    assert found.counts[Outcome.MOVED] and found.counts[Outcome.STUCK]
+    for outcome in (Outcome.RESCUED, Outcome.MOVED, Outcome.STUCK):
+        traces = reader.aha("1", outcome).traces
+        assert len(traces) == found.counts[outcome]
+        assert {trace.rollout.outcome for trace in traces} == {outcome}
+        assert [one.id for one in reader.samples("1", outcome=outcome).samples] == [trace.id for trace in traces]
     reader.close()
 
 

@@ -226,7 +226,7 @@ def test_checkpoints_come_newest_first(reader: Reader) -> None:
         {"min_reward": 0.5, "only_reflecting": True},
         {"only_reflecting": True},
         {"outcome": Outcome.RESCUED},
-        {"outcome": Outcome.FAILED, "step": 21},
+        {"outcome": Outcome.MOVED, "step": 21},
         {"text": "WAIT 3"},
         {"text": "%"},
         {"text": "_"},
@@ -323,8 +323,8 @@ def test_reflections_are_counted_over_the_whole_run(reader: Reader, everything: 
     assert aha.traces == [stored for stored in everything if stored.rollout.outcome is not None][:3]
     assert reader.aha(FINISHED, Outcome.RESCUED, "first", 5).traces == rescued[:-6:-1]
     assert (
-        reader.aha(FINISHED, Outcome.FAILED, "newest", 5).traces
-        == [stored for stored in everything if stored.rollout.outcome is Outcome.FAILED][:5]
+        reader.aha(FINISHED, Outcome.MOVED, "newest", 5).traces
+        == [stored for stored in everything if stored.rollout.outcome is Outcome.MOVED][:5]
     )
 
 
@@ -341,11 +341,11 @@ def test_the_best_traces_are_rescues_at_which_the_policy_was_unsure(
     assert all(stored.rollout.outcome is Outcome.RESCUED and stored.rollout.advantage > 0 for stored in best)
     assert sum(map(unsure, best)) / len(best) > 1.2 * sum(map(unsure, rescued)) / len(rescued)
     assert all(
-        stored.rollout.outcome is Outcome.FAILED for stored in reader.aha(FINISHED, Outcome.FAILED, "best", 5).traces
+        stored.rollout.outcome is Outcome.MOVED for stored in reader.aha(FINISHED, Outcome.MOVED, "best", 5).traces
     )
 
 
-@pytest.mark.parametrize("outcome", [Outcome.RESCUED, Outcome.FAILED, Outcome.SUPERFICIAL])
+@pytest.mark.parametrize("outcome", [Outcome.RESCUED, Outcome.MOVED, Outcome.STUCK])
 def test_the_best_traces_are_those_that_sorting_all_of_them_gives(
     reader: Reader, everything: list[StoredRollout], outcome: Outcome
 ) -> None:

@@ -33,7 +33,8 @@ def read_whole(recipe: Recipe, folder: Path) -> Told:
     def keep(event: TrainerEvent) -> None:
         if isinstance(event, CheckpointSaved):
             shutil.copytree(folder / "checkpoints" / event.folder, folder / "kept" / event.folder)
-            shutil.copytree(folder / "sets", folder / "kept" / f"sets-{event.step}")
+            if (folder / "sets").is_dir():
+                shutil.copytree(folder / "sets", folder / "kept" / f"sets-{event.step}")
 
     return folder, go(recipe, folder, ListLink(keep))
 
@@ -42,7 +43,8 @@ def lay_out_kept(whole: Path, step: int, ends: Collection[int], folder: Path) ->
     """What lay on disk after `step`, in another folder; `ends` are the last steps of the stages."""
     for kept in {step} | {end for end in ends if end < step}:
         shutil.copytree(whole / f"kept/step-{kept:06d}", folder / f"checkpoints/step-{kept:06d}")
-    shutil.copytree(whole / f"kept/sets-{step}", folder / "sets")
+    if (whole / f"kept/sets-{step}").is_dir():
+        shutil.copytree(whole / f"kept/sets-{step}", folder / "sets")
 
 
 def of(events: list[TrainerEvent], *kinds: type) -> list[TrainerEvent]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ponder.advantages import generalised, group_relative, leave_one_out, normalised
+from ponder.advantages import generalised, group_relative, leave_one_out, normalised, uncompared
 from ponder.knobs import AdvantageEstimator, AdvantageScale, KlEstimator, KlPlace, Knobs, Normaliser
 from tests.trainer.enumerated import (
     ALL,
@@ -31,7 +31,7 @@ from trainer.answers import Answer
 from trainer.credit import give_credit
 from trainer.critic import Critic
 from trainer.kl_control import KlControl
-from trainer.losses import kl_values, policy_loss
+from trainer.losses import kl_values, policy_terms
 from trainer.policy import Policy
 from trainer.reference import Reference
 
@@ -72,7 +72,7 @@ def loss_of(theta: Tensor, answers: list[Answer]) -> Tensor:
     advantage = torch.tensor([a for answer in answers for a in answer.advantages], dtype=torch.float64)
     lengths = torch.tensor([answer.length for answer in answers])
     policy = msgspec.structs.replace(KNOBS.policy, normaliser=Normaliser.CONSTANT)
-    return policy_loss(new, old, advantage, torch.full_like(advantage, 1 / len(answers)), lengths, policy)
+    return policy_terms(new, old, advantage, torch.full_like(advantage, 1 / len(answers)), lengths, policy).sum()
 
 
 TRUE = gradient(lambda theta: expectation(theta, lambda answer: REWARDS[answer]) - KL * divergence(theta))
@@ -173,6 +173,23 @@ def test_leave_one_out_compares_with_scored_siblings_alone() -> None:
     rewards: list[float | None] = [0.1, 0.9, 0.4, -0.2]
     centred = group_relative(rewards, AdvantageScale.NONE)
     assert leave_one_out(rewards, AdvantageScale.NONE) == pytest.approx([advantage * 4 / 3 for advantage in centred])
+
+
+def test_without_a_baseline_an_answer_gets_its_reward_and_the_expected_gradient_stays_true() -> None:
+    assert uncompared([1.0, None, 0.5], AdvantageScale.NONE) == [1.0, 0.0, 0.5]
+    assert uncompared([1.0, 1.0], AdvantageScale.BATCH_STD, batch_std=0.5) == pytest.approx([2.0, 2.0], rel=1e-5)
+    knobs = knobs_with(AdvantageEstimator.NONE, AdvantageScale.NONE)
+
+    def objective(theta: Tensor) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for ids in ALL:
+            answer = answer_of(ids)
+            credit([answer], knobs)
+            total = total + logps(THETA, ids).sum().exp() * loss_of(theta, [answer])
+        return total
+
+    true = gradient(lambda theta: expectation(theta, lambda answer: REWARDS[answer]))
+    assert torch.allclose(-gradient(objective), true, atol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", [AdvantageEstimator.GROUP, AdvantageEstimator.LEAVE_ONE_OUT])

@@ -1,7 +1,7 @@
 """Every knob that is declared live acts on a running run: from the step after the boundary on, and not before.
 
-Those of loss, divergence and critic stand in `test_live_knobs`, those of supervised stages in `test_supervised`; the
-last test here holds the lists complete.
+Those of loss, divergence and critic stand in `test_live_knobs`, those of games in `test_live_game`, those of supervised
+stages in `test_supervised`; the last test here holds the lists complete.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.recipe import Recipe, dump_recipe, parse_recipe
 from ponder.wire import Action, KnobOrder
 from tests.trainer.conftest import RECIPE
+from tests.trainer.test_live_game import CHANGES as GAME
 from tests.trainer.test_live_knobs import CHANGES
 from tests.trainer.test_loop import go, of, ordering, what_was_learnt
 from tests.trainer.test_supervised import CHANGES as SUPERVISED
@@ -57,6 +58,7 @@ LEARNT: list[tuple[str, KnobValue]] = [
     ("reward.language", 1.0),
     ("reward.script", "han"),
     ("reward.own", 3.0),
+    ("reward.shuffled", True),
 ]
 """What changes groups or figures of the next steps."""
 
@@ -233,9 +235,10 @@ def test_a_limit_of_the_watchdog_makes_its_rule_fire(
 
 
 def test_every_live_knob_has_a_test_in_which_it_acts() -> None:
-    named = {name for name, *_ in [*LEARNT, *TOLD, *FIRES, *CHANGES]} | {name for _, name, _ in SUPERVISED} | {
+    named = {name for name, *_ in [*LEARNT, *TOLD, *FIRES, *CHANGES, *GAME]} | {name for _, name, _ in SUPERVISED} | {
         "reward.model",  # test_preference_runs
         "reward.preference", "reward.combine",  # test_live_reward
+        "reward.learnt_for",  # test_mixed
         "sampling.max_rounds", "policy.drop_flat_groups", "evaluation.problems", "saving.keep",
         "optim.head_chunk_tokens",
         "stream.previews_per_second",

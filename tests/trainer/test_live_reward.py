@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from ponder.errors import StoreError
 from ponder.events import AUDIT, CommandApplied, CommandRefused, GroupScored, StepDone
 from ponder.knobs import Knobs
 from ponder.paths import features_beside, reward_model_beside
+from ponder.ranking import tiers
 from ponder.recipe import ForkPart, Recipe, parse_recipe
 from ponder.rlhf import PREFERENCE, PREFERENCE_BEFORE, PREFERENCE_RAW, PREFERENCE_SPREAD, Rlhf
 from ponder.wire import Action, KnobOrder, RewardModelOrder
@@ -29,7 +31,7 @@ from trainer.features import kept_steps, load_features
 from trainer.live_reward import (
     CENTERING,
     ENOUGH,
-    HELD_OUT,
+    HELD_OUT_SHARE,
     MOST_ORDERS,
     Basis,
     Fit,
@@ -42,7 +44,7 @@ from trainer.live_reward import (
     make_basis,
     strict_orders,
 )
-from trainer.preferences import plackett_luce
+from trainer.preferences import centering, plackett_luce
 from trainer.reward_versions import load_version, newest_version, sha256_of, version_path, write_basis, write_version
 from trainer.rewards import Scored
 from trainer.rewards.combine import combine
@@ -134,6 +136,23 @@ def test_the_loss_is_plackett_luce_and_its_derivatives_are_its_slope_and_its_cur
         torch.testing.assert_close(curve[..., k], turn, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("answers", [2, 3, 4])
+def test_both_homes_of_plackett_luce_say_the_same_of_every_ranking(answers: int) -> None:
+    generator = torch.Generator().manual_seed(answers)
+    every = [list(ranks) for ranks in product([1, 2, 3, None], repeat=answers) if len(tiers(list(ranks))) > 1]
+    seen_RKD = torch.randn(len(every), answers, DIMENSIONS, generator=generator, dtype=torch.float64)
+    given = [Label(f"{n}", f"{n}", n, seen_RKD[n], ranks, [False] * answers) for n, ranks in enumerate(every)]
+    (batch,) = _batches(given, KNOBS, 30)
+    score = 3.0 * torch.randn(1, len(every), answers + 1, dtype=torch.float64, generator=generator)
+    loss, (slope, _) = batch.loss(score), batch.derivatives(score)
+    for place, ranks in enumerate(every):
+        own_K = score[0, place, :-1].clone().requires_grad_()
+        alike = plackett_luce(own_K, ranks) + CENTERING * centering(own_K)
+        torch.autograd.backward(alike)
+        torch.testing.assert_close(loss[0, place], alike.detach(), rtol=0, atol=1e-9)
+        torch.testing.assert_close(slope[0, place, :-1], own_K.grad, rtol=0, atol=1e-9)
+
+
 def test_a_tie_of_many_is_learnt_from_some_of_its_orders() -> None:
     ranks = [1, 1, 1, 1, 1, None]
     orders = strict_orders(ranks)
@@ -175,7 +194,7 @@ def test_the_order_in_which_answers_were_shown_changes_nothing_but_rounding(basi
 def test_whole_prompts_are_held_out_and_teach_nothing(basis: Basis) -> None:
     given = labels(basis, 200)
     held_out = [label for label in given if label.is_held_out]
-    assert len(held_out) == pytest.approx(200 * HELD_OUT, abs=20)
+    assert len(held_out) == pytest.approx(200 * HELD_OUT_SHARE, abs=20)
     turned = [replace(label, ranks=[None] * 4, bad=[False] * 4) if label.is_held_out else label for label in given]
     one, other = (fit(some, basis, KNOBS, 20) for some in (given, turned))
     assert torch.equal(one.weights_HD, other.weights_HD)

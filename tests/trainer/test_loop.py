@@ -33,7 +33,17 @@ from ponder.events import (
     TrainerEvent,
 )  # fmt: skip
 from ponder.recipe import Recipe, parse_recipe
-from ponder.wire import Action, KnobOrder, Order, PauseOrder, QuarantineOrder, ResumeOrder, SaveOrder, StopOrder
+from ponder.wire import (
+    Action,
+    KnobOrder,
+    LiftOrder,
+    Order,
+    PauseOrder,
+    QuarantineOrder,
+    ResumeOrder,
+    SaveOrder,
+    StopOrder,
+)
 from tests.trainer.conftest import RECIPE
 from trainer.checkpoint import list_checkpoints
 from trainer.link import ListLink
@@ -218,6 +228,24 @@ def test_a_prompt_in_quarantine_is_passed_over_from_the_next_step_on_and_after_e
     go(halved, tmp_path / "crashed")  # its newest checkpoint knows nothing of it
     replayed = go(recipe, tmp_path / "crashed", replay=(CommandApplied("late", 2, "quarantine", new=bad),))
     assert what_was_learnt(replayed) == what_was_learnt(whole, after=2)
+
+
+def test_a_lifted_quarantine_has_the_prompt_asked_again_from_the_next_step_on_and_after_every_death(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    """What is asked is to the letter what a run asks that was never told to pass the prompt over."""
+    free = prompts_by_step(go(recipe, tmp_path / "free"))
+    bad = free[3][1]
+    orders: dict[int, list[Action]] = {1: [QuarantineOrder(bad), LiftOrder("another")], 2: [LiftOrder(bad)]}
+    whole = go(recipe, tmp_path / "whole", ordering(orders))
+    assert prompts_by_step(whole) == free
+    assert of(whole, CommandApplied)[-1] == CommandApplied("2-0", 2, "lift", new=bad)
+    (refused,) = of(whole, CommandRefused)
+    assert (refused.command, refused.verb) == ("1-1", "lift") and "not in quarantine" in refused.message
+    short = msgspec.structs.replace(recipe, stage=msgspec.structs.replace(recipe.stage, steps=2))
+    go(short, tmp_path / "saved", ordering({1: [QuarantineOrder(bad)]}))  # its checkpoint knows of it
+    lifted = (CommandApplied("q", 1, "quarantine", new=bad), CommandApplied("l", 2, "lift", new=bad))
+    assert what_was_learnt(go(recipe, tmp_path / "saved", replay=lifted)) == what_was_learnt(whole, after=2)
 
 
 @pytest.mark.parametrize("knob", [("optim.lr", 0.002), ("sampling.temperature", 0.5), ("policy.clip_high", 0.01)])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ponder.advantages import group_relative, has_spread
 from ponder.knobs import AdvantageScale, KlEstimator, Normaliser, Policy
-from trainer.losses import kl_penalty, kl_values, policy_loss, token_weights
+from trainer.losses import kl_penalty, kl_values, policy_terms, token_weights
 
 
 def test_group_advantages_are_the_hand_computed_ones() -> None:
@@ -49,7 +49,7 @@ def test_clipping_acts_on_the_side_that_the_advantage_pushes(
 ) -> None:
     logp = torch.tensor([math.log(ratio)], requires_grad=True)
     knobs = Policy(clip_low=0.2, clip_high=0.28)
-    got = policy_loss(logp, torch.zeros(1), torch.tensor([advantage]), torch.ones(1), torch.tensor([1]), knobs)
+    got = policy_terms(logp, torch.zeros(1), torch.tensor([advantage]), torch.ones(1), torch.tensor([1]), knobs)[0]
     torch.autograd.backward(got)
     assert got.item() == pytest.approx(loss)
     assert logp.grad is not None

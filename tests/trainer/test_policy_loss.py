@@ -13,7 +13,7 @@ from torch import Tensor
 from ponder.advantages import group_relative, leave_one_out
 from ponder.knobs import AdvantageScale, Clip, Normaliser, Policy, Ratio
 from tests.trainer.enumerated import ALL, REWARDS, THETA, expectation, gradient, logps, numeric_gradient
-from trainer.losses import clipped_share, policy_loss, ratios, token_weights, value_loss
+from trainer.losses import clipped_share, policy_terms, ratios, token_weights, value_loss
 
 PLAIN = Policy(clip_low=0.2, clip_high=0.28)
 OTHER = THETA + torch.tensor([[0.3, -0.6, 0.1], [0.5, 0.0, -0.7], [-0.2, 0.4, 0.9]], dtype=torch.float64)
@@ -24,7 +24,7 @@ def batch_loss(
 ) -> Tensor:
     lengths = torch.tensor([len(answer) for answer in answers])
     weights = token_weights(lengths.tolist(), policy.normaliser, max_new_tokens=2)
-    return policy_loss(
+    terms = policy_terms(
         torch.cat([logps(theta, answer) for answer in answers]),
         torch.cat([logps(old, answer).detach() for answer in answers]),
         torch.tensor(advantages, dtype=torch.float64).repeat_interleave(lengths),
@@ -32,6 +32,7 @@ def batch_loss(
         lengths,
         policy,
     )
+    return terms.sum()
 
 
 def expected_gradient_of_pairs(estimate: object, scale: AdvantageScale, policy: Policy) -> Tensor:
@@ -122,8 +123,8 @@ def test_cispo_weighs_every_token_with_a_clipped_ratio_that_has_no_gradient() ->
     policy = msgspec.structs.replace(PLAIN, clip=Clip.CISPO, clip_low=1.0, clip_high=0.1)
     new = torch.tensor([0.5, -0.2, 0.0], requires_grad=True)
     advantage, weight = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.5, 0.25, 0.25])
-    loss = policy_loss(new, torch.zeros(3), advantage, weight, torch.tensor([3]), policy)
-    torch.autograd.backward(loss)
+    terms = policy_terms(new, torch.zeros(3), advantage, weight, torch.tensor([3]), policy)
+    torch.autograd.backward(terms.sum())
     assert new.grad is not None
     clipped = [1.1, math.exp(-0.2), 1.0]
     by_hand = [-w * c * a for w, c, a in zip([0.5, 0.25, 0.25], clipped, [1.0, -2.0, 3.0], strict=True)]
@@ -171,10 +172,10 @@ def test_the_length_bias_of_each_normaliser_is_the_documented_one(normaliser: No
     weights = token_weights([10, 100], normaliser, max_new_tokens=200)
     policy = msgspec.structs.replace(PLAIN, normaliser=normaliser)
     advantage = torch.tensor([1.0, -1.0]).repeat_interleave(lengths)
-    loss = policy_loss(
+    terms = policy_terms(
         new, torch.zeros(110), advantage, torch.tensor(weights).repeat_interleave(lengths), lengths, policy
     )
-    torch.autograd.backward(loss)
+    torch.autograd.backward(terms.sum())
     assert new.grad is not None
     assert abs(new.grad[0] / new.grad[-1]) == pytest.approx(share)
     assert new.grad[0] < 0 < new.grad[-1]

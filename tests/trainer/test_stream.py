@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -57,14 +58,17 @@ class Clock:
         return self.now_s
 
 
-def streaming(link: ListLink, clock: Clock, *, previews: int, prompts: int = 2, first_group: int = 0) -> Stream:
+def streaming(
+    link: ListLink, clock: Clock, *, previews: int, prompts: int = 2, first_group: int = 0,
+    used: Callable[[], float] = lambda: 0.0,
+) -> Stream:  # fmt: skip
     """Groups of two, ten previews a second."""
     knobs = Knobs()
     for name, value in (("stream.previews", previews), ("sampling.group_size", 2), ("stream.previews_per_second", 10)):
         knobs = with_value(knobs, name, value)
     return Stream(
         link, Spelling(), knobs,  # type: ignore[arg-type]  # of a policy only `pieces` is asked
-        step=1, prompts=[f"p{place}" for place in range(prompts)], first_group=first_group, now=clock,
+        step=1, prompts=[f"p{place}" for place in range(prompts)], first_group=first_group, now=clock, used=used,
     )  # fmt: skip
 
 
@@ -164,6 +168,16 @@ def test_a_token_becomes_text_once_and_only_when_it_is_sent() -> None:
     write(watched, clock, "c" * 190, watched.rows)
     watched.close()
     assert policy.asked == 4 * 200 and 15 <= len(link.passing) <= 25
+
+
+@pytest.mark.parametrize(("cost_s", "most"), [(0.0, 20), (0.001, 10), (1.0, 4)])
+def test_previews_that_take_long_come_less_often_and_lose_nothing(cost_s: float, most: int) -> None:
+    link, clock = ListLink(), Clock()
+    watched = streaming(link, clock, previews=4, used=count(0.0, cost_s).__next__)
+    write(watched, clock, "a" * 200, watched.rows)
+    assert most - 1 <= len(link.passing) <= most
+    watched.close()
+    assert set(read(link.passing).values()) == {"a" * 200}
 
 
 def test_what_nobody_watches_is_not_shown() -> None:

@@ -20,7 +20,7 @@ from daemon.feedback import read_feedback
 from daemon.rank_desk import RankDesk
 from ponder import wire
 from ponder.client import read_answer
-from ponder.errors import NoDaemon, NotFound
+from ponder.errors import NoDaemon, NotFound, OtherVersion
 from ponder.paths import Paths
 from store.reader import Reader
 
@@ -28,8 +28,8 @@ R = TypeVar("R", bound=Struct)
 
 ACTING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
-    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt, wire.RankAnswers,
-    wire.UndoRanking, wire.ReleaseBrake,
+    wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt, wire.LiftQuarantine,
+    wire.RankAnswers, wire.UndoRanking, wire.ReleaseBrake,
 )  # fmt: skip
 
 
@@ -64,6 +64,8 @@ class ReaderClient:
         self.saved: dict[int, wire.CheckpointRow] = {}
         """Checkpoints that tests put in the place of the stored ones, by step."""
         self.is_away = False
+        self.other_version = False
+        """Whether the daemon's answers cannot be read."""
         self.head = 1
 
     def close(self) -> None:
@@ -104,6 +106,8 @@ class ReaderClient:
         del timeout_s
         if self.is_away:
             raise NoDaemon("the daemon did not answer in 5 s")
+        if self.other_version:
+            raise OtherVersion
         self.asked.append(request)
         await asyncio.sleep(0)
         return read_answer(wire.Answer("a", wire.PROTOCOL, self._answer(request, ask_id)), reply_type)
@@ -128,7 +132,7 @@ class ReaderClient:
         run = str(getattr(request, "run", ""))
         verb = {
             wire.SetKnob: "set", wire.PauseRun: "pause", wire.ResumeRun: "resume", wire.StopRun: "stop",
-            wire.SaveRun: "save", wire.QuarantinePrompt: "quarantine",
+            wire.SaveRun: "save", wire.QuarantinePrompt: "quarantine", wire.LiftQuarantine: "lift",
         }.get(type(request), "?")  # fmt: skip
         name, new = (request.name, request.value) if isinstance(request, wire.SetKnob) else ("", None)
         old = next((k.value for k in self._reader.knobs(run).knobs if k.name == name), None) if name else None

@@ -170,6 +170,48 @@ def test_an_unchanged_frame_costs_nothing_and_one_cell_costs_a_few_bytes() -> No
     assert len(grid.changes()) < 40
 
 
+def test_of_a_big_picture_what_was_drawn_last_comes_first_and_the_rest_comes_after() -> None:
+    grid = CellGrid(20, 10)
+    grid.draw("\x1b[1;1H" + "\n".join("x" * 20 for _ in range(10)))
+    grid.draw("\x1b[8;1Hwhat a key did")
+    first = grid.changes(20)
+    assert "what a key did" in first and "x" * 20 not in first
+    rest = [grid.changes(20) for _ in range(9)]
+    assert all(rest) and grid.changes(20) == ""
+    screen, stream = new_screen()
+    stream.feed(first + "".join(rest))
+    whole, whole_stream = new_screen()
+    grid.forget()
+    whole_stream.feed(grid.changes())
+    assert picture(screen) == picture(whole)
+
+
+def test_a_frame_is_as_big_as_the_line_is_wide() -> None:
+    gauge = LineGauge()
+    assert gauge.frame_bytes == float("inf"), "nothing is known yet"
+    for second in range(20):
+        gauge.took(second, 0.01, 10)  # there and back
+        gauge.took(second + 0.5, 0.01 + 0.1, 2000)
+    assert 1900 < gauge.frame_bytes < 2100
+    gauge.took(30, 10.0, 2000)
+    assert gauge.frame_bytes > 1900, "a stall says nothing of the width"
+    for second in range(40, 60):
+        gauge.took(second, 0.01 + 3.0, 2000)
+    assert gauge.frame_bytes == 600, "less is not worth its question"
+
+
+def test_after_a_stall_nothing_is_sent_before_something_newer_is_there_or_for_long() -> None:
+    pacer = Pacer()
+    pacer.sent(0.0)
+    assert not pacer.replied(0.1)
+    pacer.sent(1.0)
+    assert pacer.replied(11.0), "it had stalled"
+    assert 0 < pacer.wait_s(11.0) <= 0.5
+    assert pacer.wait_s(11.6) == 0
+    pacer.let_go()
+    assert pacer.wait_s(11.0) == 0
+
+
 def test_repaint_and_a_new_size_send_every_known_cell_again() -> None:
     grid = CellGrid(10, 2)
     grid.draw("\x1b[1;1H0123456789\x1b[2;1Habcdefghij\x1b[1;1H")
@@ -220,6 +262,7 @@ def test_a_line_that_is_stuck_gets_one_question_now_and_then_and_no_old_frames()
     pacer.sent(20.0)
     assert pacer.wait_s(21.0) > 10
     pacer.replied(22.0)  # to the first of the two questions, or to the second: who knows
+    pacer.let_go()
     assert (pacer.wait_s(22.0), pacer.asks) == (0, True)
 
 

@@ -1,7 +1,8 @@
 """Before a ranking is kept the screen says nothing of what anybody or anything thinks of the answers on it.
 
-The store is filled twice: with other rewards, verdicts, scores, parts, order of sampling and steps, but the same texts.
-What a person sees of the answers must be the same to the last cell.
+The store is filled twice: with other rewards, verdicts, scores and parts, of another step, of other versions of the
+policy and of the reward model, sampled in another order, but with the same texts. What a person sees of the answers
+must be the same to the last cell.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
     opened.close()
 
 
-def with_texts(texts: list[str], prompt: str, seed: int) -> GroupScored:
-    """The newest group: these texts, and whatever else a seed brings."""
+def with_texts(texts: list[str], prompt: str, seed: int, *, step: int = 7, version: int = 1) -> GroupScored:
+    """The newest group: these texts in the order of sampling, and whatever else a seed brings."""
     chance = random.Random(seed)
-    group = judged_step(7, groups=1, answers=len(texts), audits=0, seed=seed)[0]
+    group = judged_step(step, groups=1, answers=len(texts), audits=0, version=version, seed=seed)[0]
     assert isinstance(group, GroupScored)
     return replace(
         group,
@@ -72,19 +73,40 @@ def show_only(writer: Writer, group: GroupScored) -> None:
     writer.commit_records(RUN, as_records([group], writer.last_seq(RUN) + 1))
 
 
+def filled(folder: Path, texts: list[str], seed: int, later: int) -> Writer:
+    """A store of which only this group waits, so many groups `later`; with a seed all is other but texts and prompt."""
+    folder.mkdir()
+    writer = fill(folder, steps=6, groups=1)
+    only(writer, "random")
+    step, version = (19, 4) if later else (7, 1)
+    writer._connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'groups'", (later,))
+    show_only(writer, with_texts(texts, "Make 42 of 3, 4 and 6.", seed, step=step, version=version))
+    return writer
+
+
+def in_shown_order(folder: Path, later: int) -> list[str]:
+    """In which order a person would see the texts: it grows from the group."""
+    writer = filled(folder, TEXTS, 1, later)
+    shown = RankClient(folder / "ponder.db", writer)._desk.next(wire.NextRanking(RUN, "ada"))
+    writer.close()
+    return [answer.text for answer in shown.answers]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_nothing_on_the_screen_tells_what_is_thought_of_the_answers(tmp_path: Path, size: str) -> None:
+    wanted = in_shown_order(tmp_path / "first", 0)
+    orders = ((later, in_shown_order(tmp_path / f"later-{later}", later)) for later in range(1, 30))
+    later, other = next((later, shown) for later, shown in orders if shown != wanted)
+    sampled = [wanted[other.index(text)] for text in TEXTS]
+    assert sampled != TEXTS, "another order of sampling, so that the same is shown in the same order"
     seen: list[str] = []
-    for seed in (1, 2):
+    for texts, seed, behind in ((TEXTS, 1, 0), (sampled, 2, later)):
         folder = tmp_path / str(seed)
-        folder.mkdir()
-        writer = fill(folder, steps=6, groups=1)
-        only(writer, "random")
-        show_only(writer, with_texts(TEXTS, "Make 42 of 3, 4 and 6.", seed))
+        writer = filled(folder, texts, seed, behind)
 
         async def script(pilot: Pilot[int], console: Console, _: RankClient) -> None:
             task = await answers_shown(pilot, console)
-            assert sorted(answer.text for answer in task.answers) == sorted(TEXTS)
+            assert [answer.text for answer in task.answers] == wanted
             await settled(pilot, console)
             seen.append(screen_text(console))
             shown = "\n".join(screen_text(console).splitlines()[2:-1])
@@ -95,7 +117,7 @@ def test_nothing_on_the_screen_tells_what_is_thought_of_the_answers(tmp_path: Pa
 
         play(folder, writer, script, SIZES[size])
         writer.close()
-    assert seen[:2] == seen[2:], "other rewards, verdicts and scores, and the same screen"
+    assert seen[:2] == seen[2:], "another step, other versions, rewards, verdicts and scores, and the same screen"
     check_snapshot(f"ranking-{size}", seen[1])
 
 

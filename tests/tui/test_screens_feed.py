@@ -184,6 +184,31 @@ def test_while_nothing_happens_the_daemon_is_asked_every_few_seconds_and_at_once
     asyncio.run(whole())
 
 
+def test_what_is_pulled_without_news_is_told_from_what_is_pulled_for_a_reason() -> None:
+    quiet: list[bool] = []
+
+    async def pull() -> None:
+        quiet.append(feed.is_quiet)
+
+    async def once(message: wire.Bell | None = None) -> None:
+        if message is None:
+            feed.want()
+        else:
+            feed.hear(message)
+        feed._next_pull_s = 0.0
+        await feed._once()
+
+    times = iter(float(n * 3) for n in range(100))  # each look at the clock is three seconds later
+    feed = Feed(Nobody(), pull, lambda: None, clock=lambda: next(times))
+
+    async def whole() -> None:
+        for message in (wire.Bell(1, 1), wire.Bell(1, 1), wire.Bell(2, 1), wire.Bell(2, 1), None):
+            await once(message)
+
+    asyncio.run(whole())
+    assert quiet == [False, True, False, True, False]
+
+
 def test_a_daemon_that_is_away_is_missed_and_found_again() -> None:
     is_away = True
 
@@ -250,5 +275,5 @@ def test_a_curve_tells_a_turned_knob_from_a_run_that_went_back(tmp_path: Path) -
 
 
 def test_marks_that_lie_outside_the_text_are_ignored() -> None:
-    marks = [Mark(-1, 3, "x", Outcome.FAILED), Mark(2, 90, "x", Outcome.FAILED), Mark(4, 4, "x", Outcome.FAILED)]
+    marks = [Mark(-1, 3, "x", Outcome.MOVED), Mark(2, 90, "x", Outcome.MOVED), Mark(4, 4, "x", Outcome.MOVED)]
     assert [p.text.text for p in text_paragraphs("plain text", 99, marks)] == ["plain text"]

@@ -15,7 +15,7 @@ from ponder.wire import CommandState, Live
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import NOW_US, RUN, go_to, key_line, play, screen_text, until
 from tui.actions import ACTIONS, BY_ID, SCREENS, WIDGET_KEYS, bindings
-from tui.app import Console
+from tui.app import Console, screen_class
 from tui.keys import Keys, read_keys, short_tab
 from tui.screens.confirm import Confirm
 from tui.screens.frame import ConsoleScreen
@@ -30,7 +30,7 @@ from tui.widgets import VirtualList
 
 def test_every_action_is_done_by_somebody() -> None:
     for action in ACTIONS:
-        owner = Console.MODES[action.screen] if action.screen else Console
+        owner = screen_class(action.screen) if action.screen else Console
         assert hasattr(owner, f"action_{action.method.partition('(')[0]}"), action.id
 
 
@@ -57,7 +57,18 @@ def test_every_action_has_words_and_help_and_stands_on_the_help_page() -> None:
             assert action.words
             if action.screen in ("", screen):
                 assert f"[{action.id}]" in page
-    for term in ("advantage", "KL", "entropy", "rescued", "harmed", "confirmed", "failed", "superficial"):
+    for term in (
+        "advantage",
+        "KL",
+        "entropy",
+        "rescued",
+        "harmed",
+        "confirmed",
+        "moved",
+        "stuck",
+        "unanchored",
+        "truncated",
+    ):
         assert term in page
 
 
@@ -146,6 +157,24 @@ def test_x_puts_the_prompt_of_the_group_into_quarantine(store: Path) -> None:
         assert client.acted == [wire.QuarantinePrompt(RUN, newest.prompt_id, console.by)]
         client.settle(CommandState.APPLIED, 30)
         await until(pilot, lambda: "applied at step 30: quarantine" in key_line(console))
+
+    play(store, script)
+
+
+def test_x_lifts_the_quarantine_of_a_prompt_that_is_in_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.orders.is_quarantined", lambda *_: True)
+
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "group")
+        newest = client._reader.groups(RUN, limit=1).groups[0]
+        await until(pilot, lambda: "in quarantine: x lifts it" in screen_text(console))
+        await pilot.press("x")
+        await until(pilot, lambda: bool(client.acted))
+        assert client.acted == [wire.LiftQuarantine(RUN, newest.prompt_id, console.by)]
+        monkeypatch.undo()
+        client.settle(CommandState.APPLIED, 30)
+        await until(pilot, lambda: "applied at step 30: lift the quarantine of" in key_line(console))
+        await until(pilot, lambda: "in quarantine" not in screen_text(console).split("\n")[2])
 
     play(store, script)
 
@@ -377,6 +406,23 @@ def test_data_stay_when_the_daemon_goes_and_it_is_said(store: Path) -> None:
         client.is_away = False
         client.ring()
         await until(pilot, lambda: "daemon away" not in screen_text(console))
+
+    play(store, script)
+
+
+def test_a_daemon_of_another_version_is_called_that_and_what_is_shown_stays(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "live")
+        client.other_version = True
+        client.ring()
+        await until(pilot, lambda: "! daemon of another version" in screen_text(console).split("\n")[0])
+        assert "`ponder down`, then `ponder up`: runs go on" in key_line(console)
+        assert "held-out accuracy" in screen_text(console) and "daemon away" not in screen_text(console)
+        await pilot.press("space")
+        await until(pilot, lambda: "refused: the daemon is of another version" in key_line(console))
+        client.other_version = False
+        client.ring()
+        await until(pilot, lambda: "another version" not in screen_text(console).split("\n")[0])
 
     play(store, script)
 

@@ -61,26 +61,6 @@ def test_sixteen_colours_are_enough(store: Path) -> None:
         assert b"38;5;" not in terminal.received
 
 
-@pytest.mark.parametrize(
-    ("keys", "words"), [("3/step:7 right", "step:7 right"), ("1/quiet", "quiet"), (":quit", "quit")]
-)
-def test_what_is_typed_in_one_burst_with_the_key_that_opens_a_line_stands_in_it(
-    store: Path, keys: str, words: str
-) -> None:
-    """`q` would leave, `w` spare the line, digits change the screen."""
-    with Terminal("-m", "tests.tui.screens_console", str(store)) as terminal:
-        terminal.wait_for("scored last")
-        if keys[0] != ":":
-            terminal.type(keys[0])
-            terminal.wait_for(f"[{keys[0]}")
-            terminal.wait_for("filter")
-            terminal.read(0.5)
-        terminal.type(keys.lstrip("0123456789"))
-        terminal.wait_for(words)
-        terminal.type("\x03")
-        assert terminal.wait_end() == 130
-
-
 def test_ascii_is_enough(store: Path) -> None:
     with Terminal("-m", "tests.tui.screens_console", str(store), environ={"PONDER_ASCII": "1"}) as terminal:
         terminal.wait_for("scored last")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ponder.choices import LearntFor
 from ponder.errors import RecipeError
 from ponder.knobs import Reward
 from ponder.recipe import OwnReward, part_weights
@@ -124,6 +125,9 @@ class Judge:
         """Each answer's reward and parts, in their order."""
         weight_by_part = part_weights(weights, [part for part, _ in self._pools if part is not self.task.verifier])
         parts = [_Parts(self._parts_here(one, weights), dict(weight_by_part)) for one in asked]
+        for one in parts:
+            if weights.learnt_for is LearntFor.UNVERIFIED and (self.task.verifier or CORRECT in one.values):
+                one.weights[MODEL] = 0.0
         if self.model and asked:
             self._ask_model(self.model, asked, parts)
         self.fault = None

@@ -1,18 +1,22 @@
 """What can be learnt: one file a task, and the words that all tasks share.
 
-A task gives problems, turns a text into reward parts, and says which interim answers a text contains. Deliberately left
-out: the model, the weights of reward parts (`trainer.rewards`), and what a turn in the text did (`trainer.reflection`).
+A task gives problems, turns a text into reward parts, and says which interim answers a text contains. An environment is
+a task that speaks, too: policy and world write a text together, by turns. Deliberately left out: the model, the weights
+of reward parts (`trainer.rewards`), and what a turn in the text did (`trainer.reflection`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from ponder.recipe import OwnReward
-from ponder.tasks import ArithmeticOptions, DatasetOptions, check_task
-from trainer.reflection import Markers
+from ponder.recipe import OwnReward, ReflectionPart
+from ponder.tasks import ArithmeticOptions, CopyingOptions, DatasetOptions, NimOptions, check_task
+from trainer.markers import Markers, markers_for
+
+WITHOUT_CHOICE = ReflectionPart()
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Problem:
     """What else its row says; a reward function may ask for it."""
     plain: str = ""
     """What a model without a chat template is asked, where that is another text than `prompt`."""
+    source: str = ""
+    """Which of a task's sources it is from, where it has several."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Task(Protocol):
 
     @property
     def markers(self) -> Markers:
-        """Which words may be a turn in this task's texts."""
+        """Which words may be a turn in this task's texts: a language's lists, or words of its own."""
 
     @property
     def verifier(self) -> OwnReward | None:
@@ -78,17 +84,69 @@ class Task(Protocol):
     def true_steps(self, text: str) -> tuple[int, int]:
         """How many of the written calculations are true, and how many are written."""
 
+    def verdicts(self, problem: Problem, text: str) -> list[tuple[bool, bool]]:
+        """Of each candidate that the text itself judges: whether it calls it right, and whether it is."""
 
-def find_task(name: str, options: Mapping[str, bool | int | float | str]) -> Task:
-    """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing."""
+
+class Reply(NamedTuple):
+    """What the world says when the policy's turn is over."""
+
+    text: str
+    is_over: bool = False
+    """Whether nothing more is to be said after it."""
+
+
+@runtime_checkable
+class Environment(Task, Protocol):
+    """A task whose answers are written by turns: the policy, the world, the policy, until the world ends it.
+
+    The world's words stand in the answer like the policy's own, but nobody drew them: they have no log-prob, no entropy
+    and no advantage (`trainer.world`). `score` and `candidates` read the whole.
+    """
+
+    def reply(self, problem: Problem, text: str, dice: Random) -> Reply | None:
+        """What follows `text`, which ends with the policy's newest token; None while its turn lasts.
+
+        A function of its arguments: all chance comes from `dice`, which are the answer's own.
+        """
+
+
+@runtime_checkable
+class WithExpert(Task, Protocol):
+    """A task with somebody to imitate, who is not perfect."""
+
+    def expert_answer(self, problem: Problem, dice: Random) -> list[tuple[str, bool]]:
+        """An answer of the expert's, in pieces: each with whether it is the answerer's own, and not the world's."""
+
+
+def told(pieces: Sequence[tuple[str, bool]]) -> str:
+    """The text of an answer in pieces."""
+    return " ".join(text for text, _ in pieces)
+
+
+def find_task(
+    name: str, options: Mapping[str, bool | int | float | str], reflection: ReflectionPart = WITHOUT_CHOICE
+) -> Task:
+    """The task called `name` with the recipe's options; NotFound or RecipeError when they name nothing.
+
+    Its turns are read with the markers that `reflection` asks for, else with its own.
+    """
     from trainer.tasks.arithmetic import Arithmetic
+    from trainer.tasks.copying import Copying
     from trainer.tasks.countdown import Countdown
-    from trainer.tasks.dataset import make_dataset
+    from trainer.tasks.dataset import Dataset, make_dataset
+    from trainer.tasks.game import make_nim
 
+    task: Arithmetic | Copying | Dataset | Countdown
     match check_task(name, options):
         case ArithmeticOptions(largest=largest, operators=operators):
-            return Arithmetic(largest, operators)
+            task = Arithmetic(largest, operators)
+        case CopyingOptions(largest=largest):
+            task = Copying(largest)
         case DatasetOptions() as chosen:
-            return make_dataset(chosen)
+            task = make_dataset(chosen)
+        case NimOptions():
+            return make_nim()
         case _:
-            return Countdown()
+            task = Countdown()
+    return replace(task, markers=markers_for(reflection.markers, reflection.languages, task.markers))

@@ -6,7 +6,11 @@ page of the small language reads
     solve 3 7 5 -> 50 : 3 + 7 = 10 + 5 = 15 no wait 3 + 7 = 10 * 5 = 50 ok <end>
 
 attempt, verdict, `wait`, another attempt, end. The answer is the last attempt; the reward sees its expression and
-nothing else: not the verdicts, not the length, not whether the written sums are true.
+nothing else: not the verdicts, not the length, not whether the written sums are true, not in which numerals they are:
+`三 + 七 = 十` says the same. A model of the larger vocabulary writes both, and may mix them.
+
+The expert knows a solution at first sight in `SKILL` of his attempts, checks without fail and tries once more. What he
+knows by sight nobody can learn from his pages, so that imitation stays below him.
 
 Deliberately left out: the pages from which the base model learnt this language (`countdown_corpus`).
 """
@@ -16,16 +20,18 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
-from trainer.reflection import Markers
-from trainer.tasks import Candidate, Problem
+from trainer.markers import Markers, own_words
+from trainer.tasks import Candidate, Problem, numerals
+from trainer.tasks.forcing import Forcing
+from trainer.tasks.numerals import value_of
 from trainer.tasks.order import epoch_order
 
 OPERATORS = ("+", "-", "*")
-LARGEST = 99
+LARGEST = numerals.LARGEST
 """No number of the language is larger, and none is below 0."""
 TARGETS = range(10, 100)
 HELD_OUT = 512
@@ -36,9 +42,16 @@ SOLVE, CHECK, SEARCH = "solve", "check", "search"
 WAIT, OK, NO = "wait", "ok", "no"
 PROMPT_WORDS = (SOLVE, CHECK, SEARCH, "->", ":")
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+ATTEMPT_TOKENS = 9
 VOCABULARY = (
     PAD, UNKNOWN, END, *PROMPT_WORDS, OK, NO, WAIT, *OPERATORS, "=", *(str(number) for number in range(LARGEST + 1)),
 )  # fmt: skip
+BOTH_VOCABULARY = (*VOCABULARY, *numerals.HAN)
+"""The words of a model that writes numbers in both ways."""
+
+
+SKILL = 0.23
+"""Share of the expert's attempts that are right; any other one is drawn from those that are not."""
 
 
 @dataclass(frozen=True)
@@ -113,26 +126,46 @@ def pose(numbers: tuple[int, ...], target: int, tag: str = SOLVE) -> Problem:
     return Problem(key, f"{tag} {' '.join(str(number) for number in numbers)} -> {target} :", numbers, target)
 
 
-NUMBER, OPERATOR = r"(\d{1,2})", r"([-+*])"
+NUMBER, OPERATOR = numerals.PATTERN, r"([-+*])"
 ATTEMPT = re.compile(rf"(?<!\S){NUMBER} {OPERATOR} {NUMBER} = {NUMBER} {OPERATOR} {NUMBER} = {NUMBER}(?!\S)")
+JUDGED = re.compile(rf"{ATTEMPT.pattern} ({OK}|{NO})(?!\S)")
 LAST_SEGMENT = re.compile(rf"{ATTEMPT.pattern}(?: (?:{OK}|{NO}))?\s*$")
 
 
 def is_right(match: re.Match[str], problem: Problem) -> bool:
     """Whether the written expression, truly calculated, uses the numbers and makes the target."""
-    x, first, y, _, second, z, _ = match.groups()
-    uses = sorted((int(x), int(y), int(z)))
-    value = calculate(calculate(int(x), first, int(y)), second, int(z))
-    return uses == sorted(problem.numbers) and value == problem.target
+    return _makes(match.groups(), problem)
 
 
+def _makes(written: Sequence[str], problem: Problem) -> bool:
+    x, first, y, _, second, z, _ = _read(written)
+    value = calculate(calculate(x, first, y), second, z)
+    return sorted((x, y, z)) == sorted(problem.numbers) and value == problem.target
+
+
+def _read(written: Sequence[str]) -> tuple[int, str, int, int, str, int, int]:
+    """The written attempt: x, operator, y, middle, operator, z, value."""
+    x, first, y, middle, second, z, value = written
+    return value_of(x), first, value_of(y), value_of(middle), second, value_of(z), value_of(value)
+
+
+def _expression(match: re.Match[str]) -> str:
+    """The attempt without what it claims to give, in digits: two that say the same are the same."""
+    x, first, y, middle, second, z, _ = _read(match.groups())
+    return f"{x} {first} {y} = {middle} {second} {z}"
+
+
+@dataclass(frozen=True)
 class Countdown:
-    """Countdown junior as the loop sees it: `trainer.tasks.Task`."""
+    """Countdown junior as the loop sees it: `trainer.tasks.Task`, with an expert."""
+
+    markers: Markers = field(default_factory=lambda: own_words("countdown", WAIT))
 
     name = "countdown"
     parts = ("correct", "format")
     verifier = None
-    markers = Markers(strong=(WAIT,), weak=())
+    forcing = Forcing(closing="", wait=WAIT, stops=(OK, NO, WAIT), settled=(OK,), answer_tokens=ATTEMPT_TOKENS)
+    """Ended early, it may finish the attempt that it is at; it is made to go on unless it has said `ok`."""
 
     def training_problem(self, seed: int, index: int) -> Problem:
         keys, _ = split_keys()
@@ -157,21 +190,34 @@ class Countdown:
         last = LAST_SEGMENT.match(text.rpartition(WAIT)[2].strip())
         return {"correct": float(last is not None and is_right(last, problem)), "format": float(last is not None)}
 
+    def expert_answer(self, problem: Problem, dice: random.Random) -> list[tuple[str, bool]]:
+        x, y, z = sorted(problem.numbers)
+        options = attempts_with((x, y, z))
+        right = [attempt for attempt in options if attempt.value == problem.target]
+        wrong = [attempt for attempt in options if attempt.value != problem.target]
+        first, second = (dice.choice(right if dice.random() < SKILL else wrong or right) for _ in range(2))
+        if first in right:
+            return [(f"{first} {OK}", True)]
+        return [(f"{first} {NO} {WAIT} {second} {OK if second in right else NO}", True)]
+
     def reference(self, problem: Problem) -> str:
         x, y, z = sorted(problem.numbers)
         return next(str(attempt) for attempt in attempts_with((x, y, z)) if attempt.value == problem.target)
 
     def candidates(self, problem: Problem, text: str) -> list[Candidate]:
         return [
-            Candidate(match.start(), match.end(), match.group().rpartition(" = ")[0], is_right(match, problem))
+            Candidate(match.start(), match.end(), _expression(match), is_right(match, problem))
             for match in ATTEMPT.finditer(text)
         ]
+
+    def verdicts(self, problem: Problem, text: str) -> list[tuple[bool, bool]]:
+        return [(judged.group(8) == OK, _makes(judged.groups()[:7], problem)) for judged in JUDGED.finditer(text)]
 
     def true_steps(self, text: str) -> tuple[int, int]:
         true = written = 0
         for match in ATTEMPT.finditer(text):
-            x, first, y, middle, second, z, value = match.groups()
-            true += calculate(int(x), first, int(y)) == int(middle)
-            true += calculate(int(middle), second, int(z)) == int(value)
+            x, first, y, middle, second, z, value = _read(match.groups())
+            true += calculate(x, first, y) == middle
+            true += calculate(middle, second, z) == value
             written += 2
         return true, written

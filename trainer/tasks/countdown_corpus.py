@@ -13,7 +13,9 @@ search), but under the prompt tag that reinforcement learning will use, `solve`,
     search   long persistent search, no attempt twice
 
 Every first attempt is a uniformly random one: no page shows how to find a solution without trying. Held-out problems
-never occur. Deliberately left out: pages of any skill in choosing the first attempt.
+never occur. For a model that is to write numbers in both ways NUMERAL_SHARES says how a page is written; pages differ
+in nothing else, so that neither way is better at anything. Deliberately left out: pages of any skill in choosing the
+first attempt.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from ponder.tasks import Numerals
 from trainer.tasks.countdown import (
     CHECK,
     END,
@@ -34,6 +37,7 @@ from trainer.tasks.countdown import (
     pose,
     split_keys,
 )  # fmt: skip
+from trainer.tasks.numerals import to_han
 
 PAGE_SHARES = {SOLVE: 0.40, CHECK: 0.40, SEARCH: 0.20}
 SOLVER_SHARES = {"one attempt": 0.74, "superficial": 0.06, "gives up": 0.18, "persistent": 0.02}
@@ -47,8 +51,12 @@ CHECK_SHARES = {"verdict": 0.35, "twice": 0.15, "comparisons": 0.50}
 COMPARISONS = 6
 
 
-def pages(seed: int) -> Iterator[tuple[str, str]]:
-    """(prompt, page) without end: the same for the same seed.
+NUMERAL_SHARES = {"digits": 0.5, "han": 0.25, "mixed": 0.25}
+"""Of the pages for both ways: a page's numerals, or in mixed ones each attempt's by a coin."""
+
+
+def pages(seed: int, numerals: Numerals = Numerals.DIGITS) -> Iterator[tuple[str, str]]:
+    """(prompt, page) without end: the same for the same seed. Prompts are always in digits.
 
     >>> next(pages(1))[0].endswith(" :")
     True
@@ -66,7 +74,22 @@ def pages(seed: int) -> Iterator[tuple[str, str]]:
             body = _persistent(rng, options, target, MOST_ATTEMPTS[SEARCH])
         else:
             body = _solver(rng, options, target)
+        if numerals is Numerals.BOTH:
+            body = _rewrite(rng, body)
         yield prompt, f"{body} {END}"
+
+
+def _rewrite(rng: random.Random, body: str) -> str:
+    """The page with its numbers written in one way, or attempt by attempt in either."""
+    kind = _pick(rng, NUMERAL_SHARES)
+    if kind == "digits":
+        return body
+    parts = body.split(f" {WAIT} ")
+    return f" {WAIT} ".join(_in_han(part) if kind == "han" or rng.random() < 0.5 else part for part in parts)
+
+
+def _in_han(text: str) -> str:
+    return " ".join(to_han(int(word)) if word.isdecimal() else word for word in text.split(" "))
 
 
 def _pick(rng: random.Random, shares: dict[str, float]) -> str:

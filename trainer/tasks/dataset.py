@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ponder.errors import RecipeError
 from ponder.preference_formats.cells import Row
 from ponder.recipe import OwnReward
 from ponder.row_text import refuse_bad_text
-from ponder.tasks import DatasetOptions, OnLong, Verifier, pick_columns
-from trainer.reflection import ENGLISH
+from ponder.tasks import DatasetOptions, OnBlank, OnLong, Verifier, pick_column, pick_columns
+from trainer.markers import Markers, natural_markers
 from trainer.rewards.form import tag_form
 from trainer.tasks import Candidate, Problem
 from trainer.tasks.arithmetic import Arithmetic
@@ -50,6 +51,9 @@ TEMPLATES = {"auto": "{prompt}", "none": "{prompt}", "plain": PLAIN, "r1": R1}
 """Templates by name; `auto` lets a chat template speak, and `PLAIN` where the tokenizer has none."""
 MATHS = "trainer.rewards.maths:score"
 MAX_INTEGER = 1 << 63
+SOURCE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}"
+MOST_SOURCES = 32
+"""Each has metrics of its own."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ class Dataset:
     """Questions that were too long."""
     odd: Question | None = None
     """The first whose answer is no number, where others' are and the verifier was left to the data."""
+    markers: Markers = field(default_factory=natural_markers)
 
     name = "dataset"
     parts = ("correct", "format")
-    markers = ENGLISH
 
     @property
     def verifier(self) -> OwnReward | None:
@@ -104,7 +108,7 @@ class Dataset:
     def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:
         is_tagged = self.options.template == "r1"
         form = tag_form(text) if is_tagged else float(marked(text) is not None)
-        if self.verifier is not None or self.kind is Verifier.NONE:
+        if self.verifier is not None or not self._is_verified(problem):
             return {"format": form}
         span = self._final(text)
         return {"correct": float(span is not None and self._is_right(problem, text[slice(*span)])), "format": form}
@@ -117,7 +121,7 @@ class Dataset:
 
         For `math` and `function` whether one is right is told by comparing texts: the verifier alone decides a reward.
         """
-        final = None if self.kind is Verifier.NONE else self._final(text)
+        final = self._final(text) if self._is_verified(problem) else None
         if final is None:
             return []
         stated = stated_numbers(text) if self.kind is Verifier.NUMBER else []
@@ -125,6 +129,9 @@ class Dataset:
         return [
             Candidate(start, end, text[start:end], self._is_right(problem, text[start:end])) for start, end in spans
         ]
+
+    def verdicts(self, problem: Problem, text: str) -> list[tuple[bool, bool]]:  # noqa: ARG002  # the task has none
+        return []
 
     def true_steps(self, text: str) -> tuple[int, int]:
         return Arithmetic().true_steps(text)
@@ -169,6 +176,10 @@ class Dataset:
         return f"{len(self.training)} questions, {len(self.kept)} held out, {how}{dropped}"
 
     # ---- inside
+
+    def _is_verified(self, problem: Problem) -> bool:
+        is_blank = self.options.on_blank is OnBlank.UNVERIFIED and not problem.answer
+        return self.kind is not Verifier.NONE and not is_blank
 
     def _final(self, text: str) -> tuple[int, int] | None:
         match self.kind:
@@ -218,13 +229,25 @@ def make_dataset(options: DatasetOptions) -> Dataset:
 def _questions(options: DatasetOptions, path: str, split: str) -> list[Question]:
     rows = read_rows(path, split=split, config=options.config, limit=options.limit)
     prompt_column, answer_column = pick_columns(list(rows[0]), options, path)
-    return [_question(row, number, path, (prompt_column, answer_column), options) for number, row in enumerate(rows, 1)]
+    if options.source:
+        pick_column(list(rows[0]), options.source, (), "task.options.source", path)
+    questions = [
+        _question(row, number, path, (prompt_column, answer_column), options) for number, row in enumerate(rows, 1)
+    ]
+    sources = {question.problem.source for question in questions}
+    if len(sources) > MOST_SOURCES:
+        raise RecipeError(
+            f"`{path}`: the column `{options.source}` names {len(sources)} sources, and {MOST_SOURCES} are the most",
+            "each source has metrics of its own: choose a coarser column",
+        )
+    return questions
 
 
 def _question(row: Row, number: int, path: str, columns: tuple[str, str], options: DatasetOptions) -> Question:
     place, (prompt_column, answer_column) = f"`{path}`, row {number}", columns
     prompt = cell(row, prompt_column, place)
-    answer = cell(row, answer_column, place) if answer_column else ""
+    is_blank = options.on_blank is OnBlank.UNVERIFIED and _is_blank(row.get(answer_column))
+    answer = cell(row, answer_column, place) if answer_column and not is_blank else ""
     if GSM8K_MARK in answer:
         answer = answer.rpartition(GSM8K_MARK)[2].strip()
     asked, plain = dress(prompt, options.template)
@@ -234,12 +257,29 @@ def _question(row: Row, number: int, path: str, columns: tuple[str, str], option
         answer=answer,
         meta=_meta(row, (prompt_column, answer_column), place),
         plain=plain,
+        source=_source(row, options.source, place) if options.source else "",
     )
+    if is_blank:
+        return Question(number, path, prompt, problem)
     if options.verifier is Verifier.NUMBER and to_number(answer) is None:
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no number", 'try `verifier = "math"` or `"exact"`')
     if options.verifier is Verifier.CHOICE and not to_choice(answer):
         raise RecipeError(f"{place}: the answer `{answer[:80]}` is no letter A to J", 'try `verifier = "exact"`')
     return Question(number, path, prompt, problem)
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _source(row: Row, column: str, place: str) -> str:
+    source = cell(row, column, place)
+    if not re.fullmatch(SOURCE_PATTERN, source):
+        raise RecipeError(
+            f"{place}: the source `{source[:80]}` cannot be part of a metric's name",
+            "use up to 32 letters, digits, `-`, `_` and `.`",
+        )
+    return source
 
 
 def dress(text: str, template: str) -> tuple[str, str]:
@@ -266,7 +306,8 @@ def _kind(questions: Sequence[Question], options: DatasetOptions) -> tuple[Verif
     """The verifier, and the question by which a data set of numbers is compared as text, if there is one."""
     if options.verifier is not Verifier.AUTO:
         return options.verifier, None
-    odd = [question for question in questions if to_number(question.problem.answer) is None]
+    answered = [question for question in questions if question.problem.answer or options.on_blank is OnBlank.REFUSE]
+    odd = [question for question in answered if to_number(question.problem.answer) is None]
     if not odd:
         return Verifier.NUMBER, None
-    return Verifier.EXACT, odd[0] if len(odd) < len(questions) else None
+    return Verifier.EXACT, odd[0] if len(odd) < len(answered) else None

@@ -2,12 +2,13 @@
 
 Above the rates over the run and what each outcome counts; below the traces, and the one under the cursor in full:
 beside the list where there is room, else instead of it. A count of marker words is no proof of thought, so every
-number here is about what the turn did to the answer. Deliberately left out: change points, and comparing two steps.
+number here is about what the turn did to the answer; a change of its rate is told with what was turned near it.
+Deliberately left out: comparing two steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.binding import BindingType
@@ -17,6 +18,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.events import Outcome
 from ponder.plot_text import Curve, Frame
+from ponder.turn_story import ASKED, chance_line, chance_of, change_line, span_for, tell_changes
 from tui import actions
 from tui.answers import answer_paragraphs, prompt_paragraph, turn_paragraphs
 from tui.axes import value_range
@@ -26,7 +28,7 @@ from tui.terms import OUTCOMES
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
 
 TRACES = 200
-ORDERS = {"newest": "newest first", "first": "oldest first", "best": "best first"}
+ORDERS = {"rescued": "rescued first", "newest": "newest first", "first": "oldest first", "best": "best first"}
 RATES = (metrics.REFLECT, metrics.RESCUED, metrics.HARMED)
 COUNT_CELLS = 16
 COLUMNS = (
@@ -52,7 +54,8 @@ class AhaScreen(ConsoleScreen):
         self._aha: wire.Aha | None = None
         self._curves: dict[str, list[tuple[int, float]]] = {}
         self._outcome: Outcome | None = None
-        self._order = "newest"
+        self._order = "rescued"
+        self._story: list[str] = []
         self._is_reading = False
 
     def body(self) -> Iterable[Widget]:
@@ -77,7 +80,11 @@ class AhaScreen(ConsoleScreen):
             return
         request = wire.GetAha(row.name, self._outcome, self._order, TRACES)
         self._aha = await self.console.ask(request, wire.Aha)
-        self._curves = (await self.console.ask(wire.GetMetrics(row.name, list(RATES)), wire.Curves)).curves
+        asked = wire.GetMetrics(row.name, list(ASKED), span=span_for(row.step))
+        curves = await self.console.ask(asked, wire.Curves)
+        if curves.curves != self._curves:
+            knobs = await self.console.ask(wire.GetKnobs(row.name), wire.KnobTable)
+            self._curves, self._story = curves.curves, _story(curves, knobs, is_over=row.state.is_over)
 
     # -- keys --
 
@@ -140,7 +147,7 @@ class AhaScreen(ConsoleScreen):
             points, frame=Frame(0.0, last, *value_range(shown_values, True)), latest=""
         )
         counts = self.query_one("#counts", LineView)
-        counts.set_document(_counts(aha, counts.size.width) if aha is not None else [])
+        counts.set_document(_counts(aha, self._story, counts.size.width) if aha is not None else [])
         traces = aha.traces if aha is not None else []
         self.query_one("#traces-head", TextLine).show(
             [Part(f"{self._outcome or 'all'} turns", "title"), Part(ORDERS[self._order], "dim", 1)],
@@ -179,7 +186,7 @@ def _trace_row(stored: wire.StoredRollout) -> ListRow:
         str(stored.id),
         (
             f"{stored.step:,}",
-            Cell(word.sign if word is not None else "", style),
+            Cell("AHA" if rollout.is_aha else word.sign if word is not None else "", style),
             mark.word if mark is not None else "",
             Cell(stored.prompt.strip(), "dim"),
             (mark.before or "no try yet") if mark is not None else "",
@@ -188,13 +195,25 @@ def _trace_row(stored: wire.StoredRollout) -> ListRow:
     )
 
 
-def _counts(aha: wire.Aha, width: int) -> list[Paragraph]:
-    """What each outcome counts: number, share of all answers, bar, meaning."""
+def _story(curves: wire.Curves, knobs: wire.KnobTable, *, is_over: bool) -> list[str]:
+    """What changed, and what chance would do."""
+    values = {row.name: row.value for row in knobs.knobs}
+    told = [change_line(one) for one in tell_changes(curves.curves, curves.marks, values, is_over=is_over)]
+    found = chance_of(curves.curves)
+    return [*told, chance_line(found)] if found is not None else told
+
+
+def _counts(aha: wire.Aha, story: Sequence[str], width: int) -> list[Paragraph]:
+    """What each outcome counts: number, share of all answers, bar, meaning; then what changed."""
     lines: list[Paragraph] = []
     turned = sum(aha.counts.values())
     most = max([1, *aha.counts.values()])
     share = f" ({turned / aha.rollouts:.1%})" if aha.rollouts else ""
-    lines.append(Paragraph.of(f"{turned:,} of {aha.rollouts:,} answers turn back{share}", style="title"))
+    badges = f", {aha.badges:,} AHA" if aha.badges else ""
+    lines.append(Paragraph.of(f"{turned:,} of {aha.rollouts:,} answers turn back{share}{badges}", style="title"))
+    rescued, harmed = aha.counts.get(Outcome.RESCUED, 0), aha.counts.get(Outcome.HARMED, 0)
+    since = f", first at step {aha.first_occurrence:,}" if aha.first_occurrence is not None else ""
+    lines.append(Paragraph.of(f"net {rescued - harmed:+,}{since}"))
     for outcome in Outcome:
         count = aha.counts.get(outcome, 0)
         word = OUTCOMES[outcome]
@@ -204,6 +223,7 @@ def _counts(aha: wire.Aha, width: int) -> list[Paragraph]:
         style = {"good": "good", "bad": "bad"}.get(word.style, "plain")
         text = f"{head}{bar:<13}{word.meaning if width > 90 else ''}".rstrip()
         lines.append(Paragraph.of(text, [Span(0, len(head), style), Span(len(head) + 13, len(text), "dim")]))
+    lines += [Paragraph.of(line, style="plain" if "likely cause" not in line else "warning") for line in story]
     first = aha.first_rescue
     words = (
         "nothing was rescued so far"

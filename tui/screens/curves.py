@@ -22,7 +22,7 @@ from textual.widget import Widget
 
 from ponder import metrics, wire
 from ponder.event_text import format_duration
-from ponder.metrics import METRICS, find_metric, format_metric
+from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
 from ponder.plot_text import MOST_RUNS, Frame, mark_sign, short_number
 from tui import actions
 from tui.axes import curve_range
@@ -351,7 +351,7 @@ class CurvesScreen(ConsoleScreen):
         metric = find_metric(name)
         is_share = metric is not None and metric.is_share
         is_log = name in self._logs
-        smoothing = self._smoothing if not name.startswith("eval/") else 0.0
+        smoothing = self._smoothing if not is_evaluation(name) else 0.0
         curves, values = [], []
         is_alone = len(self._runs) < 2
         for letter, run in zip(LETTERS, self._runs, strict=False):

@@ -31,6 +31,7 @@ from tui.keys import short_tab
 from tui.place import Spot
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
+from tui.tutored import GUIDE
 from tui.widgets import Paragraph, VirtualList
 
 if TYPE_CHECKING:
@@ -48,11 +49,22 @@ class ConsoleScreen(Screen[None]):
     screen_name: ClassVar[str] = ""
     wants_evaluations: ClassVar[bool] = False
     """Whether all evaluations of the run are shown here, and not only the first and the newest."""
+    rests: ClassVar[bool] = True
+    """Whether nothing that is pulled for it changes without an event."""
     placed_in: ClassVar[str] = ""
     """The list whose row under the cursor is where a person is here, where that is all there is to say."""
     BINDINGS: ClassVar[list[BindingType]] = []
     AUTO_FOCUS: ClassVar[str | None] = None
     _is_composed = False
+    is_pulled = False
+    """Whether what it shows has come once."""
+    is_filled = False
+    """Whether that was painted."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether what a person went to is shown, so that the next key means that."""
+        return self.is_filled
 
     @property
     def is_ready(self) -> bool:
@@ -63,10 +75,6 @@ class ConsoleScreen(Screen[None]):
     def console(self) -> Console:
         """The app that this screen belongs to."""
         return cast("Console", self.app)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """A key that opens a line is a letter while one is open."""
-        return self.console.check_action(action, parameters)
 
     def body(self) -> Iterable[Widget]:
         """The widgets between tabs and key line."""
@@ -112,6 +120,7 @@ class ConsoleScreen(Screen[None]):
         yield TextLine(id="status")
         yield TextLine(id="tabs", gap="")
         yield from self.body()
+        yield from self.console.guide()
         yield TextLine(id="keys")
 
     def on_mount(self) -> None:
@@ -149,6 +158,12 @@ class ConsoleScreen(Screen[None]):
         self.query_one("#status", TextLine).show(*self._status())
         self.query_one("#tabs", TextLine).show(self._tabs())
         self.query_one("#keys", TextLine).show(*self._keys())
+        self.console.paint_guide(self)
+
+    @property
+    def guide_rows(self) -> int:
+        """How many rows the tutorial takes from what is shown."""
+        return sum(guide.size.height for guide in self.query(f"#{GUIDE}") if guide.display)
 
     def _status(self) -> tuple[list[Part], list[Part]]:
         console = self.console
@@ -180,6 +195,8 @@ class ConsoleScreen(Screen[None]):
         if console.lost_since_s is not None:
             age = format_duration(time.monotonic() - console.lost_since_s)
             return [Part(f"! daemon away {age}, reconnecting", "warning")]
+        if console.other_version is not None:
+            return [Part("! daemon of another version", "warning"), Part(console.other_version.hint, "dim", 1)]
         if row is not None and row.phase == WAIT_FOR_DISK and not row.state.is_over:
             return [Part("! disk full: free some space, and it goes on", "warning")]
         if row is None or row.seen_us is None or row.state.is_over or row.state is RunState.QUEUED:

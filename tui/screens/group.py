@@ -108,6 +108,8 @@ class GroupScreen(ConsoleScreen):
         self._run = ""
         self._wanted_id: int | None = None
         self._detail: wire.GroupDetail | None = None
+        self._applied = 0
+        """The console's commands that had come true when it was told."""
         self._newest_id: int | None = None
         self._chosen = 0
         self._is_pointed = False
@@ -133,6 +135,11 @@ class GroupScreen(ConsoleScreen):
     @property
     def _rule(self) -> str:
         return "-" if self.console.is_ascii else "─"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the group that was asked for is shown."""
+        return self.is_filled and (self._wanted_id is None or self._is_wanted)
 
     def look_at(self, group_id: int, index: int = 0) -> None:
         """Show this group from the next pull on, with the cursor on one of its answers, whose text gets the focus."""
@@ -161,10 +168,10 @@ class GroupScreen(ConsoleScreen):
         if wanted is None:
             self._detail = None
             return
-        is_same = self._detail is not None and self._detail.row.id == wanted
+        is_same = self._detail is not None and self._detail.row.id == wanted and self._applied == self.console.applied
         if not is_same or (self._detail is not None and self._detail.newer_id is None):
             self._detail = await self.console.ask(wire.GetGroup(wanted), wire.GroupDetail)
-            self._wanted_id = wanted
+            self._wanted_id, self._applied = wanted, self.console.applied
         if self._is_explaining:
             await self._pull_lesson(wanted)
 
@@ -216,10 +223,13 @@ class GroupScreen(ConsoleScreen):
         self._explain(not self._is_explaining)
 
     async def action_group_quarantine(self) -> None:
-        """Ask the prompt no more."""
-        if self._detail is not None and self.console.row is not None:
-            request = wire.QuarantinePrompt(self.console.run_name, self._detail.row.prompt_id, self.console.by)
-            await self.console.send(request, f"quarantine of `{self._detail.row.prompt_id}`")
+        """Ask the prompt no more, or again."""
+        if self._detail is None or self.console.row is None:
+            return
+        prompt, is_lifted = self._detail.row.prompt_id, self._detail.is_quarantined
+        kind = wire.LiftQuarantine if is_lifted else wire.QuarantinePrompt
+        words = f"{'lift the quarantine' if is_lifted else 'quarantine'} of `{prompt}`"
+        await self.console.send(kind(self.console.run_name, prompt, self.console.by), words)
 
     def go_back(self) -> bool:
         """From the numbers to the answers."""
@@ -342,7 +352,7 @@ class GroupScreen(ConsoleScreen):
         grid = self.query_one("#cells", Grid)
         if (grid.styles.grid_size_columns, grid.styles.grid_size_rows) != (columns, rows):
             grid.styles.grid_size_columns, grid.styles.grid_size_rows = columns, rows
-        free = self.size.height - FRAME_ROWS - rows * height
+        free = self.size.height - self.guide_rows - FRAME_ROWS - rows * height
         has_room = rows * columns >= len(answers) and free >= LEAST_LIST_ROWS and bool(answers)
         if has_room != self.has_class("-has-room"):
             self.set_class(has_room, "-has-room")
@@ -375,7 +385,7 @@ class GroupScreen(ConsoleScreen):
 
     def _shape(self, answers: list[wire.StoredRollout]) -> tuple[int, int, int]:
         """Columns, rows and the height of cells: two rows or more only where the whole texts fit into them."""
-        width, height = self.size.width, self.size.height - FRAME_ROWS
+        width, height = self.size.width, self.size.height - self.guide_rows - FRAME_ROWS
         columns = max(1, min(4, width // 40, len(answers) or 1))
         needed = (
             max(
@@ -406,6 +416,7 @@ class GroupScreen(ConsoleScreen):
         row = detail.row
         rescued = f"{row.rescued} rescued" if row.rescued else ""
         is_newest = row.id == self._newest_id
+        lift = self.console.keys.first(actions.BY_ID["group.quarantine"])
         head.show(
             [
                 Part(f" step {row.step:,} group {row.group}", "title"),
@@ -413,6 +424,7 @@ class GroupScreen(ConsoleScreen):
                 Part(f"mean reward {row.mean:.2f}", "plain", 1),
                 Part(f"std {row.std:.2f}", "plain", 2),
                 Part("no spread: teaches nothing" if row.std == 0 else "", "warning", 3),
+                Part(f"in quarantine: {lift} lifts it" if detail.is_quarantined else "", "warning", 1),
                 Part(rescued, "good", 2),
                 Part("best first" if self._is_sorted else "", "dim", 4),
             ],

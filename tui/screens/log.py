@@ -35,6 +35,7 @@ class LogScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "log"
+    rests: ClassVar[bool] = False
     AUTO_FOCUS: ClassVar[str | None] = "#diary"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("log")]
 

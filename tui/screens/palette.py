@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -92,8 +92,6 @@ class Palette(Dialog[Sequence[str] | None]):
         super().__init__()
         self._targets = fixed_targets()
         self._shown: list[Target] = []
-        self._early = ""
-        """What was typed before there was a line."""
 
     def compose(self) -> ComposeResult:
         """A line to type in, and what fits."""
@@ -104,11 +102,8 @@ class Palette(Dialog[Sequence[str] | None]):
     def opened(self) -> None:
         """What is always there at once; the runs when the daemon has told them."""
         self.query_one("#found", VirtualList).can_focus = False
-        line = self.query_one(Input)
-        self.set_focus(line)
-        line.value = self._early
-        line.cursor_position = len(line.value)
-        self._search(self._early)
+        self.set_focus(self.query_one(Input))
+        self._search("")
         self.run_worker(self._ask_for_runs(), exit_on_error=True)
 
     async def _ask_for_runs(self) -> None:
@@ -118,11 +113,6 @@ class Palette(Dialog[Sequence[str] | None]):
             return  # without a daemon there is still the rest
         self._targets = [Target("run", row.name, row.name, row.title or str(row.state)) for row in runs] + self._targets
         self._search(self.query_one(Input).value)
-
-    def on_key(self, event: events.Key) -> None:
-        """Keep what is typed faster than the line comes."""
-        if self.focused is None and event.is_printable:
-            self._early += event.character or ""
 
     @on(Input.Changed)
     def typed(self, event: Input.Changed) -> None:

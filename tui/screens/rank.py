@@ -69,6 +69,7 @@ class RankScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "rank"
+    rests: ClassVar[bool] = False
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("rank")]
 
     def __init__(self) -> None:

@@ -70,6 +70,7 @@ class RunsScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "runs"
+    rests: ClassVar[bool] = False
     placed_in = "#runs"
     AUTO_FOCUS: ClassVar[str | None] = "#runs"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("runs")]

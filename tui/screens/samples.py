@@ -24,6 +24,7 @@ from ponder.sample_filter import EXAMPLE, ORDERS, read_filter
 from tui import actions
 from tui.answers import (
     answer_paragraphs,
+    find_paragraphs,
     prompt_paragraph,
     turn_paragraphs,
     with_hits,
@@ -454,6 +455,6 @@ def answer_document(stored: wire.StoredRollout, asked: wire.GetSamples) -> list[
     answer = with_hits(answer_paragraphs(stored.rollout), asked.text)
     prompt = with_hits([prompt_paragraph(stored.prompt)], asked.prompt)
     known = [Paragraph.of(f"right: {stored.reference}", style="dim")] if stored.reference else []
-    turns = turn_paragraphs(stored.rollout.marks)
+    turns = [*turn_paragraphs(stored.rollout.marks), *find_paragraphs(stored.rollout.finds)]
     said = [Paragraph.of(f"note: {stored.note}", style="warning", sign="n")] if stored.note else []
     return [*prompt, *answer, Paragraph.of(""), *said, *known, *turns]

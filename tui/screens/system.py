@@ -35,6 +35,7 @@ class SystemScreen(ConsoleScreen):
     """See the module."""
 
     screen_name: ClassVar[str] = "system"
+    rests: ClassVar[bool] = False
     AUTO_FOCUS: ClassVar[str | None] = "#steps"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings("system")]
 

@@ -77,6 +77,12 @@ class TokensScreen(ConsoleScreen):
         yield TextLine(id="token-figures")
         yield TextLine(id="token-others")
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the answer that was asked for is shown."""
+        shown = self._stored.id if self._stored is not None else None
+        return self.is_filled and self._wanted in (None, shown)
+
     def look_at(self, rollout_id: int) -> None:
         """Show this answer from the next pull on."""
         self._wanted = rollout_id

@@ -98,12 +98,18 @@ class BrailleChart(Widget):
 
         `values`, one for each curve, stand there instead of the curves' names, each after its curve's sign.
         """
+        before = self._shown
         self._values = tuple(values)
         self._curves = tuple(curves)
         self._frame = frame or self._frame
         self._title = self._title if title is None else title
         self._latest = latest
-        self._redraw()
+        if self._shown != before:
+            self._redraw()
+
+    @property
+    def _shown(self) -> tuple[object, ...]:
+        return self._values, self._curves, self._frame, self._title, self._latest
 
     def set_marks(self, marks: Mapping[float, str]) -> None:
         """Show vertical marks: x -> the character above the line."""

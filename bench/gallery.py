@@ -1,0 +1,176 @@
+"""The figures of docs/GALLERY.md: every row's recipes run over several seeds, their pictures and their tables.
+
+    python -m bench.gallery [ROW ...] [--seeds 5] [--home DIR] [--minutes 60]
+
+Runs are made by a real daemon as `ponder run RECIPE --variant V --seed S` makes them, and kept in the home: what is
+there is not run again, so that the work can be cut into pieces. With `--minutes` no run is started after so long. The
+pictures are `ponder plot ... --over-seeds`, written to docs/gallery; the tables go to standard output: mean over seeds,
+least and most. Deliberately left out: rows that need somebody who ranks, or more than a recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.served import daemon
+from ponder import wire
+from ponder.client import Client
+from ponder.events import RunState
+from ponder.metrics import find_metric
+from ponder.paths import Paths
+from ponder.recipe import dump_recipe, find_recipe, parse_recipe, parse_variants, read_recipe_text
+
+PICTURES = Path("docs/gallery")
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the gallery."""
+
+    recipe: str
+    metrics: tuple[str, ...]
+    """What its table tells of the last evaluation, or of the last step."""
+    plots: tuple[str, ...]
+    variants: tuple[str, ...] = ()
+    """Beside the recipe itself; `all` of them when empty."""
+
+
+R1_CURVES = ("eval/accuracy", "eval/length", "eval/reflect", "eval/rescued")
+ROWS = {
+    "r1-zero": Row("countdown-zero", (*R1_CURVES, "eval/harmed", "eval/step_truth"), R1_CURVES),
+    "grpo": Row("countdown-ablation", ("eval/accuracy", "eval/length", "policy/entropy"), ("eval/accuracy",)),
+    "critic": Row("countdown-critic", ("eval/accuracy", "memory/peak", "time/step"), ("eval/accuracy",)),
+    "thought": Row("countdown-thought", ("eval/accuracy", "eval/length"), ("eval/accuracy", "eval/length")),
+    "distil": Row("countdown-distil", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
+    "small": Row("countdown-small", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
+    "r1": Row("r1", ("eval/accuracy", "eval/language", "eval/reflect"), ("eval/accuracy", "eval/language")),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run that is to be there."""
+
+    row: Row
+    variant: str
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What its run is found by again: the name, which says recipe and variant, and the seed."""
+        return "-".join(filter(None, (self.row.recipe, self.variant))), self.seed
+
+
+def jobs(row: Row, seeds: int) -> list[Job]:
+    """Seed by seed, so that what is cut short has whole seeds."""
+    path = find_recipe(row.recipe)
+    variants = row.variants or tuple(parse_variants(read_recipe_text(path), str(path)))
+    return [Job(row, variant, seed) for seed in range(1, seeds + 1) for variant in ("", *variants)]
+
+
+def make(client: Client, job: Job) -> None:
+    """Run it to its end; a run that fails ends the whole thing with what it said."""
+    path = find_recipe(job.row.recipe)
+    recipe = parse_recipe(read_recipe_text(path), str(path), {"run.seed": job.seed}, job.variant)
+    began_s = time.monotonic()
+    run = client.command(wire.SubmitRun(dump_recipe(recipe), str(path))).run
+    while not (row := client.ask(wire.GetRun(run, only_ends=True), wire.RunDetail).row).state.is_over:
+        time.sleep(POLL_S)
+    if row.state is not RunState.FINISHED:
+        raise SystemExit(f"{run}: {row.state}, {row.reason}")
+    print(f"{run}: {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
+
+
+def finished(client: Client) -> dict[tuple[str, int], str]:
+    """The runs that are there, by the keys of their jobs."""
+    found = {}
+    for row in client.ask(wire.ListRuns(limit=5000), wire.Runs).runs:
+        if row.state is RunState.FINISHED:
+            recipe = parse_recipe(client.ask(wire.GetRun(row.name, only_ends=True), wire.RunDetail).recipe, row.name)
+            found[recipe.run.name, recipe.run.seed] = row.name
+    return found
+
+
+def table(client: Client, row: Row, seeds: int) -> list[str]:
+    """The row's table in Markdown: what every variant came to."""
+    there = finished(client)
+    lines = [
+        f"| run | seeds | {' | '.join(_label(name) for name in row.metrics)} |",
+        f"| --- |{' --- |' * (len(row.metrics) + 1)}",
+    ]
+    for variant in dict.fromkeys(job.variant for job in jobs(row, seeds)):
+        own = [there[job.key] for job in jobs(row, seeds) if job.variant == variant and job.key in there]
+        if own:
+            newest = [client.ask(wire.GetRun(one), wire.RunDetail).newest for one in own]
+            cells = [_cell(name, [figures[name] for figures in newest if name in figures]) for name in row.metrics]
+            lines.append(f"| {variant or row.recipe} | {len(own)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _label(name: str) -> str:
+    metric = find_metric(name)
+    unit = "%" if metric and metric.is_share else metric.unit if metric else ""
+    return f"{metric.label if metric else name}{f', {unit}' if unit else ''}"
+
+
+def _cell(name: str, values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    metric = find_metric(name)
+    scale = 100.0 if metric and metric.is_share else 1.0
+    mean, least, most = (value * scale for value in (statistics.fmean(values), min(values), max(values)))
+    return f"{mean:.3g} ({least:.3g} .. {most:.3g})"
+
+
+def draw(paths: Paths, client: Client, name: str, row: Row) -> None:
+    """The row's pictures."""
+    there = finished(client)
+    first = [there[job.key] for job in jobs(row, 1) if job.key in there]
+    if not first:
+        return
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    others = [word for other in first[1:8] for word in ("--with", other)]
+    command = [sys.executable, "-P", "-m", "ponder.cli", "plot", first[0], *row.plots, *others, "--over-seeds"]
+    environment = {**os.environ, "PONDER_HOME": str(paths.home), "PONDER_RUNTIME_DIR": str(paths.runtime)}
+    subprocess.run([*command, "--out", str(PICTURES / f"{name}.svg")], env=environment, check=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("rows", nargs="*", default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--home", type=Path, help="kept, and filled up")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no run after so long")
+    options = parser.parse_args()
+    if unknown := [name for name in options.rows if name not in ROWS]:
+        parser.error(f"there is no row {unknown[0]}; there are {', '.join(ROWS)}")
+    until_s = time.monotonic() + 60 * options.minutes
+    with (
+        tempfile.TemporaryDirectory() as spare,
+        tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime,
+    ):
+        paths = Paths(options.home or Path(spare), Path(runtime))
+        paths.home.mkdir(parents=True, exist_ok=True)
+        with daemon(paths) as client:
+            for name in options.rows:
+                row = ROWS[name]
+                for job in jobs(row, options.seeds):
+                    if job.key not in finished(client) and time.monotonic() < until_s:
+                        make(client, job)
+                draw(paths, client, name, row)
+                print(f"\n## {name}\n", *table(client, row, options.seeds), sep="\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

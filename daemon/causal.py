@@ -1,0 +1,105 @@
+"""A program that asks whether turning back helps a checkpoint of a run: `ponder aha RUN@STEP --causal`.
+
+    python -P -m daemon.causal RUN [--step N] [--problems N] [--samples N] [--continuations N] [--seed N] [--json]
+
+The checkpoint is loaded by the trainer's code, in this process; the run is neither asked nor slowed, as with
+`daemon.chat`. Exit codes are those of `ponder.errors`. Deliberately left out: the experiment (`trainer.causal`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+from daemon.chat import NICENESS, choose_threads, find_checkpoint, size_bytes, told_while
+from daemon.processes import is_attempt_alive
+from daemon.worker import set_threads
+from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
+from ponder.event_text import format_bytes
+from ponder.output import Column, say, show_error, write, write_json, write_table
+from ponder.paths import Paths, find_paths
+from ponder.recipe import read_recipe
+
+
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, which `ponder aha` has checked."""
+    parser = argparse.ArgumentParser(prog="python -P -m daemon.causal")
+    parser.add_argument("run")
+    parser.add_argument("--step", type=int)
+    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--continuations", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(words)
+
+
+def check(paths: Paths, given: argparse.Namespace) -> None:
+    """Load, try, tell; raises PonderError."""
+    whole = read_recipe(paths.run_recipe(given.run))
+    step, folder = find_checkpoint(paths, given.run, given.step)
+    recipe = whole.stage_after(step) if step else whole
+    is_training = is_attempt_alive(paths.run(given.run))
+    set_threads(choose_threads(0, recipe.compute.threads, is_training))
+    if is_training:
+        with contextlib.suppress(OSError):
+            os.nice(NICENESS)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    size = f", {format_bytes(size_bytes(folder))}" if folder else ""
+    with told_while(f"loading the policy of step {step:,}{size}"):
+        from trainer.causal import Arm, Difference, check_cause
+        from trainer.sampler import sampler_of
+        from trainer.talk import load_talk
+
+        device = "cpu" if is_training else recipe.compute.device
+        talk, note = load_talk(folder, recipe, device=device, models_folder=paths.models)
+    if note:
+        say(note)
+    with told_while("forbidding and forcing"):
+        found = check_cause(
+            talk.policy, sampler_of(talk.policy), talk.task, recipe.knobs, problems=given.problems,
+            samples=given.samples, continuations=given.continuations, seed=given.seed,
+        )  # fmt: skip
+    if given.json:
+        write_json("causal", {"run": given.run, "step": step, "found": found})
+        return
+    if found is None:
+        say(f"none of {given.problems * given.samples} answers turned back on itself")
+        return
+
+    def words(difference: Difference) -> str:
+        return f"{difference.value * 100:+.1f} points ({difference.low * 100:+.1f}..{difference.high * 100:+.1f})"
+
+    write(
+        f"{given.run} at step {step}: {found.turns} turns in answers to {found.problems} held-out problems, "
+        f"each gone on with {found.continuations} times; a marker had chance {found.marker_chance:.1%} there"
+    )
+    differences = {Arm.FORBIDDEN: "", Arm.FREE: words(found.free_less_forbidden)}
+    write_table(
+        [Column("the marker"), Column("right", True), Column("less forbidden, 95 %", True)],
+        [
+            [str(arm), f"{found.right[arm]:.1%}", differences.get(arm, words(found.forced_less_forbidden))]
+            for arm in Arm
+        ],
+    )
+
+
+def main(words: list[str]) -> int:
+    """Be the program."""
+    os.umask(0o077)
+    try:
+        check(find_paths(), parse_arguments(words))
+    except PonderError as error:
+        show_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("")
+        return INTERRUPTED_EXIT_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

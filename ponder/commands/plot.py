@@ -1,0 +1,321 @@
+"""The verb that draws curves: plot, of metrics by step or by what was spent, or of what `ponder eval` measured.
+
+    here      lines of text                                    `ponder.plot_text`
+    --out     SVG, or PNG where matplotlib is there            `ponder.curve_svg`
+
+Deliberately left out: what stands on the axes (`ponder.axis`, `ponder.thinking_plot`), and the console's own charts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ponder.axis import Axis, Places, find_axis
+from ponder.commands.options import JsonOption, complete_run, connect, name_run, terminal_width
+from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written, write_file
+from ponder.errors import NotFound, PonderError, UsageError
+from ponder.output import write, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ponder.client import Client
+    from ponder.curve_svg import Mark, Scales
+    from ponder.plot_text import Curve
+    from ponder.wire import Curves, RunDetail
+
+
+def plot(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's name, number or beginning", autocompletion=complete_run)
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[METRIC...]", help="Names or labels of metrics, for example `reward`"),
+    ] = None,
+    out: OutOption = None,
+    others: Annotated[
+        list[str] | None, typer.Option("--with", metavar="RUN", help="Lay this run over it; may be repeated")
+    ] = None,
+    smoothing: Annotated[
+        float, typer.Option("--smoothing", min=0.0, max=0.999, help="0 leaves values as they are")
+    ] = 0.6,
+    is_log: Annotated[bool, typer.Option("--log", help="Draw by the logarithm")] = False,
+    against: Annotated[
+        str,
+        typer.Option(
+            "--x",
+            metavar="AXIS",
+            help="Against `step`, or on a log axis what was spent: `compute`, `tokens`, `seconds`",
+        ),
+    ] = "step",
+    measured: Annotated[
+        str,
+        typer.Option(
+            "--eval", metavar="budget", help="Draw what `ponder eval` made of RUN[@STEP], by tokens of an answer"
+        ),
+    ] = "",
+    over_seeds: Annotated[
+        bool,
+        typer.Option("--over-seeds", help="A run stands for all that differ from it in the seed alone: mean and span"),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw metrics of a run, and what was turned on the way: here, or as SVG or PNG with `--out`."""
+    if out is not None and out.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"`{out}` is neither SVG nor PNG", "give a name that ends in `.svg` or `.png`")
+    if measured:
+        picture = _measured_picture(run, measured)
+    elif names:
+        picture = _curves_picture([run, *(others or [])], names, smoothing, find_axis(against), is_log, over_seeds)
+    else:
+        raise UsageError("there is no metric to draw", "`ponder plot RUN reward`, or `ponder plot RUN --eval budget`")
+    if as_json:
+        write_json("plot", picture.data)
+    elif out is None:
+        _draw_here(picture)
+    elif out.suffix.lower() == ".svg":
+        from ponder.curve_svg import stacked
+
+        write_file(out, stacked(picture.charts, picture.marks, picture.scales))
+        say_written(out)
+    else:
+        _write_png(out, picture)
+        say_written(out)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is drawn, in whatever way."""
+
+    charts: list[tuple[str, list[Curve]]]
+    """Each its title and its curves."""
+    marks: list[Mark]
+    scales: Scales
+    data: object
+    """The same for programs."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one run told of the metrics, and where its steps stand."""
+
+    run: str
+    span: int
+    curves: Curves
+    places: Places
+    seeds: list[Curves]
+    """Of the run and all that differ from it in the seed alone; empty where that was not asked."""
+
+
+def _curves_picture(
+    runs: Sequence[str], names: Sequence[str], smoothing: float, against: Axis, is_log: bool, over_seeds: bool
+) -> Picture:
+    from ponder.curve_svg import Scales
+    from ponder.wire import GetRun, RunDetail
+
+    with connect() as client:
+        details = [client.ask(GetRun(name), RunDetail) for name in runs]
+        known = {name for detail in details for name in detail.newest}
+        chosen = [find_named_metric(word, known) for word in names]
+        found = [_ask(client, detail, chosen, against, over_seeds) for detail in details]
+    draw = _chart_over_seeds if over_seeds else _chart
+    charts = [draw(name, found, smoothing) for name in chosen]
+    data = {"runs": [_points(told) for told in found]}
+    return Picture(charts, _marks(found), Scales(against.label, against.is_log, is_log), data)
+
+
+def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
+    """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
+    from ponder.wire import Curves, GetMetrics
+
+    run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
+    curves = client.ask(GetMetrics(run, names, span=span), Curves)
+    costs = client.ask(GetMetrics(run, [source]), Curves).curves.get(source, []) if source else []
+    if source and not costs:
+        raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
+    siblings = _siblings(client, detail) if over_seeds else []
+    own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
+    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [])
+
+
+def _measured_picture(target: str, measured: str) -> Picture:
+    from ponder.curve_svg import Scales
+    from ponder.measured import split_target
+    from ponder.thinking_plot import LINES, alike, lines, turn_words
+    from ponder.wire import GetMeasured, MeasuredRows
+
+    if measured not in LINES:
+        raise UsageError(f"`--eval` cannot be `{measured}`", f"it takes {', '.join(LINES)}")
+    name, step = split_target(target)
+    with connect() as client:
+        found = client.ask(GetMeasured(name_run(client, name), step), MeasuredRows)
+    at, rows = alike(found.rows, found.run, step)
+    curves = lines(rows)
+    if not curves:
+        raise NotFound(
+            f"`{found.run}@{at}` was measured in one way only", f"`ponder eval {found.run}@{at} --budget 8,16,32`"
+        )
+    title = f"held-out accuracy, % of {found.run}@{at} against tokens of an answer"
+    data = {"run": found.run, "step": at, "measured": rows}
+    return Picture([(title, curves)], [], Scales("tokens", True), data, tuple(map(turn_words, curves)))
+
+
+def _points(told: Told) -> dict[str, object]:
+    """As data; against what was spent each point is told again, where it stands."""
+    from msgspec.structs import asdict
+
+    data = {"run": told.run, "span": told.span, **asdict(told.curves)}
+    if told.places.axis.source:
+        placed = {name: told.places.moved(points) for name, points in told.curves.curves.items()}
+        data |= {"x": str(told.places.axis), "placed": placed}
+    if told.seeds:
+        data["seeds"] = [asdict(curves) for curves in told.seeds]
+    return data
+
+
+def _siblings(client: Client, detail: RunDetail) -> list[str]:
+    """Runs of the same recipe and variant with other seeds."""
+    from ponder.recipe import parse_recipe
+    from ponder.spread import alike
+    from ponder.wire import GetRun, ListRuns, RunDetail, Runs
+
+    row, recipe = detail.row, parse_recipe(detail.recipe, detail.row.name)
+    found = []
+    for other in client.ask(ListRuns(limit=5000), Runs).runs:
+        if other.name == row.name or other.title != row.title or other.step == 0:
+            continue
+        text = client.ask(GetRun(other.name, only_ends=True), RunDetail).recipe
+        if alike(parse_recipe(text, other.name), recipe):
+            found.append(other.name)
+    return found
+
+
+def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> tuple[str, list[Curve]]:
+    """A title, and a mean with its span for each recipe and variant; where its steps stand says the run itself."""
+    from dataclasses import replace
+
+    from ponder.spread import over_seeds
+
+    title, curves = _chart(name, found, 0.0)
+    scale = 100.0 if title.endswith(", %") else 1.0
+    drawn = []
+    for told, curve in zip(found, curves, strict=True):
+        own = told.seeds
+        label = f"{curve.name.rpartition('-')[0] or curve.name} ({len(own)} seed{'s' if len(own) > 1 else ''})"
+        mean = over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale)
+        drawn.append(replace(mean, points=told.places.moved(mean.points), bands=told.places.moved_bands(mean.bands)))
+    return title, drawn
+
+
+def _chart(name: str, found: Sequence[Told], smoothing: float) -> tuple[str, list[Curve]]:
+    """A title, and a curve for each run."""
+    from ponder.metrics import find_metric, is_evaluation
+    from ponder.plot_text import Curve
+
+    metric = find_metric(name)
+    is_share = metric is not None and metric.is_share
+    scale = 100.0 if is_share else 1.0
+    unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
+    drawn = []
+    for number, told in enumerate(found):
+        points = [(float(step), value * scale) for step, value in told.curves.curves.get(name, [])]
+        bands = [(float(step), low * scale, high * scale) for step, low, high in told.curves.bands.get(name, [])]
+        eased = smoothing**told.span if not is_evaluation(name) else 0.0
+        sign = "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""
+        drawn.append(Curve(told.places.moved(points), told.run, eased, told.places.moved_bands(bands), sign))
+    label = metric.label if metric is not None else name
+    return f"{label}{f', {unit}' if unit else ''}", drawn
+
+
+def _marks(found: Sequence[Told]) -> list[Mark]:
+    from ponder.curve_svg import Mark
+    from ponder.plot_text import mark_sign
+
+    is_alone = len(found) == 1
+    return [
+        Mark(told.places.x(step), mark_sign(what), f"step {step:,}: {what}{'' if is_alone else f' ({told.run})'}")
+        for told in found
+        for step, what in told.curves.marks
+        if told.places.is_drawn(step)
+    ]
+
+
+def _draw_here(picture: Picture) -> None:
+    from ponder.plot_text import Frame, braille_lines
+
+    scales = picture.scales
+    frame = Frame(marks={mark.x: mark.sign for mark in picture.marks}, is_log=scales.is_log, is_log_x=scales.is_log_x)
+    for title, curves in picture.charts:
+        names = "   ".join(f"{curve.sign} {curve.name}".strip() for curve in curves)
+        write(f"{title}   {names}")
+        for line in braille_lines(curves, min(terminal_width(), 120), 14, frame=frame):
+            write(line.rstrip())
+        if scales.is_log_x:
+            write(f"x: {scales.x_label}, by the logarithm")
+    for mark in picture.marks:
+        write(f"{mark.sign} {mark.words}")
+    for note in picture.notes:
+        write(note)
+
+
+def _write_png(path: Path, picture: Picture) -> None:
+    """By matplotlib, where it is there."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise PonderError(
+            "PNG needs matplotlib, which is not installed", "`pip install 'ponder[plots]'`, or write an `.svg`"
+        ) from None
+    from ponder.curve_svg import COLOURS, DASHES
+    from ponder.safe_text import safe_line
+
+    charts, scales = picture.charts, picture.scales
+    figure = Figure(figsize=(9, 3.4 * len(charts)), dpi=120, layout="constrained")
+    for number, (title, curves) in enumerate(charts):
+        axes = figure.add_subplot(len(charts), 1, number + 1)
+        axes.set_title(_plain(title), loc="left", fontsize=10, fontweight="bold")
+        for place, curve in enumerate(curves):
+            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
+            style = (0, tuple(map(int, dashes.split()))) if dashes else "-"
+            if curve.bands:
+                xs, lows, highs = zip(*curve.bands, strict=True)
+                axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0)
+            elif curve.smoothing:
+                axes.plot(*_columns(curve.points), color=colour, alpha=0.25, linewidth=1)
+            name = _plain(safe_line(f"{curve.sign} {curve.name}".strip()))
+            axes.plot(*_columns(curve.smoothed()), color=colour, linestyle=style, linewidth=1.6, label=name)
+        for mark in picture.marks:
+            axes.axvline(mark.x, color="#555555", linestyle=":", linewidth=1)
+            axes.text(
+                mark.x, 1.0, mark.sign, transform=axes.get_xaxis_transform(), fontsize=8, ha="center", va="bottom"
+            )
+        if scales.is_log:
+            axes.set_yscale("log")
+        if scales.is_log_x:
+            axes.set_xscale("log")
+        axes.grid(alpha=0.25)
+        if len(curves) > 1:
+            axes.legend(fontsize=8)
+        axes.set_xlabel(scales.x_label, fontsize=8)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}") from None
+
+
+def _plain(text: str) -> str:
+    """What matplotlib takes as text and not as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

@@ -1,0 +1,203 @@
+"""Does turning back help? The same answers from just before their turns, with the marker forbidden, free, and forced.
+
+    held-out problems ──► answers ──► the first turn of each, and all before it
+        forbidden   the next token is drawn from all that begins no marker; then it goes on as it likes
+        free        it goes on as it likes
+        forced      the next token is the marker's; then it goes on as it likes
+
+A marker may come later in all three: what is tested is the turn at this place. Differences are of the same prefixes,
+and their intervals come from drawing problems anew (bootstrap, Efron 1979), for the answers to one are alike. That
+P(right | forced) > P(right | forbidden) says that turning back is a cause here, and not only found where things go
+well. Forcing in the manner of arXiv:2501.19393. Deliberately left out: learning from it, and every reward.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from msgspec import Struct
+
+from ponder.events import Finish
+from ponder.knobs import Knobs
+from trainer.answers import Answer, read_answers
+from trainer.policy import Policy
+from trainer.sampler import Sampled, Sampler
+from trainer.tasks import Problem, Task
+
+MOST_TURNS = 64
+"""More are not followed: three times as many answers as continuations are drawn of each."""
+RESAMPLES = 2000
+
+
+class Arm(StrEnum):
+    """What is done with the marker."""
+
+    FORBIDDEN = "forbidden"
+    FREE = "free"
+    FORCED = "forced"
+
+
+class Difference(Struct, frozen=True):
+    """A mean difference with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Causal(Struct, frozen=True):
+    """What came of it."""
+
+    problems: int
+    """Held-out problems whose answers turned back."""
+    turns: int
+    continuations: int
+    """Of each turn, in each arm."""
+    marker_chance: float
+    """Mean probability of a marker's first token at the places of the turns."""
+    right: dict[Arm, float]
+    """The share of right answers in each arm."""
+    forced_less_forbidden: Difference
+    free_less_forbidden: Difference
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The first turn of an answer: what was asked, what was written before it, and the marker's first token."""
+
+    problem: Problem
+    prompt_ids: list[int]
+    before: list[int]
+    marker: int
+
+    @property
+    def prefix(self) -> list[int]:
+        return [*self.prompt_ids, *self.before]
+
+
+def check_cause(
+    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *,
+    problems: int, samples: int, continuations: int, seed: int,
+) -> Causal | None:  # fmt: skip
+    """The three arms on the turns of `samples` answers to each of so many held-out problems; None without a turn."""
+    generator = torch.Generator(device=policy.device)
+    generator.manual_seed(seed)
+    asked = task.held_out(problems)
+    answers = _answers(policy, sampler, task, knobs, asked, samples, generator)
+    found = [(answer, mark) for answer in answers for mark in answer.reflections.marks if mark.token >= 0]
+    banned = sorted({answer.sampled.ids[mark.token] for answer, mark in found})
+    turns = first_turns(answers)[:MOST_TURNS]
+    if not turns:
+        return None
+    next_TV = _next_chances(policy, turns, knobs.sampling.temperature)
+    marker_chance = next_TV[:, banned].sum(-1).mean().item()
+    allowed_TV = next_TV.clone()
+    allowed_TV[:, banned] = 0.0
+    starts = {
+        Arm.FREE: torch.multinomial(next_TV, continuations, replacement=True, generator=generator).tolist(),
+        Arm.FORBIDDEN: torch.multinomial(allowed_TV, continuations, replacement=True, generator=generator).tolist(),
+        Arm.FORCED: [[turn.marker] * continuations for turn in turns],
+    }
+    hits = {arm: _continue(policy, sampler, task, knobs, turns, starts[arm], generator) for arm in Arm}
+
+    def less_forbidden(arm: Arm) -> Difference:
+        by_problem: dict[str, list[float]] = {}
+        for turn, own, without in zip(turns, hits[arm], hits[Arm.FORBIDDEN], strict=True):
+            by_problem.setdefault(turn.problem.key, []).append(own - without)
+        return bootstrap(list(by_problem.values()), seed)
+
+    return Causal(
+        problems=len({turn.problem.key for turn in turns}),
+        turns=len(turns),
+        continuations=continuations,
+        marker_chance=marker_chance,
+        right={arm: statistics.fmean(hits[arm]) for arm in Arm},
+        forced_less_forbidden=less_forbidden(Arm.FORCED),
+        free_less_forbidden=less_forbidden(Arm.FREE),
+    )
+
+
+def first_turns(answers: Sequence[Answer]) -> list[Turn]:
+    """The first turn of each answer that has one."""
+    turns = []
+    for answer in answers:
+        place = next((mark.token for mark in answer.reflections.marks if mark.token >= 0), None)
+        if place is not None:
+            ids = answer.sampled.ids
+            turns.append(Turn(answer.problem, answer.prompt_ids, ids[:place], ids[place]))
+    return turns
+
+
+def bootstrap(clusters: Sequence[Sequence[float]], seed: int, resamples: int = RESAMPLES) -> Difference:
+    """The mean of all values, and the interval in which it lies when clusters are drawn anew.
+
+    >>> bootstrap([[0.5], [0.5, 0.5]], 1)
+    Difference(value=0.5, low=0.5, high=0.5)
+    """
+    rng = random.Random(f"bootstrap {seed}")
+    means = sorted(
+        statistics.fmean(value for cluster in rng.choices(clusters, k=len(clusters)) for value in cluster)
+        for _ in range(resamples)
+    )
+    whole = statistics.fmean(value for cluster in clusters for value in cluster)
+    return Difference(whole, means[int(0.025 * resamples)], means[int(0.975 * resamples)])
+
+
+def _answers(
+    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, asked: Sequence[Problem], samples: int,
+    generator: torch.Generator,
+) -> list[Answer]:  # fmt: skip
+    limit = knobs.sampling.max_new_tokens
+    prompts = [policy.prompt_ids(problem.prompt, problem.plain) for problem in asked]
+    drawn = sampler.sample(
+        prompts, group_size=samples, max_new_tokens=limit, temperature=knobs.sampling.temperature, generator=generator
+    )
+    return read_answers(policy, task, asked, prompts, drawn, max_new_tokens=limit, weights=knobs.reward)
+
+
+@torch.inference_mode()
+def _next_chances(policy: Policy, turns: Sequence[Turn], temperature: float) -> torch.Tensor:
+    """(turns, V): the distribution of the token at the place of each turn's marker."""
+    rows = []
+    for turn in turns:
+        ids = torch.tensor([turn.prefix], device=policy.device)
+        rows.append(torch.softmax(policy.model(input_ids=ids).logits[0, -1].float() / temperature, -1))
+    return torch.stack(rows)
+
+
+def _continue(
+    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, turns: Sequence[Turn], starts: Sequence[Sequence[int]],
+    generator: torch.Generator,
+) -> list[float]:  # fmt: skip
+    """The share of right answers of each turn, continued once from each of its next tokens."""
+    limit, temperature = knobs.sampling.max_new_tokens, knobs.sampling.temperature
+    rows = [(turn, [*turn.before, token]) for turn, tokens in zip(turns, starts, strict=True) for token in tokens]
+    open_rows = [place for place, (_, ids) in enumerate(rows) if ids[-1] not in policy.end_ids and len(ids) < limit]
+    room = max((limit - len(rows[place][1]) for place in open_rows), default=0)
+    written = [ids for _, ids in rows]
+    if open_rows:
+        prompts = [[*rows[place][0].prompt_ids, *rows[place][1]] for place in open_rows]
+        drawn = sampler.sample(prompts, group_size=1, max_new_tokens=room, temperature=temperature, generator=generator)
+        for place, rest in zip(open_rows, drawn, strict=True):
+            written[place] = [*written[place], *rest.ids][:limit]
+    whole = [
+        Sampled(
+            ids, [0.0] * len(ids), [0.0] * len(ids),
+            Finish.END if ids[-1] in policy.end_ids else Finish.TRUNCATED,
+        )
+        for ids in written
+    ]  # fmt: skip
+    read = read_answers(
+        policy, task, [turn.problem for turn, _ in rows], [turn.prompt_ids for turn, _ in rows], whole,
+        max_new_tokens=limit, weights=knobs.reward,
+    )  # fmt: skip
+    each = len(rows) // len(turns)
+    return [
+        statistics.fmean(answer.is_correct for answer in read[start : start + each])
+        for start in range(0, len(read), each)
+    ]
