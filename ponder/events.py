@@ -98,6 +98,10 @@ class RunState(StrEnum):
         return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 
 
+LEAST_LIFT = 0.05
+"""Of a mark with a badge, in nats; less is rounding, as where policy and reference are the same."""
+
+
 class Mark(Struct, frozen=True, omit_defaults=True):
     """A place in a rollout's text where it turns back on itself."""
 
@@ -147,7 +151,7 @@ class Mark(Struct, frozen=True, omit_defaults=True):
 
         Marks of the first version are known by their words alone, and have none.
         """
-        is_decided = self.is_fork or (self.lift is not None and self.lift > 0)
+        is_decided = self.is_fork or (self.lift is not None and self.lift > LEAST_LIFT)
         return self.tier > 0 and self.outcome is Outcome.RESCUED and is_decided and not self.is_loop
 
 
