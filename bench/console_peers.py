@@ -129,7 +129,9 @@ def others(tools: Path, seconds: float) -> Iterator[str]:
     with logging_run(tools) as folder:
         time.sleep(SETTLE_S)
         for size in SIZES:
-            yield row("LEET, 12 metrics, 5 a second", size, measure([wandb, "leet", str(folder)], size, plain, seconds))
+            yield row(
+                "LEET, 12 metrics, 5 a second", size, measure([wandb, "leet", "run", str(folder)], size, plain, seconds)
+            )
 
 
 def ours(seconds: float) -> Iterator[str]:

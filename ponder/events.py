@@ -317,7 +317,7 @@ class GroupStored(Struct, frozen=True, tag="group_stored"):
     purpose: str = ""
 
 
-class AnswerLearnt(Struct, frozen=True, omit_defaults=True):
+class AnswerLearnt(Struct, frozen=True, omit_defaults=True, gc=False):
     """What one answer was to the last pass over its batch."""
 
     index: int
@@ -602,7 +602,7 @@ FeedEvent = TrainerEvent | DaemonEvent | GroupStored
 """What a follower may receive; GroupScored comes as GroupStored."""
 
 
-class PreviewAnswer(Struct, frozen=True, omit_defaults=True):
+class PreviewAnswer(Struct, frozen=True, omit_defaults=True, gc=False):
     """New text of one answer that is being written.
 
     `at` is where `text` begins in the answer. A reader that does not hold exactly `at` characters waits for the next

@@ -76,6 +76,7 @@ class Console(SteeringApp, LineApp):
     TITLE = "ponder"
     ENABLE_COMMAND_PALETTE = False
     AT_ONCE = frozenset({"ctrl+c"})
+    DEFAULT_MODE = "live"
     BINDINGS: ClassVar[list[BindingType]] = [*actions.bindings()]
     MODES: ClassVar[dict[str, Callable[[], ConsoleScreen]]] = {  # type: ignore[assignment]  # Textual's is wider
         name: partial(make_screen, name) for name in actions.SCREENS
@@ -107,6 +108,7 @@ class Console(SteeringApp, LineApp):
         self.theme = choose_theme(os.environ, self.memory.recall("theme", "")).name
         self.stylesheet = ThriftyStyles(variables=self.get_css_variables())
         self.animation_level = "none"
+        self._disable_tooltips = self._disable_notifications = True  # two widgets a screen that nothing here uses
         self.client = client
         self.reference = run
         self._first_screen = screen if screen in self.MODES else ""

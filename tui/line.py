@@ -77,5 +77,5 @@ class LineApp(AskingApp):
     def action_app_thrift(self) -> None:
         """Spare the line to the terminal: by itself, always, never."""
         self.thrift = self.thrift.next
-        self.say(f"sparing the line: {self.thrift}; about one picture a second while it is spared")
+        self.say(f"sparing the line: {self.thrift}; at most one picture a second while it is spared")
         self.want()

@@ -18,7 +18,7 @@ class Pace:
 
 
 FULL = Pace(pulls_per_s=2.0, paints_per_s=10.0)
-SLOW = Pace(pulls_per_s=0.5, paints_per_s=1.0)
+SLOW = Pace(pulls_per_s=0.2, paints_per_s=1.0)
 
 
 class Thrift(StrEnum):

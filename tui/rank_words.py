@@ -24,7 +24,7 @@ def nothing(row: wire.RunRow | None, message: str, hint: str, *, is_learning: bo
     lines = [Paragraph.of(f"\n{message or 'asking for answers to rank'}", style="title")]
     if not message:
         return lines
-    lines += [Paragraph.of(hint)] if hint else []
+    lines += [Paragraph.of(hint)] if hint and not row.state.is_over else []
     lines.append(Paragraph.of(""))
     if not row.state.is_over:
         at = f"at step {row.step:,} of {row.steps:,}" if row.step else "before its first step"

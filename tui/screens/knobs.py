@@ -264,9 +264,8 @@ class KnobsScreen(ConsoleScreen):
             head.show([Part(knob.name, "title"), Part(f"[{knob.group}]", "dim", 1)])
             text.set_document(_help_of(knob, row, self.console.run_name))
         changes = self._table.changes if self._table is not None else []
-        self.query_one("#history-head", TextLine).show(
-            [Part("what was turned", "title")], [Part(f"{len(changes)} changes", "dim", 1)]
-        )
+        count = f"{len(changes)} change{'' if len(changes) == 1 else 's'}"
+        self.query_one("#history-head", TextLine).show([Part("what was turned", "title")], [Part(count, "dim", 1)])
         self.query_one("#history", LineView).set_document([_change_line(change) for change in changes])
 
 

@@ -39,7 +39,7 @@ from tui.terms import marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
 
 BEST_SHOWN = 20
-SCORED_ROWS = 200
+SCORED_ROWS, LEAST_PAGE = 200, 20
 SMOOTHING = 0.8
 GROUPS_LOOKED_AT = 256
 
@@ -74,6 +74,7 @@ class LiveScreen(ConsoleScreen):
         self._scored: dict[StreamKey, wire.StoredRollout] = {}
         self._groups: dict[tuple[int, int], int] = {}
         self._reading = Reading()
+        self._page = SCORED_ROWS
         self._pulls = 0
         self._charted: tuple[object, ...] = ()
         """After which pull the charts were made, and how wide they were."""
@@ -91,12 +92,7 @@ class LiveScreen(ConsoleScreen):
                 yield LineView(follow=True, id="text", empty="  the first answer appears here as it is written")
             with Vertical(id="scored"):
                 yield TextLine(id="scored-head", rule=self._rule)
-                yield VirtualList(
-                    SCORED_COLUMNS,
-                    id="scored-list",
-                    follow_first=True,
-                    empty="scored answers appear here, newest first",
-                )
+                yield VirtualList(SCORED_COLUMNS, id="scored-list", follow_first=True)
 
     @property
     def _rule(self) -> str:
@@ -120,7 +116,7 @@ class LiveScreen(ConsoleScreen):
         for name, points in curves.curves.items():
             self._curves.setdefault(name, {}).update(points)
         self._interventions = curves.marks if newest < 0 else _merged(self._interventions, curves.marks)
-        self._take_samples((await self.console.ask(wire.GetSamples(row.name, limit=SCORED_ROWS), wire.Samples)).samples)
+        await self._pull_samples(row.name)
         if row.state.is_over and not self._best:
             request = wire.GetAha(row.name, Outcome.RESCUED, "best", BEST_SHOWN)
             self._best = (await self.console.ask(request, wire.Aha)).traces
@@ -128,6 +124,21 @@ class LiveScreen(ConsoleScreen):
             self._best = []
         await self._pull_scores(row.name)
         self._pulls += 1
+
+    async def _pull_samples(self, run: str) -> None:
+        """The newest scored answers: about as many as are new, or all where no known one is among them."""
+        page = (await self.console.ask(wire.GetSamples(run, limit=self._page), wire.Samples)).samples
+        known = self._samples[0].id if self._samples else None
+        place = next((place for place, stored in enumerate(page) if stored.id == known), None)
+        if place is None and self._page < SCORED_ROWS:
+            self._page = SCORED_ROWS
+            await self._pull_samples(run)
+        elif place is None:
+            self._take_samples(page)
+        else:
+            self._page = max(LEAST_PAGE, min(2 * place, SCORED_ROWS))
+            if place:
+                self._take_samples([*page[:place], *self._samples][:SCORED_ROWS])
 
     def _take_samples(self, samples: list[wire.StoredRollout]) -> None:
         """Rows are made once for an answer, not for every picture: at ten a second that would be most of the work."""
@@ -331,6 +342,8 @@ class LiveScreen(ConsoleScreen):
 
     def _newest_scored(self, view: LineView) -> list[Paragraph]:
         """What to read while nothing is being written: the best rescues of a run that is over, else what came last."""
+        if not self.is_pulled:
+            return [Paragraph.of("asking the daemon", style="dim")]
         row = self.console.row
         if not self._samples and row is not None and (row.reason or row.queue_place):
             words = row.reason or f"place {row.queue_place} in the queue; it starts when a device is free"
@@ -370,6 +383,8 @@ class LiveScreen(ConsoleScreen):
         if rows is not self._listed:
             self._listed = rows
             self.query_one("#scored-list", VirtualList).set_source(ListSource(rows))
+        words = "scored answers appear here, newest first" if self.is_pulled else "asking the daemon"
+        self.query_one("#scored-list", VirtualList).say_when_empty(words)
 
 
 def _scored_row(stored: wire.StoredRollout) -> ListRow:
