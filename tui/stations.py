@@ -196,6 +196,7 @@ STATIONS: tuple[Station, ...] = (
                 "aha.open",
                 "Wrong before the turn, right after it, and nobody programmed that. Press [aha.open] on one to read "
                 "the whole answer and each turn in it.",
+                "The badge AHA is for rescues that the tokens speak for too: the answer was decided there.",
             ),
         ),
         ("ponder aha {run}", "ponder samples {run} --outcome rescued"),

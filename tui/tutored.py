@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GUIDE = "guide"
 """The id of its lines on a screen."""
+LEAST_ROWS = 20
+"""With fewer the tutorial would push what it speaks of off the screen."""
 NO_TUTORIAL = "no tutorial is on; `ponder tutorial` begins one"
 
 
@@ -61,6 +63,8 @@ class TutoredApp(AskingApp):
         """See whether what the tutorial waits for is there."""
         if self.tutor is not None:
             self._hears(await self.tutor.look(cast("Console", self)))
+            if self.size.height < LEAST_ROWS and self.notice is None:
+                self.say(f"! the tutorial needs {LEAST_ROWS} rows to stand in; {self.size.height} are here", "warning")
 
     def guide(self) -> list[Widget]:
         """The lines of the tutorial, for a screen that is being made."""
@@ -73,7 +77,7 @@ class TutoredApp(AskingApp):
     def paint_guide(self, screen: Screen[None]) -> None:
         """Say on a screen where the tutorial is; nothing once it was left."""
         for guide in screen.query(f"#{GUIDE}"):
-            guide.display = self.tutor is not None and not screen.has_class("-tiny")
+            guide.display = self.tutor is not None and self.size.height >= LEAST_ROWS
             if self.tutor is not None:
                 cast("Guide", guide).show(self.tutor, cast("Console", self))
 

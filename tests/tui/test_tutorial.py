@@ -263,7 +263,7 @@ def test_it_goes_on_where_it_was_left_and_begins_anew_after_its_end(store: Path,
     assert Tutor(Memory(file)).station is STATIONS[0]
 
 
-@pytest.mark.parametrize("size", [(60, 15), SMALL, (99, 35), (160, 36), LARGE])
+@pytest.mark.parametrize("size", [(80, 20), SMALL, (99, 35), (160, 36), LARGE])
 def test_the_guide_covers_nothing_and_pushes_nothing_off_the_screen(store: Path, size: tuple[int, int]) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient, tutor: Tutor) -> None:
         del tutor
@@ -280,6 +280,19 @@ def test_the_guide_covers_nothing_and_pushes_nothing_off_the_screen(store: Path,
             assert said[1].strip()
 
     walk(store, script, size)
+
+
+def test_where_there_is_no_room_it_says_so_and_stays_away(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient, tutor: Tutor) -> None:
+        del tutor
+        for name in SCREENS:
+            await console.show_screen(name)
+            console.want()
+            await settled(pilot, console)
+            assert not console.screen.query_one(Guide).display
+        await until(pilot, lambda: "the tutorial needs 20 rows" in screen_text(console).split("\n")[-1])
+
+    walk(store, script, (60, 15))
 
 
 def test_as_text_it_names_ten_stations_with_their_commands() -> None:
