@@ -71,7 +71,7 @@ def with_judge(path: str) -> str:
     [
         (SMALL.replace('"countdown"', '"countdow"'), "there is no task `countdow`", "`countdown`"),
         (SMALL.replace('"countdown"', '"chess"'), "there is no task `chess`", "`arithmetic`"),
-        (SMALL + "[task.options]\nlargest = 3\n", "the task `countdown` has no option `largest`", "task.options"),
+        (SMALL + "[task.options]\nlargest = 3\n", "the task `countdown` has no option `largest`", "it takes numerals"),
         (with_data(""), "missing required field `path`", "docs/TASKS.md"),
         (with_data('path = "data.jsonl"\npromt = "q"\n'), "no option `promt`", "`prompt`"),
         (with_data('path = "data.jsonl"\nholdout = 2\n'), "`task.options.holdout` cannot be `2`", ""),
