@@ -200,7 +200,7 @@ class Course:
 
 
 def first_red(audits: Sequence[Audit]) -> Gauge | None:
-    return next((gauge for gauge in gauges(audits, AUDITS) if gauge.is_red), None)
+    return next((gauge for gauge in gauges(audits) if gauge.is_red), None)
 
 
 def run(seed: int, labels: int, live_labels: int = 0, updates: int = UPDATES) -> Course:

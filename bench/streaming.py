@@ -45,6 +45,7 @@ PATIENCE_S = 300.0
 TURN_S = 0.2
 TARGET_RATIO = 1.02
 EVERY_ANSWER = 32 * 8
+MAIN = ", its main thread"
 SAME = ("length/mean", "reward/mean", "optim/grad_norm")
 
 
@@ -91,7 +92,7 @@ class Turns:
 
     def add(self, side: str, who: str, pid: int) -> None:
         """A process of a side."""
-        self.used[who] = []
+        self.used[who], self.used[who + MAIN] = [], []
         self.of.setdefault(side, [])
         self._pids.setdefault(side, {})[who] = pid
 
@@ -130,17 +131,19 @@ class Turns:
     def _note(self) -> None:
         for pids in self._pids.values():
             for who, pid in pids.items():
-                if (seconds := _cpu_s(pid)) is not None:
-                    self.used[who].append((time.time(), seconds))
+                for name, only_main in ((who, False), (who + MAIN, True)):
+                    if (seconds := _cpu_s(pid, only_main=only_main)) is not None:
+                        self.used[name].append((time.time(), seconds))
 
 
-def _cpu_s(pid: int) -> float | None:
-    """Processor seconds of all threads of a process so far; None when it has ended."""
+def _cpu_s(pid: int, *, only_main: bool = False) -> float | None:
+    """Processor seconds of all threads of a process so far, or of the first alone; None when it has ended."""
     nanoseconds = 0
+    tasks = Path(f"/proc/{pid}/task")
     try:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
             return None
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        for task in [tasks / str(pid)] if only_main else tasks.iterdir():
             nanoseconds += int((task / "schedstat").read_text().split()[0])
     except OSError:
         return None
@@ -161,14 +164,14 @@ def overrides(steps: int, previews: int) -> dict[str, str]:
 
 def be_alone(steps: int) -> None:
     """Be the trainer, with a link that drops everything; a line of JSON on stdout for every step."""
-    from daemon.worker import set_threads
+    from daemon.worker import import_run, set_threads
     from ponder.events import TrainerEvent
     from ponder.paths import find_paths
 
     recipe = parse_recipe(read_recipe_text(find_recipe(RECIPE)), RECIPE, overrides(steps, 0))
     set_threads(recipe.compute.threads)
+    run = import_run()
     from trainer.link import ListLink
-    from trainer.stages import run
 
     def note(event: TrainerEvent) -> None:
         if isinstance(event, StepDone):
@@ -303,7 +306,11 @@ class Pair:
 
     @property
     def cpu(self) -> float:
-        return self.watched.cpu_s("watched trainer") / self.alone.cpu_s("trainer alone")
+        return self.of_thread("")
+
+    def of_thread(self, thread: str) -> float:
+        """Processor seconds, watched over alone."""
+        return self.watched.cpu_s("watched trainer" + thread) / self.alone.cpu_s("trainer alone" + thread)
 
 
 def run_pair(steps: int) -> Pair:
@@ -340,6 +347,7 @@ def report(pairs: Sequence[Pair], steps: int) -> str:
     rows = [
         ("seconds, watched / alone", _spread([pair.wall for pair in pairs], 4)),
         ("processor seconds of the trainer, watched / alone", _spread([pair.cpu for pair in pairs], 4)),
+        ("the same of its main thread", _spread([pair.of_thread(MAIN) for pair in pairs], 4)),
         ("seconds alone", _spread([pair.alone.wall_s for pair in pairs], 2)),
         ("seconds watched", _spread([pair.watched.wall_s for pair in pairs], 2)),
         ("processor seconds of the trainer alone", _spread([pair.alone.cpu_s("trainer alone") for pair in pairs], 2)),

@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 from daemon.fork import stage_then
 from daemon.promises import FRESH
 from ponder import wire
-from ponder.brake import MESSAGE, TEMPERATURE, Audit, Gauge, Release, gauges
+from ponder.brake import LIMIT, MESSAGE, TEMPERATURE, Audit, Gauge, Release, gauges
 from ponder.calibration import accuracy, sigmoid
 from ponder.errors import Refused
 from ponder.events import BrakeChanged, RunState
 from ponder.paths import Paths, saved_steps
 from ponder.ranking import BrakeState, Stream, Verdict, said_of
 from ponder.recipe import parse_recipe, part_weights
-from ponder.rlhf import PARTS, BrakeAction, Rlhf, rlhf_of
+from ponder.rlhf import HELD_OUT, PARTS, BrakeAction, Rlhf, rlhf_of
 from ponder.shares import Share
 from store import rankings
 from store.rankings import Judgement
@@ -42,8 +42,6 @@ WEIGHT = "reward.preference"
 AUDIT_SHARE = "rlhf.share_audit"
 MOST_AUDITS = 0.5
 """Amber doubles the share of audits, up to this."""
-HELD_OUT = "held_out"
-"""The figure of a fit that says how often it is right on prompts that it did not learn from."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,8 @@ def read_brake(connection: Connection, run_id: int, knobs: Rlhf, step: int) -> R
     temperatures = rankings.figures_by_version(connection, run_id, TEMPERATURE)
     judged, released = rankings.judgements(connection, run_id, Stream.AUDIT), rankings.releases(connection, run_id)
     told = list(happened(judged, temperatures, released))
-    seen = list(gauges(told, max(knobs.audits, 1)))
-    gauge = seen[-1] if seen else Gauge(max(knobs.audits, 1))
+    seen = list(gauges(told))
+    gauge = seen[-1] if seen else Gauge()
     newest = rankings.newest_reward_model(connection, run_id)
     figures = newest.figures if newest else {}
     drawn = fresh_accuracy(rankings.judgements(connection, run_id, Stream.RANDOM, newest=FRESH))
@@ -207,7 +205,7 @@ class Brake:
         if reading.light is BrakeState.RED:
             steps = saved_steps(self._paths.checkpoints(run))
             rollback = max((step for step in steps if step <= gauge.rollback_step), default=None)
-        return BrakeChanged(reading.light, gauge.step, gauge.score, gauge.limit, reading.message, rollback)
+        return BrakeChanged(reading.light, gauge.step, gauge.score, LIMIT, reading.message, rollback)
 
 
 def _weighed_parts(parts: set[str], weights: Mapping[str, float]) -> set[str]:

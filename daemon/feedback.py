@@ -14,16 +14,17 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
-from daemon.brake import HELD_OUT, fresh_accuracy, read_brake
+from daemon.brake import fresh_accuracy, read_brake
 from daemon.promises import FRESH
 from daemon.rank_desk import open_queue
 from ponder import wire
 from ponder.agreement import Judged, agreement_alpha, mean_tau, position_bias, self_consistency
+from ponder.brake import LIMIT
 from ponder.calibration import Correlation, calibrate, correlation
 from ponder.metrics import RM_WEIGHT
 from ponder.opening import opening_of
 from ponder.ranking import BrakeState, Stream, Verdict, decided_pairs, said_of
-from ponder.rlhf import Rlhf, rlhf_of
+from ponder.rlhf import HELD_OUT, Rlhf, rlhf_of
 from ponder.saved_labels import SavedLabels, count_views
 from ponder.shares import Share, share_of
 from store import rankings, rows
@@ -48,6 +49,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         brake = read_brake(connection, run_id, knobs, row.step)
         queue = open_queue(connection, run_id, row.step, "", knobs, knobs.answers, ())
         acting = rankings.acting_version(connection, run_id)
+        imported = rankings.count_imported(connection, run_id)
         weight = rows.newest_metrics(connection, run_id, [RM_WEIGHT]).get(RM_WEIGHT)
         naive = rankings.count_judged_by_model(connection, run_id, RM_WEIGHT)
     standing = [judged for judged in said if judged.stands]
@@ -81,13 +83,14 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         length=_length_correlation([judged for judged in drawn if judged.stream is Stream.RANDOM]),
         brake=brake.state,
         brake_score=brake.gauge.score,
-        brake_limit=brake.gauge.limit,
+        brake_limit=LIMIT,
         brake_message=brake.message,
         rollback_step=told.rollback_step if told and brake.light is BrakeState.RED else None,
         audits=brake.gauge.audits,
         brake_series=brake.series[-SERIES:],
         saved=_saved(said, ranked, naive),
-        opening=opening_of(fitted.figures, knobs) if knobs.live and not fitted.is_open else None,
+        opening=opening_of(fitted.figures, knobs, fitted.labels) if knobs.live and not fitted.is_open else None,
+        imported=imported,
     )
     return replace(feedback, notes=list(_notes(feedback, knobs, row.steps)))
 

@@ -35,7 +35,8 @@ FULL_DISK_BYTES = 128 << 20
 Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
     | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.LiftQuarantine | wire.Annotate
-    | wire.RankAnswers | wire.UndoRanking | wire.ReleaseBrake | wire.TellRewardModel | wire.TellMeasured | wire.ShutDown
+    | wire.RankAnswers | wire.UndoRanking | wire.ReleaseBrake | wire.TellRewardModel | wire.ImportRankings
+    | wire.TellMeasured | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -108,6 +109,8 @@ class Handlers:
                     return self._judges.undo(ask.id, request, _who(request.by))
                 case wire.ReleaseBrake():
                     return self._judges.release(ask.id, request, _who(request.by))
+                case wire.ImportRankings():
+                    return self._judges.import_(ask.id, request, _who(request.by))
                 case wire.TellRewardModel():
                     return self._judges.tell(ask.id, request, _who(request.by))
                 case wire.TellMeasured():

@@ -3,6 +3,7 @@
     RankAnswers      ──► one transaction with its event ──► Accepted, with what the reward model had thought
     UndoRanking      ──► a tombstone ──► Accepted
     ReleaseBrake     ──► what the brake did is taken back, its gauge begins anew ──► Accepted
+    ImportRankings   ──► one transaction for all that are not there yet ──► Accepted, with how many they were
     TellRewardModel  ──► a version is known, and the trainer's to take at its next step ──► Accepted
 
 An audit that is kept or taken back is shown to the brake (`daemon.brake`), whose failure takes no ranking back: it
@@ -75,6 +76,14 @@ class Judges:
             self._writer.settle_command(command, row.step)
         self._look(run)
         return wire.Accepted(command, run, "; ".join(["the gauge begins anew", *done]))
+
+    def import_(self, command: str, asked: wire.ImportRankings, by: str) -> wire.Accepted:
+        """All of them are on disk when this returns, or none."""
+        run = self._reader.resolve(asked.run)
+        with self._writer.together():
+            new = sum(self._writer.keep_ranking(row.ranking, run, row, by)[1] for row in asked.rows)
+        self._book.catch_up(run)
+        return wire.Accepted(command, run, f"{new} kept, {len(asked.rows) - new} were there already")
 
     def tell(self, command: str, told: wire.TellRewardModel, by: str) -> wire.Accepted:
         """A trainer that lives takes the version at its next step; whether it may act, the version itself says."""

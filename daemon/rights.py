@@ -16,6 +16,7 @@ RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking)
 OPERATING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
     wire.ForkRun, wire.QuarantinePrompt, wire.LiftQuarantine, wire.ReleaseBrake, wire.TellRewardModel,
+    wire.ImportRankings,
     wire.TellMeasured,
 )  # fmt: skip
 

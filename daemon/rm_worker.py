@@ -5,11 +5,12 @@
     RankingKept, RankingUndone ──► GetRankings ──► labels, the first `rlhf.max_rankings` of them
                                ──► fit from nothing ──► version-N ──► TellRewardModel
     StepDone                   ──► the basis, once there are enough answers
+    `rlhf.deep`                ──► a deep reward model learns in a thread (`trainer.deep_school`) ──► the next version
 
 The message only says that there is something new: what is learnt comes from all rankings that stand. It lives while a
-trainer of its run lives (`attempt.lock`), one a run (`worker.lock`), with one thread and low priority; whenever it is
-killed, the next one begins from what is on disk. A daemon that is away is waited for. Deliberately left out: who starts
-it (`daemon.companion`), and the fit (`trainer.live_reward`).
+trainer of its run lives (`attempt.lock`), one a run (`worker.lock`), with low priority and one thread, or a second one
+for the deep reward model; whenever it is killed, the next one begins from what is on disk. A daemon that is away is
+waited for. Deliberately left out: who starts it (`daemon.companion`), and the fit (`trainer.live_reward`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from daemon.companion import take_worker_lock
@@ -29,10 +31,11 @@ from daemon.worker import set_threads
 from ponder import wire
 from ponder.brake import TEMPERATURE
 from ponder.client import Client
-from ponder.errors import NoDaemon, NotFound, PonderError
+from ponder.errors import NoDaemon, NotFound, PonderError, StoreError
 from ponder.events import CommandApplied, RankingKept, RankingUndone, StepDone
 from ponder.paths import Paths, find_paths
-from ponder.rlhf import Rlhf, rlhf_of
+from ponder.recipe import read_recipe
+from ponder.rlhf import HEADS_OPEN, Rlhf, rlhf_of
 
 if TYPE_CHECKING:
     from trainer.live_reward import Label
@@ -50,8 +53,11 @@ class Worker:
     """Learns from one run's rankings until its trainer is gone."""
 
     def __init__(self, paths: Paths, run: str, client: Client) -> None:
+        from trainer.deep_school import open_school, read_imported
         from trainer.ranked import Ranked
         from trainer.reward_versions import newest_version, read_card, version_path
+        from trainer.sources import live_stage
+        from trainer.start_model import load_start
 
         self._paths, self._run, self._client = paths, run, client
         self.ranked: Ranked = Ranked(paths.features(run), paths.reward_model(run))
@@ -59,8 +65,20 @@ class Worker:
         self._promises = Promises()
         self._last_id = 0
         self._step = 0
+        recipe = live_stage(read_recipe(paths.run_recipe(run)), paths.checkpoints(run))
+        load = partial(load_start, recipe, device="cpu", models_folder=paths.models)
+        self.ranked.read = read_imported(load, recipe)
+        self.school = open_school(recipe, self.ranked.folder, load)
         newest = version_path(self.ranked.folder, self.version)
-        self._was_open = newest.is_file() and read_card(newest).is_open
+        card = read_card(newest) if newest.is_file() else None
+        self._was_open = card is not None and card.is_open
+        """Whether the heads' gate was."""
+        if card and self.school:
+            try:
+                self.school.resume(card)
+            except StoreError as error:
+                say(f"{run}: the deep reward model is learnt anew: {error.message}")
+            self._was_open = bool(card.figures.get(HEADS_OPEN, card.is_open))
         self._is_stale = True
         """Something was ranked or taken back that no version knows of."""
         self._learnt: list[str] = []
@@ -73,13 +91,17 @@ class Worker:
                 head = self._client.ask(wire.GetStatus(), wire.Status).head
                 self._step = self._client.ask(wire.GetRun(self._run), wire.RunDetail).row.step
                 self._catch_up()
-                for stored in self._client.follow(self._run, head, stop=self._is_over):
+                for stored in self._client.follow(self._run, head, stop=self._is_called):
                     self._see(stored.event)
             except NoDaemon:
                 time.sleep(REST_S)
 
     def _is_over(self) -> bool:
         return not is_attempt_alive(self._paths.run(self._run))
+
+    def _is_called(self) -> bool:
+        """Whether there is something to do that no event tells of."""
+        return self._is_over() or (self.school is not None and self.school.is_done)
 
     def _see(self, event: object) -> None:
         match event:
@@ -101,12 +123,16 @@ class Worker:
         self._read()
         if not self.ranked.find_basis(knobs.dimensions):
             return
+        is_taught = self.school is not None and self.school.look()
+        self._is_stale = self._is_stale or is_taught
         if self._is_stale and (self.ranked.labels or self.version):
             labels = self.ranked.first(knobs.max_rankings)
             names = [label.ranking for label in labels]
-            if not knobs.max_rankings or names != self._learnt:
+            if not knobs.max_rankings or names != self._learnt or is_taught:
                 self._make_version(labels, knobs)
             self._is_stale, self._learnt = False, names
+        if self.school:
+            self.school.begin(knobs, self._step)
 
     def _read(self) -> None:
         while True:
@@ -114,6 +140,9 @@ class Worker:
             before = len(self.ranked.labels) + len(self.ranked.waiting)
             self.ranked.add(page.rows)
             self._promises.add(page.rows)
+            if self.school:
+                self.school.add(page.rows)
+                self._is_stale = self.school.drop(page.undone) or self._is_stale
             has_new = len(self.ranked.labels) + len(self.ranked.waiting) > before
             self._is_stale = self.ranked.drop(page.undone) or has_new or self._is_stale
             if not page.rows:
@@ -128,6 +157,9 @@ class Worker:
             raise AssertionError("found before")
         began_s = time.perf_counter()
         fitted = fit(labels, self.ranked.basis, knobs, self._step, was_open=self._was_open)
+        was_open = fitted.is_open
+        if self.school:
+            fitted = self.school.weigh(fitted, self.ranked.labels, knobs)
         fitted.figures["lost"] = float(len(self.ranked.lost))
         fitted.figures[TEMPERATURE] = self._promises.temperature
         fitted.figures["seconds"] = time.perf_counter() - began_s
@@ -137,7 +169,7 @@ class Worker:
             self._run, self.version, sha256, fitted.labels, fitted.is_open, dict(fitted.figures), by=BY
         )
         self._client.command(told)
-        self._was_open = fitted.is_open
+        self._was_open = was_open
 
 
 def main(arguments: list[str]) -> int:

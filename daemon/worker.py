@@ -10,6 +10,7 @@ learning, and everything that needs a database or a screen.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -33,11 +34,23 @@ Training = Callable[[Recipe, JournalLink, Paths], object]
 
 
 def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
-    """The real thing, imported late: torch takes seconds, and the daemon already hears that we load."""
-    from trainer.stages import run
-
+    """The real thing."""
+    run = import_run()
     checkpoints = paths.checkpoints(recipe_run(link))
     run(recipe, checkpoints, link, models_folder=paths.models, replay=link.history.changes, told=link.history.saved)
+
+
+def import_run() -> Callable[..., object]:
+    """`trainer.stages.run`, imported late: torch takes seconds, and the daemon already hears that we load.
+
+    Nothing that is imported ever goes, so the collector of garbage is kept from looking at it, now and later.
+    """
+    gc.disable()
+    from trainer.stages import run
+
+    gc.freeze()
+    gc.enable()
+    return run
 
 
 def recipe_run(link: JournalLink) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from itertools import accumulate
 
+from ponder.errors import UsageError
+
 
 class Axis(StrEnum):
     """See the module."""
@@ -42,6 +44,13 @@ class Axis(StrEnum):
     def label(self) -> str:
         """What stands below the axis."""
         return {Axis.COMPUTE: "FLOP", Axis.SECONDS: "s"}.get(self, str(self))
+
+
+def find_axis(word: str) -> Axis:
+    """The axis of this name; raises UsageError."""
+    if word not in list(Axis):
+        raise UsageError(f"`--x` cannot be `{word}`", f"it takes {', '.join(Axis)}")
+    return Axis(word)
 
 
 class Places:

@@ -145,7 +145,7 @@ def threshold(seen: int, delta: float = FALSE_ALARM) -> float:
     >>> round(threshold(100), 2)
     11.0
     """
-    return math.log(3 * seen**1.5 / delta)
+    return math.log(3 * math.pow(seen, 1.5) / delta)
 
 
 def chance(gain: float, seen: int) -> float:

@@ -98,6 +98,10 @@ class RunState(StrEnum):
         return self in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
 
 
+LEAST_LIFT = 0.05
+"""Of a mark with a badge, in nats; less is rounding, as where policy and reference are the same."""
+
+
 class Mark(Struct, frozen=True, omit_defaults=True):
     """A place in a rollout's text where it turns back on itself."""
 
@@ -147,7 +151,7 @@ class Mark(Struct, frozen=True, omit_defaults=True):
 
         Marks of the first version are known by their words alone, and have none.
         """
-        is_decided = self.is_fork or (self.lift is not None and self.lift > 0)
+        is_decided = self.is_fork or (self.lift is not None and self.lift > LEAST_LIFT)
         return self.tier > 0 and self.outcome is Outcome.RESCUED and is_decided and not self.is_loop
 
 
@@ -317,7 +321,7 @@ class GroupStored(Struct, frozen=True, tag="group_stored"):
     purpose: str = ""
 
 
-class AnswerLearnt(Struct, frozen=True, omit_defaults=True):
+class AnswerLearnt(Struct, frozen=True, omit_defaults=True, gc=False):
     """What one answer was to the last pass over its batch."""
 
     index: int
@@ -602,7 +606,7 @@ FeedEvent = TrainerEvent | DaemonEvent | GroupStored
 """What a follower may receive; GroupScored comes as GroupStored."""
 
 
-class PreviewAnswer(Struct, frozen=True, omit_defaults=True):
+class PreviewAnswer(Struct, frozen=True, omit_defaults=True, gc=False):
     """New text of one answer that is being written.
 
     `at` is where `text` begins in the answer. A reader that does not hold exactly `at` characters waits for the next

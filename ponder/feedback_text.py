@@ -11,6 +11,7 @@ from ponder.calibration import Calibration, Correlation
 from ponder.event_text import format_ago
 from ponder.opening import opening_words
 from ponder.ranking import BrakeState, Stream, Verdict
+from ponder.rlhf import DEEP_ACTS, DEEP_BETTER, DEEP_HELD_OUT, DEEP_SECONDS, DEEP_WORSE, HEADS_HELD_OUT
 from ponder.saved_labels import hours_words, ratio_words
 from ponder.shares import NOT_YET_KNOWN, share_words
 from ponder.wire import AnnotatorRow, Feedback
@@ -53,6 +54,11 @@ def _given(feedback: Feedback) -> Pairs:
         ("rankings", f"{feedback.rankings:,}{taken_back}{flagged}"),
         ("by stream", ", ".join(streams) or "-"),
         ("by verdict", ", ".join(verdicts) or "-"),
+        *(
+            [("imported", f"{feedback.imported:,}, in no figure but those that it learns from")]
+            if feedback.imported
+            else []
+        ),
         ("audits owed", f"{feedback.owed_audits:,}"),
     ]
 
@@ -71,10 +77,23 @@ def _model(feedback: Feedback) -> Pairs:
         ("in the trainer", taken),
         ("its rankings", f"{feedback.labels:,}{since}"),
         ("held-out pairs", share_words(feedback.held_out)),
+        *_deep(feedback.figures),
         ("newest random ones", share_words(feedback.fresh)),
         ("calibration error", _calibration(feedback.calibration)),
         ("score and length", _correlation(feedback.length)),
     ]
+
+
+def _deep(figures: dict[str, float]) -> Pairs:
+    """The deep reward model beside the heads, where there is one."""
+    if DEEP_ACTS not in figures:
+        return []
+    state = "acts" if figures[DEEP_ACTS] else "only watches: it is not surely better"
+    shares = [figures.get(name) for name in (DEEP_HELD_OUT, HEADS_HELD_OUT)]
+    own, heads = (NOT_YET_KNOWN if share is None else f"{share:.1%}" for share in shares)
+    counts = f"right about more of {figures[DEEP_BETTER]:.0f} rankings, about less of {figures[DEEP_WORSE]:.0f}"
+    learnt = f"learnt in {figures[DEEP_SECONDS]:.0f} s of a processor"
+    return [("deep reward model", f"{state}; {own} of held-out pairs, the heads {heads}; {counts}; {learnt}")]
 
 
 def _calibration(calibration: Calibration | None) -> str:

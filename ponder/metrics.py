@@ -464,6 +464,9 @@ TRAINED_PER_SECOND = _metric(
 )
 SAMPLE_S = _metric("time/sample", "sample", "s", DOWN, "Seconds spent sampling")
 SCORE_S = _metric("time/score", "score", "s", DOWN, "Seconds spent scoring and marking")
+DEEP_S = _metric(
+    "time/deep", "deep", "s", DOWN, "Seconds of `score` for the deep reward model, where a version acts by it"
+)
 LEARN_S = _metric("time/learn", "learn", "s", DOWN, "Seconds spent learning")
 REFERENCE_S = _metric(
     "time/reference", "reference", "s", DOWN, "Seconds of `learn` for log-probs of the reference and the old policy"

@@ -37,8 +37,8 @@ class Opening(Struct, frozen=True):
     """About so many rankings more; None: more of the same do not open it."""
 
 
-def opening_of(figures: Mapping[str, float], knobs: Rlhf) -> Opening:
-    """Of what the newest fit measured; without a fit nothing was ranked.
+def opening_of(figures: Mapping[str, float], knobs: Rlhf, labels: int = 0) -> Opening:
+    """Of what the newest fit to so many `labels` measured; without a fit nothing was ranked.
 
     >>> opening_of({"rankings": 60, "held_out_right": 60, "held_out_pairs": 100}, Rlhf()).more
     172
@@ -51,7 +51,7 @@ def opening_of(figures: Mapping[str, float], knobs: Rlhf) -> Opening:
     needed = _needed_pairs(right, pairs, knobs.gate)
     if right is not None and needed is not None:
         more = max(more, math.ceil((needed - pairs) * rankings / pairs))
-    is_never = needed is None or more > MOST_MORE or 0 < knobs.max_rankings < rankings + more
+    is_never = needed is None or more > MOST_MORE or 0 < knobs.max_rankings < labels + more
     return Opening(
         rankings, knobs.min_rankings, knobs.gate, right, low, high, pairs, None if is_never else more
     )  # fmt: skip

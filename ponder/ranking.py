@@ -63,6 +63,9 @@ class Stream(StrEnum):
     REPEAT = "repeat"
     """What this annotator ranked before: whether the same is said again."""
 
+    IMPORTED = "imported"
+    """Ranked elsewhere, of answers that no policy of this run gave; nobody is asked for it."""
+
     @property
     def is_unbiased(self) -> bool:
         """Whether it was drawn blindly, so that agreement and calibration may be read off it."""
@@ -107,6 +110,15 @@ def tiers(ranks: Ranks) -> list[list[int]]:
     found = [[place for place, rank in enumerate(ranks) if rank == wanted] for wanted in known]
     unranked = [place for place, rank in enumerate(ranks) if rank is None]
     return [*found, unranked] if unranked else found
+
+
+def best_rank(ranks: Ranks) -> int | None:
+    """The rank of the best, where something is worse.
+
+    >>> best_rank([2, 1, None]), best_rank([1, 1]), best_rank([None, None])
+    (1, None, None)
+    """
+    return min((rank for rank in ranks if rank is not None), default=None) if len(tiers(ranks)) > 1 else None
 
 
 def decided_pairs(ranks: Ranks) -> list[tuple[int, int]]:

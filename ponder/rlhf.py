@@ -30,6 +30,17 @@ PARTS = (PREFERENCE, PREFERENCE_RAW, PREFERENCE_SPREAD, PREFERENCE_BEFORE)
 GOLD = "gold"
 """The part by which a recipe may measure what a synthetic annotator likes; the gauge draws it beside the scores."""
 
+HELD_OUT = "held_out"
+"""The figure of a version that says how often it is right on prompts that it did not learn from."""
+DEEP_HELD_OUT, HEADS_HELD_OUT = "deep_held_out", "heads_held_out"
+"""The same of the deep reward model and of the heads, where there are both; `held_out` is that of the one that acts."""
+DEEP_ACTS, HEADS_OPEN = "deep", "heads_open"
+"""1 where the version acts by the deep reward model; where the heads' gate is open."""
+DEEP_BETTER, DEEP_WORSE = "deep_better", "deep_worse"
+"""Held-out rankings about which the deep reward model is right more often than the heads, and less often."""
+DEEP_SECONDS = "deep_seconds"
+"""What its learning took, of a processor."""
+
 
 class BrakeAction(StrEnum):
     """What is done when the reward model's promises no longer come true."""
@@ -41,6 +52,17 @@ class BrakeAction(StrEnum):
     HOLD = "hold"
     """`reward.preference` is set to 0; without it the run pauses, where it is the only reward."""
     PAUSE = "pause"
+
+
+class Deep(StrEnum):
+    """Whether more than heads on frozen features learns from rankings."""
+
+    OFF = "off"
+    """Heads alone."""
+    LORA = "lora"
+    """An adapter beside the start model's weights."""
+    FULL = "full"
+    """All weights of a copy of the start model."""
 
 
 class Rlhf(Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,6 +160,28 @@ class Rlhf(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=1, le=1024, description="Principal components of the features that a head reads"),
         Knob("", FIXED),
     ] = 64
+    deep: Annotated[
+        Deep,
+        Meta(
+            description="What learns more slowly behind the heads, and acts where it is better: `off`, `lora`, `full`"
+        ),
+        Knob("", FIXED),
+    ] = Deep.OFF
+    deep_every: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Rankings after which the deep reward model learns anew"),
+        Knob("rankings"),
+    ] = 100
+    deep_epochs: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="Times that it sees each ranking"),
+        Knob("epochs"),
+    ] = 3
+    deep_lr: Annotated[
+        float,
+        Meta(gt=0.0, le=1.0, description="Its learning rate, which falls to 0"),
+        Knob("", LIVE, "Hu et al. arXiv:2106.09685 1e-4 for adapters", scale="log"),
+    ] = 1e-4
     brake: Annotated[
         BrakeAction,
         Meta(description="When promises no longer come true: `off`, `warn`, `hold` the weight at 0, or `pause`"),

@@ -67,7 +67,11 @@ def tell_changes(
     has it. `edits` are the marks of the curves.
     """
     found: list[tuple[str, Change]] = []
+    kinds = [name for name in KINDS if curves.get(name)]
+    left_out = kinds if len(kinds) == 1 else []  # one kind alone is the curve of reflection once more
     for name in (*RATES, *LEVELS):
+        if name in left_out:
+            continue
         if series := series_of(name, curves, knobs):
             edges = None if is_over else [0, *(alarm.split for alarm in alarms(series))]
             found += [(name, _as_shown(name, change)) for change in changes(series, edges)]

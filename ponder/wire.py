@@ -424,6 +424,45 @@ class RankAnswers(Struct, frozen=True, tag="rank_answers"):
     by: Who = ""
 
 
+IMPORTED = "imported:"
+"""How the annotator of an imported ranking begins: what it says is nobody's of this run."""
+MOST_IMPORTED = 100
+"""Rankings of one request."""
+
+
+class ImportedAnswer(Struct, frozen=True):
+    text: Annotated[str, Meta(max_length=1 << 20)]
+    rank: int | None = None
+    is_flagged: bool = False
+    is_truncated: bool = False
+
+
+class ImportedRanking(Struct, frozen=True):
+    """A ranking that another program made."""
+
+    ranking: Id
+    """Made from its content: the same again is the same one."""
+    annotator: Annotated[str, Meta(min_length=len(IMPORTED) + 1, max_length=64)]
+    """Begins with `imported:`."""
+    prompt: Annotated[str, Meta(max_length=1 << 20)]
+    answers: Annotated[list[ImportedAnswer], Meta(min_length=2, max_length=16)]
+    verdict: Verdict = Verdict.RANKED
+
+
+SaidRanking = RankAnswers | ImportedRanking
+
+
+class ImportRankings(Struct, frozen=True, tag="import_rankings"):
+    """Add rankings of other programs to a run: its live reward model learns from them, and no statistics are made.
+
+    Those that are there already change nothing, taken back or not.
+    """
+
+    run: Reference
+    rows: Annotated[list[ImportedRanking], Meta(min_length=1, max_length=MOST_IMPORTED)]
+    by: Who = ""
+
+
 class UndoRanking(Struct, frozen=True, tag="undo_ranking"):
     """Take a ranking back; it stays on disk, and nothing is learnt from it."""
 
@@ -506,6 +545,7 @@ Request = (
     | LiftQuarantine
     | Annotate
     | RankAnswers
+    | ImportRankings
     | UndoRanking
     | ReleaseBrake
     | TellRewardModel
@@ -918,6 +958,8 @@ class RankedAnswer(Struct, frozen=True):
     """Its reward parts."""
     is_rewritten: bool = False
     """The step was done again after it was shown and came out otherwise: its scores and features are another text's."""
+    is_truncated: bool = False
+    """It was cut at the token limit."""
 
 
 class RankingRow(Struct, frozen=True):
@@ -1033,6 +1075,8 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     """What should be looked into, each a sentence."""
     opening: Opening | None = None
     """What the reward model lacks before it may act; None where it acts, or where none learns."""
+    imported: int = 0
+    """Rankings of other programs that stand; they are in none of the counts above, but in `labels`."""
 
 
 class MeasuredRow(Struct, frozen=True):

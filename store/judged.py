@@ -2,6 +2,7 @@
 
     annotate            star, flag and note of one answer
     keep_ranking        a ranking, once, whatever is asked again; refused when it does not fit what the store holds
+                        (one of another program: `store.imported`)
     undo_ranking        a tombstone: the row stays, and nothing is learnt from it
     keep_reward_model   a version of the live reward model
     restore_ranking     what a lost store had, from its copy
@@ -22,8 +23,18 @@ from msgspec.structs import replace
 from ponder.errors import NotFound, Refused
 from ponder.events import RankingKept, RankingUndone, RewardModelFitted
 from ponder.ranking import Stream, Verdict, checked_ranks, count_agreement
-from ponder.wire import SIGNED, RankAnswers, RankedAnswer, RankingRow, TellRewardModel, UndoRanking
+from ponder.wire import (
+    SIGNED,
+    ImportedRanking,
+    RankAnswers,
+    RankedAnswer,
+    RankingRow,
+    SaidRanking,
+    TellRewardModel,
+    UndoRanking,
+)
 from store.derived import to_json
+from store.imported import as_imported, keep_imported
 from store.rankings import JudgedAnswer, figures_of, scores_of_one_version
 
 if TYPE_CHECKING:
@@ -43,9 +54,11 @@ class Shown:
 
 
 def keep_ranking(
-    connection: Connection, run_id: int, ranking: str, said: RankAnswers, by: str, now_us: int
+    connection: Connection, run_id: int, ranking: str, said: SaidRanking, by: str, now_us: int
 ) -> tuple[RankingKept, bool]:
     """Raises Refused or NotFound, with nothing written, when it does not fit what the store holds."""
+    if isinstance(said, ImportedRanking):
+        return keep_imported(connection, run_id, said, by, now_us)
     ranks = checked_ranks(said.ranks, said.verdict, len(said.answers))
     flags = _checked_flags(said)
     known = connection.execute(f"{_KEPT} WHERE ranking = ?", (ranking,)).fetchone()
@@ -93,6 +106,8 @@ def restore_ranking(connection: Connection, run_id: int, row: RankingRow) -> Ran
     """A ranking that the store has lost, with its answers as the run made them again; None where they are not there."""
     if connection.execute("SELECT 1 FROM rankings WHERE ranking = ?", (row.ranking,)).fetchone():
         return None
+    if row.stream is Stream.IMPORTED:
+        return keep_imported(connection, run_id, as_imported(row), row.by, row.at_us, row.step)[0]
     found = [_find_again(connection, run_id, answer) for answer in row.answers]
     shown = [answer for answer in found if answer is not None]
     if len(shown) < len(found):

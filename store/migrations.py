@@ -106,6 +106,22 @@ def notable_events(db: Database) -> None:
     db.execute(f"CREATE INDEX events_notable ON events (run_id) WHERE {NOTABLE}")
 
 
+@MIGRATIONS(name="0010_imported_rankings")
+def imported_rankings(db: Database) -> None:
+    """Answers of rankings that other programs made: they are no rollout of a run."""
+    db.execute("""
+    CREATE TABLE imported_answers (
+        ranking_id INTEGER NOT NULL REFERENCES rankings (id) ON DELETE CASCADE, -- of the stream `imported`
+        place INTEGER NOT NULL, -- from 0
+        rank INTEGER, -- as in ranked_answers
+        is_flagged INTEGER NOT NULL,
+        is_truncated INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (ranking_id, place)
+    ) STRICT, WITHOUT ROWID
+    """)
+
+
 @MIGRATIONS(name="0011_measurements")
 def measurements(db: Database) -> None:
     """What `ponder eval` made of checkpoints."""

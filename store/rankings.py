@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ponder.events import AUDIT, RELEASE_VERB, BrakeChanged
+from ponder.events import AUDIT, RELEASE_VERB, BrakeChanged, Finish
 from ponder.ranking import Stream, Verdict
 from ponder.rlhf import PREFERENCE_BEFORE, PREFERENCE_RAW
 from ponder.wire import RankedAnswer, RankingRow, RewardModelOrder
+from store import imported
 from store.derived import from_json
 from store.rows import places
 
@@ -34,7 +35,7 @@ _ANSWERS = """
     SELECT ranked_answers.ranking_id, ranked_answers.rollout_id, groups.step, groups.idx, rollouts.idx,
            ranked_answers.text, ranked_answers.rank, ranked_answers.place, ranked_answers.is_flagged,
            rollouts.length_tokens, groups.policy_version, groups.purpose, groups.reward_model,
-           ranked_answers.text <> rollouts.text
+           ranked_answers.text <> rollouts.text, rollouts.finish
     FROM rankings
     CROSS JOIN ranked_answers ON ranked_answers.ranking_id = rankings.id
     CROSS JOIN rollouts ON rollouts.id = ranked_answers.rollout_id
@@ -68,8 +69,10 @@ def page(
                 rollout_id=row[1], step=row[2], group=row[3], index=row[4], text=row[5], rank=row[6], place=row[7],
                 is_flagged=bool(row[8]), length_tokens=row[9], policy_version=row[10], purpose=row[11],
                 reward_model=row[12], scores=scores[row[1]], is_rewritten=bool(row[13]),
+                is_truncated=row[14] == Finish.TRUNCATED,
             )
         )  # fmt: skip
+    answers |= imported.answers_between(connection, rows[0][0], rows[-1][0])
     return [
         RankingRow(
             id=row[0], ranking=row[1], annotator=row[2], stream=Stream(row[3]), verdict=Verdict(row[4]),
@@ -160,11 +163,13 @@ _FIGURES = f"""
 def judgements(
     connection: Connection, run_id: int, only: Stream | None = None, newest: int | None = None
 ) -> list[Judgement]:
-    """All rankings of a run, or those of one stream, oldest first, in figures; those taken back are marked so.
+    """All rankings of a run's own answers, or those of one stream, oldest first, in figures; those taken back are
+    marked so.
 
     With `newest` so many of the newest that are ranked and stand.
     """
-    which = "WHERE rankings.run_id = ?" + (f" AND rankings.stream = '{only}'" if only else "")
+    which = f"WHERE rankings.run_id = ? AND rankings.stream <> '{Stream.IMPORTED}'"
+    which += f" AND rankings.stream = '{only}'" if only else ""
     if newest is not None:
         standing = f"{which} AND verdict = '{Verdict.RANKED}' AND undone_us IS NULL".replace("?", str(run_id))
         which += f" AND rankings.id IN (SELECT id FROM rankings {standing} ORDER BY id DESC LIMIT {newest})"
@@ -203,6 +208,14 @@ def figures_of(connection: Connection, rollout_id: int) -> tuple[JudgedAnswer, i
         return None
     is_correct = None if row[3] is None else bool(row[3])
     return JudgedAnswer(row[0], row[1], None, False, row[2], is_correct, bool(row[4]), *row[5:8]), *row[8:]
+
+
+def count_imported(connection: Connection, run_id: int) -> int:
+    """Rankings of other programs that stand in a run."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM rankings WHERE run_id = ? AND stream = ? AND undone_us IS NULL", (run_id, Stream.IMPORTED)
+    ).fetchone()
+    return int(count)
 
 
 def undone_up_to(connection: Connection, run_id: int, last_id: int) -> list[int]:

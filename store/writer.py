@@ -286,7 +286,7 @@ class Writer:
         with self._transaction() as connection:
             return judged.annotate(connection, rollout_id, is_starred, is_flagged, note, by, self._clock())
 
-    def keep_ranking(self, ranking: str, run: str, said: wire.RankAnswers, by: str) -> tuple[RankingKept, bool]:
+    def keep_ranking(self, ranking: str, run: str, said: wire.SaidRanking, by: str) -> tuple[RankingKept, bool]:
         """A ranking is on disk when this returns, and whether it is new; the same again changes nothing.
 
         Raises Refused or NotFound when it does not fit what the store holds.

@@ -10,7 +10,7 @@ what follows (`ponder.brake`).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,7 +27,10 @@ from trainer.world import world_of
 
 SLOT_PROBLEMS = 64
 """Problems that a slot may have at the most, as `rlhf.audits` is bounded: each slot has its own."""
-BEFORE = "before"
+FEATURES, TOKENS, LENGTHS = "before", "before_tokens", "before_lengths"
+BEFORE = (FEATURES, TOKENS, LENGTHS)
+"""What a checkpoint holds of them: features (A, F); where a deep reward model may ask, tokens on one flat axis, and how
+many of them are prompt and answer (A, 2)."""
 
 
 def audit_problems(task: Task, seed: int, step: int, knobs: Rlhf) -> list[Problem]:
@@ -63,34 +66,62 @@ def ask_audits(
 
 @dataclass
 class Before:
-    """The features of the newest answer to each audit problem, for the step that asks it again."""
+    """The newest answer to each audit problem, for the step that asks it again."""
 
     steps: dict[str, int] = field(default_factory=dict)
     """When each was asked, by slot and place."""
     features: dict[str, Tensor] = field(default_factory=dict)
     """(F,) float16, in the same order."""
+    texts: dict[str, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """Prompt and answer in token ids, in the same order, where a deep reward model may ask for them."""
 
     def look_up(self, step: int, lag: int, count: int) -> list[Tensor | None]:
         """The features of the answers of exactly `lag` steps before, in the order of the slot's problems."""
         keys = [_key(step, lag, place) for place in range(count)]
         return [self.features[key] if self.steps.get(key) == step - lag else None for key in keys]
 
-    def remember(self, features_AF: Tensor, step: int, lag: int) -> None:
+    def look_up_texts(self, step: int, lag: int, count: int) -> list[tuple[list[int], list[int]] | None]:
+        """The same answers in token ids, where they are known."""
+        keys = [_key(step, lag, place) for place in range(count)]
+        return [self.texts.get(key) if self.steps.get(key) == step - lag else None for key in keys]
+
+    def remember(
+        self, features_AF: Tensor, step: int, lag: int, texts: Sequence[tuple[list[int], list[int]]] = ()
+    ) -> None:
         """Keep these of the step's slot, and let go of what nobody asks for any more."""
         for place, features_F in enumerate(features_AF):
             key = _key(step, lag, place)
             self.steps[key], self.features[key] = step, features_F
+            if texts:
+                self.texts[key] = texts[place]
         for key in [key for key, asked in self.steps.items() if asked <= step - lag]:
             del self.steps[key], self.features[key]
+            self.texts.pop(key, None)
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint, in the order of `steps`."""
-        return {BEFORE: torch.stack(list(self.features.values()))} if self.features else {}
+        if not self.features:
+            return {}
+        kept = {FEATURES: torch.stack(list(self.features.values()))}
+        texts = [self.texts.get(key, ([], [])) for key in self.steps]
+        if self.texts:
+            kept[TOKENS] = torch.tensor(
+                [token for prompt, ids in texts for token in (*prompt, *ids)], dtype=torch.int32
+            )
+            kept[LENGTHS] = torch.tensor([[len(prompt), len(ids)] for prompt, ids in texts], dtype=torch.int32)
+        return kept
 
     @classmethod
     def restored(cls, steps: Mapping[str, int], tensors: Mapping[str, Tensor]) -> Before:
         """As it was saved."""
-        return cls(dict(steps), dict(zip(steps, tensors[BEFORE], strict=True)) if steps else {})
+        features = dict(zip(steps, tensors[FEATURES], strict=True)) if steps else {}
+        texts: dict[str, tuple[list[int], list[int]]] = {}
+        if TOKENS in tensors:
+            lengths = tensors[LENGTHS]
+            parts = iter(torch.split(tensors[TOKENS], lengths.flatten().tolist()))
+            pairs = [(next(parts).tolist(), next(parts).tolist()) for _ in lengths]
+            texts = {key: pair for key, pair in zip(steps, pairs, strict=True) if pair[0]}
+        return cls(dict(steps), features, texts)
 
 
 def _key(step: int, lag: int, place: int) -> str:

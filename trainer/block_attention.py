@@ -71,6 +71,7 @@ class Route:
         """Where each state is found among what is gathered."""
         self.prefix = is_prefix.nonzero()[:, 0]
         """Gathered keys that others have, too."""
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
     def _cut(self, blocks: Blocks) -> Iterator[_Piece]:
         first_key = 0
@@ -97,12 +98,17 @@ class Route:
     def gather(self, all_MHZK: Tensor, place_N: Tensor | None) -> tuple[Tensor, Tensor]:
         """Queries, and keys with values, of all pieces; the tokens of the row lie at these places, or in its order."""
         flat = all_MHZK.flatten(0, 1)
-        query, key = (
-            index if place_N is None else place_N[index // self.key_heads] * self.key_heads + index % self.key_heads
-            for index in (self.query, self.key)
-        )
+        query, key = (self.query, self.key) if place_N is None else self._placed(place_N)
         asked, pairs = flat[:, : self.groups].flatten(1), flat[:, self.groups :].flatten(1)
         return asked.index_select(0, query), pairs.index_select(0, key)
+
+    def _placed(self, place_N: Tensor) -> tuple[Tensor, Tensor]:
+        """`query` and `key` among states whose tokens lie there; all layers ask for the same."""
+        if self._last is None or self._last[0] is not place_N:
+            heads = self.key_heads
+            query, key = (place_N[index // heads] * heads + index % heads for index in (self.query, self.key))
+            self._last = place_N, query, key
+        return self._last[1:]
 
     def met(self, query: Tensor, pair: Tensor) -> Iterator[tuple[_Piece, slice, Tensor, Tensor]]:
         """Each piece, where its queries lie, they themselves (X, T G, K), and its keys with values (X, S, C)."""

@@ -70,10 +70,10 @@ def read_row_alone(
         all_NHSK, _ = ask(hidden_ND, look, *asking)
         read_NE = attend(all_NHSK, look.route, look.scaling)
         ends = []
-        for part, middle_ND, both_NJ, end_ND in feed(hidden_ND, read_NE, *feeding):
+        for part, middle_ND, gate_NI, up_NI, end_ND in feed(hidden_ND, read_NE, *feeding):
             ends.append(end_ND)
             if trail and place:
-                states = (all_NHSK[part].flatten(1), read_NE[part], middle_ND, both_NJ, end_ND)
+                states = (all_NHSK[part].flatten(1), read_NE[part], middle_ND, gate_NI, up_NI, end_ND)
                 trail.layers[number].write(place.start + part.start, *states)
         hidden_ND = torch.cat(ends)
         pairs.append(all_NHSK[:, :, -2:].flatten(2))

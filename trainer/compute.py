@@ -1,9 +1,10 @@
 """How much arithmetic a step asks for, in floating-point operations: 2 N D to read or write, 6 N D to learn.
 
-N are the weights that a token is multiplied with, D the tokens; a pass forwards takes a multiplication and an addition
-a weight, the pass backwards twice that. Kaplan et al. 2020, arXiv:2001.08361, section 2.1. It is what the algorithm
-asks for, whatever an engine computes twice or remembers, so that runs compare. Deliberately left out: attention's own
-products, which grow with the context (2 layers width T more a token and pass), the optimizer, a critic, evaluations.
+N are the weights of matrices that a token is multiplied with, D the tokens; a pass forwards takes a multiplication and
+an addition a weight, the pass backwards twice that. Kaplan et al. 2020, arXiv:2001.08361, section 2.1. It is what the
+algorithm asks for, whatever an engine computes twice or remembers, so that runs compare. Deliberately left out:
+attention's own products, which grow with the context (4 layers width T a token and pass), the optimizer, a critic,
+evaluations.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from trainer.answers import Answer
 
 
 def multiplied_weights(model: PreTrainedModel) -> int:
-    """N: all weights but embeddings that are not the head, too: looking up a row multiplies nothing."""
+    """N: all matrices but embeddings that are not the head, too: looking up a row multiplies nothing."""
     head = model.get_output_embeddings()
     heads = set(map(id, head.parameters())) if head is not None else set()
     looked_up = {
         id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)
     } - heads  # fmt: skip
-    return sum(weight.numel() for weight in model.parameters() if id(weight) not in looked_up)
+    return sum(weight.numel() for weight in model.parameters() if weight.dim() > 1 and id(weight) not in looked_up)
 
 
 def step_cost(

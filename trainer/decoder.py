@@ -6,11 +6,11 @@ tokens of all prompts.
 
 transformers spends about forty small calls a layer on a token; here they are eleven. Weights are read from the model
 at the start of each call of the sampler, so an update is never missed; what is copied (query, key and value as one
-matrix, and the two that open the gated layer; on a CPU every large one, in the order in which oneDNN multiplies few
-rows fastest) is dropped at its end. Prompts are read by our own pass, all on one row. With a trail, each token's states
-are kept for learning (`trainer.trail`): products are written there and nowhere else. Whether all this is the model's
-own arithmetic is tried for every model (`agrees`). Deliberately left out: bfloat16, sliding windows, and every other
-architecture: `trainer.reading` reads those.
+matrix; on a CPU every large one, in the order in which oneDNN multiplies few rows fastest) is dropped at its end.
+Prompts are read by our own pass, all on one row. With a trail, each token's states are kept for learning
+(`trainer.trail`): products are written there and nowhere else. Whether all this is the model's own arithmetic is tried
+for every model (`agrees`). Deliberately left out: bfloat16, sliding windows, and every other architecture:
+`trainer.reading` reads those.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from trainer.body import read_row_alone
 from trainer.family import TOLERANCE, small_like
-from trainer.matrices import Matrix, interleaved, joined, packed, pairs, woven
+from trainer.matrices import Matrix, interleaved, packed, pairs, woven
 from trainer.reading import Moves, Prompts
 from trainer.rows import lay_out_prompts
 from trainer.trail import Nowhere, States, Steps, Trail
@@ -45,8 +45,8 @@ class _Layer:
     key_norm: Callable[[Tensor], Tensor] | None
     out: Matrix
     mlp_norm: Callable[[Tensor], Tensor]
-    both: Matrix
-    """What opens, and what is let through."""
+    gate: Matrix
+    up: Matrix
     down: Matrix
 
 
@@ -76,8 +76,7 @@ class Weights:
             key_norm and _norm(key_norm, interleave=True),
             packed(attention.o_proj.weight, attention.o_proj.bias),
             _norm(layer.post_attention_layernorm),
-            packed(*joined(mlp.gate_proj.weight, mlp.gate_proj.bias, mlp.up_proj.weight, mlp.up_proj.bias)),
-            packed(mlp.down_proj.weight, mlp.down_proj.bias),
+            *(packed(part.weight, part.bias) for part in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)),
         )
 
     def _woven(self, attention: Any) -> tuple[Tensor, Tensor | None]:  # Any: untyped in transformers
@@ -131,9 +130,8 @@ class Decoder:
             read_AE = self._attend(layer, layer.attention_norm(hidden_AD), turn_A11C, held_ZAHTK, bias_X1T, kept)
             middle_AD = layer.out.added(read_AE, hidden_AD, kept.middle_MD)
             normed_AD = layer.mlp_norm(middle_AD)
-            gate_AI, up_AI = layer.both.times(normed_AD, kept.both_MJ).chunk(2, dim=1)
-            inner_AI = F.silu(gate_AI).mul_(up_AI)
-            hidden_AD = layer.down.added(inner_AI, middle_AD, kept.end_MD)
+            gate_AI, up_AI = layer.gate.times(normed_AD, kept.gate_MI), layer.up.times(normed_AD, kept.up_MI)
+            hidden_AD = layer.down.added(F.silu(gate_AI).mul_(up_AI), middle_AD, kept.end_MD)
         self.used += 1
         return weights.head.times(weights.norm(hidden_AD))
 

@@ -1,6 +1,6 @@
 """One layer of Llama and its family over a flat row, in two pieces with gradients of our own.
 
-Legend: N tokens of the row, M places of a trail, D width, I inner width, J = 2 I; H key heads, G query heads to each,
+Legend: N tokens of the row, M places of a trail, D width, I inner width; H key heads, G query heads to each,
 S = G + 2 with its key and its value, K head width, C = 2 K, a key and its value.
 
     attended   what each token reads: norm, queries, keys and values, rotary positions, attention
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.block_attention import Route, attend, attend_back
-from trainer.matrices import Matrix, apart, interleaved, joined, pairs, unwoven, woven
+from trainer.matrices import Matrix, apart, interleaved, pairs, unwoven, woven
 from trainer.trail import Recalled
 
 PIECE_TOKENS = 1024
@@ -83,22 +83,22 @@ def ask(
             plain_NHSK[part] = some_NHSK
             for states, weight in _of_heads(some_NHSK, query_norm, key_norm):
                 states.copy_(_norm(states, interleaved(weight, look.width), look.epsilon))
-        turn(some_NHSK, look.turn_N11C[part])
+        _turn(some_NHSK, look.turn_N11C[part])
     return all_NHSK, plain_NHSK
 
 
 def feed(
     x_ND: Tensor, read_NE: Tensor, out: Tensor, out_bias: Part, norm_D: Tensor, epsilon: float, gate: Tensor,
     gate_bias: Part, up: Tensor, up_bias: Part, down: Tensor, down_bias: Part,
-) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:  # fmt: skip
-    """Piece by piece: m, W_gate n with W_up n, and y."""
-    to_both = Matrix(*joined(gate, gate_bias, up, up_bias))
-    to_out, to_down = Matrix(out, out_bias), Matrix(down, down_bias)
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
+    """Piece by piece: m, W_gate n, W_up n and y."""
+    to_out, to_gate, to_up = Matrix(out, out_bias), Matrix(gate, gate_bias), Matrix(up, up_bias)
+    to_down = Matrix(down, down_bias)
     for part in _pieces(x_ND):
         middle_ND = to_out.added(read_NE[part], x_ND[part])
-        both_NJ = to_both.times(_norm(middle_ND, norm_D, epsilon))
-        gate_NI, up_NI = both_NJ.chunk(2, dim=1)
-        yield part, middle_ND, both_NJ, to_down.added(F.silu(gate_NI).mul_(up_NI), middle_ND)
+        normed_ND = _norm(middle_ND, norm_D, epsilon)
+        gate_NI, up_NI = to_gate.times(normed_ND), to_up.times(normed_ND)
+        yield part, middle_ND, gate_NI, up_NI, to_down.added(F.silu(gate_NI).mul_(up_NI), middle_ND)
 
 
 class _Attended(torch.autograd.Function):
@@ -166,53 +166,49 @@ class _Fed(torch.autograd.Function):
         else:
             y_ND = torch.empty_like(x_ND)
             weights = (out, out_bias, norm_D, epsilon, gate, gate_bias, up, up_bias, down, down_bias)
-            for part, middle_ND, both_NJ, end_ND in feed(x_ND, read_NE, *weights):
+            for part, middle_ND, gate_NI, up_NI, end_ND in feed(x_ND, read_NE, *weights):
                 y_ND[part] = end_ND
-                kept += [middle_ND, both_NJ]
+                kept += [middle_ND, gate_NI, up_NI]
         ctx.save_for_backward(read_NE, out, norm_D, gate, up, down, *kept)
         ctx.epsilon, ctx.recalled = epsilon, recalled
-        ctx.has_bias = [bias is not None for bias in (out_bias, gate_bias, down_bias)]
+        ctx.has_bias = [bias is not None for bias in (out_bias, gate_bias, up_bias, down_bias)]
         return y_ND
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_ND: Tensor) -> tuple[Part, ...]:
         read_NE, out, norm_D, gate, up, down, *kept = ctx.saved_tensors
-        matrices = (out, torch.cat([gate, up]), down)
-        of_out, of_both, of_down = (torch.zeros_like(weight) for weight in matrices)
-        from_out, from_both, from_down = (Matrix(weight.t(), None) for weight in matrices)
+        matrices = (out, gate, up, down)
+        of_out, of_gate, of_up, of_down = (torch.zeros_like(weight) for weight in matrices)
+        from_out, from_gate, from_up, from_down = (Matrix(weight.t(), None) for weight in matrices)
         of_biases = [
             weight.new_zeros(len(weight)) if has else None for weight, has in zip(matrices, ctx.has_bias, strict=True)
         ]
         of_norm_D, of_x_ND, of_read_NE = (torch.zeros_like(norm_D), *map(torch.empty_like, (gradient_ND, read_NE)))
         for place, part in enumerate(_pieces(gradient_ND)):
             of_y_ND = gradient_ND[part]
-            middle_ND, both_NJ = (
-                (ctx.recalled.take("middle_MD", part), ctx.recalled.take("both_MJ", part))
+            middle_ND, gate_NI, up_NI = (
+                (ctx.recalled.take(name, part) for name in ("middle_MD", "gate_MI", "up_MI"))
                 if ctx.recalled
-                else kept[2 * place : 2 * place + 2]
+                else kept[3 * place : 3 * place + 3]
             )
-            gate_NI, up_NI = both_NJ.chunk(2, dim=1)
-            open_NI, of_inner_NI = F.silu(gate_NI), from_down.times(of_y_ND)
+            open_NI = F.silu(gate_NI)
             of_down.addmm_(of_y_ND.t(), open_NI * up_NI)
-            of_both_NJ = torch.empty_like(both_NJ)
-            of_gate_NI, of_up_NI = of_both_NJ.chunk(2, dim=1)
-            torch.mul(open_NI, of_inner_NI, out=of_up_NI)
-            torch.ops.aten.silu_backward(of_inner_NI.mul_(up_NI), gate_NI, grad_input=of_gate_NI)
-            of_middle_ND, of_weight_D, normed_ND = _norm_gradient(
-                from_both.times(of_both_NJ), middle_ND, norm_D, ctx.epsilon
-            )
+            of_inner_NI = from_down.times(of_y_ND)
+            of_up_NI = open_NI.mul_(of_inner_NI)
+            of_gate_NI = torch.ops.aten.silu_backward(of_inner_NI.mul_(up_NI), gate_NI)
+            back_ND = from_up.added(of_up_NI, from_gate.times(of_gate_NI))
+            of_middle_ND, of_weight_D, normed_ND = _norm_gradient(back_ND, middle_ND, norm_D, ctx.epsilon)
             of_norm_D += of_weight_D
-            of_both.addmm_(of_both_NJ.t(), normed_ND)
+            of_gate.addmm_(of_gate_NI.t(), normed_ND)
+            of_up.addmm_(of_up_NI.t(), normed_ND)
             of_x_ND[part] = of_middle_ND.add_(of_y_ND)
             of_out.addmm_(of_middle_ND.t(), read_NE[part])
             of_read_NE[part] = from_out.times(of_middle_ND)
-            for of_bias, gradient in zip(of_biases, (of_middle_ND, of_both_NJ, of_y_ND), strict=True):
+            for of_bias, gradient in zip(of_biases, (of_middle_ND, of_gate_NI, of_up_NI, of_y_ND), strict=True):
                 if of_bias is not None:
                     of_bias += gradient.sum(0)
-        of_out_bias, of_both_bias, of_down_bias = of_biases
-        of_gate, of_up = of_both.chunk(2)
-        of_gate_bias, of_up_bias = (None, None) if of_both_bias is None else of_both_bias.chunk(2)
+        of_out_bias, of_gate_bias, of_up_bias, of_down_bias = of_biases
         return (
             of_x_ND, of_read_NE, None, of_out, of_out_bias, of_norm_D, None, of_gate, of_gate_bias, of_up, of_up_bias,
             of_down, of_down_bias,
@@ -267,13 +263,13 @@ def _norm_heads_back(of_states: Tensor, states: Tensor, weight: Tensor, look: Lo
     return apart(of_weight, look.width)
 
 
-def turn(all_NHSK: Tensor, turn_N11C: Tensor) -> None:
+def _turn(all_NHSK: Tensor, turn_N11C: Tensor) -> None:
     """Rotary positions, arXiv:2104.09864, eq. 34: queries and keys, in place."""
     pairs(all_NHSK[:, :, :-1]).mul_(turn_N11C)
 
 
 def _turn_back(of_query_NHGK: Tensor, of_pair_NHC: Tensor, turn_N11C: Tensor) -> Tensor:
-    """The gradient of what `turn` was given."""
+    """The gradient of what `_turn` was given."""
     tokens, heads, groups, width = of_query_NHGK.shape
     of_all_NHSK = of_query_NHGK.new_empty(tokens, heads, groups + 2, width)
     back_N11C = turn_N11C.conj().resolve_conj()

@@ -23,20 +23,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, permutations, product
 
 import torch
 from torch import Tensor
 
-from ponder.ranking import Ranks, count_agreement, tiers
-from ponder.rlhf import Rlhf
+from ponder.ranking import Ranks, best_rank, count_agreement, tiers
+from ponder.rlhf import HELD_OUT, Rlhf
 from ponder.shares import wilson_interval
 from trainer.tasks.order import place_of
 
-HELD_OUT = 0.2
-"""Share of the prompts whose rankings are never learnt."""
+HELD_OUT_SHARE = 0.2
+"""Of the prompts: rankings of their answers are never learnt."""
 PRIOR = 10.0
 """Precision of a weight: components have the deviation 1. What 50 rankings teach is best held so (docs/LOG.md)."""
 CENTERING = 0.01
@@ -82,7 +82,7 @@ class Label:
 
     @property
     def is_held_out(self) -> bool:
-        return place_of(self.prompt) < HELD_OUT
+        return is_held_out(self.prompt)
 
     @property
     def says_something(self) -> bool:
@@ -104,6 +104,20 @@ class Fit:
     is_open: bool
     """Whether it may act."""
     figures: dict[str, float]
+    deep: int = 0
+    """The deep reward model that acts in place of the heads (`trainer.deep_school`); 0: none."""
+    deep_sha256: str = ""
+
+
+def is_held_out(prompt: str) -> bool:
+    """Whether rankings of this prompt's answers are never learnt."""
+    return place_of(prompt) < HELD_OUT_SHARE
+
+
+def age_weight(age_steps: int, knobs: Rlhf) -> float:
+    """What a ranking of so many steps ago weighs."""
+    share: float = 0.5 ** (max(0, age_steps) / knobs.half_life)
+    return max(OLDEST, share)
 
 
 def make_basis(sample_NF: Tensor, dimensions: int) -> Basis:
@@ -136,11 +150,10 @@ def fit(labels: Sequence[Label], basis: Basis, knobs: Rlhf, step: int, *, was_op
     score_NH = basis.sample_ND @ weights_HD.T
     deviation = score_NH.mean(1).std(correction=0).item()
     figures = {
-        **_accuracy(learnt, weights_HD, "learnt"), **_accuracy(held_out, weights_HD, "held_out"),
+        **_accuracy(learnt, weights_HD, "learnt"), **_accuracy(held_out, weights_HD, HELD_OUT),
         "rankings": float(len(useful)),
     }  # fmt: skip
-    low, high = wilson_interval(int(figures["held_out_right"]), int(figures["held_out_pairs"]))
-    is_good = (high if was_open else low) > knobs.gate
+    is_good = is_gate_open(figures, HELD_OUT, knobs.gate, was_open=was_open)
     is_open = deviation > 0 and len(useful) >= knobs.min_rankings and is_good
     return Fit(
         weights_HD, threshold_H, score_NH.mean(0), deviation if deviation > 0 else 1.0, len(labels), is_open, figures
@@ -148,16 +161,26 @@ def fit(labels: Sequence[Label], basis: Basis, knobs: Rlhf, step: int, *, was_op
 
 
 def _accuracy(labels: Sequence[Label], weights_HD: Tensor, what: str) -> dict[str, float]:
-    """Pairs of blindly drawn rankings in the mean score's order, with the 95 % interval."""
+    """Of the mean score, about rankings that were drawn blindly."""
     weight_D = weights_HD.mean(0)
+    blind = [label for label in labels if label.is_unbiased]
+    return agreement_figures([((label.components_KD @ weight_D).tolist(), label.ranks) for label in blind], what)
+
+
+def agreement_figures(scored: Iterable[tuple[Sequence[float], Ranks]], what: str) -> dict[str, float]:
+    """Pairs of rankings in the scores' order, with the 95 % interval, by names that begin with `what`."""
     right = pairs = 0
-    for label in labels:
-        if label.is_unbiased:
-            agreed, decided, _ = count_agreement((label.components_KD @ weight_D).tolist(), label.ranks)
-            right, pairs = right + agreed, pairs + decided
+    for scores, ranks in scored:
+        agreed, decided, _ = count_agreement(scores, ranks)
+        right, pairs = right + agreed, pairs + decided
     low, high = wilson_interval(right, pairs)
     figures = {f"{what}_right": float(right), f"{what}_pairs": float(pairs)}
     return figures | ({what: right / pairs, f"{what}_low": low, f"{what}_high": high} if pairs else {})
+
+
+def is_gate_open(figures: Mapping[str, float], what: str, gate: float, *, was_open: bool) -> bool:
+    """Whether the whole interval is above the gate; one that was open closes when none of it is."""
+    return figures.get(f"{what}_high", 1.0) > gate if was_open else figures.get(f"{what}_low", 0.0) > gate
 
 
 # ---- the fit itself
@@ -262,14 +285,13 @@ def _batch(labels: Sequence[Label], knobs: Rlhf, step: int, *, has_bad: bool) ->
     input_RKP = inputs_RKD.new_zeros(count, answers + 1, dimensions + 1)
     input_RKP[:, :-1, :-1], input_RKP[:, -1, -1] = inputs_RKD, 1.0
     bad_RK = torch.tensor([[float(bad) for bad in label.bad] for label in labels], dtype=torch.float64)
-    bests = [_best(label.ranks) if has_bad else None for label in labels]
+    bests = [best_rank(label.ranks) if has_bad else None for label in labels]
     is_best = [
         [rank is not None and rank == best for rank in label.ranks] for label, best in zip(labels, bests, strict=True)
     ]
-    ages = [0.5 ** (max(0, step - label.step) / knobs.half_life) for label in labels]
     weights = [
-        [draw * max(OLDEST, age) for draw in bootstrap(label.ranking, knobs.heads)]
-        for label, age in zip(labels, ages, strict=True)
+        [draw * age_weight(step - label.step, knobs) for draw in bootstrap(label.ranking, knobs.heads)]
+        for label in labels
     ]
     orders = [(place, order) for place, label in enumerate(labels) for order in strict_orders(label.ranks)]
     picked = torch.tensor([[sum(map(len, tiers(labels[place].ranks)[:-1]))] for place, _ in orders])
@@ -278,11 +300,6 @@ def _batch(labels: Sequence[Label], knobs: Rlhf, step: int, *, has_bad: bool) ->
         torch.tensor([place for place, _ in orders]), torch.tensor([order for _, order in orders]),
         (torch.arange(answers) < picked).double(),
     )  # fmt: skip
-
-
-def _best(ranks: Ranks) -> int | None:
-    """The rank of the best, where something is worse."""
-    return min((rank for rank in ranks if rank is not None), default=None) if len(tiers(ranks)) > 1 else None
 
 
 def strict_orders(ranks: Ranks) -> list[list[int]]:

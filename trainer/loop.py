@@ -76,6 +76,7 @@ from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.sampler import sampler_of
 from trainer.selfplay import Pool
+from trainer.start_model import deep_loader
 from trainer.stream import Stream
 from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import Dataset
@@ -124,7 +125,7 @@ class Chapter:
         if has_adapter(policy.model):
             self.state.reference.start = WithoutAdapter(policy.model)
         if recipe.stage.kind is StageKind.RL and recipe.rlhf.live:
-            self.state.live = LiveJudge(reward_model_beside(checkpoints))
+            self.state.live = LiveJudge(reward_model_beside(checkpoints), load_deep=deep_loader(recipe, models_folder))
         if recipe.stage.kind is StageKind.RL and isinstance(self.task, Game):
             self.state.pool = Pool(self.task, policy, span.before)
         if restored:

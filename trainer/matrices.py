@@ -64,14 +64,6 @@ def packed(weight: Tensor, bias: Tensor | None = None) -> Matrix:
     return _OneDnnMatrix(torch.ops.mkldnn._reorder_linear_weight(weight), bias)
 
 
-def joined(
-    first: Tensor, first_bias: Tensor | None, second: Tensor, second_bias: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Two weights with their biases as those of one matrix, whose product has the first one's columns first."""
-    bias = None if first_bias is None or second_bias is None else torch.cat([first_bias, second_bias])
-    return torch.cat([first, second]), bias
-
-
 def _has_onednn(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 

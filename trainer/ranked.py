@@ -4,6 +4,7 @@
     reward_model/ranked/7.safetensors     a ranking's own rows, copied when it is first seen: they outlive the step's
 
 Answers stand in the order of step, group and index, so that nothing depends on the order in which they were shown.
+An imported ranking's answers were never sampled: the start model reads them when it is first seen.
 A ranking whose features are gone, or whose step was done again and came out otherwise, teaches nothing and is counted.
 Deliberately left out: asking for rankings (`daemon.rm_worker`), and the fit (`trainer.live_reward`).
 """
@@ -11,7 +12,7 @@ Deliberately left out: asking for rankings (`daemon.rm_worker`), and the fit (`t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ponder.paths import make_private_folder
-from ponder.ranking import Verdict
+from ponder.ranking import Stream, Verdict
 from ponder.wire import RankingRow
 from trainer.features import kept_steps, load_features
 from trainer.live_reward import Basis, Label, make_basis
@@ -48,6 +49,8 @@ class Ranked:
     """Rankings of which nothing can be learnt."""
     waiting: dict[int, RankingRow] = field(default_factory=dict)
     """Rankings that came before there was a basis."""
+    read: Callable[[RankingRow], Tensor | None] | None = None
+    """Has an imported ranking's answers read by the start model, (K, F), for nobody else has; None: they are lost."""
 
     def find_basis(self, dimensions: int) -> bool:
         """Whether there is a basis: that of the folder, or one made of the first answers, once there are enough."""
@@ -105,19 +108,13 @@ class Ranked:
         return None
 
     def _rows(self, row: RankingRow) -> Tensor | None:
-        """(K, F) float16 in the order of `_sorted`; kept for the next time."""
+        """(K, F) float16 in the order of `in_order`; kept for the next time."""
         path = self.folder / "ranked" / f"{row.id}.safetensors"
         with contextlib.suppress(OSError, KeyError, SafetensorError):
             return load_file(path)[ROWS]
-        found: list[Tensor] = []
-        steps = {step: load_features(self.features, step) for step in {answer.step for answer in row.answers}}
-        for answer in _sorted(row):
-            step = steps[row.answers[answer].step]
-            features_F = step.row(row.answers[answer].group, row.answers[answer].index) if step else None
-            if features_F is None or row.answers[answer].is_rewritten or not features_F.float().isfinite().all():
-                return None
-            found.append(features_F)
-        features_KF = torch.stack(found)
+        features_KF = self.read(row) if self.read and row.stream is Stream.IMPORTED else self._stored(row)
+        if features_KF is None or not features_KF.float().isfinite().all():
+            return None
         make_private_folder(path.parent)
         draft = path.with_suffix(".draft")
         with contextlib.suppress(OSError, SafetensorError):  # a full disk: the step's file has them for a while
@@ -125,8 +122,26 @@ class Ranked:
             draft.rename(path)
         return features_KF
 
+    def _stored(self, row: RankingRow) -> Tensor | None:
+        """Those that the trainer wrote."""
+        found: list[Tensor] = []
+        steps = {step: load_features(self.features, step) for step in {answer.step for answer in row.answers}}
+        for answer in in_order(row):
+            step = steps[row.answers[answer].step]
+            features_F = step.row(row.answers[answer].group, row.answers[answer].index) if step else None
+            if features_F is None or row.answers[answer].is_rewritten:
+                return None
+            found.append(features_F)
+        return torch.stack(found)
 
-def _sorted(row: RankingRow) -> list[int]:
+
+def said_bad(row: RankingRow) -> list[bool]:
+    """Which answers are not acceptable at all, in the order of `in_order`."""
+    is_all_bad = row.verdict is Verdict.ALL_BAD
+    return [is_all_bad or row.answers[place].is_flagged for place in in_order(row)]
+
+
+def in_order(row: RankingRow) -> list[int]:
     """Places of the answers in the order of step, group and index."""
     return sorted(
         range(len(row.answers)),
@@ -135,9 +150,8 @@ def _sorted(row: RankingRow) -> list[int]:
 
 
 def _label(row: RankingRow, components_KD: Tensor) -> Label:
-    answers = [row.answers[place] for place in _sorted(row)]
-    is_all_bad = row.verdict is Verdict.ALL_BAD
+    answers = [row.answers[place] for place in in_order(row)]
     return Label(
-        row.ranking, row.prompt, row.step, components_KD, [answer.rank for answer in answers],
-        [is_all_bad or answer.is_flagged for answer in answers], row.stream.is_unbiased,
+        row.ranking, row.prompt, row.step, components_KD, [answer.rank for answer in answers], said_bad(row),
+        row.stream.is_unbiased,
     )  # fmt: skip

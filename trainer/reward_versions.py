@@ -48,6 +48,10 @@ class Card(Struct, frozen=True):
     basis: str
     """SHA-256 of the file of its basis."""
     figures: dict[str, float] = {}
+    deep: int = 0
+    """The deep reward model that acts in place of the heads (`trainer.deep_reward`); 0: none."""
+    deep_sha256: str = ""
+    """Of its file."""
     format: int = FORMAT
 
 
@@ -61,6 +65,9 @@ class Version:
     labels: int
     tensors: Mapping[str, Tensor]
     """As `TENSORS`, float64."""
+    deep: int = 0
+    """The deep reward model that acts in place of the heads; 0: none."""
+    deep_sha256: str = ""
 
     def raw(self, features_AF: Tensor) -> Tensor:
         """(A, H): what each head says of these answers, float64."""
@@ -88,7 +95,7 @@ def newest_version(folder: Path) -> int:
 def write_basis(folder: Path, basis: Basis) -> str:
     """Put the basis on disk; its SHA-256."""
     tensors = {"mean": basis.mean_F, "components": basis.components_DF, "sample": basis.sample_ND}
-    return _write(folder / BASIS, tensors, {})
+    return write_tensors(folder / BASIS, tensors, {})
 
 
 def load_basis(folder: Path) -> tuple[Basis, str] | None:
@@ -96,18 +103,18 @@ def load_basis(folder: Path) -> tuple[Basis, str] | None:
     path = folder / BASIS
     if not path.is_file():
         return None
-    tensors = _load(path)
+    tensors = load_tensors(path)
     return Basis(tensors["mean"], tensors["components"], tensors["sample"]), sha256_of(path)
 
 
 def write_version(folder: Path, version: int, fit: Fit, step: int, basis: str) -> str:
     """Put a version on disk; its SHA-256."""
-    card = Card(version, fit.labels, fit.is_open, step, basis, fit.figures)
+    card = Card(version, fit.labels, fit.is_open, step, basis, fit.figures, fit.deep, fit.deep_sha256)
     tensors = {
         "weights": fit.weights_HD, "threshold": fit.threshold_H, "offset": fit.offset_H,
         "deviation": torch.tensor([fit.deviation], dtype=torch.float64),
     }  # fmt: skip
-    return _write(version_path(folder, version), tensors, {CARD: msgspec.json.encode(card).decode()})
+    return write_tensors(version_path(folder, version), tensors, {CARD: msgspec.json.encode(card).decode()})
 
 
 def load_version(folder: Path, version: int, sha256: str = "") -> Version:
@@ -115,13 +122,14 @@ def load_version(folder: Path, version: int, sha256: str = "") -> Version:
     path = version_path(folder, version)
     if sha256 and path.is_file() and sha256_of(path) != sha256:
         raise StoreError(f"`{path}` is not the version that was told of", "the next ranking makes a new one")
-    tensors, card = _load(path), read_card(path)
+    tensors, card = load_tensors(path), read_card(path)
     known = load_basis(folder)
     if known is None or known[1] != card.basis:
         raise StoreError(f"`{folder / BASIS}` is not the one that version {version} was made with", "put it back")
     basis = known[0]
     whole = {"mean": basis.mean_F, "components": basis.components_DF, **tensors}
-    return Version(card.version, card.is_open, card.labels, {name: whole[name] for name in TENSORS})
+    tensors = {name: whole[name] for name in TENSORS}
+    return Version(card.version, card.is_open, card.labels, tensors, card.deep, card.deep_sha256)
 
 
 def read_card(path: Path) -> Card:
@@ -147,14 +155,16 @@ def aligned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A file's tensors; StoreError where it cannot be read."""
     try:
         return aligned(load_file(path))
     except (OSError, SafetensorError) as error:
         raise StoreError(f"`{path}` cannot be read: {error}", "the run's folder must stay as it is") from error
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> str:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: dict[str, str]) -> str:
+    """Put a file on disk, all or nothing of it; its SHA-256."""
     make_private_folder(path.parent)
     draft = path.with_suffix(".draft")
     try:

@@ -11,7 +11,10 @@ from pathlib import Path
 import torch
 
 from ponder.recipe import Recipe
+from ponder.rlhf import Deep
+from trainer.deep_reward import DeepReward, load_deep
 from trainer.learn import forward_of
+from trainer.live_judge import LoadDeep
 from trainer.policy import Policy, load_policy
 from trainer.precision import pick_dtype
 
@@ -24,3 +27,15 @@ def load_start(recipe: Recipe, *, device: str, models_folder: Path) -> Policy:
     policy.forward = forward_of(recipe.knobs)
     policy.model.requires_grad_(requires_grad=False)
     return policy
+
+
+def deep_loader(recipe: Recipe, models_folder: Path) -> LoadDeep | None:
+    """How a trainer of this stage has its deep reward models; None where heads alone learn."""
+    if recipe.rlhf.deep is Deep.OFF:
+        return None
+
+    def load(folder: Path, number: int, sha256: str) -> DeepReward:
+        policy = load_start(recipe, device=recipe.compute.device, models_folder=models_folder)
+        return load_deep(policy, folder, number, sha256, recipe.run.seed)
+
+    return load

@@ -16,16 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from ponder.errors import NotFound, UsageError
 from ponder.recipe import Recipe
 from ponder.rlhf import PREFERENCE_RAW, PREFERENCE_SPREAD
+from trainer.deep_reward import DeepReward
 from trainer.features import features_of, is_finite
+from trainer.live_judge import LoadDeep
 from trainer.policy import Policy
 from trainer.precision import pick_dtype
 from trainer.reward_model import RewardModel, load_reward_model
 from trainer.reward_versions import Version, load_version, newest_version
 from trainer.rewards.judge import MODEL_TOKENS
-from trainer.start_model import load_start
+from trainer.start_model import deep_loader, load_start
 
 NO_ANSWER = "it has no answer behind its prompt"
 NOT_FINITE = "its score is not finite"
@@ -96,7 +100,10 @@ class LiveTextJudge:
     """The model that the run's policy began as."""
     budget_tokens: int
     pinned: int | None = None
+    load_deep: LoadDeep | None = None
     version: Version | None = None
+    deep: DeepReward | None = None
+    """What the version acts by, where that is not the heads."""
 
     def __post_init__(self) -> None:
         self._take()
@@ -123,21 +130,18 @@ class LiveTextJudge:
         places = [place for place in range(len(texts)) if place not in reasons]
         if not places:
             return Judged(rewards, logs, reasons)
-        features_AF = features_of(
-            self.policy, [split[place][0] for place in places], [split[place][1] for place in places],
-            self.budget_tokens,
-        )  # fmt: skip
+        prompts, answers = [split[place][0] for place in places], [split[place][1] for place in places]
+        features_AF = features_of(self.policy, prompts, answers, self.budget_tokens)
         raw_AH = version.raw(features_AF)
         above_A, spread_A = version.judge(raw_AH)
+        of_raw, of_above = raw_AH.mean(1).tolist(), above_A.tolist()
+        if self.deep:
+            of_raw, of_above = self.deep.judge(prompts, answers, self.budget_tokens)
         for row, place in enumerate(places):
-            if not is_finite(features_AF[row]):
+            if not is_finite(features_AF[row]) or math.isnan(of_raw[row]):
                 reasons[place] = NOT_FINITE
-                continue
-            rewards[place], raw[place], spread[place] = (
-                above_A[row].item(),
-                raw_AH[row].mean().item(),
-                spread_A[row].item(),
-            )
+            else:
+                rewards[place], raw[place], spread[place] = of_above[row], of_raw[row], spread_A[row].item()
         return Judged(rewards, logs, reasons)
 
     def _take(self) -> Version:
@@ -146,7 +150,11 @@ class LiveTextJudge:
         if not wanted:
             raise NotFound(f"`{self.run}` has no version of a reward model yet", f"`ponder rank {self.run}` makes one")
         if self.version is None or self.version.number != wanted:
-            self.version = load_version(self.folder, wanted)
+            version = load_version(self.folder, wanted)
+            if version.deep_sha256 != (self.version.deep_sha256 if self.version else ""):
+                load, number = self.load_deep, version.deep
+                self.deep = load(self.folder, number, version.deep_sha256) if load and number else None
+            self.version = version
         return self.version
 
 
@@ -162,7 +170,9 @@ def load_live_judge(
 ) -> LiveTextJudge:
     """Of the stage `recipe` in which people rank, its versions in `folder`; NotFound where there is none."""
     policy = load_start(recipe, device=device, models_folder=models_folder)
-    return LiveTextJudge(run, folder, policy, recipe.optim.micro_batch_tokens, version)
+    recipe = msgspec.structs.replace(recipe, compute=msgspec.structs.replace(recipe.compute, device=device))
+    load_deep = deep_loader(recipe, models_folder)
+    return LiveTextJudge(run, folder, policy, recipe.optim.micro_batch_tokens, version, load_deep)
 
 
 # ---- tokens

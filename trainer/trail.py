@@ -1,7 +1,7 @@
 """What sampling computed at every token, kept for learning: the forward pass of a first update is not made twice.
 
-Legend: N tokens of a row, M places of the trail, D width, I inner width, J = 2 I, E width of all heads; H key heads, G
-query heads to each, S = G + 2 with its key and its value, K head width, X = H S K.
+Legend: N tokens of a row, M places of the trail, D width, I inner width, E width of all heads; H key heads, G query
+heads to each, S = G + 2 with its key and its value, K head width, X = H S K.
 
 While answers are drawn, the decode step computes for each token the very states that a forward pass over the finished
 answers would: queries, keys and values, what was read, and the gated layer's products. As long as no weight has changed
@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+SPARE = 8
+"""When it grows, so big a part of what is needed is added: what the next steps need is a little more or less."""
+
 
 class Nowhere(NamedTuple):
     """Where states go that nobody keeps: a product given it as its place makes its own."""
@@ -27,7 +30,8 @@ class Nowhere(NamedTuple):
     all_MX: None = None  # noqa: N815
     read_ME: None = None  # noqa: N815
     middle_MD: None = None  # noqa: N815
-    both_MJ: None = None  # noqa: N815
+    gate_MI: None = None  # noqa: N815
+    up_MI: None = None  # noqa: N815
     end_MD: None = None  # noqa: N815
 
 
@@ -40,8 +44,8 @@ class States(NamedTuple):
     """What attention gave."""
     middle_MD: Tensor  # noqa: N815
     """Behind attention, before the gated layer."""
-    both_MJ: Tensor  # noqa: N815
-    """What opens, and what is let through."""
+    gate_MI: Tensor  # noqa: N815
+    up_MI: Tensor  # noqa: N815
     end_MD: Tensor  # noqa: N815
     """Behind the layer."""
 
@@ -88,7 +92,8 @@ class Trail:
         """Whether so many more places are there; what is held stays."""
         if self.used and not self.is_of_now:
             self.clear()
-        if self.used + places > self._capacity and not self._grow(self.used + places):
+        needed = self.used + places
+        if needed > self._capacity and not (self._grow(needed + needed // SPARE) or self._grow(needed)):
             return False
         self._versions = self._present_versions()
         return True
@@ -110,7 +115,7 @@ class Trail:
         body: Any = self.model.base_model
         attention, mlp = body.layers[0].self_attn, body.layers[0].mlp
         every, inner, wide = attention.q_proj.out_features, mlp.gate_proj.out_features, mlp.gate_proj.in_features
-        widths = (every + 2 * attention.k_proj.out_features, every, wide, 2 * inner, wide)
+        widths = (every + 2 * attention.k_proj.out_features, every, wide, inner, inner, wide)
         if 4 * sum(widths) * places * len(body.layers) > self.most_bytes:
             return False
         old, held = self.layers, self.used

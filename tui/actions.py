@@ -131,6 +131,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("app.help", "f1,question_mark", "help", "This page: keys, the pane in focus, what the words mean", rank=8),
     Action("app.leave", "q", "leave", "Leave the console; runs go on", rank=8),
+    Action("tutorial.skip", "greater_than_sign", "skip", "The tutorial's next station, undone or not", rank=9),
+    Action("tutorial.leave", "X", "leave", "No more of the tutorial; `ponder tutorial` goes on there", rank=9),
     Action("runs.open", "enter", "open", "Watch the run under the cursor", _OUTSIDE, "runs", rank=0),
     Action("runs.mark", "m", "mark", "Mark the run to compare it with others, up to eight", screen="runs", rank=1),
     Action(

@@ -226,6 +226,7 @@ class Console(SteeringApp, LineApp):
                 if not (self.feed.is_quiet and screen.is_pulled and screen.rests):
                     await screen.pull()
                 screen.is_pulled = True
+                await self.look_for_tutor()
                 self.place.keep(self.run_name, screen.screen_name, screen.spot())
         except OtherVersion as error:
             if self.other_version is None:

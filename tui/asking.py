@@ -89,6 +89,11 @@ class AskingApp(OrderlyApp):
                 self.say(f"! refused: {words}: {status.message}{hint}", "bad")
 
     @property
+    def is_settled(self) -> bool:
+        """Whether everything that was accepted has been applied or refused."""
+        return not self._unsettled
+
+    @property
     def by(self) -> str:
         """Who turns things, for the record."""
         return os.environ.get("USER", "")[:64]

@@ -28,6 +28,7 @@ _KEY_NAMES = {
     "right_square_bracket": "]",
     "asterisk": "*",
     "exclamation_mark": "!",
+    "greater_than_sign": ">",
     "escape": "Esc",
     "enter": "Enter",
     "tab": "Tab",

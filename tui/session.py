@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ponder import wire
 from ponder.async_client import AsyncClient
@@ -24,8 +25,14 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageErr
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
 from tui.app import ANNOTATOR, Console
+from tui.asking import user_name
 from tui.feed import Asks
 from tui.habits import Habits, read_habits
+from tui.keys import read_keys
+
+if TYPE_CHECKING:
+    from tui.tutor import Tutor
+
 
 NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
 FIRST_ANSWER_S = 5.0
@@ -38,6 +45,9 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--readonly", action="store_true", help="show everything, change nothing")
     parser.add_argument("--screen", default="", help="the screen that comes first, by its name")
     parser.add_argument("--as", dest="annotator", default="", help="who ranks; remembered, by default the user")
+    parser.add_argument(
+        "--tutorial", default="", choices=("", "on", "again", "text"), help="walk a newcomer through; `text` prints it"
+    )
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII characters only")
     return parser.parse_args(words)
 
@@ -51,8 +61,9 @@ def require_terminal() -> None:
 
 
 async def show(
-    paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool, screen: str = "", annotator: str = ""
-) -> tuple[int, str]:
+    paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool, screen: str = "", annotator: str = "",
+    tutorial: str = "",
+) -> tuple[int, str]:  # fmt: skip
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
     async with AsyncClient(paths) as client:
         habits = read_habits(paths, str(client.server or ""))
@@ -61,21 +72,32 @@ async def show(
         if not is_served(paths, client.server):
             raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
         await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
+        tutor = None
+        if tutorial:
+            from tui.tutor import Tutor  # with its words, for which no other console need wait
+            from tui.tutorial import find_run
+
+            tutor, screen = Tutor(habits.memory, is_again=tutorial == "again"), "live"
+            run = run or await find_run(client, paths, user_name())
         if run:
             await client.ask(wire.GetRun(run, only_ends=True), wire.RunDetail)
-        return await present(client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits, screen=screen)
+        return await present(
+            client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits, screen=screen, tutor=tutor
+        )
 
 
 async def present(
     client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, habits: Habits | None = None,
-    screen: str = "",
+    screen: str = "", tutor: Tutor | None = None,
 ) -> tuple[int, str]:  # fmt: skip
     """The console over a client, until it is left: the exit code, and what to say then."""
     console = Console(
         client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, habits=habits, screen=screen
     )
+    console.tutor = tutor
     code = await console.run_async()
-    return (console.return_code or 0) if code is None else code, farewell(console)
+    words = [farewell(console), tutor.farewell(console.run_name) if tutor is not None else ""]
+    return (console.return_code or 0) if code is None else code, "\n".join(filter(None, words))
 
 
 def farewell(console: Console) -> str:
@@ -95,6 +117,11 @@ def run(words: Sequence[str]) -> int:
     if arguments.ascii:
         os.environ["PONDER_ASCII"] = "1"
     try:
+        if arguments.tutorial == "text":
+            from tui.tutorial import as_text
+
+            print("\n".join(as_text(read_keys(find_paths().home / "keys.toml"))))
+            return 0
         require_terminal()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on a terminal may have to be put back
         code, words_left = asyncio.run(
@@ -105,6 +132,7 @@ def run(words: Sequence[str]) -> int:
                 is_ascii=arguments.ascii,
                 screen=arguments.screen,
                 annotator=arguments.annotator,
+                tutorial=arguments.tutorial,
             )
         )
     except KeyboardInterrupt:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from ponder import wire
 from ponder.events import RunState
-from tui.asking import AskingApp
 from tui.screens.confirm import Confirm
+from tui.tutored import TutoredApp
 
 PAUSABLE = (RunState.RUNNING, RunState.STARTING, RunState.RESTARTING, RunState.QUEUED)
 
 
-class SteeringApp(AskingApp):
+class SteeringApp(TutoredApp):
     """See the module."""
 
     row: wire.RunRow | None = None

@@ -50,6 +50,7 @@ VERBS = (
     ("recipes", start.recipes, START),
     ("watch", start.watch, START),
     ("tui", start.tui, START),
+    ("tutorial", start.tutorial, START),
     ("rank", rank.rank, START),
     ("status", look.status, LOOK),
     ("ls", look.ls, LOOK),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.axis import Axis, Places
+from ponder.axis import Axis, Places, find_axis
 from ponder.commands.options import JsonOption, complete_run, connect, name_run, terminal_width
 from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written, write_file
 from ponder.errors import NotFound, PonderError, UsageError
@@ -46,8 +46,13 @@ def plot(
     ] = 0.6,
     is_log: Annotated[bool, typer.Option("--log", help="Draw by the logarithm")] = False,
     against: Annotated[
-        Axis, typer.Option("--x", help="Against what: `compute`, `tokens` and `seconds` add up, on a log axis")
-    ] = Axis.STEP,
+        str,
+        typer.Option(
+            "--x",
+            metavar="AXIS",
+            help="Against `step`, or on a log axis what was spent: `compute`, `tokens`, `seconds`",
+        ),
+    ] = "step",
     measured: Annotated[
         str,
         typer.Option(
@@ -66,7 +71,7 @@ def plot(
     if measured:
         picture = _measured_picture(run, measured)
     elif names:
-        picture = _curves_picture([run, *(others or [])], names, smoothing, against, is_log, over_seeds)
+        picture = _curves_picture([run, *(others or [])], names, smoothing, find_axis(against), is_log, over_seeds)
     else:
         raise UsageError("there is no metric to draw", "`ponder plot RUN reward`, or `ponder plot RUN --eval budget`")
     if as_json:

@@ -1,4 +1,4 @@
-"""The verbs that begin: demo, run, recipes; and those that open the console, watch and tui.
+"""The verbs that begin: demo, run, recipes; and those that open the console, watch, tui and tutorial.
 
 A recipe is checked whole before any daemon is started, and what the daemon gets is complete: overrides in it, folders
 absolute, every default written out. Deliberately left out: the console, which is another program, started here.
@@ -200,6 +200,16 @@ def tui() -> None:
     open_console("")
 
 
+def tutorial(
+    again: Annotated[bool, typer.Option("--again", help="Begin anew, wherever it was left")] = False,
+) -> None:
+    """Walk through the console on a run of the demo, ten stations of what RL does; without a terminal, print them."""
+    if not has_terminal():
+        open_console("", "--tutorial=text")
+    connect().close()
+    open_console("", f"--tutorial={'again' if again else 'on'}")
+
+
 def open_console(run_name: str, *options: str) -> NoReturn:
     """Become the console; does not return."""
     from ponder.client import child_environment
@@ -307,24 +317,19 @@ def _submit(
     word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "", variant: str = ""
 ) -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
-    from msgspec.structs import replace
-
     from ponder.client import Client, ensure_daemon, is_served
-    from ponder.preflight import check_recipe
-    from ponder.recipe import ForkPart, dump_recipe
     from ponder.remote import find_server
-    from ponder.wire import SubmitRun
+    from ponder.submission import submission
 
     recipe, path = _read(word, overrides, only, begin_from, variant)
     paths = find_paths()
-    anew = recipe.with_stages(replace(part, fork=ForkPart()) for part in recipe.stages)
-    text = dump_recipe(check_recipe(anew, path, models=paths.models))
+    request = submission(recipe, path, models=paths.models, by=BY)
     if not is_served(paths, find_server()):
         say("starting the daemon")
     ensure_daemon(paths)
     try:
         with Client(paths) as client:
-            return client.command(SubmitRun(text, str(path), BY))
+            return client.command(request)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; `ponder ls` shows whether the run was accepted") from None
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, RunArgument, connect, name_run
-from ponder.errors import PonderError
+from ponder.commands.options import BY, JsonOption, RunArgument, complete_run, connect, name_run
+from ponder.errors import PonderError, UsageError
 from ponder.hidden import View
 from ponder.output import say, write, write_json
 
 if TYPE_CHECKING:
     from ponder.client import Client
     from ponder.preference_formats.ranked import Notes, Ranked
-    from ponder.wire import StoredRollout
+    from ponder.wire import ImportedRanking, StoredRollout
 
 PAGE = 500
 """Rankings of one request."""
@@ -84,8 +84,9 @@ def export_rollouts(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl` file, an answer a line")],
     run: RunArgument = "",
     show: Annotated[
-        View, typer.Option("--show", help="The whole text, a summary in its place, or the answer alone")
-    ] = View.RAW,
+        str,
+        typer.Option("--show", metavar="VIEW", help="`raw`: the whole text, `summary` in its place, or `answer` alone"),
+    ] = "raw",
     filters: Annotated[str, typer.Option("--filter", help="A line such as `reward>0.5 step:120..130`")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many, newest first; 0: all")] = 0,
     as_json: JsonOption = False,
@@ -95,36 +96,98 @@ def export_rollouts(
 
     from ponder.hidden import shown
 
+    if show not in list(View):
+        raise UsageError(f"`--show` cannot be `{show}`", f"it takes {', '.join(View)}")
     with connect() as client:
         name = name_run(client, run)
         found = _answers(client, name, filters, limit)
-        lines = [msgspec.json.encode(shown(stored, show)) + b"\n" for stored in found]
+        lines = [msgspec.json.encode(shown(stored, View(show))) + b"\n" for stored in found]
     try:
         out.write_bytes(b"".join(lines))
     except OSError as error:
         raise PonderError(f"`{out}` cannot be written: {error.strerror or error}") from None
     if as_json:
-        write_json("exported", {"file": str(out), "rollouts": len(lines), "show": str(show)})
+        write_json("exported", {"file": str(out), "rollouts": len(lines), "show": show})
     else:
         write(f"{len(lines):,} answers in {out}")
 
 
 def import_rankings(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What another program wrote")],
-    out: OutOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl`, `.json` or `.parquet` file")
+    ] = None,
     form: FormatOption = "trl",
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Or the run whose live reward model is to learn from them",
+            autocompletion=complete_run,
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="Who ranked, in the run; the file's name when left out")
+    ] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Take them back from the run instead")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make rankings of another program's file into a file that a recipe's `reward_model` and `dpo` stages read."""
+    """Make rankings of another program's file into a file that recipes read, or into rankings of a run."""
+    from ponder.errors import UsageError
     from ponder.preference_formats.trade import export_file, import_file
 
+    if (out is None) is not bool(run):
+        raise UsageError("rankings go into a file or into a run", "give `--out FILE`, or `--run RUN`")
     rankings, notes = import_file(file, form)
+    if out is None:
+        _into_run(rankings, run, name or file.name.partition(".")[0], notes, undo=undo, as_json=as_json)
+        return
     rows, _ = export_file(rankings, "ponder", out, with_undone=True)
     _tell(notes)
     if as_json:
         write_json("imported", {"file": str(out), "rankings": rows, "notes": notes.counts})
     else:
         write(f"{rows:,} rankings in {out}")
+
+
+def _into_run(
+    rankings: list[Ranked], run: str, name: str, notes: Notes, *, undo: bool, as_json: bool
+) -> None:  # fmt: skip
+    from ponder.preference_formats.incoming import incoming
+    from ponder.wire import MOST_IMPORTED, GetRun, ImportRankings, RunDetail
+
+    done = known = 0
+    with connect() as client:
+        run = client.ask(GetRun(run), RunDetail).row.name
+        rows = incoming(rankings, run, name, notes)
+        for start in range(0, 0 if undo else len(rows), MOST_IMPORTED):
+            page = rows[start : start + MOST_IMPORTED]
+            kept = int(client.command(ImportRankings(run, page, by=BY)).message.partition(" ")[0])
+            done, known = done + kept, known + len(page) - kept
+        for row in rows if undo else ():
+            is_done = _take_back(client, run, row)
+            done, known = done + is_done, known + (not is_done)
+    _tell(notes)
+    if as_json:
+        counts = {"run": run, "undone" if undo else "kept": done, "as_before": known, "notes": notes.counts}
+        write_json("imported", counts)
+    elif undo:
+        write(f"{done:,} rankings of {run} are taken back; {known:,} were not there")
+    else:
+        write(f"{done:,} rankings are kept in {run}; {known:,} were there already")
+
+
+def _take_back(client: Client, run: str, row: ImportedRanking) -> bool:
+    """Whether it stood."""
+    from ponder.errors import NotFound, Refused
+    from ponder.wire import UndoRanking
+
+    try:
+        client.command(UndoRanking(run, row.annotator, row.ranking, by=BY))
+    except (NotFound, Refused):
+        return False
+    return True
 
 
 def _answers(client: Client, run: str, filters: str, limit: int) -> Iterator[StoredRollout]:
@@ -163,8 +226,6 @@ def _tell(notes: Notes) -> None:
 def _counter(tokenizer: str) -> Callable[[str], int]:
     """How many tokens a text has; raises UsageError."""
     from tokenizers import Tokenizer
-
-    from ponder.errors import UsageError
 
     try:
         found = Tokenizer.from_file(str(Path(tokenizer).expanduser()))

@@ -118,7 +118,7 @@ def from_wire(row: RankingRow) -> Ranked:
     """A ranking of a run, as the daemon tells it."""
     answers = [
         Answer(
-            answer.text, answer.rank, is_flagged=answer.is_flagged, rollout_id=answer.rollout_id, step=answer.step,
+            answer.text, answer.rank, not answer.is_truncated, answer.is_flagged, answer.rollout_id, answer.step,
             group=answer.group, index=answer.index, length_tokens=answer.length_tokens,
             policy_version=answer.policy_version, purpose=answer.purpose, reward_model=answer.reward_model,
             scores={name: score for name, score in answer.scores.items() if math.isfinite(score)},

@@ -13,6 +13,7 @@ from ponder import wire
 from ponder.client import Client
 from ponder.events import CommandApplied
 from ponder.paths import Paths
+from ponder.recipe import builtin_recipes
 from trainer.live_reward import Label, make_basis
 from trainer.reward_versions import read_card, version_path, write_basis
 
@@ -36,7 +37,10 @@ class Daemon:
 
 
 def worker_of(folder: Path, daemon: Daemon) -> Worker:
-    worker = Worker(Paths(folder, folder), RUN, cast(Client, daemon))
+    paths = Paths(folder, folder)
+    paths.run(RUN).mkdir(parents=True)
+    paths.run_recipe(RUN).write_text(builtin_recipes()["rlhf-synthetic"].read_text())
+    worker = Worker(paths, RUN, cast(Client, daemon))
     generator = torch.Generator().manual_seed(1)
     basis = make_basis(torch.randn(64, 12, generator=generator), 4)
     worker.ranked.basis, worker.ranked.basis_sha256 = basis, write_basis(worker.ranked.folder, basis)

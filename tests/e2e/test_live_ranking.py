@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -59,3 +60,61 @@ def test_rankings_become_the_reward_through_kills_and_the_run_can_be_done_again(
     fitted = [event["version"] for event in told if event["type"] == "reward_model_fitted"]
     assert fitted == sorted(set(fitted)), "no version is told twice"
     assert "no difference" in ponder.ok("replay", run).out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_deep_reward_model_learns_behind_the_heads_takes_over_and_can_be_replayed(ponder: Ponder) -> None:
+    """Heads that read one number of an answer know little; the deep one reads the answer."""
+    deep = ("rlhf.deep=lora", "rlhf.deep_every=40", "rlhf.deep_epochs=4", "rlhf.deep_lr=0.003")
+    run = ponder.ok(*tiny(*LIVE, "rlhf.dimensions=1", "rlhf.heads=1", *deep)).json()["run"]
+    first = wait_for(lambda: worker_of(run), "a program that learns from rankings")
+    words = ("--gold", "brief", "--temperature", "0.05", "--rate", "0", "--json")
+    assert ponder.ok("rlhf", "annotate", run, "--until", "150", *words).json()["rankings"] == 150
+
+    def figures() -> dict[str, float]:
+        found: dict[str, float] = ponder.ok("rlhf", "status", run, "--json").json()["figures"]
+        return found
+
+    def acts() -> bool | None:
+        return "time/deep" in ponder.ok("show", run, "--json").json()["newest"] or None
+
+    wait_for(lambda: figures().get("deep_held_out"), "a deep reward model that has learnt")
+    wait_for(acts, "a step that it scored")
+    told = ponder.ok("rlhf", "status", run).out
+    assert "deep reward model" in told and "acts; " in told
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: pid if (pid := worker_of(run)) not in (None, first) else None, "its successor")
+    before = ponder.ok("rlhf", "status", run, "--json").json()["reward_model"]
+    ponder.ok("rlhf", "annotate", run, "--until", "2", "--name", "another", *words)
+    wait_for(
+        lambda: ponder.ok("rlhf", "status", run, "--json").json()["reward_model"] > before, "a version of the successor"
+    )
+    assert figures()["deep"] == 1.0, "the successor goes on with what acted"
+    ponder.ok("stop", run)
+    ponder.wait_until(run, lambda row: row["state"] == "stopped", "its end")
+    assert "no difference" in ponder.ok("replay", run).out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_rankings_of_another_program_teach_a_live_run_and_can_be_taken_back(ponder: Ponder, tmp_path: Path) -> None:
+    run = ponder.ok(*tiny(*LIVE)).json()["run"]
+    rows = [{"prompt": f"solve {n} ->", "chosen": f"{n} + 1 = 5", "rejected": "wait wait wait"} for n in range(10, 70)]
+    file = tmp_path / "elsewhere.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def labels() -> int:
+        return int(ponder.ok("rlhf", "status", run, "--json").json()["labels"])
+
+    words = ("import", "rankings", str(file), "--as", "trl-text", "--run", run, "--json")
+    assert ponder.ok(*words).json()["kept"] == 60
+    wait_for(lambda: True if labels() == 60 else None, "a version of all of them")
+    again = ponder.ok(*words).json()
+    assert (again["kept"], again["as_before"]) == (0, 60)
+    status = ponder.ok("rlhf", "status", run, "--json").json()
+    assert (status["imported"], status["rankings"], status["held_out"]) == (60, 0, None)
+    assert "60, in no figure" in ponder.ok("rlhf", "status", run).out
+    assert ponder.ok(*words, "--undo").json()["undone"] == 60
+    wait_for(lambda: True if labels() == 0 else None, "a version of none")
+    ponder.ok("stop", run)

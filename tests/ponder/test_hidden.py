@@ -70,10 +70,9 @@ def test_the_raw_chain_is_in_no_byte_of_a_view_that_hides_it(
     chains = {chain for one in stored if (chain := thinking_of(one))}
     assert len(chains) > 20
     assert all(json.dumps(chain)[1:-1].encode() in raw for chain in chains)
-    for one in stored:
-        assert json.dumps(one.rollout.text)[1:-1].encode() not in hiding
-    for chain in chains:
-        assert json.dumps(chain)[1:-1].encode() not in hiding
+    whole = {one.rollout.text for one in stored if thinking_of(one)}  # else all of it is the answer
+    for text in whole | chains:
+        assert json.dumps(text)[1:-1].encode() not in hiding
 
 
 def test_every_claim_is_traced_to_the_words_that_it_is_made_of(stored: list[wire.StoredRollout]) -> None:

@@ -25,7 +25,7 @@ def test_after_so_many_rankings_as_good_as_now_it_opens_and_not_long_before(
     after = rankings + opening.more
     then = pairs / rankings * after
     assert after >= RLHF.min_rankings and wilson_interval(right / pairs * then, then)[0] >= RLHF.gate - 1e-3
-    assume(opening.more > 20)
+    assume(opening.more * pairs > 20 * rankings)
     before = pairs / rankings * (after - 0.2 * opening.more)
     assert after - 0.2 * opening.more < RLHF.min_rankings or wilson_interval(right / pairs * before, before)[0] < (
         RLHF.gate + 1e-3
@@ -36,7 +36,9 @@ def test_a_gate_that_can_never_open_says_why() -> None:
     wrong = opening_of({"rankings": 300, "held_out_right": 50, "held_out_pairs": 100}, RLHF)
     assert wrong.more is None and opening_words(wrong).endswith("it is right too seldom")
     static = Rlhf(min_rankings=40, max_rankings=60)
-    unsure = opening_of({"rankings": 60, "held_out_right": 60, "held_out_pairs": 100}, static)
+    unsure = opening_of({"rankings": 60, "held_out_right": 60, "held_out_pairs": 100}, static, 60)
+    of_no_use = opening_of({"rankings": 30, "held_out_right": 30, "held_out_pairs": 40}, static, 55)
+    assert of_no_use.more is None, "some of the sixty said nothing, and forty will never be learnt"
     assert unsure.more is None and opening_words(unsure).endswith("`rlhf.max_rankings` comes before")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import pytest
 import torch
@@ -15,21 +14,17 @@ from tests.trainer.conftest import RECIPE
 from trainer.causal import Arm, bootstrap, check_cause, first_turns
 from trainer.policy import Policy, load_policy
 from trainer.sampler import sampler_of
-from trainer.tasks import Problem, Task
+from trainer.tasks import Problem
 from trainer.tasks.countdown import WAIT, Countdown
 
 
 @dataclass(frozen=True)
-class WantsWaiting:
+class WantsWaiting(Countdown):
     """Countdown, but right is what says `wait`, or what does not."""
 
-    inner: Countdown
-    wants: bool
+    wants: bool = True
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-    def score(self, _: Problem, text: str) -> Mapping[str, float | None]:
+    def score(self, problem: Problem, text: str) -> Mapping[str, float | None]:  # noqa: ARG002  # it is not asked
         return {"correct": float((WAIT in text.split()) is self.wants), "format": 1.0}
 
 
@@ -46,7 +41,7 @@ def knobs() -> Knobs:
 
 @pytest.mark.parametrize(("wants", "sign"), [(True, 1), (False, -1)])
 def test_the_sign_is_that_of_what_the_marker_causes(base: Policy, knobs: Knobs, wants: bool, sign: int) -> None:
-    task = cast(Task, WantsWaiting(Countdown(), wants))  # it stands in for Countdown
+    task = WantsWaiting(wants=wants)
     found = check_cause(
         base,
         sampler_of(base),
@@ -60,7 +55,8 @@ def test_the_sign_is_that_of_what_the_marker_causes(base: Policy, knobs: Knobs, 
     assert found is not None and found.turns >= 3
     assert found.right[Arm.FORCED] == float(wants)  # a forced marker is always in the text
     assert sign * found.forced_less_forbidden.value > 0.3
-    assert sign * found.forced_less_forbidden.low > 0 or sign * found.forced_less_forbidden.high > 0
+    low, high = found.forced_less_forbidden.low, found.forced_less_forbidden.high
+    assert min(sign * low, sign * high) > 0
     assert 0 < found.marker_chance < 1
 
 

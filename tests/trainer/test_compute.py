@@ -24,26 +24,26 @@ T = 12
 def test_two_flops_a_weight_and_token_is_what_torch_counts_forwards_and_four_more_backwards(name: str) -> None:
     torch.manual_seed(0)
     model = builtin.countdown_model() if name == "countdown" else MAKERS[name]()
+    model.set_attn_implementation("eager")  # else torch does not count attention, on a CPU
     ids_BT = torch.randint(3, 60, (4, T))
     with FlopCounterMode(display=False) as forward:
         logits_BTV = model(ids_BT, use_cache=False).logits
     with FlopCounterMode(display=False) as backward:
-        logits_BTV.sum().backward()  # type: ignore[no-untyped-call]  # torch's own
+        logits_BTV.sum().backward()
     tokens = ids_BT.numel()
     read = cost(model, read=tokens, learnt=0, tokens=tokens)[metrics.COMPUTE_FLOPS]
     learnt = cost(model, read=0, learnt=tokens, tokens=tokens)[metrics.COMPUTE_FLOPS]
     attention = 4 * T * model.config.num_hidden_layers * model.config.hidden_size * tokens  # which is left out
-    assert forward.get_total_flops() - attention == pytest.approx(read, rel=0.05)
-    assert learnt == 3 * read
-    assert forward.get_total_flops() + backward.get_total_flops() - 3 * attention == pytest.approx(learnt, rel=0.08)
+    assert forward.get_total_flops() - attention == read
+    assert forward.get_total_flops() + backward.get_total_flops() - 3 * attention == learnt
 
 
 def test_an_embedding_that_is_looked_up_only_is_not_multiplied() -> None:
-    model = MAKERS["qwen2"]()
-    embedding = model.get_input_embeddings().weight.numel()
-    assert multiplied_weights(model) == sum(weight.numel() for weight in model.parameters()) - embedding
-    tied = MAKERS["llama"]()
-    assert multiplied_weights(tied) == sum(weight.numel() for weight in tied.parameters())
+    for name, is_tied in (("qwen2", False), ("llama", True)):
+        model = MAKERS[name]()
+        matrices = sum(weight.numel() for weight in model.parameters() if weight.dim() > 1)
+        embedding = sum(weight.numel() for weight in model.get_input_embeddings().parameters())
+        assert multiplied_weights(model) == matrices - (0 if is_tied else embedding)
 
 
 def test_a_step_counts_prompts_answers_the_reference_and_what_is_learnt(recipe: Recipe, tmp_path: Path) -> None:

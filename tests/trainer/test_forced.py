@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ponder.errors import PonderError
+from ponder.events import Finish
 from ponder.measured import Way
 from tests.trainer.conftest import make_tiny_model
 from trainer.forced import Writer, Written
@@ -32,7 +33,8 @@ class Scripted:
         drawn = []
         for _ in range(len(prompts) * group_size):
             ids = self.policy.inner_ids(self.texts.pop(0))[:max_new_tokens]
-            drawn.append(Sampled(ids, [0.0] * len(ids), [0.0] * len(ids), None))  # type: ignore[arg-type]  # not read
+            finish = Finish.END if ids and ids[-1] in self.policy.end_ids else Finish.TRUNCATED
+            drawn.append(Sampled(ids, [0.0] * len(ids), [0.0] * len(ids), finish))
         return drawn
 
 

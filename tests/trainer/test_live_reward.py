@@ -31,7 +31,7 @@ from trainer.features import kept_steps, load_features
 from trainer.live_reward import (
     CENTERING,
     ENOUGH,
-    HELD_OUT,
+    HELD_OUT_SHARE,
     MOST_ORDERS,
     Basis,
     Fit,
@@ -194,7 +194,7 @@ def test_the_order_in_which_answers_were_shown_changes_nothing_but_rounding(basi
 def test_whole_prompts_are_held_out_and_teach_nothing(basis: Basis) -> None:
     given = labels(basis, 200)
     held_out = [label for label in given if label.is_held_out]
-    assert len(held_out) == pytest.approx(200 * HELD_OUT, abs=20)
+    assert len(held_out) == pytest.approx(200 * HELD_OUT_SHARE, abs=20)
     turned = [replace(label, ranks=[None] * 4, bad=[False] * 4) if label.is_held_out else label for label in given]
     one, other = (fit(some, basis, KNOBS, 20) for some in (given, turned))
     assert torch.equal(one.weights_HD, other.weights_HD)

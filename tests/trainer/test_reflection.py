@@ -141,6 +141,7 @@ def test_an_answer_that_could_not_be_scored_is_read_by_its_last_candidate() -> N
         ({"is_fork": False}, False),
         ({"is_fork": False, "lift": 0.3}, True),
         ({"is_fork": False, "lift": -0.3}, False),
+        ({"is_fork": False, "lift": 1e-5}, False),  # rounding
         ({"is_loop": True}, False),
         ({"tier": 2}, True),
         ({"tier": 0}, False),

@@ -153,3 +153,14 @@ def test_another_model_recalls_nothing(forwards: list[int]) -> None:
     forwards.clear()
     assert_same(learnt(other, drawn, recalls=True), learnt(other, drawn, recalls=False))
     assert forwards != []
+
+
+def test_a_trail_grows_by_more_than_is_asked_where_it_may() -> None:
+    policy = policy_of(KNOWN["grouped keys"]())
+    roomy = Trail(policy.model, ROOM_BYTES)
+    assert roomy.make_room(80)
+    held = roomy.layers
+    assert roomy.make_room(90) and roomy.layers is held
+    floats_a_place = sum(states.shape[1] for layer in held for states in layer)
+    tight = Trail(policy.model, 4 * floats_a_place * 80)
+    assert tight.make_room(80) and not tight.make_room(81)

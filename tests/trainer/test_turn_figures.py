@@ -105,7 +105,7 @@ def test_a_marks_tokens_are_compared_with_their_answer() -> None:
     (mark,) = answer_of(written(f"{WRONG} no wait {RIGHT}", is_right=True)).reflections.marks
     offsets = [0, 20, mark.start - 1, mark.end]
     entropies, logps = [0.1, 0.1, 1.3, 0.1], [-0.1, -0.1, -2.1, -0.1]
-    read = with_evidence(mark, offsets, entropies, logps, fork_threshold([entropies]))
+    read = with_evidence(mark, offsets, entropies, logps, fork_threshold([entropies, [0.1] * 6]))
     assert (read.token, read.entropy, read.surprise, read.is_fork) == (2, 1.3, 2.1, True)
     assert read.entropy_z == pytest.approx(3**0.5) and read.surprise_z == pytest.approx(3**0.5)
     assert read.entropy_before == pytest.approx(0.1) and read.entropy_after == pytest.approx(0.7)
@@ -122,6 +122,7 @@ def base_run(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     text = RECIPE.format(model="builtin:countdown-base").replace("max_new_tokens = 12", "max_new_tokens = 40")
     recipe = parse_recipe(text, "test", {
         "stage.steps": 2, "sampling.prompts_per_step": 16, "sampling.group_size": 8, "optim.micro_batch_tokens": 4000,
+        "optim.lr": 0.001,
     })  # fmt: skip
     return list(go(recipe, tmp_path_factory.mktemp("base")).events)
 

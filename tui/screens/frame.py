@@ -31,6 +31,7 @@ from tui.keys import short_tab
 from tui.place import Spot
 from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
+from tui.tutored import GUIDE
 from tui.widgets import Paragraph, VirtualList
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class ConsoleScreen(Screen[None]):
         yield TextLine(id="status")
         yield TextLine(id="tabs", gap="")
         yield from self.body()
+        yield from self.console.guide()
         yield TextLine(id="keys")
 
     def on_mount(self) -> None:
@@ -156,6 +158,12 @@ class ConsoleScreen(Screen[None]):
         self.query_one("#status", TextLine).show(*self._status())
         self.query_one("#tabs", TextLine).show(self._tabs())
         self.query_one("#keys", TextLine).show(*self._keys())
+        self.console.paint_guide(self)
+
+    @property
+    def guide_rows(self) -> int:
+        """How many rows the tutorial takes from what is shown."""
+        return sum(guide.size.height for guide in self.query(f"#{GUIDE}") if guide.display)
 
     def _status(self) -> tuple[list[Part], list[Part]]:
         console = self.console

@@ -89,7 +89,7 @@ class GaugePage(Container):
     def _newest(self, curves: list[Curve]) -> list[str]:
         """Where each curve is now, with its name where there is room."""
         return [
-            f"{'' if self._is_brief else f'{curve.name} '}{curve.points[-1][1]:+.2f}"
+            f"{curve.points[-1][1]:+.1f}" if self._is_brief else f"{curve.name} {curve.points[-1][1]:+.2f}"
             for curve in curves if curve.points
         ]  # fmt: skip
 

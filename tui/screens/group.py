@@ -352,7 +352,7 @@ class GroupScreen(ConsoleScreen):
         grid = self.query_one("#cells", Grid)
         if (grid.styles.grid_size_columns, grid.styles.grid_size_rows) != (columns, rows):
             grid.styles.grid_size_columns, grid.styles.grid_size_rows = columns, rows
-        free = self.size.height - FRAME_ROWS - rows * height
+        free = self.size.height - self.guide_rows - FRAME_ROWS - rows * height
         has_room = rows * columns >= len(answers) and free >= LEAST_LIST_ROWS and bool(answers)
         if has_room != self.has_class("-has-room"):
             self.set_class(has_room, "-has-room")
@@ -385,7 +385,7 @@ class GroupScreen(ConsoleScreen):
 
     def _shape(self, answers: list[wire.StoredRollout]) -> tuple[int, int, int]:
         """Columns, rows and the height of cells: two rows or more only where the whole texts fit into them."""
-        width, height = self.size.width, self.size.height - FRAME_ROWS
+        width, height = self.size.width, self.size.height - self.guide_rows - FRAME_ROWS
         columns = max(1, min(4, width // 40, len(answers) or 1))
         needed = (
             max(
