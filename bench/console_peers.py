@@ -118,7 +118,7 @@ def others(tools: Path, seconds: float) -> Iterator[str]:
         if name == "nvitop" and not shutil.which("nvidia-smi"):
             yield f"{name}: there is no NVIDIA card to show"
             continue
-        yield f"{name}: {version([program])}"
+        yield version([program])
         for size in SIZES:
             yield row(name, size, measure([program], size, plain, seconds))
     wandb = find(tools, "wandb")
