@@ -66,11 +66,11 @@ def test_rankings_become_the_reward_through_kills_and_the_run_can_be_done_again(
 @pytest.mark.timeout(600)
 def test_a_deep_reward_model_learns_behind_the_heads_takes_over_and_can_be_replayed(ponder: Ponder) -> None:
     """Heads that read one number of an answer know little; the deep one reads the answer."""
-    deep = ("rlhf.deep=lora", "rlhf.deep_every=40", "rlhf.deep_epochs=4", "rlhf.deep_lr=0.003")
+    deep = ("rlhf.deep=full", "rlhf.deep_every=60", "rlhf.deep_epochs=16", "rlhf.deep_lr=0.01")
     run = ponder.ok(*tiny(*LIVE, "rlhf.dimensions=1", "rlhf.heads=1", *deep)).json()["run"]
     first = wait_for(lambda: worker_of(run), "a program that learns from rankings")
     words = ("--gold", "brief", "--temperature", "0.05", "--rate", "0", "--json")
-    assert ponder.ok("rlhf", "annotate", run, "--until", "150", *words).json()["rankings"] == 150
+    assert ponder.ok("rlhf", "annotate", run, "--until", "240", *words).json()["rankings"] == 240
 
     def figures() -> dict[str, float]:
         found: dict[str, float] = ponder.ok("rlhf", "status", run, "--json").json()["figures"]

@@ -143,6 +143,12 @@ def test_how_many_problems_an_evaluation_along_the_way_asks(recipe: Recipe, tmp_
     assert [event.metrics[metrics.EVAL_PROBLEMS] for event in (first, middle, last)] == [8, 3, 8]
 
 
+def test_how_many_answers_to_each_an_evaluation_draws(recipe: Recipe, tmp_path: Path) -> None:
+    orders: dict[int, list[Action]] = {1: [KnobOrder("evaluation.samples", 2)]}
+    first, middle, last = of(go(recipe, tmp_path, ordering(orders)), Evaluated)
+    assert ["eval/pass@2" in event.metrics for event in (first, middle, last)] == [False, True, True]
+
+
 def test_how_many_checkpoints_stay(recipe: Recipe, tmp_path: Path) -> None:
     calm = {f"watchdog.{rule}": "off" for rule in watchdog.RULES}  # the last good checkpoint would stay, too
     turned(parse_recipe(dump_recipe(recipe), "tiny.toml", calm), tmp_path, "saving.keep", 1)
@@ -239,6 +245,7 @@ def test_every_live_knob_has_a_test_in_which_it_acts() -> None:
         "reward.model",  # test_preference_runs
         "reward.preference", "reward.combine",  # test_live_reward
         "reward.learnt_for",  # test_mixed
+        "evaluation.samples",
         "sampling.max_rounds", "policy.drop_flat_groups", "evaluation.problems", "saving.keep",
         "optim.head_chunk_tokens",
         "stream.previews_per_second",
