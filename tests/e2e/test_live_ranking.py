@@ -80,6 +80,12 @@ def test_a_deep_reward_model_learns_behind_the_heads_takes_over_and_can_be_repla
         return "time/deep" in ponder.ok("show", run, "--json").json()["newest"] or None
 
     wait_for(lambda: figures().get("deep_held_out"), "a deep reward model that has learnt")
+    for more in range(8):  # what is sure of so few rankings hangs on which they are
+        try:
+            wait_for(acts, "a step that it scored", patience_s=20.0)
+            break
+        except AssertionError:
+            ponder.ok("rlhf", "annotate", run, "--until", "80", "--name", f"more-{more}", *words)
     wait_for(acts, "a step that it scored")
     told = ponder.ok("rlhf", "status", run).out
     assert "deep reward model" in told and "acts; " in told

@@ -209,7 +209,7 @@ def test_how_often_previews_are_sent(recipe: Recipe) -> None:
         knobs = parse_recipe(
             RECIPE.format(model=recipe.model.path), "tiny.toml", {"stream.previews_per_second": per_second}
         ).knobs
-        stream = Stream(link, _OneWord(), knobs, step=1, prompts=["p"], now=lambda: next(clock))  # type: ignore[arg-type]
+        stream = Stream(link, _OneWord(), knobs, step=1, prompts=["p"], now=lambda: next(clock), used=lambda: 0.0)  # type: ignore[arg-type]
         for _ in range(100):  # a second of tokens
             stream.listen(torch.tensor([0]), torch.tensor([1]), torch.tensor([False]), torch.tensor([True]))
         return len(link.passing)
