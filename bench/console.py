@@ -124,7 +124,7 @@ def samples(paths: Paths, run: str, size: tuple[int, int], presses: int) -> tupl
     with Line("-P", "-m", "tui", run, size=size, environ=environment(paths)) as line:
         line.wait_for(lambda: "answers so far" in line.text, 60.0)
         settle(line)
-        first_s = line.time_key("3", lambda: "[3" in line.text and "prompt" in line.text)
+        first_s = line.time_key("3", lambda: "[3" in line.text and "newest first" in line.text)
         settle(line)
         line.type("2")
         line.wait_for("answers so far", 60.0)
