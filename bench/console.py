@@ -129,7 +129,7 @@ def samples(paths: Paths, run: str, size: tuple[int, int], presses: int) -> tupl
         line.type("2")
         line.wait_for("answers so far", 60.0)
         settle(line)
-        again_s = line.time_key("3", lambda: "[3" in line.text and "prompt" in line.text)
+        again_s = line.time_key("3", lambda: "[3" in line.text and "newest first" in line.text)
         taken = []
         for press in range(presses):
             line.watch(rng.uniform(0.3, 0.6))
