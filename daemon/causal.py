@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 from daemon.chat import NICENESS, choose_threads, find_checkpoint, size_bytes, told_while
 from daemon.processes import is_attempt_alive
+from daemon.program import run_program
 from daemon.worker import set_threads
-from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
 from ponder.event_text import format_bytes
-from ponder.output import Column, say, show_error, write, write_json, write_table
+from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
 from ponder.recipe import read_recipe
 
@@ -89,16 +89,7 @@ def check(paths: Paths, given: argparse.Namespace) -> None:
 
 def main(words: list[str]) -> int:
     """Be the program."""
-    os.umask(0o077)
-    try:
-        check(find_paths(), parse_arguments(words))
-    except PonderError as error:
-        show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("")
-        return INTERRUPTED_EXIT_CODE
-    return 0
+    return run_program(lambda: check(find_paths(), parse_arguments(words)))
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ import msgspec
 
 from daemon.fork import choose_step
 from daemon.processes import is_attempt_alive
+from daemon.program import run_program
 from daemon.worker import set_threads
-from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
+from ponder.errors import UsageError
 from ponder.event_text import format_bytes
-from ponder.output import say, show_error, write_json
+from ponder.output import say, write_json
 from ponder.paths import Paths, find_paths, saved_steps
 from ponder.recipe import Recipe, read_recipe
 
@@ -214,16 +215,7 @@ def greet(dialogue: Dialogue, run: str, step: int, parameters: int, device: str)
 
 def main(words: list[str]) -> int:
     """Be the program."""
-    os.umask(0o077)
-    try:
-        chat(find_paths(), parse_arguments(words))
-    except PonderError as error:
-        show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("")
-        return INTERRUPTED_EXIT_CODE
-    return 0
+    return run_program(lambda: chat(find_paths(), parse_arguments(words)))
 
 
 if __name__ == "__main__":

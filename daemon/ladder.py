@@ -18,10 +18,11 @@ from pathlib import Path
 
 from daemon.fork import choose_step
 from daemon.processes import is_attempt_alive
+from daemon.program import run_program
 from ponder.curve_svg import stacked
-from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
+from ponder.errors import PonderError, UsageError
 from ponder.ladder import Against, Ladder, Rung
-from ponder.output import Column, say, show_error, write, write_json, write_table
+from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths, saved_steps
 from ponder.plot_text import Curve
 from ponder.recipe import read_recipe
@@ -131,25 +132,20 @@ def write_picture(path: Path, ladder: Ladder) -> None:
     say(f"written: {path}")
 
 
+def climb(paths: Paths, given: argparse.Namespace) -> None:
+    """Make the ladder, and show it as it is wanted; raises PonderError."""
+    ladder = make_ladder(paths, given)
+    if given.out:
+        write_picture(given.out, ladder)
+    if given.json:
+        write_json("ladder", ladder)
+    else:
+        tell(ladder)
+
+
 def main(words: list[str]) -> int:
     """Be the program."""
-    os.umask(0o077)
-    try:
-        given = parse_arguments(words)
-        ladder = make_ladder(find_paths(), given)
-        if given.out:
-            write_picture(given.out, ladder)
-        if given.json:
-            write_json("ladder", ladder)
-        else:
-            tell(ladder)
-    except PonderError as error:
-        show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("")
-        return INTERRUPTED_EXIT_CODE
-    return 0
+    return run_program(lambda: climb(find_paths(), parse_arguments(words)))
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ from msgspec.structs import replace
 
 from daemon.chat import NICENESS, choose_threads, find_checkpoint, told_while
 from daemon.processes import is_attempt_alive
+from daemon.program import run_program
 from daemon.worker import set_threads
 from ponder.attempts import Difference, compare
-from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
+from ponder.errors import PonderError, UsageError
 from ponder.measured import Measured, Way, difference_words, measured_table, split_target, way_words
 from ponder.model_files import find_model
-from ponder.output import say, show_error, write, write_json, write_table
+from ponder.output import say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
 from ponder.preflight import check_recipe
 from ponder.recipe import ModelPart, Recipe, find_recipe, read_recipe
@@ -231,16 +232,8 @@ def _write(results: Sequence[Result], differences: Sequence[Comparison]) -> None
 
 def main(words: list[str]) -> int:
     """Be the program."""
-    os.umask(0o077)
-    try:
-        measure(find_paths(), parse_arguments(words))
-    except PonderError as error:
-        show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("interrupted; what was measured so far is kept")
-        return INTERRUPTED_EXIT_CODE
-    return 0
+    kept = "interrupted; what was measured so far is kept"
+    return run_program(lambda: measure(find_paths(), parse_arguments(words)), interrupted=kept)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ from msgspec import Meta, Struct
 from daemon.chat import NICENESS, choose_threads, told_while
 from daemon.log import say_bug
 from daemon.processes import is_attempt_alive
+from daemon.program import run_program
 from daemon.worker import set_threads
-from ponder.errors import INTERRUPTED_EXIT_CODE, NotFound, PonderError, UsageError
-from ponder.output import say, show_error, write
+from ponder.errors import NotFound, PonderError, UsageError
+from ponder.output import say, write
 from ponder.paths import Paths, checkpoint_name, find_paths, saved_steps
 from ponder.recipe import Recipe, read_recipe
 from ponder.stage import REWARD_MODEL_CARD, StageKind
@@ -324,16 +325,7 @@ def serve(paths: Paths, given: argparse.Namespace) -> None:
 
 def main(words: list[str]) -> int:
     """Be the program."""
-    os.umask(0o077)
-    try:
-        serve(find_paths(), parse_arguments(words))
-    except PonderError as error:
-        show_error(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        say("")
-        return INTERRUPTED_EXIT_CODE
-    return 0
+    return run_program(lambda: serve(find_paths(), parse_arguments(words)))
 
 
 if __name__ == "__main__":
