@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, complete_run, connect, name_run
+from ponder.commands.options import DeviceOption, JsonOption, ThreadsOption, complete_run, connect, name_run
 from ponder.commands.talk import become_patiently
 from ponder.errors import UsageError
 from ponder.measured import MOST_PROBLEMS, MOST_SAMPLES, measured_table, split_target
@@ -65,17 +65,8 @@ def measure(
         bool, typer.Option("--list", help="Measure nothing: list what was measured of the run's checkpoints")
     ] = False,
     no_keep: Annotated[bool, typer.Option("--no-keep", help="Print it, and keep nothing in the store")] = False,
-    device: Annotated[
-        str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
-    ] = "",
-    threads: Annotated[
-        int,
-        typer.Option(
-            "--threads",
-            min=0,
-            help="CPU threads; 0 takes as many as the recipe says, or a quarter of all while the run trains",
-        ),
-    ] = 0,
+    device: DeviceOption = "",
+    threads: ThreadsOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a checkpoint on held-out problems: pass@k, majority vote, thinking cut short or made longer; or compare

@@ -73,6 +73,17 @@ SetOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Everything random grows from it; sets `run.seed`")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
+]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(
+        "--threads",
+        min=0,
+        help="CPU threads; 0 takes as many as the recipe says, or a quarter of all while the run trains",
+    ),
+]
 PlainOption = Annotated[bool, typer.Option("--plain", help="Follow as plain lines instead of opening the console")]
 
 

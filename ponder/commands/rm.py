@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import complete_run, connect, name_run
+from ponder.commands.options import DeviceOption, ThreadsOption, complete_run, connect, name_run
 from ponder.commands.talk import become_patiently
 from ponder.errors import UsageError
 from ponder.paths import find_paths
@@ -35,17 +35,8 @@ def serve(
         str, typer.Option("--host", help="The address to listen at; others than this machine's need PONDER_RM_TOKEN")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 5000,
-    device: Annotated[
-        str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
-    ] = "",
-    threads: Annotated[
-        int,
-        typer.Option(
-            "--threads",
-            min=0,
-            help="CPU threads; 0 takes as many as the recipe says, or a quarter of all while the run trains",
-        ),
-    ] = 0,
+    device: DeviceOption = "",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Score texts for other programs over HTTP, as OpenRLHF asks a remote reward model: POST /get_reward."""
     from ponder.wire import GetRun, RunDetail

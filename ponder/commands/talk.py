@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, complete_run, connect, name_run
+from ponder.commands.options import DeviceOption, JsonOption, ThreadsOption, complete_run, connect, name_run
 from ponder.errors import UsageError
 from ponder.paths import find_paths
 
@@ -48,17 +48,8 @@ def chat(
     summarised: Annotated[
         bool, typer.Option("--summarised", help="Show the thinking in a few of its own lines")
     ] = False,
-    device: Annotated[
-        str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
-    ] = "",
-    threads: Annotated[
-        int,
-        typer.Option(
-            "--threads",
-            min=0,
-            help="CPU threads; 0 takes as many as the recipe says, or a quarter of all while the run trains",
-        ),
-    ] = 0,
+    device: DeviceOption = "",
+    threads: ThreadsOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Talk to a checkpoint: its thinking and its answers as they are written. With a pipe on stdin it answers once."""
