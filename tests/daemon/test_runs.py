@@ -276,8 +276,13 @@ def test_a_resend_of_the_same_ask_does_nothing_twice(served: Home) -> None:
         assert {answer.run for answer in answers} == {answers[0].run}
     assert len(served.client.ask(wire.ListRuns(), wire.Runs).runs) == 2
     served.wait_state(run, RunState.PAUSED)
-    kinds = [type(stored.event).__name__ for stored in served.events(run)]
-    assert kinds.count("CommandAccepted") == 2 and kinds.count("RunPaused") == 1
+
+    def kinds() -> list[str] | None:
+        told = [type(stored.event).__name__ for stored in served.events(run)]
+        return told if "RunPaused" in told else None
+
+    told = wait_for(kinds, "the pause to be stored")
+    assert told.count("CommandAccepted") == 2 and told.count("RunPaused") == 1
     with pytest.raises(Refused, match="already means another command"):
         served.client._ask(wire.Ask(ask.id, wire.PROTOCOL, wire.StopRun(run)), wire.Accepted)
 
