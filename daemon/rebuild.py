@@ -47,6 +47,7 @@ LOST = (
     "exit codes of all but the newest attempt",
     "stars, flags and notes",
     "what was told of reward models and of the brake",
+    "what `ponder eval` measured; its command measures again",
 )
 """What cannot be recovered."""
 PARTS = ("", "-wal", "-shm")

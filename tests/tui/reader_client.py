@@ -63,6 +63,7 @@ class ReaderClient:
         """Rows that tests put in the place of the stored ones, by run."""
         self.saved: dict[int, wire.CheckpointRow] = {}
         """Checkpoints that tests put in the place of the stored ones, by step."""
+        self.measured: list[wire.MeasuredRow] = []
         self.is_away = False
         self.other_version = False
         """Whether the daemon's answers cannot be read."""
@@ -170,6 +171,8 @@ class ReaderClient:
             case wire.GetCheckpoints():
                 saved = reader.checkpoints(request.run).checkpoints
                 return wire.Checkpoints([self.saved.get(row.step, row) for row in saved])
+            case wire.GetMeasured():
+                return wire.MeasuredRows(request.run, self.measured)
             case wire.NextRanking():
                 return self._desk.next(request)
             case wire.GetFeedback():

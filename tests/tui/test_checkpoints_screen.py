@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from ponder import wire
 from ponder.errors import KnobError, UsageError
+from ponder.measured import Measured, Way
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import (
     RUN,
@@ -163,7 +164,7 @@ def test_nothing_is_done_with_a_checkpoint_that_is_deleted(store: Path, monkeypa
         mark(client)
         await go_to(pilot, console, "checkpoints")
         await pilot.press("G")
-        for key in ("p", "f", "r", "t"):
+        for key in ("p", "f", "r", "t", "v"):
             console.notice = None
             await pilot.press(key)
             await until(pilot, lambda: "is deleted" in key_line(console))
@@ -175,7 +176,7 @@ def test_nothing_is_done_with_a_checkpoint_that_is_deleted(store: Path, monkeypa
 
 def test_t_lends_the_terminal_to_a_chat_with_the_checkpoint(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lent: list[list[str]] = []
-    monkeypatch.setattr(checkpoints, "run_ponder", lambda _, words: lent.append(list(words)))
+    monkeypatch.setattr(checkpoints, "run_ponder", lambda _, words, __: lent.append(list(words)))
 
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
         await go_to(pilot, console, "checkpoints")
@@ -187,6 +188,35 @@ def test_t_lends_the_terminal_to_a_chat_with_the_checkpoint(store: Path, monkeyp
         assert lent == [["chat", f"{RUN}@20"]]
 
     play(store, script)
+
+
+def test_v_lends_the_terminal_to_a_measurement_and_lets_it_be_read(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[tuple[list[str], bool]] = []
+    monkeypatch.setattr(checkpoints, "run_ponder", lambda _, words, is_read: lent.append((list(words), is_read)))
+
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "checkpoints")
+        await pilot.press("v")
+        await until(pilot, lambda: bool(lent))
+        assert lent == [(["eval", f"{RUN}@30"], True)]
+
+    play(store, script)
+
+
+def test_what_was_measured_of_a_checkpoint_stands_beside_it(store: Path) -> None:
+    found = Measured(Way.BUDGET, 16, 256, 4, 1.0, 80, 1, 9.0, 9.0, 0.5, {"pass@1": (0.25, 0.2, 0.3)})
+
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        client.measured = [wire.MeasuredRow(20, found, "me", 0)]
+        await go_to(pilot, console, "checkpoints")
+        await until(pilot, lambda: f"ponder eval {RUN}@30" in screen_text(console))
+        assert "budget 16" not in screen_text(console)
+        await pilot.press("j")
+        await until(pilot, lambda: "budget 16, 256 problems" in screen_text(console))
+
+    play(store, script, (120, 40))
 
 
 def test_a_terminal_that_cannot_be_lent_is_said_with_the_command(store: Path) -> None:
@@ -201,7 +231,7 @@ def test_a_terminal_that_cannot_be_lent_is_said_with_the_command(store: Path) ->
 def test_a_console_that_only_reads_opens_no_form(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
         await go_to(pilot, console, "checkpoints")
-        for key in ("f", "r", "p"):
+        for key in ("f", "r", "p", "v"):
             await pilot.press(key)
             await until(pilot, lambda: "only reads" in key_line(console))
             assert console.shown is console.screen

@@ -18,6 +18,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.errors import PonderError
 from ponder.event_text import format_accuracy, format_bytes
+from ponder.measured import measured_words
 from ponder.metrics import METRICS, format_metric
 from ponder.paths import CHECKPOINTS
 from ponder.safe_text import safe_line
@@ -54,6 +55,7 @@ class CheckpointsScreen(ConsoleScreen):
         super().__init__()
         self._rows: list[wire.CheckpointRow] = []
         self._rewards: dict[int, float] = {}
+        self._measured: list[wire.MeasuredRow] = []
         self._family: list[wire.RunRow] = []
 
     def body(self) -> Iterable[Widget]:
@@ -72,13 +74,14 @@ class CheckpointsScreen(ConsoleScreen):
         """The checkpoints, the rewards at their steps, and the runs among which the family is."""
         row = self.console.row
         if row is None:
-            self._rows, self._rewards, self._family = [], {}, []
+            self._rows, self._rewards, self._measured, self._family = [], {}, [], []
             return
         ask = self.console.ask
         self._rows = (await ask(wire.GetCheckpoints(row.name), wire.Checkpoints)).checkpoints
         curves = (await ask(wire.GetMetrics(row.name, [metrics.REWARD_MEAN]), wire.Curves)).curves
         steps = {saved.step for saved in self._rows}
         self._rewards = {step: value for step, value in curves.get(metrics.REWARD_MEAN, []) if step in steps}
+        self._measured = (await ask(wire.GetMeasured(row.name), wire.MeasuredRows)).rows
         runs = (await ask(wire.ListRuns(limit=FAMILY_RUNS), wire.Runs)).runs
         self._family = family(row.name, runs)
 
@@ -112,7 +115,7 @@ class CheckpointsScreen(ConsoleScreen):
 
     def on_virtual_list_row_selected(self, _: VirtualList.RowSelected) -> None:
         """Enter does nothing that takes long or makes a run: it says what the other keys do."""
-        self.console.say("t talks to it, f forks from it, r goes back to it, p keeps it")
+        self.console.say("t talks to it, v measures it, f forks from it, r goes back to it, p keeps it")
 
     def on_virtual_list_row_highlighted(self, _: VirtualList.RowHighlighted) -> None:
         """Another one is under the cursor."""
@@ -120,10 +123,17 @@ class CheckpointsScreen(ConsoleScreen):
 
     def action_checkpoints_talk(self) -> None:
         """Leave the console for a chat, and come back."""
-        if (row := self._on_disk()) is None:
-            return
+        if (row := self._on_disk()) is not None:
+            self._lend(["chat", f"{self.console.run_name}@{row.step}"])
+
+    def action_checkpoints_measure(self) -> None:
+        """Leave the console for a measurement; it is on the screen when the person comes back."""
+        if (row := self._on_disk()) is not None and not self._only_reads():
+            self._lend(["eval", f"{self.console.run_name}@{row.step}"], is_read=True)
+
+    def _lend(self, words: list[str], is_read: bool = False) -> None:
         try:
-            run_ponder(self.console, ["chat", f"{self.console.run_name}@{row.step}"])
+            run_ponder(self.console, words, is_read)
         except PonderError as error:
             self.console.say(f"! {error.message}: {error.hint}", "warning")
         self.console.want()
@@ -203,7 +213,8 @@ class CheckpointsScreen(ConsoleScreen):
             facts.set_document([])
         else:
             head.show([Part(f"{run.name} @ {row.step:,}", "title")], [Part(row.folder, "dim", 1)])
-            facts.set_document(_facts(row, run.name, measured.get(row.step, {}), self._rewards.get(row.step)))
+            ways = [measured_words(found.measured) for found in self._measured if found.step == row.step]
+            facts.set_document(_facts(row, run.name, measured.get(row.step, {}), self._rewards.get(row.step), ways))
         others = len(self._family) - 1
         self.query_one("#family-head", TextLine).show(
             [Part("family", "title")],
@@ -243,8 +254,10 @@ def _list_row(
     )
 
 
-def _facts(row: wire.CheckpointRow, run: str, measured: Mapping[str, float], reward: float | None) -> list[Paragraph]:
-    """What was measured there, and the commands that take it."""
+def _facts(
+    row: wire.CheckpointRow, run: str, measured: Mapping[str, float], reward: float | None, ways: Sequence[str]
+) -> list[Paragraph]:
+    """What was measured there, in training and afterwards in several ways, and the commands that take it."""
     scores = [
         f"{METRICS[name].label} {format_metric(name, value)}" for name, value in row.scores.items() if name in METRICS
     ]
@@ -254,6 +267,7 @@ def _facts(row: wire.CheckpointRow, run: str, measured: Mapping[str, float], rew
         figures.append(f"{METRICS[metrics.REWARD_MEAN].label} {format_metric(metrics.REWARD_MEAN, reward)}")
     lines = [
         Paragraph.of(f" {', '.join(figures) or 'nothing was measured at this step'}"),
+        *(Paragraph.of(f" {words}") for words in ways),
         Paragraph.of(
             f" saved {_clock(row.saved_us)}, {format_bytes(row.size_bytes)}, sha256 {row.sha256[:12]}", style="dim"
         ),
@@ -262,7 +276,8 @@ def _facts(row: wire.CheckpointRow, run: str, measured: Mapping[str, float], rew
         return [*lines, Paragraph.of(" deleted: newer ones pushed it out", style="warning")]
     pin = "unpin" if row.is_pinned else "pin"
     commands = [
-        f"chat {run}@{row.step}", f"fork {run} --at {row.step}", f"rewind {run} {row.step}", f"{pin} {run} {row.step}",
+        f"chat {run}@{row.step}", f"eval {run}@{row.step}", f"fork {run} --at {row.step}",
+        f"rewind {run} {row.step}", f"{pin} {run} {row.step}",
     ]  # fmt: skip
     return [*lines, *(Paragraph.of(f" $ ponder {command}", style="dim") for command in commands)]
 
