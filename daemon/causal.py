@@ -9,14 +9,13 @@ The checkpoint is loaded by the trainer's code, in this process; the run is neit
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
 
-from daemon.chat import NICENESS, choose_threads, find_checkpoint, size_bytes, told_while
 from daemon.processes import is_attempt_alive
-from daemon.program import run_program
+from daemon.program import choose_threads, give_way, run_program, told_while
+from daemon.saved import find_checkpoint, size_bytes
 from daemon.worker import set_threads
 from ponder.event_text import format_bytes
 from ponder.output import Column, say, write, write_json, write_table
@@ -45,8 +44,7 @@ def check(paths: Paths, given: argparse.Namespace) -> None:
     is_training = is_attempt_alive(paths.run(given.run))
     set_threads(choose_threads(0, recipe.compute.threads, is_training))
     if is_training:
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
     os.environ.setdefault("TQDM_DISABLE", "1")
     size = f", {format_bytes(size_bytes(folder))}" if folder else ""
     with told_while(f"loading the policy of step {step:,}{size}"):

@@ -16,31 +16,23 @@ import argparse
 import contextlib
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from daemon.fork import choose_step
 from daemon.processes import is_attempt_alive
-from daemon.program import run_program
+from daemon.program import choose_threads, give_way, run_program, told_while
+from daemon.saved import find_checkpoint, size_bytes
 from daemon.worker import set_threads
 from ponder.errors import UsageError
 from ponder.event_text import format_bytes
 from ponder.output import say, write_json
-from ponder.paths import Paths, find_paths, saved_steps
+from ponder.paths import Paths, find_paths
 from ponder.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from daemon.dialogue import Dialogue
-
-SAY_AFTER_S = 2.0
-SHARE_OF_CPUS = 4
-"""One in so many threads, while the run's trainer lives."""
-NICENESS = 10
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -85,60 +77,6 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def find_checkpoint(paths: Paths, run: str, step: int | None) -> tuple[int, Path | None]:
-    """The step that is meant and its folder; step 0 without a checkpoint is the model that the run begins with."""
-    steps = saved_steps(paths.checkpoints(run))
-    if step == 0 and 0 not in steps:
-        return 0, None
-    chosen = choose_step(run, steps, step)
-    return chosen, paths.checkpoint(run, chosen)
-
-
-def choose_threads(asked: int, of_recipe: int, is_training: bool) -> int:
-    """So many threads for this program: as asked, a share while the trainer lives, else as many as it takes itself.
-
-    >>> choose_threads(3, 1, True), choose_threads(0, 4, False)
-    (3, 4)
-    """
-    if asked or not is_training:
-        return asked or of_recipe
-    return max(1, (os.cpu_count() or 1) // SHARE_OF_CPUS)
-
-
-@contextlib.contextmanager
-def told_while(what: str | Callable[[], str]) -> Iterator[None]:
-    """Say what takes so long, if it does, and for how long on a terminal; a function says how far it is."""
-    say_what = what if callable(what) else lambda: what
-    done = threading.Event()
-    is_terminal = sys.stderr.isatty()
-
-    def tell() -> None:
-        began_s = time.monotonic()
-        if done.wait(SAY_AFTER_S):
-            return
-        if not is_terminal:
-            say(say_what())
-            return
-        while not done.wait(0.5):
-            sys.stderr.write(f"\r\x1b[K{say_what()}, {time.monotonic() - began_s:.0f} s")
-            sys.stderr.flush()
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
-
-
-def size_bytes(folder: Path) -> int:
-    """What a checkpoint's weights take on disk."""
-    return sum(path.stat().st_size for path in folder.glob("*model.safetensors"))
-
-
 def chat(paths: Paths, given: argparse.Namespace) -> None:
     """Load and talk; raises PonderError."""
     recipe_path = paths.run_recipe(given.run)
@@ -148,8 +86,7 @@ def chat(paths: Paths, given: argparse.Namespace) -> None:
     is_training = is_attempt_alive(paths.run(given.run))
     set_threads(choose_threads(given.threads, recipe.compute.threads, is_training))
     if is_training:
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
     device = given.device or ("cpu" if is_training else recipe.compute.device)
     what = (
         f"loading the checkpoint of step {step:,}, {format_bytes(size_bytes(folder))}"

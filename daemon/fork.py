@@ -18,8 +18,9 @@ from pathlib import Path
 
 import msgspec
 
+from daemon.saved import choose_step
 from ponder import chain, knobs, wire
-from ponder.errors import KnobError, NotFound, RecipeError, Refused, StoreError
+from ponder.errors import KnobError, RecipeError, Refused, StoreError
 from ponder.events import CommandApplied
 from ponder.knobs import KnobValue
 from ponder.paths import (
@@ -38,7 +39,6 @@ from ponder.recipe import ForkPart, Recipe, RunPart, check_judge, dump_recipe, p
 
 STEPS = "stage.steps"
 """What a fork may change beside live knobs."""
-SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,6 @@ def plan_fork(parent: wire.RunDetail, applied: Sequence[wire.KnobChange], reques
     run = _named(whole.run, request.name)
     parts = [msgspec.structs.replace(part, run=run, fork=ForkPart(row.name, step)) for part in parts]
     return Fork(step, dump_recipe(whole.with_stages(parts)), changes)
-
-
-def choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
-    """The checkpoint that is meant, the newest where none is named; NotFound says which there are."""
-    if not steps:
-        raise NotFound(f"`{run}` has no checkpoint yet", f"`ponder save {run}` writes one")
-    if wanted is None:
-        return steps[0]
-    if wanted not in steps:
-        nearest = sorted(sorted(steps, key=lambda step: abs(step - wanted))[:SHOWN])
-        raise NotFound(
-            f"`{run}` has no checkpoint of step {wanted}",
-            f"the nearest that it has: {', '.join(map(str, nearest))}",
-        )
-    return wanted
 
 
 def stage_then(whole: Recipe, applied: Sequence[wire.KnobChange], step: int) -> tuple[Recipe, int, int]:

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from daemon.facts import RELEASED
-from daemon.fork import choose_step, plan_fork, share_past
+from daemon.fork import plan_fork, share_past
 from daemon.judges import Judges
 from daemon.run import Run
+from daemon.saved import choose_step
 from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin

@@ -10,15 +10,13 @@ daemon, which is not needed, and playing (`trainer.ladder`).
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from daemon.fork import choose_step
 from daemon.processes import is_attempt_alive
-from daemon.program import run_program
+from daemon.program import give_way, run_program
+from daemon.saved import choose_step
 from ponder.curve_svg import stacked
 from ponder.errors import PonderError, UsageError
 from ponder.ladder import Against, Ladder, Rung
@@ -26,8 +24,6 @@ from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths, saved_steps
 from ponder.plot_text import Curve
 from ponder.recipe import read_recipe
-
-NICENESS = 10
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -50,8 +46,7 @@ def make_ladder(paths: Paths, given: argparse.Namespace) -> Ladder:
     folder = paths.checkpoint(given.run, step)
     recipe = whole.stage_after(step - 1)
     if is_attempt_alive(paths.run(given.run)):
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
     import torch
 
     from ponder.recipe import ModelPart

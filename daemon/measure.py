@@ -14,7 +14,6 @@ after Ctrl-C. Deliberately left out: sampling and figures (`trainer.measure`, `p
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -25,9 +24,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from daemon.chat import NICENESS, choose_threads, find_checkpoint, told_while
 from daemon.processes import is_attempt_alive
-from daemon.program import run_program
+from daemon.program import choose_threads, give_way, run_program, told_while
+from daemon.saved import find_checkpoint
 from daemon.worker import set_threads
 from ponder.attempts import Difference, compare
 from ponder.errors import PonderError, UsageError
@@ -139,8 +138,7 @@ def measure(paths: Paths, given: argparse.Namespace) -> None:
     is_training = any(target.is_training(paths) for target in targets)
     set_threads(choose_threads(given.threads, targets[0].recipe.compute.threads, is_training))
     if is_training:
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
     os.environ.setdefault("TQDM_DISABLE", "1")  # other people's bars; ours says how far it is
     results = [_measure_target(paths, given, target, targets[0].recipe, is_training) for target in targets]
     differences = _compare(results, given.seed) if len(results) > 1 else []

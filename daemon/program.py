@@ -1,4 +1,7 @@
-"""How a program that a command starts ends: done, with an error in words, or interrupted; never with a traceback.
+"""How a program that a command starts behaves.
+
+It yields to a trainer that lives, says what takes long, and ends done, with an error in words, or interrupted; never
+with a traceback.
 
 Deliberately left out: what the programs do (`daemon.chat`, `daemon.measure`, `daemon.causal`, `daemon.ladder`,
 `daemon.rm_server`).
@@ -6,11 +9,20 @@ Deliberately left out: what the programs do (`daemon.chat`, `daemon.measure`, `d
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
 from ponder.output import say, show_error
+
+SAY_AFTER_S = 2.0
+SHARE_OF_CPUS = 4
+"""One in so many threads, while the run's trainer lives."""
+NICENESS = 10
 
 
 def run_program(act: Callable[[], None], interrupted: str = "") -> int:
@@ -25,3 +37,49 @@ def run_program(act: Callable[[], None], interrupted: str = "") -> int:
         say(interrupted)
         return INTERRUPTED_EXIT_CODE
     return 0
+
+
+def choose_threads(asked: int, of_recipe: int, is_training: bool) -> int:
+    """So many threads for this program: as asked, a share while the trainer lives, else as many as it takes itself.
+
+    >>> choose_threads(3, 1, True), choose_threads(0, 4, False)
+    (3, 4)
+    """
+    if asked or not is_training:
+        return asked or of_recipe
+    return max(1, (os.cpu_count() or 1) // SHARE_OF_CPUS)
+
+
+def give_way() -> None:
+    """Let a trainer on the same cores go first."""
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+
+
+@contextlib.contextmanager
+def told_while(what: str | Callable[[], str]) -> Iterator[None]:
+    """Say what takes so long, if it does, and for how long on a terminal; a function says how far it is."""
+    say_what = what if callable(what) else lambda: what
+    done = threading.Event()
+    is_terminal = sys.stderr.isatty()
+
+    def tell() -> None:
+        began_s = time.monotonic()
+        if done.wait(SAY_AFTER_S):
+            return
+        if not is_terminal:
+            say(say_what())
+            return
+        while not done.wait(0.5):
+            sys.stderr.write(f"\r\x1b[K{say_what()}, {time.monotonic() - began_s:.0f} s")
+            sys.stderr.flush()
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()

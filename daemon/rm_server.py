@@ -32,10 +32,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from daemon.chat import NICENESS, choose_threads, told_while
 from daemon.log import say_bug
 from daemon.processes import is_attempt_alive
-from daemon.program import run_program
+from daemon.program import choose_threads, give_way, run_program, told_while
 from daemon.worker import set_threads
 from ponder.errors import NotFound, PonderError, UsageError
 from ponder.output import say, write
@@ -266,8 +265,7 @@ def load_judge(paths: Paths, given: argparse.Namespace) -> TextJudge:
     is_training = is_attempt_alive(paths.run(given.what))
     set_threads(choose_threads(given.threads, recipe.compute.threads, is_training))
     if is_training:
-        with contextlib.suppress(OSError):
-            os.nice(NICENESS)
+        give_way()
     device = given.device or ("cpu" if is_training else recipe.compute.device)
     if any(part.stage.kind is StageKind.RL and part.rlhf.live for part in recipe.stages):
         from trainer.sources import live_stage

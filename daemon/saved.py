@@ -1,0 +1,44 @@
+"""Which checkpoint of a run is meant, and what it weighs.
+
+Deliberately left out: whether one can be forked from (`daemon.fork`), and loading it, which needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ponder.errors import NotFound
+from ponder.paths import Paths, saved_steps
+
+SHOWN = 4
+"""So many steps are named where another was meant."""
+
+
+def choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
+    """The checkpoint that is meant, the newest where none is named; NotFound says which there are."""
+    if not steps:
+        raise NotFound(f"`{run}` has no checkpoint yet", f"`ponder save {run}` writes one")
+    if wanted is None:
+        return steps[0]
+    if wanted not in steps:
+        nearest = sorted(sorted(steps, key=lambda step: abs(step - wanted))[:SHOWN])
+        raise NotFound(
+            f"`{run}` has no checkpoint of step {wanted}",
+            f"the nearest that it has: {', '.join(map(str, nearest))}",
+        )
+    return wanted
+
+
+def find_checkpoint(paths: Paths, run: str, step: int | None) -> tuple[int, Path | None]:
+    """The step that is meant and its folder; step 0 without a checkpoint is the model that the run begins with."""
+    steps = saved_steps(paths.checkpoints(run))
+    if step == 0 and 0 not in steps:
+        return 0, None
+    chosen = choose_step(run, steps, step)
+    return chosen, paths.checkpoint(run, chosen)
+
+
+def size_bytes(folder: Path) -> int:
+    """What a checkpoint's weights take on disk."""
+    return sum(path.stat().st_size for path in folder.glob("*model.safetensors"))
