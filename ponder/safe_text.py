@@ -120,6 +120,8 @@ def safe_line(text: str, width: int | None = None) -> str:
     """
     if width is not None and width <= 0:
         return ""
+    if len(text) <= (MAX_LINE if width is None else width) and text.isascii() and text.isprintable():
+        return text
     if width is None and len(text) > MAX_LINE:
         return f"{safe_line(text[:MAX_LINE])}… {len(text) - MAX_LINE:,} more"
     head = text if width is None else text[: width * (MAX_COMBINING + 1) + MAX_COMBINING]

@@ -137,21 +137,37 @@ class CellGrid:
             return
         if len(self._wanted[y]) > width and self._wanted[y][width] == "":
             wanted[-1] = " "  # a wide character would stick out of the smaller window
-        forced = -1
-        for x in range(width):
-            text = wanted[x]
-            if not text or (x != forced and text == sent[x] and looks_same(text, styles[x], sent_styles[x])):
-                continue
-            writer.bridge(x, y, wanted, styles)
-            cells = 2 if x + 1 < width and wanted[x + 1] == "" else 1
-            if is_certain(text):
-                writer.put(text, styles[x], x, y, cells)
+
+        row = [text or "" for text in wanted]
+        is_new = [
+            bool(text) and (text != old or (style != old_style and not looks_same(text, style, old_style)))
+            for text, style, old, old_style in zip(row, styles, sent, sent_styles, strict=True)
+        ]
+        x = 0
+        while True in is_new[x:]:
+            x = is_new.index(True, x)
+            text, style = row[x], styles[x]
+            writer.bridge(x, y, row, styles)
+            end = x + 1
+            if text in _PLAIN:
+                while end < width and is_new[end] and styles[end] == style and row[end] in _PLAIN:
+                    end += 1
+                writer.put("".join(row[x:end]), style, x, y, end - x)
             else:
-                writer.put_uncertain(text, styles[x], x, y, cells)
-                forced = x + cells
-        for x in range(width):
-            if wanted[x] is not None:
-                sent[x], sent_styles[x] = wanted[x], styles[x]
+                cells = 2 if end < width and wanted[end] == "" else 1
+                if is_certain(text):
+                    writer.put(text, style, x, y, cells)
+                else:
+                    writer.put_uncertain(text, style, x, y, cells)
+                    if x + cells < width:  # nobody knows where it ended
+                        is_new[x + cells] = bool(row[x + cells])
+            x = end
+        if None in wanted:
+            for x in range(width):
+                if wanted[x] is not None:
+                    sent[x], sent_styles[x] = wanted[x], styles[x]
+        else:
+            sent[:], sent_styles[:] = wanted, styles
 
     def _put(self, text: str, style: str) -> None:
         """Text from the current place on, cut at the right edge as the terminal does with line wrap off."""
@@ -245,23 +261,23 @@ class _Writer:
             self.parts.append(f"\x1b[{y + 1};{x + 1}H")
             self._at = (x, y)
 
-    def bridge(self, x: int, y: int, wanted: list[str | None], styles: list[str]) -> None:
+    def bridge(self, x: int, y: int, row: list[str], styles: list[str]) -> None:
         """Write the few unchanged cells between the cursor and x again, where that is shorter than a jump."""
         if self._at is None or self._at[1] != y:
             return
         start = self._at[0]
         if not 0 < x - start <= GAP_CELLS:
             return
-        gap = wanted[start:x]
+        gap = row[start:x]
         pen = self.style or ""
         if all(t and t in _PLAIN and looks_same(t, s, pen) for t, s in zip(gap, styles[start:x], strict=True)):
-            self.parts.append("".join(text for text in gap if text))
+            self.parts.append("".join(gap))
             self._at = (x, y)
 
     def put(self, text: str, style: str, x: int, y: int, cells: int) -> None:
-        """Write one cell's text."""
+        """Write the text of one cell, or of plain ones beside each other."""
         self.jump(x, y)
-        if self.style is None or not looks_same(text, style, self.style):
+        if self.style is None or not looks_same(text if text.strip(" ") else " ", style, self.style):
             self.parts.append(style_change(self.style, style))
             self.style = style
         self.parts.append(text)

@@ -204,7 +204,11 @@ class PonderDriver(LinuxDriver):
             super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual does not annotate it
         finally:
             self._is_starting = False
-        self.flush()
+        with self._lock:
+            self._answered.clear()
+            self._pacer.probed(time.monotonic())
+            self._send(ASK)
+            self._pump()
 
     # -- from the toolkit --
 
@@ -283,6 +287,9 @@ class PonderDriver(LinuxDriver):
         with self._lock:
             now = time.monotonic()
             for _ in range(count):
+                if (empty_s := self._pacer.take_probe(now)) is not None:
+                    self._gauge.took(now, empty_s)
+                    continue
                 if self._pacer.asked_at is not None:
                     self._gauge.took(now, now - self._pacer.asked_at, self._frame_bytes)
                 if self._pacer.replied(now):

@@ -10,6 +10,9 @@ has replied before and is silent altogether stands at the end of a line that is 
 when it arrives, so that only one frame every `STUCK_S` asks again, in case the reply was lost. When it breathes again,
 nothing is sent before the console has asked for the newest state, or for `HOLD_S`.
 
+Before the first frame the question goes out alone: how long an empty way takes. Until a frame has told how wide the
+line is, no frame is larger than a slow one takes in half a second.
+
 `LineGauge` says from the same replies whether the line is too slow for what is sent over it; then the screens are
 repainted less often (tui/pace.py), and of a big picture what was drawn last comes first, in pieces.
 
@@ -35,6 +38,8 @@ SLOW_FROM, SLOW_UNTIL = 0.4, 0.04
 FRAMES_FOR_BASE = 200
 FULL_FRAME_S, LEAST_FRAME_BYTES = 0.1, 600
 """A frame takes the line for about so long, and is worth its question."""
+FIRST_FRAME_BYTES = 8000
+"""While nothing is known of the line."""
 RATE_FROM_BYTES, RATES_KEPT = 300, 8
 """Smaller frames tell more of the way than of the line."""
 
@@ -57,6 +62,8 @@ class Pacer:
     """Replies that may still come in."""
     typed_at: float = float("-inf")
     """When a key came in."""
+    probed_at: float | None = None
+    """When the question went out alone, unless it was answered."""
     held_until: float = float("-inf")
     """Until then nothing is sent: something newer is on its way to the picture."""
 
@@ -80,6 +87,19 @@ class Pacer:
         if self.asks:
             self.asked_at = now
             self.unanswered += 1
+
+    def probed(self, now: float) -> None:
+        """The question went out alone. Frames do not wait for its reply."""
+        self.probed_at = now
+        self.unanswered += 1
+
+    def take_probe(self, now: float) -> float | None:
+        """The seconds that an empty way takes, if the reply that came in is the probe's: it was asked first."""
+        if self.probed_at is None:
+            return None
+        seconds, self.probed_at = now - self.probed_at, None
+        self.unanswered = max(0, self.unanswered - 1)
+        return seconds
 
     def replied(self, now: float) -> bool:
         """A reply came in, late or not; a late one frees the line too, for another one may have been lost.
@@ -108,7 +128,7 @@ class Pacer:
     def restart(self) -> None:
         """Ask again from the next frame on, whatever was asked before."""
         self.asks = True
-        self.asked_at = None
+        self.asked_at = self.probed_at = None
         self.unanswered = 0
         self.let_go()
 
@@ -128,13 +148,13 @@ class LineGauge:
         self._times.append(seconds)
         beyond_s = seconds - min(self._times)
         self._recent.append((now, beyond_s))
-        if size >= RATE_FROM_BYTES:
+        if size >= RATE_FROM_BYTES and len(self._times) > 1:
             self._rates.append(size / max(beyond_s, 1e-6))
 
     @property
     def frame_bytes(self) -> float:
         """How much a frame may hold, so that what comes after it need not wait for long."""
-        return max(LEAST_FRAME_BYTES, max(self._rates) * FULL_FRAME_S) if self._rates else float("inf")
+        return max(LEAST_FRAME_BYTES, max(self._rates) * FULL_FRAME_S) if self._rates else FIRST_FRAME_BYTES
 
     def judge(self, now: float) -> bool:
         """Whether it is slow, over the last seconds."""

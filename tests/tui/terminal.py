@@ -151,7 +151,8 @@ class Terminal:
         elif self._replies == "late":
             self._due.append((now + 2.5, b"\x1b[24;80R"))
         elif self._replies == "in pieces":
-            self._due += [(now, b"\x1b"), (now + 0.03, b"[2"), (now + 0.35, b"4;8"), (now + 0.7, b"0R")]
+            began = max([now, *(moment for moment, _ in self._due)])  # one reply after the other
+            self._due += [(began, b"\x1b"), (began + 0.03, b"[2"), (began + 0.35, b"4;8"), (began + 0.7, b"0R")]
 
 
 def split_modes(data: bytes) -> list[bytes]:

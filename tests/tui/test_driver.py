@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.tui.terminal import QUESTION, Replies, Terminal
 from tui.cells import CellGrid
-from tui.pacing import LOST_S, PATIENCE_S, STUCK_S, LineGauge, Pacer, ReplyFilter
+from tui.pacing import FIRST_FRAME_BYTES, LOST_S, PATIENCE_S, STUCK_S, LineGauge, Pacer, ReplyFilter
 from tui.sgr import clean_style
 
 WIDTH, HEIGHT = 24, 5
@@ -188,7 +188,7 @@ def test_of_a_big_picture_what_was_drawn_last_comes_first_and_the_rest_comes_aft
 
 def test_a_frame_is_as_big_as_the_line_is_wide() -> None:
     gauge = LineGauge()
-    assert gauge.frame_bytes == float("inf"), "nothing is known yet"
+    assert gauge.frame_bytes == FIRST_FRAME_BYTES, "nothing is known yet"
     for second in range(20):
         gauge.took(second, 0.01, 10)  # there and back
         gauge.took(second + 0.5, 0.01 + 0.1, 2000)
@@ -198,6 +198,26 @@ def test_a_frame_is_as_big_as_the_line_is_wide() -> None:
     for second in range(40, 60):
         gauge.took(second, 0.01 + 3.0, 2000)
     assert gauge.frame_bytes == 600, "less is not worth its question"
+
+
+def test_the_first_frame_tells_how_wide_the_line_is_and_none_before_it_is_large() -> None:
+    pacer, gauge = Pacer(), LineGauge()
+    pacer.probed(1.0)
+    assert pacer.wait_s(1.0) == 0, "a frame does not wait for the probe"
+    pacer.sent(1.01)
+    empty_s = pacer.take_probe(1.02)
+    assert empty_s == pytest.approx(0.02) and pacer.take_probe(1.03) is None
+    gauge.took(1.02, empty_s)
+    assert gauge.frame_bytes == FIRST_FRAME_BYTES, "an empty one says nothing of the width"
+    assert pacer.unanswered == 1 and pacer.wait_s(1.03) > 0, "the frame is still under way"
+    gauge.took(1.43, 0.42, FIRST_FRAME_BYTES)
+    assert gauge.frame_bytes == pytest.approx(2000), "20 kB/s"
+
+
+def test_a_line_that_was_never_probed_has_no_width_by_its_first_frame() -> None:
+    gauge = LineGauge()
+    gauge.took(0.0, 1.5, 30_000)
+    assert gauge.frame_bytes == FIRST_FRAME_BYTES
 
 
 def test_after_a_stall_nothing_is_sent_before_something_newer_is_there_or_for_long() -> None:
@@ -372,7 +392,7 @@ def test_a_terminal_that_never_replies_still_gets_its_frames() -> None:
         terminal.wait_for("The answer is 42.")
         terminal.type("\x14")
         terminal.wait_for("streamed.")
-        assert terminal.received.count(QUESTION) == 1
+        assert terminal.received.count(QUESTION) == 2, "once alone, and with the first frame"
         terminal.type("\x11")
         assert terminal.wait_end() == 0
 
@@ -383,7 +403,7 @@ def test_late_and_broken_replies_are_never_typed_into_the_app(replies: Replies) 
         terminal.wait_for("The answer is 42.")
         terminal.type("x")
         terminal.wait_for("keys: x")
-        assert terminal.received.count(QUESTION) <= (1 if replies == "late" else 3)
+        assert terminal.received.count(QUESTION) <= (2 if replies == "late" else 4)
         terminal.wait_for(lambda: terminal.has_replied)
         terminal.type("y")
         terminal.wait_for("keys: x y ")

@@ -395,7 +395,7 @@ def test_hostile_and_wide_cells_stay_in_their_columns() -> None:
 
 
 def test_columns_are_dropped_in_their_order_when_the_view_is_narrow() -> None:
-    columns = [Column("a", 10), Column("b", 10, drop=1), Column("c", 10, drop=2), Column("d")]
+    columns = (Column("a", 10), Column("b", 10, drop=1), Column("c", 10, drop=2), Column("d"))
     assert column_widths(columns, 60) == [10, 10, 10, 26]
     assert column_widths(columns, 40) == [10, 10, 0, 17]
     assert column_widths(columns, 25) == [10, 0, 0, 13]

@@ -18,21 +18,22 @@ from rich.style import Style
 from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
-from textual.widget import Widget
 
 from ponder.plot_text import AXIS, BLANK, CURSOR, MARK, RAW, Curve, Drawing, Frame, draw, short_number, wants_ascii
 from ponder.safe_text import safe_line
+from tui.widgets.painting import PaintsLines
 
 SERIES_STYLES = 6
 """Curves beyond the sixth begin again with the first's style."""
 
 
-class BrailleChart(Widget):
+class BrailleChart(PaintsLines):
     """Curves over x (usually the step); see the module.
 
     `chart.set_curves([Curve(points, "reward", smoothing=0.9)], frame=Frame(y_low=0, y_high=1, marks={120: "!"}))`
     """
 
+    STYLE_PREFIX = "braille-chart"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "braille-chart--title",
         "braille-chart--value",
@@ -137,7 +138,7 @@ class BrailleChart(Widget):
 
     def render_line(self, y: int) -> Strip:
         """The title, or a line of the drawing."""
-        base = self.rich_style
+        base = self._base
         width = self.size.width
         if y == 0:
             segments = [
@@ -206,9 +207,6 @@ class BrailleChart(Widget):
                 segments.append(Segment(line[start:column], style))
                 start = column
         return segments
-
-    def _named(self, name: str) -> Style:
-        return self.get_component_rich_style(f"braille-chart--{name}", partial=True)
 
 
 def _style_name(owner: int) -> str:

@@ -19,7 +19,6 @@ from typing import ClassVar
 
 from rich.cells import set_cell_size
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -29,15 +28,17 @@ from textual.strip import Strip
 
 from ponder.safe_text import safe_line, sanitise
 from tui.widgets.document import STYLES, Block, Paragraph, RowKey, row_keys
+from tui.widgets.painting import PaintsLines
 from tui.widgets.wrapping import wrap_from
 
 
-class LineView(ScrollView, can_focus=True):
+class LineView(ScrollView, PaintsLines, can_focus=True):
     """Many lines of text; see the module.
 
     Keys: `j k` or arrows, `space`/page keys, `g` top, `G` end (and follow again).
     """
 
+    STYLE_PREFIX = "line-view"
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line-view--{name}" for name in (*STYLES, "gutter")}
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -233,7 +234,7 @@ class LineView(ScrollView, can_focus=True):
         width = self.scrollable_content_region.width
         strip = self._strips.get(index)
         if strip is None or strip.cell_length != width:
-            strip = self._paint(index).extend_cell_length(width, self.rich_style).crop(0, width)
+            strip = self._paint(index).extend_cell_length(width, self._base).crop(0, width)
             self._strips[index] = strip
         return strip
 
@@ -242,7 +243,7 @@ class LineView(ScrollView, can_focus=True):
         return self.scrollable_content_region.height
 
     def _paint(self, index: int) -> Strip:
-        base = self.rich_style
+        base = self._base
         if index >= len(self._keys):
             return Strip([Segment(self._empty, self._named("dim"))] if index == 0 and not self._keys else [])
         text, style, spans, sign = self._keys[index]
@@ -258,9 +259,6 @@ class LineView(ScrollView, can_focus=True):
                     piece += self._named(name)
             segments.append(Segment(text[start:end], piece))
         return Strip(segments)
-
-    def _named(self, name: str) -> Style:
-        return self.get_component_rich_style(f"line-view--{name}", partial=True)
 
     # -- what changed --
 

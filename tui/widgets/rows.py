@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
+
+from rich.cells import cell_len, set_cell_size
 
 FLEXIBLE_LEAST = 8
 """Cells that a column without a width of its own should at least have before others are dropped for it."""
@@ -79,7 +82,21 @@ class ListSource:
         return self._index.get(key)
 
 
-def column_widths(columns: Sequence[Column], room: int) -> list[int]:
+def fit(text: str, room: int, align: Literal["left", "right"]) -> str:
+    """Safe text in exactly `room` cells; what is cut off leaves a mark.
+
+    >>> fit("right", 7, "right"), fit("too long", 4, "left")
+    ('  right', 'too…')
+    """
+    cells = len(text) if text.isascii() else cell_len(text)
+    if cells > room:
+        return set_cell_size(set_cell_size(text, room - 1) + "…", room)
+    blank = " " * (room - cells)
+    return blank + text if align == "right" else text + blank
+
+
+@lru_cache(maxsize=64)
+def column_widths(columns: tuple[Column, ...], room: int) -> list[int]:
     """Cells for each column in a row of `room` cells, one blank after each; 0 for a column that is dropped."""
     kept = dict(enumerate(columns))
     droppable = sorted((number for number, column in kept.items() if column.drop), key=lambda n: -columns[n].drop)

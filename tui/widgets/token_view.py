@@ -23,6 +23,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ponder.safe_text import safe_line
+from tui.widgets.painting import PaintsLines
 from tui.widgets.wrapping import Row, show_tabs, wrap_from
 
 HEATS = 4
@@ -37,9 +38,10 @@ class HeatSpan:
     heat: int
 
 
-class TokenView(ScrollView, can_focus=True):
+class TokenView(ScrollView, PaintsLines, can_focus=True):
     """See the module. Keys: `j k` or arrows by a row, page keys, `g` first token, `G` last."""
 
+    STYLE_PREFIX = "token-view"
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "token-view--cursor",
         "token-view--sign",
@@ -174,7 +176,7 @@ class TokenView(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """A row of text, or of signs."""
         width = self.scrollable_content_region.width
-        return Strip(self._paint(self.scroll_offset.y + y)).extend_cell_length(width, self.rich_style).crop(0, width)
+        return Strip(self._paint(self.scroll_offset.y + y)).extend_cell_length(width, self._base).crop(0, width)
 
     @property
     def _step(self) -> int:
@@ -217,7 +219,7 @@ class TokenView(ScrollView, can_focus=True):
         return cell_len(show_tabs(self._text[row.start : min(place, row.end)]))
 
     def _paint(self, index: int) -> list[Segment]:
-        base = self.rich_style
+        base = self._base
         if not self._rows:
             text = safe_line(self._empty, max(1, self._width - 2))
             return [Segment(f" {text}", base + self._named("empty"))] if index == 0 else []
@@ -265,6 +267,3 @@ class TokenView(ScrollView, can_focus=True):
             sign = "^" * cells if token == self._cursor else str(span.heat) if span.heat > 1 else ""
             line = set_cell_size(line, begin) + set_cell_size(sign, cells)
         return [Segment(line, base + self._named("sign"))]
-
-    def _named(self, name: str) -> Style:
-        return self.get_component_rich_style(f"token-view--{name}", partial=True)

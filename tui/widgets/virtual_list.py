@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -25,7 +24,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ponder.safe_text import safe_line
-from tui.widgets.rows import Cell, Column, ListRow, ListSource, RowSource, column_widths
+from tui.widgets.painting import PaintsLines
+from tui.widgets.rows import Cell, Column, ListRow, ListSource, RowSource, column_widths, fit
 
 PAGE_ROWS = 128
 PAGES_KEPT = 16
@@ -33,12 +33,13 @@ STYLES = ("plain", "dim", "title", "good", "bad", "warning", "running", "reflect
 """Names that cells and rows may use; each can be restyled as `VirtualList > .virtual-list--NAME`."""
 
 
-class VirtualList(ScrollView, can_focus=True):
+class VirtualList(ScrollView, PaintsLines, can_focus=True):
     """A table of rows with a cursor; see the module.
 
     Keys: `j k` or arrows, page keys, `g` first, `G` last, `Enter` selects.
     """
 
+    STYLE_PREFIX = "virtual-list"
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"virtual-list--{name}" for name in (*STYLES, "header", "cursor", "empty")}
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -268,7 +269,7 @@ class VirtualList(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """The header, a row, or the line that says what to do when there are none."""
         width = self.scrollable_content_region.width
-        base = self.rich_style
+        base = self._base
         if y == 0:
             cells = [(column.name, "plain") for column in self._columns]
             return self._strip("", cells, width, base + self._named("header"))
@@ -294,21 +295,16 @@ class VirtualList(ScrollView, can_focus=True):
         ):
             if room <= 0:
                 continue
-            shown = safe_line(text[: room * 5 + 5])
-            if cell_len(shown) > room:
-                shown = set_cell_size(shown, room - 1) + "…"
-            elif column.align == "right":
-                shown = " " * (room - cell_len(shown)) + shown
             cell_style = style if name == "plain" else style + self._named(name)
-            segments.append(Segment(set_cell_size(shown, room), cell_style))
-            segments.append(Segment(" ", style))
+            fitted = fit(safe_line(text[: room * 5 + 5]), room, column.align)
+            if cell_style is style:
+                segments.append(Segment(f"{fitted} ", style))
+            else:
+                segments += [Segment(fitted, cell_style), Segment(" ", style)]
         return self._padded(segments, width, style)
 
     def _padded(self, segments: list[Segment], width: int, style: Style) -> Strip:
         return Strip(segments).extend_cell_length(width, style).crop(0, width)
-
-    def _named(self, name: str) -> Style:
-        return self.get_component_rich_style(f"virtual-list--{name}", partial=True)
 
     def _row(self, index: int) -> ListRow | None:
         if not 0 <= index < self._count:
