@@ -303,10 +303,11 @@ class LiveScreen(ConsoleScreen):
     def _paint_reading(self) -> None:
         head, view = self.query_one("#reading-head", TextLine), self.query_one("#text", LineView)
         watched, streams = self._reading.watched, self.console.streams
+        held = [Part("HELD", "warning")] if self._reading.is_held else []
         stream = streams.find(watched) if watched else None
         stored = self._scored.get(watched) if watched else None
         if watched is None or (stream is None and stored is None):
-            head.show([Part(self._waiting_words(), "title")])
+            head.show([Part(self._waiting_words(), "title"), *held])
             if watched is None:
                 if view.following:
                     view.action_scroll_home()  # a finished text is read from its beginning
@@ -316,12 +317,11 @@ class LiveScreen(ConsoleScreen):
         count = len(streams.of_step(step))
         state = "scored" if stored is not None else "finished" if stream is None or stream.is_done else "being written"
         place = f" ({self._reading.place + 1} of {count})" if count else ""
-        is_held = self._reading.is_held
         head.show(
             [
                 Part(f"step {step:,}", "title"),
                 Part(f"answer {group}.{index}{place}", "title", 1),
-                Part("HELD" if is_held else state, "warning" if is_held else "running"),
+                *(held or [Part(state, "running")]),
             ],
             [Part(LEGEND, "dim", 2)],
         )
