@@ -9,7 +9,8 @@
     on_train_end  the run is over
 
 Answers come from what TRL keeps for its own table (`_logs`: every answer of the newest batch that was sampled, also
-where `log_completions` is off); where a version has no such thing, from the reward functions, which are then wrapped.
+where `log_completions` is off), and their tokens from what the reward functions are given, which are wrapped for that;
+where a version has no such table, all comes from there. Reward models and `async` functions are left as they are.
 With several processes the first one tells, and nothing can be asked: all of them would have to hear of it. Imports
 neither TRL nor transformers, whose callbacks are known by their methods. Deliberately left out: checkpoints.
 """
@@ -17,6 +18,7 @@ neither TRL nor transformers, whose callbacks are known by their methods. Delibe
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +66,8 @@ class PonderCallback:
         self._trainer: Any = None
         self._run: Run | None = None
         self._seen: object = None
+        self._ids: list[list[int]] = []
+        """The tokens of the answers that were scored last."""
         self._wrapped: list[Completion] = []
         self._is_wrapping = False
         self._pending: tuple[int, list[Completion]] | None = None
@@ -72,9 +76,9 @@ class PonderCallback:
         """Be told what this trainer does; its answers too, where it samples any."""
         self._trainer = trainer
         trainer.add_callback(self)
-        if not _kept(trainer) and getattr(trainer, "reward_funcs", None):
+        self._is_wrapping = not _kept(trainer)
+        if getattr(trainer, "reward_funcs", None):
             trainer.reward_funcs = [self._wrap(function) for function in trainer.reward_funcs]
-            self._is_wrapping = True
         return self
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -171,23 +175,26 @@ class PonderCallback:
             return []
         self._seen = newest
         try:
-            return _answers(self._trainer, kept)
+            return _answers(self._trainer, kept, self._ids)
         except Exception as error:  # a border: another version's table
             _say(f"ponder cannot read this trainer's answers: {type(error).__name__}: {error}")
             self._seen, self._trainer = None, None
             return []
 
     def _wrap(self, function: Any) -> Any:
-        """A reward function that tells what it was given and what it gave; a model stays as it is."""
-        if not callable(function) or hasattr(function, "parameters"):
+        """A reward function that tells what it was given and what it gave."""
+        if not callable(function) or hasattr(function, "parameters") or inspect.iscoroutinefunction(function):
             return function
 
         @functools.wraps(function)
         def told(prompts: Sequence[Any], completions: Sequence[Any], **more: Any) -> Any:
             scores = function(prompts=prompts, completions=completions, **more)
-            name = getattr(function, "__name__", "reward")
-            if isinstance(scores, Sequence):  # and not something to be awaited
-                self._keep(name, prompts, completions, scores)
+            try:
+                self._ids = [list(ids) for ids in more.get("completion_ids") or ()]
+                if self._is_wrapping and isinstance(scores, Sequence):
+                    self._keep(getattr(function, "__name__", "reward"), prompts, completions, scores)
+            except Exception as error:  # a border: another version's arguments
+                _say(f"ponder cannot read what was scored: {type(error).__name__}: {error}")
             return scores
 
         return told
@@ -214,11 +221,13 @@ def _kept(trainer: Any) -> Any:
     return kept if isinstance(kept, Mapping) and all(name in kept for name in wanted) else None
 
 
-def _answers(trainer: Any, kept: Mapping[str, Any]) -> list[Completion]:
+def _answers(trainer: Any, kept: Mapping[str, Any], ids: Sequence[Sequence[int]]) -> list[Completion]:
     weights = [float(weight) for weight in getattr(trainer, "reward_weights", [])]
     rewards = {name: list(values) for name, values in kept["rewards"].items()}
     if len(weights) != len(rewards):
         weights = [1.0] * len(rewards)
+    if len(ids) != len(kept["completion"]):  # those of one process of several
+        ids = [()] * len(kept["completion"])
     answers = []
     for at, (prompt, text, advantage) in enumerate(
         zip(kept["prompt"], kept["completion"], kept["advantages"], strict=True)
@@ -227,9 +236,24 @@ def _answers(trainer: Any, kept: Mapping[str, Any]) -> list[Completion]:
         known = [(part, weight) for part, weight in zip(parts.values(), weights, strict=True) if part == part]
         reward = sum(part * weight for part, weight in known) if known else None
         answers.append(
-            Completion(as_text(prompt), as_text(text), reward=reward, rewards=parts, advantage=float(advantage))
+            Completion(
+                as_text(prompt),
+                as_text(text),
+                reward=reward,
+                rewards=parts,
+                advantage=float(advantage),
+                token_ids=ids[at],
+                is_truncated=_is_cut(trainer, ids[at]),
+            )
         )
     return answers
+
+
+def _is_cut(trainer: Any, ids: Sequence[int]) -> bool:
+    """Whether the limit ended the answer."""
+    most = getattr(trainer, "max_completion_length", None)
+    end = getattr(trainer, "eos_token_id", None)
+    return isinstance(most, int) and len(ids) >= most and ids[-1] != end
 
 
 def set_lr(optimizer: Any, scheduler: Any, value: KnobValue) -> float:

@@ -59,6 +59,7 @@ class Trainer:
     def __init__(self, *, keeps: bool = True) -> None:
         self.callbacks: list[PonderCallback] = []
         self.reward_weights = torch.tensor([1.0, 0.5])
+        self.max_completion_length, self.eos_token_id = 2, 1
         self.reward_funcs: list[Any] = [self.right, self.form]
         self._logs: dict[str, Any] | None = (
             {
@@ -96,7 +97,8 @@ class Trainer:
     def sample(self, tag: str) -> None:
         prompts = [[{"role": "user", "content": "1 or 2?"}]] * 2
         texts = [[{"role": "assistant", "content": f"{tag} {number}"}] for number in (1, 2)]
-        scores = [function(prompts=prompts, completions=texts) for function in self.reward_funcs]
+        ids = [[5, 1], [5, 6]]
+        scores = [function(prompts=prompts, completions=texts, completion_ids=ids) for function in self.reward_funcs]
         if self._logs is not None:
             self._logs["prompt"].extend(prompts)
             self._logs["completion"].extend(texts)
@@ -143,6 +145,7 @@ def test_each_step_is_told_once_with_its_answers_and_figures(kept: Kept) -> None
     first, second = kept.steps[0][2]
     assert (first.prompt, first.text, first.advantage) == ("1 or 2?", "first 1", 0.7)
     assert first.reward == 1.25 and first.rewards == {"right": 1.0, "form": 0.5}
+    assert [(answer.token_ids, answer.is_truncated) for answer in (first, second)] == [([5, 1], False), ([5, 6], True)]
     assert second.reward == 0.0, "an unscored part is left out, and is no zero of its own"
     assert kept.evaluations == [(3, {"reward": 0.75, "runtime": 3.0})]
     assert kept.begun["config"] == {"beta": 0.0, "note": "x"} and kept.begun["steps"] == 10
