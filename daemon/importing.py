@@ -191,7 +191,7 @@ def act(words: Sequence[str]) -> None:
         write_json("imported", asdict(came))
         return
     known = f"; {came.known:,} were there already" if came.known else ""
-    skipped = f"; {came.skipped:,} lines were skipped" if came.skipped else ""
+    skipped = f"; {came.skipped:,} line{'s' * (came.skipped != 1)} skipped" if came.skipped else ""
     write(f"{came.answers:,} answers of {came.steps:,} steps in {came.run or 'no run'}{known}{skipped}")
 
 

@@ -114,6 +114,22 @@ def test_without_a_daemon_the_journal_keeps_everything_and_the_next_daemon_takes
     assert status.health == "", "no run is unknown"
 
 
+def test_a_store_made_anew_knows_what_trained_elsewhere(served: Home) -> None:
+    told(served, does=3, ends="kill")
+    reason = served.wait_state("mine-1", RunState.FAILED).reason
+    told(served, does=2)
+    served.kill_daemon()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "daemon.rebuild"], env=child_environment(served.paths), capture_output=True,
+        text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    served.start()
+    row = served.row("mine-1")
+    assert (row.state, row.reason, row.step) == (RunState.FAILED, reason, 3)
+    assert served.row("mine-2").state is RunState.FINISHED and len(samples(served, "mine-2")) == 8
+
+
 def test_what_a_loop_honours_is_asked_of_it_and_nothing_else(served: Home) -> None:
     ask = served.client.command
     with teller(served, does=10_000, step_s=0.02, honours=["pause", "stop"], sets=True) as process:
