@@ -92,7 +92,7 @@ def _ask(stored: StoredRollout, mark: Mark, place: str) -> str | None:
         *labelled("turn", place, width),
         *labelled("prompt", stored.prompt, width),
         *labelled("answer", shown, width),
-        *labelled("in the end", ending, width),
+        *labelled("verdict", ending, width),
     ]:
         say(line)
     while True:

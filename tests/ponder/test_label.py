@@ -57,7 +57,7 @@ def test_what_a_person_says_is_kept_beside_the_detectors_word_which_they_do_not_
         (stored.id, mark.outcome) for stored, mark in drawn[:2]
     ]
     asked = said.err.partition("q ends")[2]
-    assert asked.count(">>wait<<") == 4 and "\x1b" not in asked
+    assert asked.count(">>wait<<") == asked.count("  verdict   right") == 4 and "\x1b" not in asked
     assert not any(str(outcome) in asked for outcome in Outcome)
     assert "2 labels" in said.out
 
