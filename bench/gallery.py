@@ -5,7 +5,8 @@
 Runs are made by a real daemon as `ponder run RECIPE --variant V --seed S` makes them, and kept in the home: what is
 there is not run again, so that the work can be cut into pieces. With `--minutes` no run is started after so long. The
 pictures are `ponder plot ... --over-seeds`, written to docs/gallery; the tables go to standard output: mean over seeds,
-least and most. Deliberately left out: rows that need somebody who ranks, or more than a recipe.
+least and most, for every stage that leaves a policy. Deliberately left out: rows that need somebody who ranks, or more
+than a recipe.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from bench.served import daemon
 from ponder import wire
+from ponder.chain import last_steps
 from ponder.client import Client
 from ponder.events import RunState
 from ponder.metrics import find_metric
@@ -51,7 +53,10 @@ ROWS = {
     "grpo": Row("countdown-ablation", ("eval/accuracy", "eval/length", "policy/entropy"), ("eval/accuracy",)),
     "critic": Row("countdown-critic", ("eval/accuracy", "memory/peak", "time/step"), ("eval/accuracy",)),
     "thought": Row("countdown-thought", ("eval/accuracy", "eval/length"), ("eval/accuracy", "eval/length")),
+    "imitation": Row("countdown-imitation", ("eval/accuracy", "eval/expert", "eval/length"), ("eval/accuracy",)),
     "distil": Row("countdown-distil", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
+    "stages": Row("countdown-stages", ("eval/accuracy", "eval/length", "eval/reflect"), ("eval/accuracy",)),
+    "hidden": Row("countdown-hidden", ("eval/accuracy", "eval/length", "eval/reflect"), ("eval/accuracy",)),
     "small": Row("countdown-small", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
     "r1": Row("r1", ("eval/accuracy", "eval/language", "eval/reflect"), ("eval/accuracy", "eval/language")),
 }
@@ -110,11 +115,24 @@ def table(client: Client, row: Row, seeds: int) -> list[str]:
     ]
     for variant in dict.fromkeys(job.variant for job in jobs(row, seeds)):
         own = [there[job.key] for job in jobs(row, seeds) if job.variant == variant and job.key in there]
-        if own:
-            newest = [client.ask(wire.GetRun(one), wire.RunDetail).newest for one in own]
-            cells = [_cell(name, [figures[name] for figures in newest if name in figures]) for name in row.metrics]
-            lines.append(f"| {variant or row.recipe} | {len(own)} | {' | '.join(cells)} |")
+        told = [came_to(client.ask(wire.GetRun(one), wire.RunDetail)) for one in own]
+        for stage in dict.fromkeys(stage for figures in told for stage in figures):
+            ends = [figures[stage] for figures in told if stage in figures]
+            cells = [_cell(name, [figures[name] for figures in ends if name in figures]) for name in row.metrics]
+            label = " ".join(filter(None, (variant or row.recipe, stage)))
+            lines.append(f"| {label} | {len(ends)} | {' | '.join(cells)} |")
     return lines
+
+
+def came_to(detail: wire.RunDetail) -> dict[str, dict[str, float]]:
+    """What each stage came to that leaves a policy, by its name; of a run of one stage the newest of everything."""
+    recipe = parse_recipe(detail.recipe, detail.row.name)
+    if not recipe.then:
+        return {"": detail.newest}
+    measured = dict(detail.evaluations)
+    leave_policies = {part.stage.title for part in recipe.stages if part.stage.kind.leaves_policy}
+    ends = {stage: step for stage, step in last_steps(recipe.stages).items() if stage in leave_policies}
+    return {stage: measured[step] for stage, step in {"the start": 0, **ends}.items() if step in measured}
 
 
 def _label(name: str) -> str:

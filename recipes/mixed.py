@@ -9,7 +9,7 @@ import random
 
 from recipes.tales import WHERE, WHO, ask, tell
 
-LARGEST = 9
+LARGEST = 6
 MANY = 4000
 
 

@@ -110,8 +110,11 @@ class Fit:
 
 
 def is_held_out(prompt: str) -> bool:
-    """Whether rankings of this prompt's answers are never learnt."""
-    return place_of(prompt) < HELD_OUT_SHARE
+    """Whether rankings of this prompt's answers are never learnt.
+
+    A hash of its own: a task of rows has taken away, by that of the text, whom its policy is never asked.
+    """
+    return place_of(f"rankings {prompt}") < HELD_OUT_SHARE
 
 
 def age_weight(age_steps: int, knobs: Rlhf) -> float:

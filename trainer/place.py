@@ -32,7 +32,7 @@ class Span:
     """The stage's place among the stages, from 1."""
     count: int = 1
     is_measured: bool = False
-    """Whether the policy that it starts with was measured by the stage before, on the same task."""
+    """Whether it is not measured before its first step: its policy was, on the same task, or that step has a figure."""
 
     @property
     def is_last(self) -> bool:

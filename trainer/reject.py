@@ -2,11 +2,14 @@
 
 A set is a file of rows, `prompt` and `response`, that the stages `sft` and `distil` read, and people too:
 
-    runs/RUN/sets/STAGE.jsonl    {"prompt": ..., "response": ..., "answer": ..., "reward": ..., "step": ..., "key": ...}
+    runs/RUN/sets/STAGE.jsonl    {"prompt": ..., "response": ..., "answer": ..., "reward": ..., "step": ..., "key": ...,
+                                  "summary": ..., "answer_alone": ...}
 
-Of every answer that was not kept it is told why, in a metric for each reason (`not_kept/*`); with `reject/kept` they
-add up to 1. The same response to the same prompt is kept once. Llama 2, arXiv:2307.09288, section 3.2.3; DeepSeek-R1,
-arXiv:2501.12948, section 2.3.3. Deliberately left out: sampling and judging (`trainer.loop`).
+The last two are what is left of the response where its thinking is hidden (`ponder.hidden`); with `data.response` a
+student learns one of them. Of every answer that was not kept it is told why, in a metric for each reason
+(`not_kept/*`); with `reject/kept` they add up to 1. The same response to the same prompt is kept once. Llama 2,
+arXiv:2307.09288, section 3.2.3; DeepSeek-R1, arXiv:2501.12948, section 2.3.3. Deliberately left out: sampling and
+judging (`trainer.loop`).
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ from math import inf
 from pathlib import Path
 
 from ponder import metrics
+from ponder.hidden import claims
 from ponder.knobs import Knobs
 from ponder.stage import StagePart
 from trainer.answers import Answer
 from trainer.row_file import RowFile
+from trainer.thoughts import take_apart
 
 
 class Why(StrEnum):
@@ -100,4 +105,13 @@ def _row(answer: Answer, step: int) -> dict[str, object]:
         "reward": answer.scored.reward,
         "step": step,
         "key": problem.key,
+        **_without_thinking(answer),
     }
+
+
+def _without_thinking(answer: Answer) -> dict[str, str]:
+    """What a summary of the thinking points at, with the answer behind it; and the answer alone."""
+    alone = take_apart(answer.text, answer.candidates).answer
+    hidden = len(answer.text) - len(alone)
+    told = [answer.text[claim.start : claim.end] for claim in claims(answer.to_rollout()) if claim.end <= hidden]
+    return {"summary": " ".join([*told, alone]), "answer_alone": alone}

@@ -127,13 +127,17 @@ class Run:
         )
 
     def _span(self, number: int) -> Span:
-        """The stage's steps; its policy is measured when the stage that left it measured it, on the same task."""
+        """The stage's steps. What it begins with is not measured where the stage that left it did so on the same task,
+
+        nor where the stage before did, whatever it left: a step has one evaluation, of what was learnt until then.
+        """
         stages, span = self.recipe.stages, spans(self.recipe)[number]
         left_by = stage_in(stages[number].model.path)
         giver = next((part for part in stages[:number] if part.stage.title == left_by), None)
-        is_measured = (
+        is_handed_on = (
             giver is not None and giver.stage.kind is not StageKind.REWARD_MODEL and giver.task == stages[number].task
         )
+        is_measured = is_handed_on or (number > 0 and stages[number - 1].stage.kind.leaves_policy)
         return replace(span, is_measured=is_measured)
 
 

@@ -30,11 +30,12 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, OtherVersion, PonderE
 from ponder.events import Progress, RunState
 from ponder.knobs import KnobValue
 from ponder.news import News, Notice
+from ponder.person import user_name
 from ponder.plot_text import wants_ascii
 from ponder.safe_text import safe_text
 from tui import actions
 from tui.action import Action
-from tui.asking import NOTICE_LEAST_S, NOTICE_S, user_name
+from tui.asking import NOTICE_LEAST_S, NOTICE_S
 from tui.bell import Bell
 from tui.clipboard import copy
 from tui.driver import driver_class

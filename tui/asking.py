@@ -7,7 +7,6 @@ Deliberately left out: what is asked when (`tui.app`, the screens).
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 
@@ -21,14 +20,6 @@ from tui.orderly import OrderlyApp
 NOTICE_S = 8.0
 """So long what the daemon said stands in the key line, unless a key is pressed after NOTICE_LEAST_S."""
 NOTICE_LEAST_S = 1.0
-
-
-def user_name() -> str:
-    """Who sits here, as the machine calls them; empty where it does not."""
-    try:
-        return getpass.getuser()[:64]
-    except (OSError, KeyError, ImportError):
-        return ""
 
 
 class AskingApp(OrderlyApp):

@@ -144,7 +144,7 @@ SCREEN_ACTIONS: tuple[Action, ...] = (
         "aha.outcome",
         "o",
         "outcome",
-        f"Show only one outcome: all, {', '.join(Outcome)}",
+        f"Show only one outcome: all, {', '.join(Outcome)}, or a game's finds",
         screen="aha",
         rank=1,
     ),

@@ -24,9 +24,9 @@ from ponder.client import NO_DAEMON_HINT, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
 from ponder.event_text import step_of
 from ponder.paths import Paths, find_paths
+from ponder.person import user_name
 from ponder.safe_text import safe_line, safe_text
 from tui.app import ANNOTATOR, Console
-from tui.asking import user_name
 from tui.feed import Asks
 from tui.habits import Habits, read_habits
 from tui.keys import read_keys

@@ -1,7 +1,7 @@
 """The verbs of the `ponder` command, and the one table of them.
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
-                                                         stack checkpoints replay compare plot shot report
+                                                         label stack checkpoints replay compare plot shot report
                                                          chat eval ladder system
     steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
@@ -25,6 +25,7 @@ from ponder.commands import (
     foreign,
     house,
     keep,
+    label,
     look,
     machine,
     measure,
@@ -61,6 +62,7 @@ VERBS = (
     ("group", look.group, LOOK),
     ("explain", explain.explain, LOOK),
     ("aha", aha.aha, LOOK),
+    ("label", label.label, LOOK),
     ("logs", look.logs, LOOK),
     ("checkpoints", keep.checkpoints, LOOK),
     ("replay", travel.replay, LOOK),

@@ -12,8 +12,7 @@ import typer
 from ponder.commands.options import RunArgument, connect, name_run
 from ponder.commands.start import has_terminal, open_console
 from ponder.errors import UsageError
-
-MOST_NAME = 64
+from ponder.person import check_name
 
 
 def rank(
@@ -25,8 +24,8 @@ def rank(
     """Put answers of a run in order, best first, while it learns from them."""
     from ponder.wire import GetRun, RunDetail
 
-    if len(annotator) > MOST_NAME or not annotator.isprintable():
-        raise UsageError("`--as` is no name", f"a name has up to {MOST_NAME} characters, for example `--as ada`")
+    if annotator:
+        check_name(annotator)
     if not has_terminal():
         raise UsageError("ranking needs a terminal", "`ponder rlhf annotate` ranks without one, as a synthetic person")
     with connect() as client:

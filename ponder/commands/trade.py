@@ -100,7 +100,7 @@ def export_rollouts(
         raise UsageError(f"`--show` cannot be `{show}`", f"it takes {', '.join(View)}")
     with connect() as client:
         name = name_run(client, run)
-        found = _answers(client, name, filters, limit)
+        found = answers_of(client, name, filters, limit)
         lines = [msgspec.json.encode(shown(stored, View(show))) + b"\n" for stored in found]
     try:
         out.write_bytes(b"".join(lines))
@@ -190,7 +190,7 @@ def _take_back(client: Client, run: str, row: ImportedRanking) -> bool:
     return True
 
 
-def _answers(client: Client, run: str, filters: str, limit: int) -> Iterator[StoredRollout]:
+def answers_of(client: Client, run: str, filters: str, limit: int) -> Iterator[StoredRollout]:
     """The run's answers that fit, newest first, page by page."""
     from msgspec.structs import replace
 

@@ -24,7 +24,7 @@ from ponder.events import (
 )  # fmt: skip
 from ponder.recipe import ForkPart, ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order, SaveOrder, StopOrder
-from tests.trainer.chains import NO_MODELS, figures_of, lay_out_kept, of, read_whole, same
+from tests.trainer.chains import NO_MODELS, figures_of, go, lay_out_kept, of, read_whole, same
 from trainer.corpus import make_corpus
 from trainer.link import ListLink
 from trainer.policy import load_policy
@@ -103,6 +103,14 @@ def test_a_policy_is_measured_once_where_a_stage_hands_it_on(whole: tuple[Path, 
     _, events = whole
     measured = [(event.step, event.is_final) for event in events if isinstance(event, Evaluated)]
     assert measured == [(0, False), (6, False), (8, True)]
+
+
+def test_what_a_stage_came_to_is_not_replaced_by_the_model_that_the_next_one_begins_with(tmp_path: Path) -> None:
+    imitate = '[[stages]]\nkind = "sft"\nsteps = 2\ndata = { path = "task:expert" }\n'
+    elsewhere = '[[stages]]\nkind = "rl"\nsteps = 1\n[stages.model]\npath = "builtin:countdown-base"\n'
+    recipe = parse_recipe(f"{CHAIN.partition('[[stages]]')[0]}{imitate}{elsewhere}", "two-ways.toml")
+    events = go(recipe, tmp_path)
+    assert [event.step for event in events if isinstance(event, Evaluated)] == [0, 2, 3]
 
 
 def test_rejection_learns_nothing_and_keeps_only_what_is_right(whole: tuple[Path, list[TrainerEvent]]) -> None:

@@ -41,6 +41,7 @@ from trainer.live_reward import (
     _derivatives,
     _newton,
     fit,
+    is_held_out,
     make_basis,
     strict_orders,
 )
@@ -48,6 +49,7 @@ from trainer.preferences import centering, plackett_luce
 from trainer.reward_versions import load_version, newest_version, sha256_of, version_path, write_basis, write_version
 from trainer.rewards import Scored
 from trainer.rewards.combine import combine
+from trainer.tasks.order import place_of
 
 DIMENSIONS = 6
 KNOBS = Rlhf(min_rankings=20, heads=4, dimensions=DIMENSIONS)
@@ -199,6 +201,12 @@ def test_whole_prompts_are_held_out_and_teach_nothing(basis: Basis) -> None:
     one, other = (fit(some, basis, KNOBS, 20) for some in (given, turned))
     assert torch.equal(one.weights_HD, other.weights_HD)
     assert one.figures["held_out_pairs"] > 0 and other.figures["held_out_pairs"] == 0 and not other.is_open
+
+
+@pytest.mark.parametrize("holdout", [0.1, 0.3])
+def test_a_fifth_of_the_prompts_is_held_out_whatever_the_task_has_held_out_before(holdout: float) -> None:
+    asked = [prompt for prompt in (f"What is {n}?" for n in range(3000)) if place_of(prompt) >= holdout]
+    assert sum(map(is_held_out, asked)) / len(asked) == pytest.approx(HELD_OUT_SHARE, abs=0.03)
 
 
 def test_old_rankings_weigh_less_and_never_nothing(basis: Basis) -> None:

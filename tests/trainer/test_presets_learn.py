@@ -66,6 +66,23 @@ def test_no_preset_learns_it_with_the_sign_turned(preset: Preset, tiny_folder: P
     assert sum(learnt[-5:]) / 5 < 0.05
 
 
+@pytest.mark.parametrize("control", [{"reward__shuffled": "true"}, {"optim__lr": "0"}], ids=["shuffled", "no-rl"])
+def test_a_control_in_which_nothing_can_be_learnt_learns_nothing(
+    control: Mapping[str, str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    learnt = accuracies(recipe_for(Preset.GRPO, tiny_folder, **control), tmp_path)
+    assert statistics.median(learnt[-15:]) < 0.3
+
+
+def test_a_clip_holds_back_a_policy_whose_batch_is_stale(tiny_folder: Path, tmp_path: Path) -> None:
+    stale = {"policy__updates_per_batch": "16", "stage__steps": "4"}
+    farthest = {}
+    for clip in ("ppo", "none"):
+        link = go(recipe_for(Preset.GRPO, tiny_folder, policy__clip=clip, **stale), tmp_path / clip)
+        farthest[clip] = max(event.metrics[metrics.RATIO_MAX] for event in of(link, StepDone))
+    assert farthest["none"] > 2 * farthest["ppo"]
+
+
 def test_dynamic_sampling_draws_until_enough_groups_have_spread_and_tells_them_all(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -2,8 +2,8 @@
 
 Above the rates over the run and what each outcome counts; below the traces, and the one under the cursor in full:
 beside the list where there is room, else instead of it. A count of marker words is no proof of thought, so every
-number here is about what the turn did to the answer; a change of its rate is told with what was turned near it.
-Deliberately left out: comparing two steps.
+number here is about what the turn did to the answer; a change of its rate is told with what was turned near it. Of a
+game there are finds, too: winning moves that nobody expected. Deliberately left out: comparing two steps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ponder.events import Outcome
 from ponder.plot_text import Curve, Frame
 from ponder.turn_story import ASKED, chance_line, chance_of, change_line, span_for, tell_changes
 from tui import actions
-from tui.answers import answer_paragraphs, prompt_paragraph, turn_paragraphs
+from tui.answers import answer_paragraphs, find_paragraphs, prompt_paragraph, turn_paragraphs
 from tui.axes import value_range
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
@@ -29,6 +29,8 @@ from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSourc
 
 TRACES = 200
 ORDERS = {"rescued": "rescued first", "newest": "newest first", "first": "oldest first", "best": "best first"}
+FINDS = "finds"
+"""Shown in place of an outcome's turns: games with a winning move that whom the policy imitated would hardly make."""
 RATES = (metrics.REFLECT, metrics.RESCUED, metrics.HARMED)
 COUNT_CELLS = 16
 COLUMNS = (
@@ -53,7 +55,9 @@ class AhaScreen(ConsoleScreen):
         super().__init__()
         self._aha: wire.Aha | None = None
         self._curves: dict[str, list[tuple[int, float]]] = {}
-        self._outcome: Outcome | None = None
+        self._shown: Outcome | str = ""
+        """An outcome, FINDS, or empty: all turns."""
+        self._finds: list[wire.StoredRollout] = []
         self._order = "rescued"
         self._story: list[str] = []
         self._is_reading = False
@@ -78,8 +82,11 @@ class AhaScreen(ConsoleScreen):
         if row is None:
             self._aha = None
             return
-        request = wire.GetAha(row.name, self._outcome, self._order, TRACES)
-        self._aha = await self.console.ask(request, wire.Aha)
+        outcome = self._shown if isinstance(self._shown, Outcome) else None
+        self._aha = await self.console.ask(wire.GetAha(row.name, outcome, self._order, TRACES), wire.Aha)
+        if self._shown == FINDS:
+            games = wire.GetSamples(row.name, limit=TRACES, only_finds=True)
+            self._finds = (await self.console.ask(games, wire.Samples)).samples
         asked = wire.GetMetrics(row.name, list(ASKED), span=span_for(row.step))
         curves = await self.console.ask(asked, wire.Curves)
         if curves.curves != self._curves:
@@ -89,9 +96,9 @@ class AhaScreen(ConsoleScreen):
     # -- keys --
 
     def action_aha_outcome(self) -> None:
-        """All outcomes, then one after the other."""
-        choices: list[Outcome | None] = [None, *Outcome]
-        self._outcome = choices[(choices.index(self._outcome) + 1) % len(choices)]
+        """All outcomes, then one after the other, then finds."""
+        choices = ["", *Outcome, FINDS]
+        self._shown = choices[(choices.index(self._shown) + 1) % len(choices)]
         self.console.want()
 
     def action_aha_order(self) -> None:
@@ -148,19 +155,26 @@ class AhaScreen(ConsoleScreen):
         )
         counts = self.query_one("#counts", LineView)
         counts.set_document(_counts(aha, self._story, counts.size.width) if aha is not None else [])
-        traces = aha.traces if aha is not None else []
+        has_finds = self._shown == FINDS
+        title = "moves that nobody expected" if has_finds else f"{self._shown or 'all'} turns"
         self.query_one("#traces-head", TextLine).show(
-            [Part(f"{self._outcome or 'all'} turns", "title"), Part(ORDERS[self._order], "dim", 1)],
-            [Part(f"{len(traces)} shown", "dim", 2)],
+            [Part(title, "title"), Part(ORDERS["newest" if has_finds else self._order], "dim", 1)],
+            [Part(f"{len(self._traces)} shown", "dim", 2)],
         )
         shown = self.query_one("#traces", VirtualList)
-        shown.set_source(ListSource([_trace_row(stored) for stored in traces]))
+        shown.set_source(ListSource([(_find_row if has_finds else _trace_row)(stored) for stored in self._traces]))
         self._paint_trace(self._chosen())
+
+    @property
+    def _traces(self) -> list[wire.StoredRollout]:
+        """What the list shows."""
+        if self._aha is None:
+            return []
+        return self._finds if self._shown == FINDS else self._aha.traces
 
     def _chosen(self) -> wire.StoredRollout | None:
         key = self.query_one("#traces", VirtualList).cursor_key
-        traces = self._aha.traces if self._aha is not None else []
-        return next((stored for stored in traces if str(stored.id) == key), None)
+        return next((stored for stored in self._traces if str(stored.id) == key), None)
 
     def _paint_trace(self, stored: wire.StoredRollout | None) -> None:
         head, view = self.query_one("#trace-head", TextLine), self.query_one("#trace", LineView)
@@ -174,7 +188,8 @@ class AhaScreen(ConsoleScreen):
         )
         answer = answer_paragraphs(self.console.counted(stored).rollout)
         document = [prompt_paragraph(stored.prompt), *answer, Paragraph.of("")]
-        view.set_document([*document, *turn_paragraphs(stored.rollout.marks)])
+        rollout = stored.rollout
+        view.set_document([*document, *turn_paragraphs(rollout.marks), *find_paragraphs(rollout.finds)])
 
 
 def _trace_row(stored: wire.StoredRollout) -> ListRow:
@@ -193,6 +208,18 @@ def _trace_row(stored: wire.StoredRollout) -> ListRow:
             Cell((mark.after or "no other try") if mark is not None else "", style),
         ),
     )
+
+
+def _find_row(stored: wire.StoredRollout) -> ListRow:
+    """The least expected find of a game, in the columns of a turn: how probable it was before, and is."""
+    find = min(stored.rollout.finds, key=lambda find: find.imitated)
+    return ListRow(
+        str(stored.id),
+        (
+            f"{stored.step:,}", Cell("F", "good"), find.move, Cell(find.position, "dim"), f"{find.imitated:.2%}",
+            Cell(f"{find.now:.1%}", "good"),
+        ),
+    )  # fmt: skip
 
 
 def _story(curves: wire.Curves, knobs: wire.KnobTable, *, is_over: bool) -> list[str]:
