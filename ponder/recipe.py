@@ -5,12 +5,13 @@
     [task]     what it is asked
     [stage]    what happens to it, for how many steps; or [[stages]], several in order (`ponder.chain`)
     [compute]  device, threads
+    [vllm]     the server that samples, if one does
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
     [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
-    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
+    [sampling] [policy] [mismatch] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
@@ -29,6 +30,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder import chain, knobs, variants
+from ponder.engine import ENGINE_KEY, Correction, VllmPart, bring_correction
 from ponder.errors import KnobError, NotFound, RecipeError, UsageError
 from ponder.gold import find_gold
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
@@ -173,8 +175,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     task: TaskPart
     stage: StagePart
     compute: ComputePart = ComputePart()
+    vllm: VllmPart = VllmPart()
     sampling: Sampling = Sampling()
     policy: Policy = Policy()
+    mismatch: Correction = Correction()
     kl: Kl = Kl()
     optim: Optim = Optim()
     reward: Reward = Reward()
@@ -284,7 +288,8 @@ def _load(text: str, source: str) -> dict[str, Any]:
 def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
     source = link.source
     _refuse_unknown_keys(link.tree, source)
-    recipe = _convert(fill_in(link.tree, overrides.get(PRESET_KEY)), source)
+    tree = bring_correction(link.tree, overrides.get(ENGINE_KEY))
+    recipe = _convert(fill_in(tree, overrides.get(PRESET_KEY)), source)
     for key, value in overrides.items():
         recipe = _override(recipe, key, value)
     try:
