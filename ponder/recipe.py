@@ -11,6 +11,7 @@
     [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
     [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
+    [watched]  what trains elsewhere, written by `ponder.log_run`
     [sampling] [policy] [mismatch] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
 
@@ -34,6 +35,7 @@ from ponder.engine import ENGINE_KEY, Correction, VllmPart, bring_correction
 from ponder.errors import KnobError, NotFound, RecipeError, UsageError
 from ponder.gold import find_gold
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+from ponder.marker_file import ReflectionPart
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
@@ -42,6 +44,7 @@ from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.toml_text import toml_tables, toml_value
 from ponder.watchdog import Watchdog
+from ponder.watched import WatchedPart
 
 VARIANT_PATTERN = rf"^({variants.NAME})?$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -124,16 +127,6 @@ class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class ReflectionPart(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which words may be a turn; the task's own where nothing is said."""
-
-    markers: Annotated[str, Meta(description="A file with a list of your own (`trainer/markers.py` has the form)")] = ""
-    languages: Annotated[
-        list[Annotated[str, Meta(min_length=2, max_length=32)]],
-        Meta(description="Of the lists that come with ponder only these, such as `en` and `zh`; none means all"),
-    ] = []
-
-
 class ForkPart(Struct, frozen=True, forbid_unknown_fields=True):
     """The run with which this one shares its past. `ponder fork` writes it; a recipe that a person writes has none.
 
@@ -195,6 +188,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     rewards: list[OwnReward] = []
     reflection: ReflectionPart = ReflectionPart()
     fork: ForkPart = ForkPart()
+    watched: WatchedPart = WatchedPart()
     then: list[Recipe] = []
     """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""
 
@@ -222,6 +216,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def knobs(self) -> Knobs:
         """The knobs that the stage starts with."""
         return Knobs(**{group: getattr(self, group) for group in knobs.GROUPS})
+
+    @property
+    def known_knobs(self) -> dict[str, KnobValue]:
+        """The knobs by name; of a watched run those that its loop sets."""
+        values, watched = knobs.flatten(self.knobs), self.watched
+        return {name: values[name] for name in watched.honours if name in values} if watched.producer else values
 
 
 LISTS: dict[str, type[Struct]] = {"rewards": OwnReward}
