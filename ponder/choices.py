@@ -46,6 +46,17 @@ class Preset(StrEnum):
     PPO = "ppo"
 
 
+class Engine(StrEnum):
+    """What draws a run's answers."""
+
+    LOCAL = "local"
+    """Ponder's own, in the trainer: the arithmetic of learning, seen token by token, reproducible."""
+    CB = "cb"
+    """transformers' continuous batching, in the trainer, on the very weights that learn."""
+    VLLM = "vllm"
+    """A vLLM server, which gets the weights after each update."""
+
+
 class Ratio(StrEnum):
     """Over what the probability of new and old policy is compared."""
 

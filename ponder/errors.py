@@ -9,6 +9,8 @@
     ├── NotFound           4   no such run, rollout, group, recipe, model
     ├── Refused            5   the daemon understood and said no: carries its code
     ├── RunFailed          6   the run that was waited for ended badly
+    ├── EngineError        1   what draws a run's answers does not, or not by the weights that learn
+    │   └── NoSuchRoute     1  a server that samples does not know what it is asked: it is of another version
     ├── OutOfMemoryError   1   there is not enough memory for what a recipe asks
     ├── StoreError         7   the store cannot be opened or written: disk, lock, version, permission
     │   └── CheckpointError 7  a checkpoint is missing, incomplete or corrupt
@@ -91,6 +93,14 @@ class RunFailed(PonderError):
     """The run that was waited for ended badly."""
 
     exit_code = 6
+
+
+class EngineError(PonderError):
+    """What draws a run's answers does not, or not by the weights that learn."""
+
+
+class NoSuchRoute(EngineError):
+    """A server that samples does not know what it is asked: it is of another version."""
 
 
 class OutOfMemoryError(PonderError):

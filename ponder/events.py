@@ -338,6 +338,8 @@ class AnswerLearnt(Struct, frozen=True, omit_defaults=True, gc=False):
     """The sum of its tokens' terms of the policy's loss (`docs/MATHS.md`)."""
     lifts: list[float] = []
     """Of each of its marks, in their order (`Mark.lift`), where the loss asked the reference."""
+    correction: float = 1.0
+    """What its tokens' weights were multiplied by against the mismatch, the mean; 0 where it was gated."""
 
 
 class GroupLearnt(Struct, frozen=True, tag="group_learnt"):

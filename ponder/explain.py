@@ -143,7 +143,18 @@ class Lesson:
     def _mismatch_words(self) -> list[str]:
         """What `old` may be wrong by, where it is what the sampler said."""
         apart = self.found.figures.get(metrics.MISMATCH)
-        return [] if apart is None else [f"the sampler's own log-probs are {apart:.1e} nats a token from the trainer's"]
+        said = [] if apart is None else [f"the sampler's own log-probs are {apart:.1e} nats a token from the trainer's"]
+        return said + self._correction_words()
+
+    def _correction_words(self) -> list[str]:
+        """By what tokens are weighed against that."""
+        knobs, words = self.knobs.mismatch, []
+        if knobs.truncate:
+            words.append(f"so w is multiplied by c = min(learnt / sampled, {knobs.truncate:g}) of each token")
+        if knobs.gate:
+            least = 1 / knobs.gate
+            words.append(f"an answer whose geometric mean of that is not in {least:.3g} .. {knobs.gate:g} has c = 0")
+        return words
 
     def _why_unknown(self) -> str:
         """Why there is no word of having learnt."""
@@ -313,18 +324,19 @@ class Lesson:
         return [
             f"rho = {_ratio(learnt.ratio_min)} .. {_ratio(learnt.ratio_max)} over {answer.length_tokens:,} tokens, "
             f"the clip acts on {learnt.clipped:.1%} of them",
+            *_corrected(learnt.correction),
             f"L = {self._term(answer, learnt)}{_signed(learnt.loss)}",
             f"{of}{words}",
         ]
 
     def _term(self, answer: ExplainedAnswer, learnt: AnswerLearnt) -> str:
         """The sum written out, where all tokens are alike."""
-        product = -learnt.weight * answer.length_tokens * learnt.ratio_mean * answer.advantage
+        product = -learnt.weight * answer.length_tokens * learnt.ratio_mean * answer.advantage * learnt.correction
         if learnt.ratio_min != learnt.ratio_max or not math.isclose(product, learnt.loss, rel_tol=NEAR):
             return ""
         return (
             f"- {answer.length_tokens:,} x {learnt.weight:.3g} x {_ratio(learnt.ratio_mean)} "
-            f"x {answer.advantage:+.4f} = "
+            f"x {answer.advantage:+.4f}{'' if learnt.correction == 1 else f' x {learnt.correction:.4f}'} = "
         )
 
     def _left_out(self, answer: ExplainedAnswer) -> str:
@@ -333,6 +345,13 @@ class Lesson:
         if answer.finish is Finish.TRUNCATED and self.knobs.policy.mask_truncated:
             return "left out, since the token limit cut it off: policy.mask_truncated"
         return "not learnt from"
+
+
+def _corrected(correction: float) -> list[str]:
+    """An answer's weight against the mismatch, where it is not 1."""
+    if correction == 0:
+        return ["c = 0: sampler and learner are too far apart on it, so it teaches nothing (mismatch.gate)"]
+    return [] if correction == 1 else [f"c = {correction:.4f}, the mean over its tokens, against the mismatch"]
 
 
 def _span(values: list[int]) -> str:

@@ -25,6 +25,7 @@ from ponder.choices import (
     Clip,
     Combine,
     CriticModel,
+    Engine,
     KlEstimator,
     KlPlace,
     Layout,
@@ -35,6 +36,7 @@ from ponder.choices import (
     Ratio,
     Script,
 )
+from ponder.engine import Correction
 from ponder.errors import KnobError
 from ponder.knob import FIXED, LIVE, Knob, TakesEffect
 from ponder.preference import Preference
@@ -50,6 +52,7 @@ __all__ = [
     "Clip",
     "Combine",
     "CriticModel",
+    "Engine",
     "KlEstimator",
     "KlPlace",
     "LearntFor",
@@ -91,6 +94,14 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
         ),
         Knob("rounds", LIVE, "1 is off; DAPO arXiv:2503.14476, verl 10"),
     ] = 1
+    engine: Annotated[
+        Engine,
+        Meta(
+            description="What draws them: ponder's own `local`, transformers' continuous batching `cb`, or a `vllm` "
+            "server (`[vllm]`); all but `local` turn `[mismatch]` on"
+        ),
+        Knob("", FIXED),
+    ] = Engine.LOCAL
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -420,6 +431,7 @@ class Knobs(Struct, frozen=True, forbid_unknown_fields=True):
 
     sampling: Sampling = Sampling()
     policy: Policy = Policy()
+    mismatch: Correction = Correction()
     kl: Kl = Kl()
     optim: Optim = Optim()
     reward: Reward = Reward()

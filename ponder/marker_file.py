@@ -1,4 +1,4 @@
-"""A list of markers in a TOML file: checked, so that a command can refuse one before a run begins.
+"""A list of markers in a TOML file, and the table of a recipe that names one: checked before a run begins.
 
 Deliberately left out: what the words mean for a text (`trainer.markers`).
 """
@@ -18,6 +18,16 @@ from ponder.events import MarkerKind
 EXAMPLE = 'it needs `version = 1`, `language = "en"`, `[strong]` and `[weak]` with lists such as `doubt = ["wait"]`'
 
 Words = list[Annotated[str, Meta(min_length=1, max_length=100)]]
+
+
+class ReflectionPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which words may be a turn; the task's own where nothing is said."""
+
+    markers: Annotated[str, Meta(description="A file with a list of your own (`trainer/markers.py` has the form)")] = ""
+    languages: Annotated[
+        list[Annotated[str, Meta(min_length=2, max_length=32)]],
+        Meta(description="Of the lists that come with ponder only these, such as `en` and `zh`; none means all"),
+    ] = []
 
 
 class MarkerFile(Struct, frozen=True, forbid_unknown_fields=True):

@@ -452,6 +452,30 @@ MISMATCH_SHARE = _metric(
     "mismatch/k3 over policy/entropy: free of scale, so an alarm for every model",
     "prime-rl kl_ent_ratio",
 )
+MISMATCH_TRUNCATED = _metric(
+    "mismatch/truncated",
+    "truncated weights",
+    "share",
+    DOWN,
+    "Share of tokens whose learnt over sampled probability was above `mismatch.truncate` and was cut to it",
+    "verl, TRL",
+)
+MISMATCH_GATED = _metric(
+    "mismatch/gated",
+    "gated answers",
+    "share",
+    DOWN,
+    "Share of answers that `mismatch.gate` kept from being learnt from, of those that would have been",
+    "verl, prime-rl",
+)
+MISMATCH_WEIGHT = _metric(
+    "mismatch/weight",
+    "mismatch weight",
+    "",
+    WATCH,
+    "Mean weight of a token against the mismatch, 0 where gated; 1 where sampler and learner agree",
+    "TRL",
+)
 PAD_SHARE = _metric("batch/pad", "padding", "share", DOWN, "Share of forwarded learning positions that are padding")
 TOKENS_PER_SECOND = _metric("speed/tokens", "tokens/s", "tokens/s", UP, "Sampled tokens a second, over the whole step")
 SAMPLED_PER_SECOND = _metric("speed/sampled", "sampled tokens/s", "tokens/s", UP, "Sampled tokens a second of sampling")

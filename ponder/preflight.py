@@ -21,9 +21,9 @@ import msgspec
 
 from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
-from ponder.marker_file import read_marker_file
+from ponder.marker_file import ReflectionPart, read_marker_file
 from ponder.model_files import find_model
-from ponder.recipe import OwnReward, Recipe, ReflectionPart, RewardModelPart, TaskPart
+from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
 from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import EXPERT, DatasetOptions, check_task, pick_columns

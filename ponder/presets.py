@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any  # Any: parsed TOML is untyped until msgspec has converted it
 
+from ponder.engine import check_correction
 from ponder.errors import KnobError
 from ponder.knobs import (
     AdvantageEstimator,
@@ -214,6 +215,7 @@ def fill_in(tree: Mapping[str, Any], chosen: object = None) -> dict[str, Any]:
 def check_together(knobs: Knobs) -> None:
     """Raise KnobError when knobs, each within its bounds, contradict each other."""
     check_rlhf(knobs.rlhf)
+    check_correction(knobs.mismatch)
     policy, kl = knobs.policy, knobs.kl
     without_group = policy.advantage in (AdvantageEstimator.BATCH, AdvantageEstimator.GAE, AdvantageEstimator.NONE)
     if without_group and policy.advantage_scale is AdvantageScale.GROUP_STD:

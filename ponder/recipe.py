@@ -5,13 +5,14 @@
     [task]     what it is asked
     [stage]    what happens to it, for how many steps; or [[stages]], several in order (`ponder.chain`)
     [compute]  device, threads
+    [vllm]     the server that samples, if one does
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
     [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
     [watched]  what trains elsewhere, written by `ponder.log_run`
-    [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
+    [sampling] [policy] [mismatch] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
 
 Deliberately left out: whether the model or the task exists, which only the trainer can tell; it says so before step 1.
@@ -30,9 +31,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder import chain, knobs, variants
+from ponder.engine import ENGINE_KEY, Correction, VllmPart, bring_correction
 from ponder.errors import KnobError, NotFound, RecipeError, UsageError
 from ponder.gold import find_gold
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
+from ponder.marker_file import ReflectionPart
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
@@ -124,16 +127,6 @@ class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class ReflectionPart(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which words may be a turn; the task's own where nothing is said."""
-
-    markers: Annotated[str, Meta(description="A file with a list of your own (`trainer/markers.py` has the form)")] = ""
-    languages: Annotated[
-        list[Annotated[str, Meta(min_length=2, max_length=32)]],
-        Meta(description="Of the lists that come with ponder only these, such as `en` and `zh`; none means all"),
-    ] = []
-
-
 class ForkPart(Struct, frozen=True, forbid_unknown_fields=True):
     """The run with which this one shares its past. `ponder fork` writes it; a recipe that a person writes has none.
 
@@ -175,8 +168,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     task: TaskPart
     stage: StagePart
     compute: ComputePart = ComputePart()
+    vllm: VllmPart = VllmPart()
     sampling: Sampling = Sampling()
     policy: Policy = Policy()
+    mismatch: Correction = Correction()
     kl: Kl = Kl()
     optim: Optim = Optim()
     reward: Reward = Reward()
@@ -293,7 +288,8 @@ def _load(text: str, source: str) -> dict[str, Any]:
 def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
     source = link.source
     _refuse_unknown_keys(link.tree, source)
-    recipe = _convert(fill_in(link.tree, overrides.get(PRESET_KEY)), source)
+    tree = bring_correction(link.tree, overrides.get(ENGINE_KEY))
+    recipe = _convert(fill_in(tree, overrides.get(PRESET_KEY)), source)
     for key, value in overrides.items():
         recipe = _override(recipe, key, value)
     try:

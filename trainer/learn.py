@@ -59,6 +59,8 @@ class MicroBatch:
     weights: list[float]
     """Of each token, an answer each."""
     old_logp_N: Tensor | None = None  # noqa: N815  # shapes ride in names
+    correction_N: Tensor | None = None  # noqa: N815
+    """What each token's weight is multiplied by against the mismatch; None multiplies by nothing."""
     reference_logp_N: Tensor | None = None  # noqa: N815
     value_weight: float = 0.0
     """Of each token in the critic's mean."""
@@ -118,6 +120,7 @@ class Learner:
         self._count_positions([batch for batches in parts for batch in batches])
         self._bring_together()
         figures = self._figures(rows, knobs.policy.updates_per_batch, tries, has_reference=reference.model is not None)
+        figures |= self._mismatch.corrections(knobs.mismatch)
         self.trained_tokens = int(tokens) * knobs.policy.updates_per_batch
         if norms:
             figures[metrics.GRAD_NORM] = sum(norms) / len(norms)
@@ -148,7 +151,7 @@ class Learner:
         parts = [cut(some, knobs, layout=self.policy.layout, ranks=self.ranks) for some in chosen]
         began_s = time.perf_counter()
         for batch in (batch for batches in parts for batch in batches):
-            self._remember(batch, self._present_logps(batch, knobs))
+            self._remember(batch, self._present_logps(batch, knobs), knobs)
         self._sums["old_s"] = time.perf_counter() - began_s
         return parts
 
@@ -211,17 +214,18 @@ class Learner:
         ids = [answer.sampled.ids for answer in batch.answers]
         lengths = torch.tensor([answer.drawn for answer in batch.answers], device=policy.device)
         advantage_N = torch.tensor([a for answer in batch.answers for a in answer.advantages], device=policy.device)
-        weight_N = _spread(batch.weights, lengths)
         wants_entropy = knobs.policy.entropy_bonus > 0
         logp_N, entropy_N = token_logps(
             policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy, steps=batch.steps,
             own=batch.own,
         )  # fmt: skip
         if batch.old_logp_N is None:
-            self._remember(batch, logp_N.detach())
-        old_N = batch.old_logp_N
+            self._remember(batch, logp_N.detach(), knobs)
+        old_N, weight_N = batch.old_logp_N, _spread(batch.weights, lengths)
         if old_N is None:
             raise AssertionError("remembered above")
+        if batch.correction_N is not None:
+            weight_N = weight_N * batch.correction_N
         terms_N = policy_terms(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
         loss = terms_N.sum()
         self._count(batch, terms_N.detach(), logp_N.detach(), advantage_N, lengths, knobs)
@@ -237,14 +241,17 @@ class Learner:
             loss = loss - knobs.policy.entropy_bonus * (weight_N * entropy_N).sum()
         torch.autograd.backward(loss)
 
-    def _remember(self, batch: MicroBatch, old_logp_N: Tensor) -> None:
-        """Keep the log-probs of before the first update as the old ones."""
+    def _remember(self, batch: MicroBatch, old_logp_N: Tensor, knobs: Knobs) -> None:
+        """Keep the log-probs of before the first update as the old ones, and what they are to the sampler's."""
         batch.old_logp_N = old_logp_N
         sampled_N = torch.tensor(
             [logp for answer in batch.answers for logp in answer.sampled.of_own(answer.sampled.logps)],
             device=old_logp_N.device,
         )
         self._mismatch.count(old_logp_N, sampled_N)
+        if knobs.mismatch.truncate or knobs.mismatch.gate:
+            lengths = torch.tensor([answer.drawn for answer in batch.answers], device=old_logp_N.device)
+            batch.correction_N = self._mismatch.correct(old_logp_N, sampled_N, lengths, knobs.mismatch)
 
     def _ask_reference(self, batch: MicroBatch, reference: Reference, temperature: float) -> Tensor:
         """The reference's log-probs, asked for once a batch."""
@@ -412,12 +419,15 @@ def tell_answers(batch: MicroBatch, ratio_N: Tensor, clipped_N: Tensor, terms_N:
     def of_each(value_N: Tensor, reduce: str) -> Tensor:
         return torch.segment_reduce(value_N.float(), reduce, lengths=lengths_B)
 
+    correction_N = torch.ones_like(ratio_N) if batch.correction_N is None else batch.correction_N
     told = torch.stack([
         of_each(ratio_N, "mean"), of_each(ratio_N, "min"), of_each(ratio_N, "max"), of_each(clipped_N, "mean"),
-        of_each(terms_N, "sum"),
+        of_each(terms_N, "sum"), of_each(correction_N, "mean"),
     ])  # fmt: skip
     for answer, weight, figures in zip(batch.answers, batch.weights, told.T.tolist(), strict=True):
-        answer.learnt = AnswerLearnt(answer.index, weight, *figures) if all(map(math.isfinite, figures)) else None
+        mean, least, most, clipped, loss, correction = figures
+        told_of = AnswerLearnt(answer.index, weight, mean, least, most, clipped, loss, correction=correction)
+        answer.learnt = told_of if all(map(math.isfinite, figures)) else None
 
 
 def remember_lifts(batch: MicroBatch) -> None:

@@ -59,6 +59,7 @@ from trainer.checkpoint import Restored
 from trainer.compute import step_cost
 from trainer.credit import give_credit
 from trainer.deal import deal_rewards
+from trainer.engines import make_sampler
 from trainer.equip import check_room, equip, make_trail, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
@@ -74,7 +75,6 @@ from trainer.reward_model import RewardModel
 from trainer.rewards.judge import Judge
 from trainer.row_file import Collector
 from trainer.run_state import RunState
-from trainer.sampler import sampler_of
 from trainer.selfplay import Pool
 from trainer.start_model import deep_loader
 from trainer.stream import Stream
@@ -135,7 +135,7 @@ class Chapter:
             refuse_dialogue(self.task)
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
-        self.sampler = sampler_of(policy)
+        self.sampler = make_sampler(policy, recipe, self.task, lambda: self.state.learner.version)
         self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)

@@ -78,6 +78,14 @@ TokenListener = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 G + index. The tensors are the listener's to keep: it looks at many steps at once, since each look takes time."""
 
 
+def tell_whole(listener: TokenListener, row: int, ids: Sequence[int], end_ids: Sequence[int]) -> None:
+    """Tell a whole answer at once."""
+    token_A = torch.tensor(ids)
+    ended_A = torch.zeros(len(ids), dtype=torch.bool)
+    ended_A[-1] = ids[-1] in end_ids
+    listener(torch.full_like(token_A, row), token_A, ended_A, torch.ones_like(ended_A))
+
+
 class Sampler(Protocol):
     """What the loop asks of a generator."""
 
@@ -138,7 +146,7 @@ class LocalSampler:
             max_new_tokens, len(prompts) * group_size, generator=generator, device=device, dtype=torch.float64
         )
         answers: list[Sampled] = []
-        with _evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
+        with evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
             weights = self._weights()
             longest = sum(map(len, prompts)) + len(prompts) * group_size * max_new_tokens
             if trail and (weights is None or not trail.make_room(longest)):
@@ -197,7 +205,7 @@ class LocalSampler:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Inside, the model is in evaluation mode."""
     was_training = model.training
     model.eval()

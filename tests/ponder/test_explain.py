@@ -47,6 +47,26 @@ def test_an_answer_is_worked_out_to_its_share_of_the_loss() -> None:
     assert lesson.share(3) is None
 
 
+def test_a_weight_against_the_mismatch_is_told_where_it_is_not_one() -> None:
+    found = explanation({"mismatch.truncate": 2.0, "mismatch.gate": 1.1})
+    assert found.learnt is not None
+    lighter, gated, same = found.learnt.answers
+    answers = [
+        replace(lighter, correction=0.8, loss=0.8 * lighter.loss),
+        replace(gated, correction=0.0, loss=0.0),
+        same,
+    ]
+    lesson = Lesson(replace(found, learnt=replace(found.learnt, answers=answers)))
+    assert "c = min(learnt / sampled, 2)" in said(lesson.found)["Loss"]
+    assert "0.909 .. 1.1" in said(lesson.found)["Loss"]
+    _, _, _, weight, loss, _ = lesson.work_out(0)
+    assert weight == "c = 0.8000, the mean over its tokens, against the mismatch"
+    assert loss == "L = - 10 x 0.0025 x 1.000 x +1.4094 x 0.8000 = -0.02819"
+    assert "mismatch.gate" in "\n".join(lesson.work_out(1))
+    assert not [line for line in lesson.work_out(2) if line.startswith("c =")]
+    assert "learnt / sampled" not in said(explanation())["Loss"]
+
+
 def test_a_row_has_a_cell_for_every_column_and_a_sign_where_nothing_is_known() -> None:
     lesson = Lesson(explanation())
     for one in lesson.found.answers:

@@ -43,6 +43,8 @@ from trainer.tasks.countdown import Countdown
 
 LEARNT: list[tuple[str, KnobValue]] = [
     ("sampling.temperature", 0.5),
+    ("mismatch.truncate", 0.5),
+    ("mismatch.gate", 1.0),
     ("kl.estimator", "k1"),
     ("optim.lr", 0.05),
     ("optim.warmup_steps", 100),

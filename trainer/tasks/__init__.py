@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from ponder.recipe import OwnReward, ReflectionPart
+from ponder.marker_file import ReflectionPart
+from ponder.recipe import OwnReward
 from ponder.tasks import ArithmeticOptions, CopyingOptions, DatasetOptions, NimOptions, check_task
 from trainer.markers import Markers, markers_for
 
