@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from daemon.processes import Ended
+from ponder.errors import RankLost
 from ponder.events import (
     CheckpointSaved,
     CommandApplied,
@@ -124,7 +125,7 @@ def judge(facts: Facts, ended: Ended | None, *, is_stop_wanted: bool, is_same_bo
     cause = _cause_of_death(ended, is_same_boot, last_line)
     if is_stop_wanted:
         return Verdict(cause, RunState.STOPPED, "stopped at once; its last checkpoint stays")
-    is_error = ended is not None and ended.exit_code is not None
+    is_error = ended is not None and ended.exit_code not in (None, RankLost.exit_code)
     return Verdict(cause, RunState.FAILED if is_error else RunState.RESTARTING, cause)
 
 
@@ -146,6 +147,8 @@ def _cause_of_death(ended: Ended | None, is_same_boot: bool, last_line: str) -> 
         return "the machine was restarted"
     if ended is None:
         return "gone without a trace: its shim was killed too"
+    if ended.exit_code == RankLost.exit_code and last_line:
+        return last_line + (": out of memory" if ended.is_out_of_memory else "")
     if ended.is_out_of_memory:
         return "out of memory: killed by the kernel"
     if ended.signal is not None:

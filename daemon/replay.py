@@ -245,6 +245,11 @@ def replay(paths: Paths, run: str, most_steps: int | None) -> tuple[int, Differe
     if not told.steps:
         raise NotFound(f"`{run}` has told of no step yet", "`ponder ls` lists the runs and their steps")
     recipe = read_recipe(paths.run_recipe(run))
+    if recipe.compute.processes > 1:
+        raise PonderError(
+            f"`{run}` was learnt by {recipe.compute.processes} processes, which add up in another order than one does",
+            "runs with `compute.processes = 1` can be replayed",
+        )
     done = told.steps[:most_steps]
     changes = read_history(journal).changes
     turned = sum(change.verb == "set" for change in changes)

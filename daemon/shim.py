@@ -35,6 +35,7 @@ from daemon.processes import (
     start_ticks,
     write_facts,
 )  # fmt: skip
+from ponder.errors import RankLost
 
 LOCK_PATIENCE_S = 5.0
 """The daemon touches the lock for an instant to see whether it is held; that is worth waiting for."""
@@ -75,7 +76,8 @@ def main(arguments: list[str]) -> int:
         pid=child.pid,
         exit_code=child.returncode if child.returncode >= 0 else None,
         signal=-child.returncode if child.returncode < 0 else None,
-        is_out_of_memory=child.returncode == -signal.SIGKILL and out_of_memory_kills() > kills_before,
+        is_out_of_memory=child.returncode in (-signal.SIGKILL, RankLost.exit_code)
+        and out_of_memory_kills() > kills_before,
         max_rss_kb=usage.ru_maxrss,
         ended_us=time.time_ns() // 1000,
     )

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from daemon.processes import is_halted, is_same_process, read_started
@@ -33,6 +34,16 @@ def answer_with_stack(folder: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     file = os.open(folder / STACK_NAME, flags, 0o600)  # stays open as long as the process lives
     faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
+
+
+def pass_on(folder: Path, ranks: Sequence[tuple[int, int]]) -> None:
+    """Have each of several processes, (rank, pid), write its stacks, under its name."""
+    for rank, pid in ranks:
+        if _catches(pid) and not is_halted(pid):
+            with (folder / STACK_NAME).open("a", encoding="utf-8") as file:
+                file.write(f"--- rank {rank} (pid {pid}) ---\n")
+            os.kill(pid, STACK_SIGNAL)
+            time.sleep(QUIET_S / 2)  # so long its handler takes, and the next one's name follows
 
 
 def ask_for_stack(run: str, folder: Path) -> tuple[int, str]:

@@ -4,8 +4,9 @@
 
 Threads are counted out before torch is imported, which reads the environment once. Ends with 0 when the run ended by
 itself, with the error's exit code when it cannot go on (told as RunBroke), with 1 and a traceback on a bug. SIGTERM is
-a wish: the run saves at its next step boundary and ends there. Never waits for the daemon. Deliberately left out:
-learning, and everything that needs a database or a screen.
+a wish: the run saves at its next step boundary and ends there. Never waits for the daemon. Where a recipe asks for
+several processes this one becomes their parent (`daemon.launch`), and each of them starts here again. Deliberately left
+out: learning, and everything that needs a database or a screen.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
-from daemon.journal_link import JournalLink
+from daemon.journal_link import History, JournalLink, read_history
+from daemon.launch import MEETING, PARENT, launch, write_last_words
 from daemon.log import say
 from daemon.relay import Relay
 from daemon.stack import answer_with_stack
-from ponder.errors import PonderError
+from ponder.errors import PonderError, RankLost
 from ponder.events import LOAD, RunBroke
+from ponder.parentage import end_with
 from ponder.paths import Paths, find_paths
 from ponder.recipe import Recipe, read_recipe
 
@@ -30,14 +35,61 @@ SWITCH_S = 0.0002
 the five milliseconds that are usual."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+COURTESY_S = 3.0
+"""A rank that cannot go on lets rank 0 speak first: what is wrong is wrong for all of them, most often."""
+
 Training = Callable[[Recipe, JournalLink, Paths], object]
 
 
 def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
-    """The real thing."""
-    run = import_run()
+    """The real thing; of several processes the one that speaks."""
+    run, history = import_run(), link.history
     checkpoints = paths.checkpoints(recipe_run(link))
-    run(recipe, checkpoints, link, models_folder=paths.models, replay=link.history.changes, told=link.history.saved)
+    if MEETING in os.environ:
+        learn_together(recipe, checkpoints, link, history, paths)
+    else:
+        run(recipe, checkpoints, link, models_folder=paths.models, replay=history.changes, told=history.saved)
+
+
+def learn_along(run: str, paths: Paths) -> int:
+    """Be another rank than the first: it does what that does and says nothing, but why it cannot go on."""
+    try:
+        answer_with_stack(paths.run(run))
+        recipe, history = read_recipe(paths.run_recipe(run)), read_history(paths.journal(run))
+        set_threads(recipe.compute.threads)
+        import_run()
+        learn_together(recipe, paths.checkpoints(run), None, history, paths)
+    except RankLost as error:
+        return error.exit_code
+    except PonderError as error:
+        threading.Event().wait(COURTESY_S)
+        write_last_words(words_of(error))
+        return error.exit_code
+    except Exception as error:  # a bug, which ends with its traceback
+        write_last_words(f"{type(error).__name__}: {error}")
+        raise
+    return 0
+
+
+def learn_together(
+    recipe: Recipe, checkpoints: Path, link: JournalLink | None, history: History, paths: Paths
+) -> None:  # fmt: skip
+    """Join the other ranks, and train with them."""
+    from trainer.joining import run_together
+
+    run_together(
+        recipe, checkpoints, link, meeting=Path(os.environ[MEETING]), models_folder=paths.models,
+        replay=history.changes, told=history.saved,
+    )  # fmt: skip
+
+
+def processes_to_start(paths: Paths, run: str) -> int:
+    """How many processes this one is to start in its place; 0 where it learns itself."""
+    try:
+        count = read_recipe(paths.run_recipe(run)).compute.processes
+    except PonderError:
+        return 0  # told where there is a journal
+    return count if count > 1 and MEETING not in os.environ else 0
 
 
 def import_run() -> Callable[..., object]:
@@ -64,6 +116,12 @@ def main(arguments: list[str], training: Training = train) -> int:
     os.umask(0o077)
     sys.setswitchinterval(SWITCH_S)
     paths = find_paths()
+    if count := processes_to_start(paths, run):
+        return launch(arguments, count, paths.run(run))
+    if PARENT in os.environ:
+        end_with(int(os.environ[PARENT]))
+        if os.environ["RANK"] != "0":
+            return learn_along(run, paths)
     try:
         link = JournalLink(paths.journal(run), attempt, after_seq=after_seq, held_by=held_by)
     except PonderError as error:  # without a journal nothing can be told but to the log
@@ -77,6 +135,9 @@ def main(arguments: list[str], training: Training = train) -> int:
         set_threads(recipe.compute.threads)
         relay.start()
         training(recipe, link, paths)
+    except RankLost as error:
+        say_error(error)
+        return error.exit_code
     except PonderError as error:
         say_error(error)
         if not link.told_its_end:
@@ -99,7 +160,12 @@ def end_soon(link: JournalLink) -> None:
 
 def say_error(error: PonderError) -> None:
     """On one line: the log's last line may become the run's reason."""
-    say(error.message + (f" ({error.hint})" if error.hint else ""), is_dated=False)
+    say(words_of(error), is_dated=False)
+
+
+def words_of(error: PonderError) -> str:
+    """The error on one line."""
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 def set_threads(threads: int) -> None:

@@ -14,6 +14,7 @@
     ├── OutOfMemoryError   1   there is not enough memory for what a recipe asks
     ├── StoreError         7   the store cannot be opened or written: disk, lock, version, permission
     │   └── CheckpointError 7  a checkpoint is missing, incomplete or corrupt
+    ├── RankLost           8   of several processes that learn together one is gone
     └── TimedOut         124   what was waited for did not come in time
 
 Raised where it is known, caught at a border (`daemon.server`, `daemon.worker`, `ponder.output`, `tui.app`). Ctrl-C ends
@@ -122,6 +123,12 @@ class StoreError(PonderError):
 
 class CheckpointError(StoreError):
     """A checkpoint is missing, incomplete or corrupt."""
+
+
+class RankLost(PonderError):
+    """Of several processes that learn together one is gone: the run goes on from its checkpoint."""
+
+    exit_code = 8
 
 
 class TimedOut(PonderError):

@@ -4,7 +4,7 @@
     [model]    which policy starts
     [task]     what it is asked
     [stage]    what happens to it, for how many steps; or [[stages]], several in order (`ponder.chain`)
-    [compute]  device, threads
+    [compute]  device, threads, processes
     [vllm]     the server that samples, if one does
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
@@ -31,6 +31,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder import chain, knobs, variants
+from ponder.compute import ComputePart, check_processes
 from ponder.engine import ENGINE_KEY, Correction, VllmPart, bring_correction
 from ponder.errors import KnobError, NotFound, RecipeError, UsageError
 from ponder.gold import find_gold
@@ -135,29 +136,6 @@ class ForkPart(Struct, frozen=True, forbid_unknown_fields=True):
 
     run: Annotated[str, Meta(max_length=128, description="The run whose past it shares; empty: none")] = ""
     step: Annotated[int, Meta(ge=0, description="The step after which their ways part")] = 0
-
-
-class ComputePart(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where it runs."""
-
-    device: Annotated[
-        str, Meta(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda` or `cuda:N`")
-    ] = "auto"
-    dtype: Annotated[
-        str,
-        Meta(
-            pattern="^(auto|float32|bfloat16)$",
-            description="What the model computes in: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU",
-        ),
-    ] = "auto"
-    gradient_checkpointing: Annotated[
-        bool, Meta(description="Make activations again in the backward pass: less memory, about a third more time")
-    ] = False
-    threads: Annotated[int, Meta(ge=0, le=1024, description="CPU threads for the trainer; 0 lets it choose")] = 1
-    reuse_mb: Annotated[
-        int,
-        Meta(ge=0, le=10**6, description="Up to so much of what sampling computed is kept for learning, on a CPU"),
-    ] = 1000
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -270,6 +248,7 @@ def parse_recipe(
     first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
     chain.check([first, *rest], links)
     _check_live([first, *rest], source)
+    check_processes([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
 
 

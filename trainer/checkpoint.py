@@ -77,6 +77,7 @@ def save_checkpoint(
     step: int,
     *,
     model: PreTrainedModel,
+    weights: Mapping[str, Tensor] | None = None,
     tokenizer: PreTrainedTokenizerBase,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, object],
@@ -89,7 +90,8 @@ def save_checkpoint(
 ) -> Saved:
     """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep`, the best, the pinned, `spare`.
 
-    `scores` say how good the policy of `stage` is after this step (`ponder.checkpoints`).
+    `weights` are the model's where it does not have them all itself. `scores` say how good the policy of `stage` is
+    after this step (`ponder.checkpoints`).
     Where the disk is full it waits for room, as the journal does: nothing is lost, and the run goes on by itself.
     `tell_full` hears when that begins, and when it is over.
     """
@@ -100,7 +102,7 @@ def save_checkpoint(
         try:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
-            model.save_pretrained(draft)
+            model.save_pretrained(draft, state_dict=dict(weights) if weights else None)
             tokenizer.save_pretrained(draft)
             written = _write_rest(draft, tensors, files or {}, state)
             manifest = msgspec.json.encode(

@@ -14,8 +14,10 @@ from ponder.knobs import Knobs
 from ponder.recipe import Recipe
 from trainer.adapter import add_adapter, dropouts
 from trainer.family import is_plain, norms_heads
+from trainer.parallel import Ranks
 from trainer.policy import Policy
 from trainer.precision import pick_dtype
+from trainer.shards import Shards
 from trainer.trail import Trail
 
 
@@ -42,6 +44,12 @@ def equip(policy: Policy, recipe: Recipe) -> Policy:
             policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         policy.waking += layers
     return policy
+
+
+def share_out(policy: Policy, ranks: Ranks) -> None:
+    """Leave this process a share of the weights; each layer is forwarded by itself then: its weights come and go."""
+    policy.has_own_pass = False
+    policy.shards = Shards(policy.model, ranks)
 
 
 def make_trail(policy: Policy, recipe: Recipe) -> Trail | None:

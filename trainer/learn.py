@@ -21,6 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ from trainer.pieces import pieces
 from trainer.policy import Forward, Policy, token_logps
 from trainer.reference import Reference
 from trainer.rows import count_positions
+from trainer.shards import whole
 from trainer.trail import Steps
 
 SUMMED = (
@@ -114,7 +116,8 @@ class Learner:
         for _ in range(knobs.policy.updates_per_batch):
             for batches in parts:
                 lr = self._set_lr(knobs)
-                norm = self._update(batches, knobs, reference)
+                with self.policy.apart():
+                    norm = self._update(batches, knobs, reference)
                 if math.isfinite(norm):
                     norms.append(norm)
         self._count_positions([batch for batches in parts for batch in batches])
@@ -142,7 +145,7 @@ class Learner:
         count = min(knobs.policy.minibatches, sum(counts))
         if count == 1:
             return [cut(trained, knobs, layout=self.policy.layout, ranks=self.ranks)]
-        order = torch.randperm(sum(counts)).tolist()
+        order = self.ranks.of_first(torch.randperm(sum(counts)).tolist(), list[int])
         first = sum(counts[: self.ranks.rank])
         own = range(first, first + len(trained))
         chosen = (
@@ -181,9 +184,13 @@ class Learner:
         if self.critic:
             self.critic.optimizer.zero_grad(set_to_none=True)
             self.critic.set_lr(knobs)
+        (most,) = self.ranks.largest([len(batches)])
         for batch in batches:
             self._accumulate(batch, knobs, reference)
-        self.ranks.add_gradients(self.policy.model.parameters())
+        if self.policy.shards:
+            self._pass_along(int(most) - len(batches), knobs)
+        else:
+            self.ranks.add_gradients(self.policy.model.parameters())
         began_s = time.perf_counter()
         norm = clip_gradient(self.policy.model.parameters(), knobs.optim.grad_clip)
         critic_norm = 0.0
@@ -200,6 +207,31 @@ class Learner:
         self._sums["optimizer_s"] += time.perf_counter() - began_s
         return norm
 
+    def _pass_along(self, passes: int, knobs: Knobs) -> None:
+        """So many passes that teach nothing, since each of those of another rank gathers every layer."""
+        for _ in range(passes):
+            nothing = [[self.policy.pad_id]]
+            logp_N, _ = self._logps(nothing, nothing, knobs, with_entropy=False, steps=[None], own=[None])
+            self._backward(0.0 * logp_N.sum())
+
+    def _logps(
+        self, prompts: list[list[int]], ids: list[list[int]], knobs: Knobs, *, with_entropy: bool,
+        steps: list[Steps | None], own: list[list[bool] | None],
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """`token_logps` of the policy with a gradient."""
+        policy = self.policy
+        compute = partial(
+            token_logps, policy, policy.model, prompts, ids, knobs.sampling.temperature, with_entropy=with_entropy,
+            steps=steps, own=own,
+        )  # fmt: skip
+        return policy.shards.run(compute) if policy.shards else compute()
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.policy.shards:
+            self.policy.shards.backward(loss)
+        else:
+            torch.autograd.backward(loss)
+
     def _set_lr(self, knobs: Knobs) -> float:
         warmup = knobs.optim.warmup_steps
         lr = knobs.optim.lr * (min(1.0, (self.version + 1) / warmup) if warmup else 1.0)
@@ -215,9 +247,8 @@ class Learner:
         lengths = torch.tensor([answer.drawn for answer in batch.answers], device=policy.device)
         advantage_N = torch.tensor([a for answer in batch.answers for a in answer.advantages], device=policy.device)
         wants_entropy = knobs.policy.entropy_bonus > 0
-        logp_N, entropy_N = token_logps(
-            policy, policy.model, prompts, ids, temperature, with_entropy=wants_entropy, steps=batch.steps,
-            own=batch.own,
+        logp_N, entropy_N = self._logps(
+            prompts, ids, knobs, with_entropy=wants_entropy, steps=batch.steps, own=batch.own
         )  # fmt: skip
         if batch.old_logp_N is None:
             self._remember(batch, logp_N.detach(), knobs)
@@ -239,7 +270,7 @@ class Learner:
             loss = loss + knobs.critic.weight * self._value_loss(self.critic, batch, lengths, knobs)
         if entropy_N is not None:
             loss = loss - knobs.policy.entropy_bonus * (weight_N * entropy_N).sum()
-        torch.autograd.backward(loss)
+        self._backward(loss)
 
     def _remember(self, batch: MicroBatch, old_logp_N: Tensor, knobs: Knobs) -> None:
         """Keep the log-probs of before the first update as the old ones, and what they are to the sampler's."""
@@ -345,7 +376,8 @@ def forward_of(knobs: Knobs) -> Forward:
 
 def make_learner(policy: Policy, knobs: Knobs, ranks: Ranks = ALONE) -> Learner:
     """A learner with a fresh optimizer."""
-    return Learner(policy, make_optimizer(policy.model.parameters(), knobs), ranks=ranks)
+    with policy.apart():
+        return Learner(policy, make_optimizer(policy.model.parameters(), knobs), ranks=ranks)
 
 
 def make_optimizer(parameters: Iterable[Tensor], knobs: Knobs) -> torch.optim.AdamW:
@@ -375,10 +407,10 @@ def update_ratio(optimizer: torch.optim.AdamW) -> float:
             t = float(state["step"])
             spread = (state["exp_avg_sq"] / (1 - beta2**t)).sqrt_().add_(group["eps"])
             change = (state["exp_avg"] / (1 - beta1**t)).div_(spread).add_(weight, alpha=group["weight_decay"])
-            changes.append(group["lr"] * torch.linalg.vector_norm(change))
-            weights.append(torch.linalg.vector_norm(weight))
-    whole = torch.linalg.vector_norm(torch.stack(weights)).item()
-    return torch.linalg.vector_norm(torch.stack(changes)).item() / whole if whole else 0.0
+            changes.append(group["lr"] * whole(torch.linalg.vector_norm(change)))
+            weights.append(whole(torch.linalg.vector_norm(weight)))
+    size = torch.linalg.vector_norm(torch.stack(weights)).item()
+    return torch.linalg.vector_norm(torch.stack(changes)).item() / size if size else 0.0
 
 
 def choose_trained(answers: Sequence[Answer], knobs: Knobs) -> list[Answer]:
@@ -447,7 +479,7 @@ def remember_lifts(batch: MicroBatch) -> None:
 def clip_gradient(parameters: Iterable[Tensor], limit: float) -> float:
     """Cut the gradient's norm to `limit`, where that is above 0; the norm before."""
     moved = [parameter for parameter in parameters if parameter.grad is not None]
-    return float(torch.nn.utils.clip_grad_norm_(moved, limit if limit > 0 else math.inf))
+    return float(whole(torch.nn.utils.clip_grad_norm_(moved, limit if limit > 0 else math.inf)))
 
 
 def _spread(values: Sequence[float], lengths: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -36,16 +35,9 @@ from ponder import metrics
 from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
 from ponder.choices import Combine
+from ponder.compute import Strategy
 from ponder.errors import CheckpointError, RecipeError
-from ponder.events import (
-    AUDIT,
-    SAVE,
-    CommandApplied,
-    Ending,
-    Evaluated,
-    GroupScored,
-    StepDone,
-)  # fmt: skip
+from ponder.events import AUDIT, SAVE, CommandApplied, Ending, Evaluated, StepDone
 from ponder.knobs import Knobs
 from ponder.paths import features_beside, reward_model_beside
 from ponder.recipe import Recipe, check_judge
@@ -60,14 +52,15 @@ from trainer.compute import step_cost
 from trainer.credit import give_credit
 from trainer.deal import deal_rewards
 from trainer.engines import make_sampler
-from trainer.equip import check_room, equip, make_trail, shortcomings
+from trainer.equip import check_room, equip, make_trail, share_out, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
-from trainer.learnt import groups_learnt
+from trainer.learnt import groups_learnt, groups_scored
 from trainer.link import Link
 from trainer.live_judge import LiveJudge, combine_groups
 from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
+from trainer.parallel import ALONE, Ranks
 from trainer.place import Place, Span
 from trainer.policy import Policy, load_policy
 from trainer.reference import Reference
@@ -76,6 +69,7 @@ from trainer.rewards.judge import Judge
 from trainer.row_file import Collector
 from trainer.run_state import RunState
 from trainer.selfplay import Pool
+from trainer.sharing import own_groups, refuse_alone, share_credit, share_learnt
 from trainer.start_model import deep_loader
 from trainer.stream import Stream
 from trainer.tasks import Problem, Task, find_task
@@ -98,10 +92,12 @@ class Chapter:
         self, recipe: Recipe, span: Span, checkpoints: Path, link: Link, place: Place, *,
         models_folder: Path, restored: Restored | None, spare: Collection[int], replay: Sequence[CommandApplied],
         make_collector: Callable[[Policy], Collector] | None = None, reward_model: RewardModel | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
+        self.ranks = ranks
         self.task: Task = find_task(recipe.task.name, recipe.task.options, recipe.reflection)
-        self.judge = Judge(self.task, recipe.rewards, reward_model)
+        self.judge = Judge(self.task, recipe.rewards, reward_model, ranks)
         self.judge.start()
 
         def load() -> Policy:
@@ -111,6 +107,8 @@ class Chapter:
             return equip(policy, recipe)
 
         policy = load()
+        if ranks.count > 1 and recipe.compute.strategy is Strategy.FSDP:
+            share_out(policy, ranks)
         if isinstance(self.task, Dataset):
             self.task = fit_to_policy(self.task, policy, recipe.sampling.max_new_tokens)
         torch.manual_seed(recipe.run.seed)
@@ -118,8 +116,8 @@ class Chapter:
         stage = f" after {span.before}" if span.before else ""
         generator.manual_seed(zlib.crc32(f"sample {recipe.run.seed}{stage}".encode()))
         self.state = RunState(
-            policy, make_learner(policy, recipe.knobs), Reference(lambda: load().model), generator, recipe.knobs,
-            step=span.before, start_step=span.before, spare=spare,
+            policy, make_learner(policy, recipe.knobs, ranks), Reference(lambda: load().model), generator,
+            recipe.knobs, step=span.before, start_step=span.before, spare=spare,
         )  # fmt: skip
         self.state.data = self.task.fingerprint if isinstance(self.task, Dataset) else ""
         if has_adapter(policy.model):
@@ -135,7 +133,7 @@ class Chapter:
             refuse_dialogue(self.task)
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
-        self.sampler = make_sampler(policy, recipe, self.task, lambda: self.state.learner.version)
+        self.sampler = make_sampler(policy, recipe, self.task, lambda: self.state.learner.version, ranks)
         self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
@@ -169,6 +167,7 @@ class Chapter:
         """RecipeError on knobs with which the stage could not go on."""
         self._check_room(knobs)
         check_judge(knobs, self.recipe.reward_model)
+        refuse_alone(self.task, knobs, self.ranks, is_sharded=self.state.policy.shards is not None)
         if self.collector:
             self.collector.check(knobs)
 
@@ -234,7 +233,7 @@ class Chapter:
             passes=knobs.policy.updates_per_batch, has_reference=state.reference.model is not None,
         )  # fmt: skip
         self.seconds = {}
-        self.figures = {**figures, **learnt, **speed, **cost}
+        self.figures = self.ranks.of_first({**figures, **learnt, **speed, **cost}, dict[str, float])
         self.scores = scores_of(self.figures)
         self.link.emit(StepDone(state.step, state.learner.version, self.figures))
         if state.step % GIVE_BACK_EVERY_STEPS == 0:
@@ -247,19 +246,22 @@ class Chapter:
         state.learner.prepare(knobs, state.reference.load_start)
         version = state.learner.version
         answers = self._draw()
+        own = own_groups(answers, self.ranks)
         audits = self._audit(answers) if state.live else []
         with self._phase("learn", metrics.LEARN_S):
             compared = give_credit(
-                answers, knobs, policy=state.policy, reference=state.reference, critic=state.learner.critic,
-                kl=state.learner.kl.weight(knobs.kl),
+                own, knobs, policy=state.policy, reference=state.reference, critic=state.learner.critic,
+                kl=state.learner.kl.weight(knobs.kl), ranks=self.ranks,
             )  # fmt: skip
+            share_credit(answers, own, self.ranks)
         with self._phase("tell", metrics.TELL_S):
             self._tell_groups(answers, version)
             self._tell_groups(audits, version, AUDIT)
         with self._phase("learn", metrics.LEARN_S):
-            learnt = state.learner.learn(answers, knobs, state.reference)
+            learnt = state.learner.learn(own, knobs, state.reference)
+            share_learnt(answers, own, self.ranks)
         with self._phase("tell", metrics.TELL_S):
-            for told in groups_learnt(answers, state.step, knobs.policy.updates_per_batch, state.learner.ranks):
+            for told in groups_learnt(answers, state.step, knobs.policy.updates_per_batch):
                 self.link.emit(told)
         state.reference.refresh(state.policy.model, state.step, knobs)
         if state.pool:
@@ -403,23 +405,9 @@ class Chapter:
         return audits
 
     def _tell_groups(self, answers: Sequence[Answer], version: int, purpose: str = "") -> None:
-        live = self.state.live
-        for _, together in groupby(answers, key=lambda answer: answer.group):
-            group = list(together)
-            problem = group[0].problem
-            self.link.emit(
-                GroupScored(
-                    step=self.state.step,
-                    group=group[0].group,
-                    policy_version=version,
-                    prompt_id=problem.key,
-                    prompt=problem.prompt,
-                    reference=self.task.reference(problem),
-                    rollouts=[answer.to_rollout() for answer in group],
-                    purpose=purpose,
-                    reward_model=live.number if live else 0,
-                )
-            )
+        live = self.state.live.number if self.state.live else 0
+        for scored in groups_scored(answers, self.task, self.state.step, version, purpose=purpose, reward_model=live):
+            self.link.emit(scored)
 
     def _evaluate(self, *, is_final: bool) -> None:
         """Measure and tell; again, when no answer could be judged because of a bug that is mended by now."""

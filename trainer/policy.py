@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ from trainer.family import is_plain, knows
 from trainer.head import chunk_size, score_tokens
 from trainer.precision import computing
 from trainer.rows import Rows, lay_out
+from trainer.shards import Shards
 from trainer.trail import Steps, recall
 
 MOST_PARTS = 4
@@ -77,7 +78,13 @@ class Policy:
     waking: list[torch.nn.Module] = field(default_factory=list)
     """Modules that are in training mode while a pass with gradients runs: layers that make their activations again in
     the backward pass, and the dropout of an adapter. All else is always in evaluation mode."""
+    shards: Shards | None = None
+    """There where several processes hold a share of the weights each."""
     _pieces: dict[int, str] = field(default_factory=dict)
+
+    def apart(self) -> AbstractContextManager[None]:
+        """Inside, the model's parameters are those that the optimizer moves: of several processes, perhaps a share."""
+        return self.shards.apart() if self.shards else nullcontext()
 
     @property
     def parameters(self) -> int:

@@ -33,8 +33,18 @@ from trainer.policy import Policy
 from trainer.reference import Reference, freeze
 from trainer.selfplay import TENSORS as POOL
 from trainer.selfplay import Pool
-from trainer.tensors import copy_into, from_hex, optimizer_tensors, restore_optimizer, restore_weights, to_hex
+from trainer.tensors import (
+    copy_into,
+    from_hex,
+    optimizer_tensors,
+    restore_optimizer,
+    restore_weights,
+    to_hex,
+    whole_weights,
+)  # fmt: skip
 from trainer.watchdog import Memory, Watchdog
+
+NOTHING_SAVED = CheckpointSaved(0, "", 0, "")
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -97,14 +107,25 @@ class RunState:
     ) -> CheckpointSaved:  # fmt: skip
         """Write all of it below `root`; `scores` say how good the policy is after this step.
 
+        Of several processes all call it, and the first writes.
+
         Only regular checkpoints are rolled back to: a run that was stopped, or saved by hand, goes on like one that was
         not.
         """
         if is_regular and self.watchdog.is_calm:
             self.watchdog.memory.good_step = self.step
-        tensors: dict[str, Mapping[str, Tensor]] = {
-            "optimizer": optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
-        }
+        ranks = self.learner.ranks
+        with self.policy.apart():
+            weights = whole_weights(self.policy)
+            moments = optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
+        saved = self._write(root, stage, scores, tell_full, moments, weights) if ranks.is_first else NOTHING_SAVED
+        return ranks.of_first(saved, CheckpointSaved)
+
+    def _write(
+        self, root: Path, stage: str, scores: Mapping[str, float], tell_full: Callable[[bool], None],
+        moments: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None,
+    ) -> CheckpointSaved:  # fmt: skip
+        tensors: dict[str, Mapping[str, Tensor]] = {"optimizer": moments}
         critic = self.learner.critic
         if critic is not None:
             own = critic.named_parameters()
@@ -136,6 +157,7 @@ class RunState:
             root,
             self.step,
             model=self.policy.model,
+            weights=weights,
             tokenizer=self.policy.tokenizer,
             tensors=tensors,
             state=msgspec.to_builtins(facts),
@@ -182,7 +204,8 @@ class RunState:
             self._restore_learnt(restored, msgspec.convert(restored.state, Facts))
         else:
             start = dict(self.reference.load_start().named_parameters())
-            copy_into(dict(self.policy.model.named_parameters()), start)
+            with self.policy.apart():
+                copy_into(dict(self.policy.model.named_parameters()), start)
             self.learner.optimizer.state.clear()
             self.learner.critic, self.learner.kl = None, KlControl()
             self.reference.model, self.reference.step = None, 0
@@ -191,15 +214,15 @@ class RunState:
 
     def _restore_learnt(self, restored: Restored, facts: Facts) -> None:
         """Weights (of the adapter, where one learns), reference, critic, KL weight and optimizers."""
-        restore_weights(self.policy.model, restored.tensors)
+        with self.policy.apart():
+            own = dict(self.policy.model.named_parameters())
+            restore_weights(self.policy.model, restored.tensors)
+            restore_optimizer(self.learner.optimizer, own, restored.tensors["optimizer"])
         if "reference" in restored.tensors:
             reference = freeze(self.reference.load_start())
             copy_into(dict(reference.named_parameters()), restored.tensors["reference"])
             self.reference.model = reference
         self.reference.step = facts.reference_step
-        restore_optimizer(
-            self.learner.optimizer, dict(self.policy.model.named_parameters()), restored.tensors["optimizer"]
-        )
         if "critic" in restored.tensors:
             self._restore_critic(facts.knobs, restored)
         self.learner.kl = KlControl(facts.kl_coef, facts.kl_begun_from)

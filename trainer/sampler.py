@@ -140,11 +140,17 @@ class LocalSampler:
         alternatives: int = 0,
         trail: Trail | None = None,
         world: World | None = None,
+        share: slice | None = None,
     ) -> list[Sampled]:
+        """As any sampler; only a `share` of the prompts, where one is given, as those are answered when all are."""
         device = self.model.device
         chance_TB = torch.rand(
             max_new_tokens, len(prompts) * group_size, generator=generator, device=device, dtype=torch.float64
         )
+        if share is not None:
+            prompts, chance_TB = prompts[share], chance_TB[:, share.start * group_size : share.stop * group_size]
+        if not prompts:
+            return []
         answers: list[Sampled] = []
         with evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
             weights = self._weights()

@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 import torch
 
-from ponder.errors import CheckpointError, PonderError
+from ponder.errors import CheckpointError, PonderError, RankLost
 from ponder.events import LOAD, CheckpointSaved, CommandApplied, Ending, RunBroke, RunEnded
 from ponder.paths import checkpoint_name
 from ponder.recipe import Recipe
@@ -35,6 +35,7 @@ from trainer.lesson import Lesson
 from trainer.link import Link
 from trainer.loop import Chapter
 from trainer.memory import explain_want_of_memory, is_want_of_memory
+from trainer.parallel import ALONE, Ranks
 from trainer.place import Place, Span, spans
 from trainer.policy import Policy, load_policy
 from trainer.precision import pick_dtype
@@ -74,6 +75,7 @@ class Run:
     place: Place
     models_folder: Path
     replay: Sequence[CommandApplied]
+    ranks: Ranks = ALONE
 
     def stage(self, number: int, restored: Restored | None) -> Stage:
         """The chapter of stage `number` (from 0), which goes on from `restored` when that is of this stage."""
@@ -85,7 +87,7 @@ class Run:
             return Chapter(
                 recipe, span, self.checkpoints, self.link, self.place, models_folder=self.models_folder,
                 restored=restored, spare=spare, replay=self.replay, make_collector=self._collector(recipe.stage),
-                reward_model=self._reward_model(recipe),
+                reward_model=self._reward_model(recipe), ranks=self.ranks,
             )  # fmt: skip
         lesson = self._lesson(recipe)
         return SupervisedChapter(
@@ -149,21 +151,24 @@ def run(
     models_folder: Path,
     replay: Sequence[CommandApplied] = (),
     told: Collection[int] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Ending:
     """Run the recipe's stages to their end, or as far as is wanted.
 
     Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
     earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
     checkpoint are told again, with the same content on a CPU; so is the checkpoint, where its step is not in `told`:
-    the attempt that saved it died first. What cannot go on by trying again, want of memory too, is told as RunBroke,
-    and raised as a PonderError.
+    the attempt that saved it died first. Each of several processes, the `ranks`, makes this same call. What cannot go
+    on by trying again, want of memory too, is told as RunBroke, and raised as a PonderError.
     """
     torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
     place = Place(link, recipe.steps)
     place.enter(LOAD, 0)
-    whole = Run(recipe, checkpoints, link, place, models_folder, replay)
+    whole = Run(recipe, checkpoints, link, place, models_folder, replay, ranks)
     try:
         return _read(whole, told)
+    except RankLost:
+        raise  # nothing is wrong with the run
     except Exception as raised:
         if is_want_of_memory(raised):
             error: PonderError = explain_want_of_memory(raised, place.phase)
@@ -179,12 +184,14 @@ def _read(whole: Run, told: Collection[int] | None) -> Ending:
     restored, complaints = load_newest(whole.checkpoints)
     for complaint in complaints:
         log.warning("passed over a checkpoint: %s", complaint)
-    if not complaints:
+    if not complaints and whole.ranks.is_first:
         tidy(whole.checkpoints)
     is_own = restored is not None and restored.step > whole.recipe.fork.step
     if restored is not None and is_own and told is not None and restored.step not in told:
         saved = describe(whole.checkpoints / checkpoint_name(restored.step))
         whole.place.untold = CheckpointSaved(restored.step, saved.folder, saved.size_bytes, saved.sha256)
+    if len(set(whole.ranks.gather([restored.step if restored else 0]))) > 1:
+        raise CheckpointError("the processes of this run do not see the same checkpoints", "try again")
     restored = _at_fork(whole.recipe, restored)
     outcome, step = Ending.FINISHED, 0
     for number, own in _left(whole.recipe, restored):

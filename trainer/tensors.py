@@ -12,13 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from trainer.adapter import in_model_names
+from trainer.policy import Policy
+from trainer.shards import share_of, whole
 
 
 @torch.no_grad()
 def copy_into(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Saved tensors into those of the same names; tied weights are saved once."""
     for name, tensor in tensors.items():
-        own[name].copy_(tensor)
+        own[name].copy_(share_of(tensor, own[name]))
 
 
 def restore_weights(model: PreTrainedModel, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -27,11 +29,18 @@ def restore_weights(model: PreTrainedModel, tensors: Mapping[str, Mapping[str, T
     copy_into(own, tensors["model"] if "model" in tensors else in_model_names(tensors["adapter_model"]))
 
 
+def whole_weights(policy: Policy) -> dict[str, Tensor] | None:
+    """The weights of a policy of which each process has a share, on the CPU; None where this one has them all."""
+    if policy.shards is None:
+        return None
+    return {name: whole(weight.detach()).cpu() for name, weight in policy.model.named_parameters()}
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """AdamW's moments as `parameter.moment`."""
     names = {parameter: name for name, parameter in own.items()}
     return {
-        f"{names[parameter]}.{key}": value
+        f"{names[parameter]}.{key}": whole(value)
         for parameter, moments in optimizer.state.items()
         for key, value in moments.items()
     }
@@ -44,7 +53,8 @@ def restore_optimizer(
     optimizer.state.clear()
     for full, value in tensors.items():
         name, _, key = full.rpartition(".")
-        optimizer.state[own[name]][key] = value.to(own[name].device).clone()
+        is_moment = value.dim() > 0
+        optimizer.state[own[name]][key] = share_of(value, own[name]).clone() if is_moment else value.clone()
 
 
 def to_hex(state: Tensor) -> str:

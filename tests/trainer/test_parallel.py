@@ -21,7 +21,7 @@ from trainer.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 200.0
-TOLERANCE = 1e-5
+TOLERANCE = 1e-6
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -15,19 +15,25 @@ from collections.abc import Callable
 from ponder.choices import Engine
 from ponder.errors import RecipeError
 from ponder.recipe import Recipe
+from trainer.parallel import ALONE, Ranks
 from trainer.policy import Policy
 from trainer.sampler import Sampler, sampler_of
+from trainer.sharing import SharedSampler
 from trainer.tasks import Environment, Task
 
 
-def make_sampler(policy: Policy, recipe: Recipe, task: Task, version: Callable[[], int]) -> Sampler:
+def make_sampler(
+    policy: Policy, recipe: Recipe, task: Task, version: Callable[[], int], ranks: Ranks = ALONE
+) -> Sampler:
     """What samples the policy in this stage; `version` tells how often its weights have changed.
+
+    Of several processes each draws its share, by `local` alone (`ponder.compute`).
 
     Raises RecipeError where the engine cannot do what the recipe asks.
     """
     engine, budget = recipe.sampling.engine, recipe.optim.micro_batch_tokens
     if engine is Engine.LOCAL:
-        return sampler_of(policy)
+        return sampler_of(policy) if ranks.count == 1 else SharedSampler(sampler_of(policy), ranks)
     if isinstance(task, Environment):
         raise RecipeError(
             f"`{task.name}` answers the policy in the middle of a text, which the engine `{engine}` cannot hear",

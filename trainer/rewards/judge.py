@@ -21,6 +21,7 @@ from ponder.choices import LearntFor
 from ponder.errors import RecipeError
 from ponder.knobs import Reward
 from ponder.recipe import OwnReward, part_weights
+from trainer.parallel import ALONE, Ranks
 from trainer.rewards import Scored
 from trainer.rewards.frames import Call, Result, to_bytes
 from trainer.rewards.language import script_share
@@ -65,6 +66,14 @@ class Fault:
     trace: str
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What one of several processes makes of its share of the answers."""
+
+    scored: list[Scored]
+    fault: Fault | None
+
+
 @dataclass
 class _Parts:
     """One answer's parts as they come in."""
@@ -87,8 +96,11 @@ class _Parts:
 class Judge:
     """Scores answers of one task. Use it as a context, or close it: it has processes."""
 
-    def __init__(self, task: Task, own: Sequence[OwnReward] = (), model: LearntJudge | None = None) -> None:
-        self.task, self.model = task, model
+    def __init__(
+        self, task: Task, own: Sequence[OwnReward] = (), model: LearntJudge | None = None, ranks: Ranks = ALONE
+    ) -> None:
+        """Of several processes each scores a share of the answers, and all of them know what all have scored."""
+        self.task, self.model, self._ranks = task, model, ranks
         self.fault: Fault | None = None
         """Of the newest batch; None when every function could score something."""
         parts = [*([task.verifier] if task.verifier else []), *own]
@@ -115,7 +127,9 @@ class Judge:
             except RecipeError as error:
                 cause = error.__cause__
                 self.fault = Fault(error.message, cause.trace if isinstance(cause, StartError) else "")
-                return
+                break
+        verdicts = self._ranks.bring(Verdict([], self.fault), Verdict)
+        self.fault = next((verdict.fault for verdict in verdicts if verdict.fault), None)
 
     def close(self) -> None:
         """End all workers."""
@@ -123,6 +137,16 @@ class Judge:
 
     def score(self, asked: Sequence[Asked], weights: Reward) -> list[Scored]:
         """Each answer's reward and parts, in their order."""
+        scored = self._score(asked[self._ranks.share(len(asked))], weights)
+        verdicts = self._ranks.bring(Verdict(scored, self.fault), Verdict)
+        asking = [verdict for verdict in verdicts if verdict.scored]
+        is_faulty = bool(asking) and all(verdict.fault for verdict in asking)
+        self.fault = asking[0].fault if is_faulty else None
+        return [one for verdict in verdicts for one in verdict.scored]
+
+    # ---- inside
+
+    def _score(self, asked: Sequence[Asked], weights: Reward) -> list[Scored]:
         weight_by_part = part_weights(weights, [part for part, _ in self._pools if part is not self.task.verifier])
         parts = [_Parts(self._parts_here(one, weights), dict(weight_by_part)) for one in asked]
         for one in parts:
@@ -138,8 +162,6 @@ class Judge:
                 for one, outcome in zip(parts, outcomes, strict=True):
                     _add(one, part, outcome.result)
         return [one.weigh() for one in parts]
-
-    # ---- inside
 
     def _parts_here(self, asked: Asked, weights: Reward) -> dict[str, float | None]:
         return {

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib
 import importlib.util
 import inspect
@@ -19,8 +18,6 @@ import os
 import resource
 import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -28,12 +25,11 @@ from typing import BinaryIO, cast
 
 import msgspec
 
+from ponder.parentage import end_with
 from trainer.rewards.frames import HEAD_BYTES, Call, Ready, Result, Value, encode, to_text
 
 OFFERED = ("prompt", "text", "answer", "reference", "meta")
 """What a reward function may ask for, by the names of its parameters."""
-PR_SET_PDEATHSIG = 1
-WATCH_S = 0.5
 TRACE_CHARACTERS = 4000
 LARGEST = 1e9
 """A part is at most so large, either way: squares and sums of it, and float32, have room for that."""
@@ -174,18 +170,7 @@ def limit_memory(megabytes: int) -> None:
 def die_with(parent: int) -> None:
     """End this process when its parent is gone, and not before: a SIGTERM to everybody lets the trainer score on."""
     signal.signal(signal.SIGTERM, lambda *_: None)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
-    if sys.platform != "linux":
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(WATCH_S)
-    os._exit(0)
+    end_with(parent)
 
 
 def _take_streams() -> tuple[BinaryIO, BinaryIO]:
