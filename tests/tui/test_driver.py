@@ -207,6 +207,7 @@ def test_the_first_frame_tells_how_wide_the_line_is_and_none_before_it_is_large(
     pacer.sent(1.01)
     empty_s = pacer.take_probe(1.02)
     assert empty_s == pytest.approx(0.02) and pacer.take_probe(1.03) is None
+    assert empty_s is not None
     gauge.took(1.02, empty_s)
     assert gauge.frame_bytes == FIRST_FRAME_BYTES, "an empty one says nothing of the width"
     assert pacer.unanswered == 1 and pacer.wait_s(1.03) > 0, "the frame is still under way"
