@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,7 @@ def test_the_console_outlasts_the_other_machines_absence(box: Box) -> None:
     box.home.wait_step(run, 2)
     with Terminal(*box.far.argv("watch", run), width=100, height=30, environ=box.far.environment) as terminal:
         terminal.wait_for("hello from step")
+        assert "on box" in terminal.text
         box.stop()
         terminal.wait_for("daemon away")
         box.start()
@@ -147,6 +149,9 @@ def test_a_killed_command_takes_its_line_with_it(box: Box) -> None:
             next(event_ids(follower))
             children = psutil.Process(follower.pid).children(recursive=True)
             assert any(each.name() == "ssh" for each in children)
+            (folder,) = box.far.paths.runtime.glob("ssh-*")
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+            assert set(modes.values()) == {0o700, 0o600} and modes["ctl"] == modes["feed"] == 0o600
             follower.send_signal(number)
             follower.wait()
             wait_for(lambda each=children: all(map(has_ended, each)) or None, "the end of ssh")  # type: ignore[misc]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ponder import patience, wire
-from ponder.client import AsyncClient
+from ponder.client import AsyncClient, child_environment
 from ponder.errors import NoDaemon, Refused, UsageError
 from ponder.events import CommandAccepted, RunState
 from ponder.keys import KeyRing, Role
@@ -90,6 +90,40 @@ def test_the_console_shows_that_the_line_is_down_and_goes_on_when_it_is_back(net
             terminal.wait_for(lambda: newest_step(terminal.text) > missed)
             terminal.type("q")
             assert terminal.wait_end() == 0
+
+
+def test_every_verb_that_looks_says_the_same_from_another_machine(network: Network, visit: Visit) -> None:
+    run = network.home.submit(steps=6)
+    network.home.wait_state(run, RunState.FINISHED)
+    far, near = visit("observe"), visit("observe")
+    near.options, near.paths = [], network.home.paths
+    near.environment = child_environment(network.home.paths)
+    for words in (
+        ["ls", "--json"], ["show", run, "--json"], ["follow", run, "--json"], ["samples", run, "--json"],
+        ["group", "--run", run, "--json"], ["aha", run, "--json"], ["knobs", run, "--json"], ["logs", run, "--json"],
+        ["plot", run, "reward", "--json"], ["checkpoints", run, "--json"], ["eval", run, "--list", "--json"],
+    ):  # fmt: skip
+        here, there = near.ponder(*words), far.ponder(*words)
+        assert (here.returncode, there.returncode) == (0, 0), (words, here.stderr, there.stderr)
+        assert here.stdout == there.stdout
+
+
+def test_what_is_written_to_a_file_is_written_here(network: Network, visit: Visit, tmp_path: Path) -> None:
+    run = network.home.submit(steps=4)
+    network.home.wait_state(run, RunState.FINISHED)
+    far = visit("observe")
+    for name, words, word in (
+        ("report.html", ["report", run], run), ("plot.svg", ["plot", run, "reward"], "reward"),
+        ("shot.svg", ["shot", "runs", "--run", run], run), ("rollouts.jsonl", ["export", "rollouts", run], "of step"),
+    ):  # fmt: skip
+        said = far.ponder(*words, "--out", str(tmp_path / name))
+        assert said.returncode == 0, (words, said.stderr)
+        assert word in (tmp_path / name).read_text()
+    assert len((tmp_path / "rollouts.jsonl").read_text().splitlines()) == len(rollouts(network, run))
+
+
+def rollouts(network: Network, run: str) -> list[wire.StoredRollout]:
+    return network.home.client.ask(wire.GetSamples(run, limit=1000), wire.Samples).samples
 
 
 def test_a_key_may_what_its_role_says_from_the_command_line_too(network: Network, visit: Visit) -> None:
