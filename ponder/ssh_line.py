@@ -95,7 +95,8 @@ def open_line(host: str) -> Path:
 def become_command(host: str, words: Sequence[str]) -> NoReturn:
     """Become `ponder WORDS...` over there, on this terminal; does not return."""
     _check(host)
-    terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+    has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    terminal = ["-t", "-o", "LogLevel=ERROR"] if has_terminal else []  # it would tell that the connection is closed
     sys.stdout.flush()
     os.execvp("ssh", ["ssh", *terminal, "--", host, f"{far_ponder()} {shlex.join(words)}"])
 

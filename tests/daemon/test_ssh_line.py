@@ -21,11 +21,19 @@ import pytest
 from ponder.client import child_environment
 from ponder.errors import NoDaemon, PonderError, UsageError
 from ponder.events import CommandAccepted, RunState
+from ponder.remote import TROUBLE
 from tests.daemon.conftest import Home, free_port, wait_for
 from tests.daemon.far import Far, event_ids, write_ssh
 from tests.tui.terminal import Terminal
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Makes the terminal that is its stdin its own, as a shell does: ssh asks nowhere else."""
 
 
 class Box:
@@ -64,6 +72,11 @@ class Box:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0 or None
 
         wait_for(is_open, "the sshd to listen")
+
+    def lock_key(self, passphrase: str) -> None:
+        """From now on ssh has to ask for it."""
+        command = ["ssh-keygen", "-q", "-p", "-P", "", "-N", passphrase, "-f", str(self._folder / "own")]
+        subprocess.run(command, check=True)
 
     def drop(self) -> None:
         """Kill every connection, as a router does that forgets them."""
@@ -140,6 +153,24 @@ def test_the_console_outlasts_the_other_machines_absence(box: Box) -> None:
         terminal.type("q")
         assert terminal.wait_end() == 0
         assert "come back with `ponder --host box watch" in terminal.text
+
+
+def test_a_passphrase_is_asked_for_once_and_never_into_a_screen(box: Box) -> None:
+    box.lock_key("geheim")
+    run = box.home.submit(steps=100_000, step_s=0.05)
+    box.home.wait_step(run, 2)
+    words, environment = box.far.argv("watch", run), {**box.far.environment, "SSH_AUTH_SOCK": ""}
+    with Terminal("-c", TAKE_TERMINAL, *words, width=100, height=30, environ=environment) as terminal:
+        terminal.wait_for("Enter passphrase")
+        terminal.type("geheim\n")
+        terminal.wait_for("hello from step")
+        (folder,) = box.far.paths.runtime.glob("ssh-*")
+        box.drop()
+        terminal.wait_for("daemon away")
+        terminal.wait_for(lambda: "Permission denied" in (folder / TROUBLE).read_text())
+        assert "passphrase" not in terminal.text and "denied" not in terminal.text
+        terminal.type("q")
+        assert terminal.wait_end() == 0
 
 
 def test_a_killed_command_takes_its_line_with_it(box: Box) -> None:
