@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import tempfile
@@ -13,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from ponder import patience, wire
-from ponder.client import AsyncClient, child_environment
+from ponder.cli import main
+from ponder.client import AsyncClient
 from ponder.errors import NoDaemon, Refused, UsageError
 from ponder.events import CommandAccepted, RunState
 from ponder.keys import KeyRing, Role
 from tests.daemon.conftest import Home, Network, free_port, wait_for
-from tests.daemon.far import Far, event_ids, write_ssh
+from tests.daemon.far import Far, event_ids
 from tests.peers.weak_line import WeakLine
 from tests.tui.terminal import Terminal
 
@@ -92,20 +92,27 @@ def test_the_console_shows_that_the_line_is_down_and_goes_on_when_it_is_back(net
             assert terminal.wait_end() == 0
 
 
-def test_every_verb_that_looks_says_the_same_from_another_machine(network: Network, visit: Visit) -> None:
+def test_every_verb_that_looks_says_the_same_from_another_machine(
+    network: Network, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = network.home.submit(steps=6)
     network.home.wait_state(run, RunState.FINISHED)
-    far, near = visit("observe"), visit("observe")
-    near.options, near.paths = [], network.home.paths
-    near.environment = child_environment(network.home.paths)
-    for words in (
-        ["ls", "--json"], ["show", run, "--json"], ["follow", run, "--json"], ["samples", run, "--json"],
-        ["group", "--run", run, "--json"], ["aha", run, "--json"], ["knobs", run, "--json"], ["logs", run, "--json"],
-        ["plot", run, "reward", "--json"], ["checkpoints", run, "--json"], ["eval", run, "--list", "--json"],
-    ):  # fmt: skip
-        here, there = near.ponder(*words), far.ponder(*words)
-        assert (here.returncode, there.returncode) == (0, 0), (words, here.stderr, there.stderr)
-        assert here.stdout == there.stdout
+    verbs = (
+        ["ls"], ["show", run], ["follow", run], ["samples", run], ["group", "--run", run], ["aha", run], ["knobs", run],
+        ["logs", run], ["plot", run, "reward"], ["checkpoints", run], ["eval", run, "--list"],
+    )  # fmt: skip
+
+    def said() -> list[str]:
+        capfd.readouterr()
+        return [f"{main([*words, '--json'])} {capfd.readouterr().out}" for words in verbs]
+
+    monkeypatch.setenv("PONDER_HOME", str(network.home.paths.home))
+    monkeypatch.setenv("PONDER_RUNTIME_DIR", str(network.home.paths.runtime))
+    here = said()
+    monkeypatch.setenv("PONDER_HOME", str(network.home.paths.home / "nothing is here"))
+    network.arrive(network.keys.secret_file("observe"))
+    assert all(one.startswith("0 {") for one in here)
+    assert said() == here
 
 
 def test_what_is_written_to_a_file_is_written_here(network: Network, visit: Visit, tmp_path: Path) -> None:
@@ -171,27 +178,6 @@ def newest_step(text: str) -> int:
 def is_taken(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "way"),
-    [
-        (["chat", "a@2"], "chat a@2"), (["eval", "a"], "eval a"), (["replay", "a"], "replay a"),
-        (["rebuild"], "rebuild"), (["key", "list"], "key list"), (["rm", "serve", "a"], "rm serve a"),
-        (["service", "status"], "service status"), (["paths"], "paths"), (["models", "ls"], "models ls"),
-        (["aha", "a@2", "--causal"], "aha a@2 --causal"),
-    ],
-)  # fmt: skip
-def test_what_needs_files_of_the_daemons_machine_is_done_there_or_refused(
-    words: list[str], way: str, tmp_path: Path
-) -> None:
-    refused = Far(tmp_path, tmp_path, ["--connect", "tcp://box:7766"], {}).ponder(*words)
-    assert refused.returncode == UsageError.exit_code
-    assert f"hint: `ponder {way}` on that machine does it" in refused.stderr
-    folder = write_ssh(tmp_path / "bin", 'printf "%s|" "$@"; exit 9')
-    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    done = Far(tmp_path, tmp_path, ["--host=ada@box", "--host-ponder", "~/bin/ponder"], path).ponder(*words)
-    assert (done.returncode, done.stdout) == (9, f"--|ada@box|~/bin/ponder {way}|")
 
 
 def test_a_recipe_with_files_of_this_machine_is_not_sent_away(network: Network, visit: Visit, tmp_path: Path) -> None:
