@@ -23,6 +23,7 @@ VERBS = [
     (["key", "add", "ada"], "key add ada"), (["key", "list"], "key list"), (["key", "revoke", "ada"], "key revoke ada"),
     (["models", "ls"], "models ls"), (["models", "get", "x"], "models get x"), (["paths"], "paths"),
     (["up", "--tcp", "127.0.0.1:7766"], "up --tcp 127.0.0.1:7766"), (["service", "status"], "service status"),
+    (["import", "verl", "a"], "import verl a"),
     (["service", "install"], "service install"), (["service", "uninstall"], "service uninstall"),
 ]  # fmt: skip
 
