@@ -15,24 +15,27 @@ import zmq
 import zmq.asyncio
 
 from ponder import wire
-from ponder.client import TRY_WAITS_S, R, dial, explain_silence, read_answer, read_feed, read_frame
+from ponder.client import R, dial, explain_silence, read_answer, read_feed, read_frame
 from ponder.errors import NoDaemon, OtherVersion, PonderError
 from ponder.handshakes import Handshakes
 from ponder.paths import Paths
+from ponder.patience import answer_s, try_wait_s
 from ponder.remote import find_server
 
 
 class AsyncClient:
     """One event loop's line to the daemon; make it inside the running loop, and close it there."""
 
-    def __init__(self, paths: Paths, timeout_s: float = 5.0) -> None:
+    def __init__(self, paths: Paths, timeout_s: float | None = None) -> None:
         self.paths = paths
         self.server = find_server()
-        self.timeout_s = timeout_s
+        self.timeout_s = answer_s(self.server) if timeout_s is None else timeout_s
         self._context = zmq.asyncio.Context()
         self._ctl: zmq.asyncio.Socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: dict[str, asyncio.Future[wire.Answer]] = {}
+        self._asked: dict[str, bytes] = {}
+        """What was sent and not answered yet, by its id."""
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -66,18 +69,17 @@ class AsyncClient:
         ctl = self._line()
         future: asyncio.Future[wire.Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ask.id] = future
-        data = wire.encode(ask)
+        self._asked[ask.id] = data = wire.encode(ask)
         tries = 0
         try:
             while (left_s := deadline - time.monotonic()) > 0:
                 await ctl.send(data)
-                wait_s = TRY_WAITS_S[min(tries, len(TRY_WAITS_S) - 1)]
-                done, _ = await asyncio.wait({future}, timeout=min(wait_s, left_s))
+                done, _ = await asyncio.wait({future}, timeout=min(try_wait_s(self.server, tries), left_s))
                 if done:
                     return read_answer(future.result(), reply_type)
                 tries += 1
         finally:
-            del self._waiting[ask.id]
+            del self._waiting[ask.id], self._asked[ask.id]
         raise explain_silence(self.paths, self.server, whole_s)
 
     async def command(self, request: wire.Request, ask_id: str = "") -> wire.Accepted:
@@ -116,13 +118,16 @@ class AsyncClient:
         return self._ctl
 
     async def _watch(self, ctl: zmq.asyncio.Socket, handshakes: Handshakes[zmq.asyncio.Socket]) -> None:
-        """Consumes what is told of the line's handshakes; when nobody lets us in, wakes whoever waits and hangs up.
+        """Consumes what is told of the line's handshakes; asks over a new line what the lost one left unanswered; when
+        nobody lets us in, wakes whoever waits and hangs up.
 
         The next ask knocks again: the key may be allowed by then.
         """
         try:
             while True:
-                handshakes.see(await handshakes.monitor.recv_multipart())
+                if handshakes.see(await handshakes.monitor.recv_multipart()):
+                    for data in list(self._asked.values()):
+                        await ctl.send(data)
         except PonderError as error:
             self._fail(error)
             self._tasks[0].cancel()

@@ -4,7 +4,7 @@
     Client.follow ──► ctl    pages of durable events after an id; a bell on the feed only says when to pull again
     Client.live ──► feed     passing events, some of which may be missing
     ensure_daemon            the first command that needs a daemon starts it
-    PONDER_SERVER            all of these talk to a daemon on another machine (`ponder.remote`)
+    PONDER_SERVER, _HOST     all of these talk to a daemon on another machine (`ponder.remote`)
 
 What a first join, steady state and a lost connection have in common is the id of the last event seen, so they are one
 loop. `AsyncClient` is the same for the console, in `ponder.async_client`. Deliberately left out: what the answers look
@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar  # Any: what a socket gives, bytes or a future of them
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar  # Any: what a socket gives, byte
 import zmq
 from msgspec import Struct
 
-from ponder import wire
+from ponder import patience, wire
 from ponder.errors import (
     KnobError,
     NoDaemon,
@@ -46,15 +47,12 @@ from ponder.errors import (
 from ponder.events import StoredEvent
 from ponder.handshakes import Handshakes
 from ponder.paths import Paths, make_private_folder, open_private_file
-from ponder.remote import Server, find_server
+from ponder.remote import Elsewhere, find_server
 
 if TYPE_CHECKING:
     from ponder.async_client import AsyncClient as AsyncClient
 
 R = TypeVar("R", bound=Struct)
-
-TRY_WAITS_S = (0.5, 1.0, 2.0, 4.0)
-"""How long each try waits for its answer, the last for all later ones. A try keeps the id: nothing is done twice."""
 
 QUIET_S = 3.0
 """A feed silent for this long is not trusted: the daemon rings once a second. The follower asks."""
@@ -138,12 +136,12 @@ def check_endpoint(paths: Paths, name: str) -> str:
     return paths.endpoint(name)
 
 
-def is_served(paths: Paths, server: Server | None) -> bool:
+def is_served(paths: Paths, server: Elsewhere | None) -> bool:
     """Whether a process accepts connections where the daemon would."""
     return is_listening(paths.socket("ctl")) if server is None else server.is_listening()
 
 
-def dial(line: zmq.Socket[Any], paths: Paths, server: Server | None, name: str) -> None:
+def dial(line: zmq.Socket[Any], paths: Paths, server: Elsewhere | None, name: str) -> None:
     """Connect a fresh socket to the daemon's socket of this name, with our key where it is on another machine."""
     line.setsockopt(zmq.LINGER, 0)
     line.setsockopt(zmq.MAXMSGSIZE, wire.MAX_REPLY_BYTES)
@@ -154,7 +152,12 @@ def dial(line: zmq.Socket[Any], paths: Paths, server: Server | None, name: str) 
         line.connect(server.endpoint(name))
 
 
-def explain_silence(paths: Paths, server: Server | None, waited_s: float) -> NoDaemon:
+def explain_absence(paths: Paths, server: Elsewhere | None) -> NoDaemon:
+    """Why nobody takes connections where the daemon would."""
+    return server.absence() if server is not None else NoDaemon(f"no daemon serves `{paths.home}`", NO_DAEMON_HINT)
+
+
+def explain_silence(paths: Paths, server: Elsewhere | None, waited_s: float) -> NoDaemon:
     """Why the daemon may not have answered; one that turns our key away was heard (`ponder.handshakes`)."""
     if server is None:
         return NoDaemon(f"the daemon did not answer in {waited_s:g} s", f"see `{paths.daemon_log}`")
@@ -164,13 +167,14 @@ def explain_silence(paths: Paths, server: Server | None, waited_s: float) -> NoD
 class Client:
     """One program's line to the daemon. Not for several threads at once.
 
-    `timeout_s` is how long an ask tries in all. An ask fails at once with NoDaemon when nobody listens at the socket.
+    `timeout_s` is how long an ask tries in all; None as long as `ponder.patience` says. An ask fails at once with
+    NoDaemon when nobody listens at the socket.
     """
 
-    def __init__(self, paths: Paths, timeout_s: float = 5.0) -> None:
+    def __init__(self, paths: Paths, timeout_s: float | None = None) -> None:
         self.paths = paths
         self.server = find_server()
-        self.timeout_s = timeout_s
+        self.timeout_s = patience.answer_s(self.server) if timeout_s is None else timeout_s
         self._context = zmq.Context()
         self._ctl: zmq.Socket[bytes] | None = None
         self._handshakes: Handshakes[zmq.Socket[bytes]] | None = None
@@ -201,6 +205,12 @@ class Client:
         """Ask for something to be done; returns when it is accepted: on disk, will be tried."""
         return self.ask(request, wire.Accepted, ask_id)
 
+    def daemon_paths(self) -> Paths:
+        """Where the daemon's files lie, on the daemon's machine."""
+        if self.server is None:
+            return self.paths
+        return replace(self.paths, home=Path(self.ask(wire.GetStatus(), wire.Status).home))
+
     def wait_for_command(self, command: str, timeout_s: float) -> wire.CommandStatus:
         """The command's status as soon as it is applied or refused; raises TimedOut when it is still only accepted."""
         deadline = time.monotonic() + timeout_s
@@ -224,13 +234,14 @@ class Client:
         run: str | None,
         after: int,
         stop: Callable[[], bool] = lambda: False,
-        patience_s: float = 30.0,
+        patience_s: float | None = None,
     ) -> Iterator[StoredEvent]:
         """Every durable event after the id `after`, of one run or (None) of all, in order, none missing, none twice.
 
         Ends when `stop()` is true, which is asked between pages and about twice a second. A daemon that is away for
-        longer than `patience_s` raises NoDaemon.
+        longer than `patience_s` raises NoDaemon: as `ponder.patience` has it where None is said.
         """
+        patience_s = patience.patience_s(self.server) if patience_s is None else patience_s
         heard = time.monotonic()
         with self._subscribe(wire.BELL_TOPIC) as feed:
             while not stop():
@@ -266,9 +277,7 @@ class Client:
             check_endpoint(self.paths, "ctl")
         if (self.server is None or self._ctl is None) and not is_served(self.paths, self.server):
             self._hang_up()
-            if self.server is not None:
-                raise NoDaemon(f"nobody listens at `{self.server}`", f"{NO_DAEMON_HINT} over there, with `--tcp`")
-            raise NoDaemon(f"no daemon serves `{self.paths.home}`", NO_DAEMON_HINT)
+            raise explain_absence(self.paths, self.server)
         try:
             data = wire.encode(ask)
         except UnicodeEncodeError as error:  # a word of the command line that was no text
@@ -281,9 +290,9 @@ class Client:
                 self._handshakes = Handshakes(self._ctl, self.server) if self.server else None
                 dial(self._ctl, self.paths, self.server, "ctl")
             self._ctl.send(data)
-            wait_s = TRY_WAITS_S[min(tries, len(TRY_WAITS_S) - 1)]
+            until = min(deadline, time.monotonic() + patience.try_wait_s(self.server, tries))
             try:
-                answer = _receive(self._ctl, ask.id, min(deadline, time.monotonic() + wait_s), self._handshakes)
+                answer = _receive(self._ctl, ask.id, data, until, self._handshakes)
             except PonderError:
                 self._hang_up()
                 raise
@@ -291,6 +300,8 @@ class Client:
                 return read_answer(answer, reply_type)
             self._hang_up()
             tries += 1
+        if self.server is not None and not self.server.is_listening():
+            raise self.server.absence()
         raise explain_silence(self.paths, self.server, self.timeout_s)
 
     def _subscribe(self, topic: bytes) -> zmq.Socket[bytes]:
@@ -309,17 +320,21 @@ class Client:
 
 
 def _receive(
-    ctl: zmq.Socket[bytes], ask_id: str, deadline: float, handshakes: Handshakes[zmq.Socket[bytes]] | None
-) -> wire.Answer | None:
-    """The Answer to this Ask; answers to earlier tries are dropped, rubbish and a closed door raise what they mean."""
+    ctl: zmq.Socket[bytes], ask_id: str, data: bytes, deadline: float,
+    handshakes: Handshakes[zmq.Socket[bytes]] | None,
+) -> wire.Answer | None:  # fmt: skip
+    """The Answer to this Ask, whose bytes are `data`; None after the deadline.
+
+    Answers to earlier tries are dropped, a new line is asked once more, rubbish and a closed door raise what they mean.
+    """
     poller = zmq.Poller()
     poller.register(ctl, zmq.POLLIN)
     if handshakes is not None:
         poller.register(handshakes.monitor, zmq.POLLIN)
     while (left_s := deadline - time.monotonic()) > 0:
         ready = dict(poller.poll(max(1, int(left_s * 1000))))
-        if handshakes is not None and handshakes.monitor in ready:
-            handshakes.see(handshakes.monitor.recv_multipart())
+        if handshakes and handshakes.monitor in ready and handshakes.see(handshakes.monitor.recv_multipart()):
+            ctl.send(data)
         if ctl in ready and (answer := read_frame(ctl.recv())).id == ask_id:
             return answer
     return None

@@ -68,6 +68,7 @@ def summarise(client: Client, run: str) -> Summary:
     base = before.get(metrics.EVAL_ACCURACY, 0.0)
     ratio = after.get(metrics.EVAL_ACCURACY, 0.0) / base if base > 0 and len(detail.evaluations) > 1 else None
     wall_s = ((row.ended_us or row.seen_us or 0) - (row.started_us or 0)) / 1e6 if row.started_us else 0.0
+    paths = client.daemon_paths()
     return Summary(
         run=row.name,
         title=row.title,
@@ -79,9 +80,9 @@ def summarise(client: Client, run: str) -> Summary:
         accuracy_ratio=ratio,
         curves=curves,
         best_aha=with_counted_parts(best[0], knobs) if best else None,
-        home=str(client.paths.home),
-        run_folder=str(client.paths.run(row.name)),
-        store=str(client.paths.store),
+        home=str(paths.home),
+        run_folder=str(paths.run(row.name)),
+        store=str(paths.store),
     )
 
 

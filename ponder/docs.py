@@ -238,6 +238,7 @@ def _string_after(node: ast.ClassDef, index: int) -> str:
 def cli_page() -> str:
     """Every verb with its arguments and options, from the very tree that parses them."""
     from ponder.commands.app import make_command
+    from ponder.remote import OPTIONS
 
     root = make_command()
     lines = [
@@ -251,8 +252,15 @@ def cli_page() -> str:
         "`ponder --install-completion` teaches the shell verbs, runs, recipes and knobs.",
         "",
         *_exit_code_lines(),
+        "## Another machine's daemon",
+        "",
+        "These stand before the verb: `ponder --host user@box watch`. Every verb asks that daemon then. One that needs",
+        "files of the daemon's machine runs over there, by `ssh -t`; over `--connect` it says so, and changes nothing.",
+        "",
     ]
     with root.make_context("ponder", [], resilient_parsing=True) as context:
+        records = [record for part in root.params if part.name in OPTIONS and (record := part.get_help_record(context))]
+        lines += _table(["option", "meaning"], [[f"`{name}`", " ".join(text.split())] for name, text in records])
         verbs = root.commands
         for panel, words in _panels().items():
             lines += [f"## {panel}", ""]

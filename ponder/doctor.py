@@ -27,7 +27,7 @@ from ponder.errors import PonderError
 from ponder.event_text import format_ago, format_bytes
 from ponder.output import say
 from ponder.paths import MAX_SOCKET_PATH_BYTES, Paths
-from ponder.remote import find_server
+from ponder.remote import Server, find_server
 from ponder.wire import PROTOCOL, GetLog, GetStatus, LogPage, Status
 
 if TYPE_CHECKING:
@@ -273,7 +273,8 @@ def check_daemon(paths: Paths) -> Iterator[Finding]:
         yield fail("server", error.message, error.hint)
         return
     if server is not None:
-        yield ok("server", f"{server}, by the key `{server.key.name}`")
+        way = f"by the key `{server.key.name}`" if isinstance(server, Server) else "by ssh"
+        yield ok("server", f"{server}, {way}")
     elif not is_served(paths, server):
         yield ok("daemon", "none runs; it is started when it is needed")
         return

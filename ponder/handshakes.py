@@ -1,9 +1,11 @@
-"""Why a daemon on the network does not let us in, from what ZeroMQ tells of a socket's handshakes.
+"""Whether a daemon elsewhere lets us in, and whether the line was lost meanwhile, from what ZeroMQ tells of a socket.
 
     HANDSHAKE_FAILED_AUTH        the daemon knows itself, and not our key              Refused, `forbidden`
     HANDSHAKE_FAILED_NO_DETAIL   hung up on in the middle, again and again: another    NoDaemon
                                  daemon than the one that our key file names
     HANDSHAKE_FAILED_PROTOCOL    whoever is there speaks another language              NoDaemon
+    HANDSHAKE_SUCCEEDED, again   the line dropped, and is back: what was asked over    ask again, at once
+                                 the lost one gets no answer
 
 A single hang-up is no reason: the daemon does that to everybody when it revokes a key. Deliberately left out: silence,
 which has no event (`ponder.client`).
@@ -17,7 +19,7 @@ from typing import Any, Generic, TypeVar  # Any: what a socket gives, bytes or a
 import zmq
 
 from ponder.errors import NoDaemon, Refused
-from ponder.remote import Server
+from ponder.remote import Elsewhere, Server
 
 EVENTS = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -25,8 +27,9 @@ EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_SUCCEEDED
 )
-HANG_UPS = 3
-"""So many in a row are no accident; the next try comes a tenth of a second after each."""
+HANG_UPS = 8
+"""So many in a row are no accident; the next try comes a tenth of a second after each. Whoever speaks another language
+hangs up, too, when he is quicker than we are to see that he does."""
 
 
 Line = TypeVar("Line", bound=zmq.Socket[Any])
@@ -35,23 +38,34 @@ Line = TypeVar("Line", bound=zmq.Socket[Any])
 class Handshakes(Generic[Line]):
     """Those of one socket, which is not connected yet."""
 
-    def __init__(self, line: Line, server: Server) -> None:
+    def __init__(self, line: Line, server: Elsewhere) -> None:
         self.monitor: Line = line.get_monitor_socket(EVENTS)
         """Consumed by whoever uses the line, message by message."""
         self._server = server
         self._hang_ups = 0
+        self._lines = 0
 
-    def see(self, message: list[bytes]) -> None:
-        """Take one of the monitor's messages; raises Refused or NoDaemon when it says that nobody will ever answer."""
+    def see(self, message: list[bytes]) -> bool:
+        """Take one of the monitor's messages; whether it says that the line is another one than before.
+
+        Raises Refused or NoDaemon when it says that nobody will ever answer.
+        """
         event, _ = struct.unpack("=hi", message[0])  # zmq.utils.monitor would do it, and costs asyncio
-        server, key = self._server, self._server.key.name
+        self._hang_ups = self._hang_ups + 1 if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL else 0
+        if isinstance(self._server, Server):
+            self._explain(event, self._server)
+        self._lines += event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._lines > 1
+
+    def _explain(self, event: int, server: Server) -> None:
+        """Raise what an event means over the network."""
+        key = server.key.name
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             hint = f"`ponder key list` over there shows whether `{key}` is let in; `ponder key add` makes a key"
             raise Refused("forbidden", f"`{server}` does not let in the key `{key}`", hint)
         if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             hint = "`ponder status` over there says at which address it serves"
             raise NoDaemon(f"what answers at `{server}` is no daemon of ponder's", hint)
-        self._hang_ups = self._hang_ups + 1 if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL else 0
         if self._hang_ups >= HANG_UPS:
             hint = "PONDER_KEY names the file of another daemon, or this one has a new key: `ponder key add` over there"
             raise NoDaemon(f"`{server}` is not the daemon that made the key `{key}`", hint)

@@ -29,10 +29,11 @@ MAX_HEADER_BYTES = 100 << 20
 """What the safetensors library itself accepts."""
 
 
-def find_model(model: ModelPart, *, models: Path, folders: Sequence[Path]) -> ModelPart:
+def find_model(model: ModelPart, *, models: Path | None, folders: Sequence[Path]) -> ModelPart:
     """The model with its folder made absolute; NotFound names what is missing.
 
-    `models` is where `ponder models get` puts them; `folders` are those from which a relative path counts.
+    `models` is where `ponder models get` puts them, None where that is another machine's; `folders` are those from
+    which a relative path counts.
     """
     if model.lora.rank and find_spec("peft") is None:
         raise NotFound("`model.lora` needs the package `peft`", "pip install 'ponder[lora]'")
@@ -41,7 +42,7 @@ def find_model(model: ModelPart, *, models: Path, folders: Sequence[Path]) -> Mo
         return model
     if where.startswith("models:"):
         name = where.removeprefix("models:")
-        if not (models / name).is_dir():
+        if models is not None and not (models / name).is_dir():
             raise NotFound(f"{KEY}: the model `{name}` is not on this machine", f"`ponder models get {name}` brings it")
         return model
     places = (folder / Path(where).expanduser() for folder in folders)

@@ -35,10 +35,10 @@ SMALL_BYTES = 1 << 24
 """A JSON list must be read whole to know its columns; a larger one is left to the trainer."""
 
 
-def check_recipe(recipe: Recipe, source: Path, *, models: Path) -> Recipe:
+def check_recipe(recipe: Recipe, source: Path, *, models: Path | None) -> Recipe:
     """The recipe with absolute paths; raises the PonderError that names the file `source`, the key, and a way out.
 
-    `models` is the folder of models that were brought.
+    `models` is the folder of models that were brought; None where that is another machine's, which is believed.
     """
     folders = (Path.cwd(), source.absolute().parent)
     try:
@@ -48,7 +48,7 @@ def check_recipe(recipe: Recipe, source: Path, *, models: Path) -> Recipe:
         raise
 
 
-def _check_stage(recipe: Recipe, models: Path, folders: Sequence[Path]) -> Recipe:
+def _check_stage(recipe: Recipe, models: Path | None, folders: Sequence[Path]) -> Recipe:
     return msgspec.structs.replace(
         recipe,
         model=find_model(recipe.model, models=models, folders=folders),

@@ -30,6 +30,8 @@ class Habits:
     clipboard: Path | None = None
     lock: Path | None = None
     outbox: Outbox = field(default_factory=Outbox)
+    server: str = ""
+    """What they call the daemon that is asked, where it is on another machine."""
 
 
 def read_habits(paths: Paths, server: str = "") -> Habits:
@@ -45,4 +47,5 @@ def read_habits(paths: Paths, server: str = "") -> Habits:
         clipboard=home / "clipboard.txt",
         lock=home / "console.lock",
         outbox=Outbox(outbox_folder(home, server)),
+        server=server,
     )

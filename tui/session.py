@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 from ponder import wire
 from ponder.async_client import AsyncClient
-from ponder.client import NO_DAEMON_HINT, is_served
-from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
+from ponder.client import explain_absence, is_served
+from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
 from ponder.event_text import step_of
 from ponder.paths import Paths, find_paths
 from ponder.person import user_name
+from ponder.remote import ponder_words
 from ponder.safe_text import safe_line, safe_text
 from tui.app import ANNOTATOR, Console
 from tui.feed import Asks
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 
 NO_TERMINAL_HINT = "`ponder follow` prints the events as lines, `ponder show` the figures"
-FIRST_ANSWER_S = 5.0
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -71,8 +71,8 @@ async def show(
         if annotator:
             habits.memory.keep(ANNOTATOR, annotator)
         if not is_served(paths, client.server):
-            raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
-        await client.ask(wire.GetStatus(), wire.Status, FIRST_ANSWER_S)
+            raise explain_absence(paths, client.server)
+        await client.ask(wire.GetStatus(), wire.Status)
         tutor = None
         if tutorial:
             from tui.tutor import Tutor  # with its words, for which no other console need wait
@@ -108,7 +108,7 @@ def farewell(console: Console) -> str:
         return ""
     return (
         f"run {row.name} is {row.state} at step {step_of(row.step, row.steps)}; leaving the console changes nothing\n"
-        f"come back with `ponder watch {row.name}`"
+        f"come back with `{ponder_words()} watch {row.name}`"
     )
 
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ponder.errors import NoDaemon, PonderError, TimedOut, UsageError
+from ponder.errors import PonderError, TimedOut, UsageError
 from ponder.safe_text import safe_line
 from tui.actions import SCREENS
 from tui.app import Console
@@ -117,13 +117,13 @@ async def _until(holds: Callable[[], bool], within_s: float) -> None:
 async def shoot(arguments: argparse.Namespace) -> str:
     """The picture, of the daemon's own runs."""
     from ponder.async_client import AsyncClient
-    from ponder.client import NO_DAEMON_HINT, is_served
+    from ponder.client import explain_absence, is_served
     from ponder.paths import find_paths
 
     paths = find_paths()
     async with AsyncClient(paths) as client:
         if not is_served(paths, client.server):
-            raise NoDaemon("no daemon answers", NO_DAEMON_HINT)
+            raise explain_absence(paths, client.server)
         return await take(
             client,
             arguments.screen,

@@ -6,7 +6,6 @@ Deliberately left out: change points and chance themselves (`ponder.turn_story`)
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.look import LimitOption, counted, write_answers
-from ponder.commands.options import JsonOption, RunArgument, connect, name_run
+from ponder.commands.options import JsonOption, RunArgument, connect, go_there, name_run
 from ponder.errors import UsageError
 from ponder.events import Outcome
 from ponder.output import Column, say, write, write_json, write_table
@@ -137,8 +136,8 @@ def _check_cause(run: str, step: str, as_json: bool) -> None:
     from ponder.commands.travel import become_program
     from ponder.wire import GetRun, RunDetail
 
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError("checkpoints lie on the daemon's machine", "`unset PONDER_SERVER`, or ask over there")
+    target = f"{run}@{step}" if step else run
+    go_there("checkpoints lie on the daemon's machine", f"aha {target} --causal")
     if not run or not find_paths().run_recipe(run).is_file():
         with connect() as client:
             run = client.ask(GetRun(name_run(client, run)), RunDetail).row.name

@@ -3,7 +3,7 @@
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          label stack checkpoints replay compare plot shot report
                                                          chat eval ladder system
-    steer    pause resume stop save set knobs  house    up down doctor key rebuild models service
+    steer    pause resume stop save set knobs  house    up down paths doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
 
@@ -14,6 +14,7 @@ which is raised here and shown by `ponder.cli`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -43,6 +44,8 @@ from ponder.commands import (
     travel,
 )
 from ponder.commands.conversion import Command, Group
+from ponder.errors import UsageError
+from ponder.remote import HOST, OPTIONS, SERVER, from_verb
 
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
 
@@ -91,6 +94,7 @@ VERBS = (
     ("rewind", travel.rewind, STEER),
     ("up", house.up, HOUSE),
     ("down", house.down, HOUSE),
+    ("paths", house.paths, HOUSE),
     ("doctor", house.doctor, HOUSE),
     ("rebuild", travel.rebuild, HOUSE),
 )
@@ -149,7 +153,7 @@ GROUPS = (
 
 def make_command(arguments: Sequence[str] = ()) -> Group:
     """The whole command line, or of its verbs only the one that the arguments begin with: each takes time to make."""
-    chosen = [verb for verb in VERBS if verb[0] in arguments[:1]]
+    chosen = [verb for verb in VERBS if verb[0] in from_verb(arguments)[:1]]
     app = typer.Typer(
         cls=Group,
         help="Watch a language model learn to reason, and lean in.",
@@ -185,7 +189,41 @@ def front_door(
     version: Annotated[  # noqa: ARG001  # an eager option: its callback does the work
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit")
     ] = False,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", metavar="USER@HOST", help=f"The daemon of that machine, by ssh; {OPTIONS['host']} says the same"
+        ),
+    ] = "",
+    host_ponder: Annotated[
+        str,
+        typer.Option(
+            "--host-ponder",
+            metavar="COMMAND",
+            help=f"What starts ponder there, where it is not on ssh's PATH; {OPTIONS['host_ponder']} says the same",
+        ),
+    ] = "",
+    connect: Annotated[
+        str,
+        typer.Option(
+            "--connect",
+            metavar="tcp://HOST:PORT",
+            help=f"The daemon that serves there, with `--key`; {OPTIONS['connect']} says the same",
+        ),
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option("--key", metavar="FILE", help=f"What `ponder key add` made; {OPTIONS['key']} says the same"),
+    ] = "",
 ) -> None:
-    """Without a verb, say which there are."""
+    """Without a verb, say which there are; with a machine, have the verb find its daemon there."""
+    if host and connect:
+        raise UsageError("`--host` and `--connect` name two daemons", "keep one of them")
+    if host or connect:
+        for name in (HOST, SERVER):
+            os.environ.pop(name, None)
+    for variable, value in zip(OPTIONS.values(), (host, host_ponder, connect, key), strict=True):
+        if value:
+            os.environ[variable] = value
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)

@@ -6,15 +6,13 @@ and trainers that tell by themselves (`ponder.telling`).
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, connect
+from ponder.commands.options import JsonOption, connect, go_there
 from ponder.commands.talk import become_patiently
-from ponder.errors import UsageError
 
 PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The folder or file", show_default=False)]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Read on while the files grow, until Ctrl-C")]
@@ -50,10 +48,7 @@ def jsonl(path: PathArgument, follow: FollowOption = False, name: NameOption = "
 def _import(form: str, path: Path, follow: bool, name: str, as_json: bool) -> None:
     from ponder.rollout_files import find_format
 
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError(
-            "the files are read by the daemon's own machine", "`unset PONDER_SERVER`, or import over there"
-        )
+    go_there("the files are read by the daemon's own machine", f"import {form} {path}")
     find_format(form, path)
     connect().close()  # a daemon runs from here on
     flags = [flag for flag, is_given in (("--follow", follow), ("--json", as_json)) if is_given]

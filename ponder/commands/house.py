@@ -1,26 +1,29 @@
-"""The verbs that keep house: up, down, doctor, key add, key list, key revoke, models get, models ls.
+"""The verbs that keep house: up, down, paths, doctor, key add, key list, key revoke, models get, models ls.
 
 Deliberately left out: starting a daemon that is needed, which every other verb does by itself.
 """
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption
+from ponder.commands.options import JsonOption, go_there
 from ponder.event_text import format_ago, format_bytes
 from ponder.keys import KeyRing, Role
-from ponder.output import Column, say, write, write_json, write_table
+from ponder.output import Column, say, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
+from ponder.remote import KEY, PLACES, SERVER
 
 if TYPE_CHECKING:
     from ponder.client import Client
     from ponder.wire import Status
 
+KEYS_THERE = "keys lie beside the store, on the daemon's machine"
+MODELS_THERE = "models lie on the daemon's machine"
 NETWORK_S = 5.0
 """So long a daemon may take to see a new address."""
 
@@ -42,7 +45,7 @@ def up(
 
     paths = find_paths()
     if tcp:
-        _require_own_daemon("--tcp")
+        go_there("`--tcp` is for the daemon of this machine", f"up --tcp {tcp}")
         KeyRing(paths.keys).listen("" if tcp == "off" else tcp)
     ensure_daemon(paths)
     with Client(paths) as client:
@@ -55,14 +58,6 @@ def up(
     write(f"the daemon runs: pid {status.pid}, home {status.home}")
     if status.tcp:
         write(f"it serves tcp {status.tcp} and the port after it")
-
-
-def _require_own_daemon(what: str) -> None:
-    """Raise UsageError where PONDER_SERVER names another machine's daemon: keys are kept beside the store."""
-    from ponder.errors import UsageError
-
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError(f"`{what}` is for the daemon of this machine", "`unset PONDER_SERVER`, or do it over there")
 
 
 def _wait_for_address(client: Client, address: str) -> Status:
@@ -86,7 +81,7 @@ def key_add(
     as_json: JsonOption = False,
 ) -> None:
     """Let somebody in over the network: makes a pair of keys, and says where the file is that they need."""
-    _require_own_daemon("key add")
+    go_there(KEYS_THERE, f"key add {name}")
     keys = KeyRing(find_paths().keys)
     file = keys.add(name, role)
     if as_json:
@@ -94,14 +89,15 @@ def key_add(
         return
     write(f"{name} may {role}: {file}")
     say("carry this file to the other machine (mode 0600), then remove it here; there:")
-    say(f"  export PONDER_SERVER=tcp://HOST:PORT PONDER_KEY={file.name}")
+    say(f"  ponder --connect tcp://HOST:PORT --key {file.name} watch")
+    say(f"or for good: export {SERVER}=tcp://HOST:PORT {KEY}={file.name}")
     if not keys.address():
         say("`ponder up --tcp HOST:PORT` serves the network")
 
 
 def key_list(as_json: JsonOption = False) -> None:
     """List who may come in over the network, and what each may do."""
-    _require_own_daemon("key list")
+    go_there(KEYS_THERE, "key list")
     keys = KeyRing(find_paths().keys)
     allowed = keys.allowed()
     if as_json:
@@ -119,7 +115,7 @@ def key_revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Take a key away: who holds it is hung up on at once, and comes in no more."""
-    _require_own_daemon("key revoke")
+    go_there(KEYS_THERE, f"key revoke {name}")
     revoked = KeyRing(find_paths().keys).revoke(name)
     if as_json:
         write_json("key", {"name": revoked.name, "role": revoked.role})
@@ -150,6 +146,33 @@ def down(
         write_json("accepted", accepted)
     else:
         write("the daemon has ended" + ("" if stop_runs else "; trainers go on"))
+
+
+def paths(
+    hold: Annotated[
+        bool,
+        typer.Option(
+            "--hold", help="Start the daemon, too, and stay until stdin ends: what `ponder --host` does over there"
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where things lie on this machine: home, store, runs, sockets."""
+    from ponder.client import ensure_daemon
+
+    go_there("these are places of the daemon's machine", "paths")
+    found = find_paths()
+    if hold:
+        ensure_daemon(found)
+    places = {"home": found.home, "store": found.store, "runs": found.runs, "models": found.models}
+    places |= {"keys": found.keys, "log": found.daemon_log, **{name: found.socket(name) for name in PLACES}}
+    if as_json:
+        write_json("paths", {name: str(place) for name, place in places.items()})
+    else:
+        write_pairs([(name, str(place)) for name, place in places.items()])
+    if hold:
+        sys.stdout.flush()
+        sys.stdin.buffer.read()
 
 
 def doctor(
@@ -183,6 +206,7 @@ def models_get(
     """Download a model, check its hash and put it into the model folder."""
     from ponder.models import fetch_model
 
+    go_there(MODELS_THERE, f"models get {name}")
     paths = find_paths()
     model = fetch_model(paths.models, name, find_links=find_links)
     if as_json:
@@ -196,6 +220,7 @@ def models_ls(as_json: JsonOption = False) -> None:
     """List the models in the model folder, and those that can be brought."""
     from ponder.models import list_models
 
+    go_there(MODELS_THERE, "models ls")
     found = list_models(find_paths().models)
     if as_json:
         write_json("models", {"models": found})

@@ -17,10 +17,9 @@ from ponder.event_text import format_ago, format_bytes, format_duration, measure
 from ponder.events import Outcome, event_name
 from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
+from ponder.remote import ponder_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ponder.client import Client
     from ponder.wire import LogPage, RunRow, StoredRollout
 
@@ -186,9 +185,11 @@ def follow(
                     write(stored_line(stored, with_run=all_runs))
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; `ponder follow {name} --after {last}` goes on from here") from None
+            raise Interrupted(
+                f"interrupted; `{ponder_words()} follow {name} --after {last}` goes on from here"
+            ) from None
         if not all_runs:
-            check_end(client.ask(GetRun(name), RunDetail), client.paths.run_log(name))
+            check_end(client.ask(GetRun(name), RunDetail), client.daemon_paths().run_log(name))
 
 
 def samples(
@@ -313,7 +314,7 @@ def logs(
                 say(f"`{page.path}` is empty")
             return
         try:
-            _follow_log(lambda offset: client.ask(GetLog(name, offset, 65536), LogPage), page.next_offset, as_json)
+            _follow_log(client, name, page.next_offset, as_json)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the run goes on") from None
 
@@ -331,11 +332,24 @@ def stack(run: RunArgument = "", as_json: JsonOption = False) -> None:
     write(found.text.rstrip("\n"))
 
 
-def _follow_log(read: Callable[[int], LogPage], offset: int, as_json: bool) -> None:
+def _follow_log(client: Client, name: str | None, offset: int, as_json: bool) -> None:
+    """For ever; a daemon that is away is waited for as long as a follower would."""
     import time
 
+    from ponder.errors import NoDaemon
+    from ponder.patience import patience_s
+    from ponder.wire import GetLog, LogPage
+
+    heard = time.monotonic()
     while True:
-        page = read(offset)
+        try:
+            page = client.ask(GetLog(name, offset, 65536), LogPage)
+        except NoDaemon:
+            if time.monotonic() - heard > patience_s(client.server):
+                raise
+            time.sleep(0.5)
+            continue
+        heard = time.monotonic()
         if page.next_offset > offset:
             _write_log(page, page.text.rstrip("\n"), as_json)
             offset = page.next_offset

@@ -5,12 +5,19 @@ Deliberately left out: loading and sampling, which need torch.
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from ponder.commands.options import DeviceOption, JsonOption, ThreadsOption, complete_run, connect, name_run
+from ponder.commands.options import (
+    DeviceOption,
+    JsonOption,
+    ThreadsOption,
+    complete_run,
+    connect,
+    go_there,
+    name_run,
+)
 from ponder.commands.talk import become_patiently
 from ponder.errors import UsageError
 from ponder.measured import MOST_PROBLEMS, MOST_SAMPLES, measured_table, split_target
@@ -74,8 +81,7 @@ def measure(
     if only_list:
         _list(target, as_json)
         return
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError("checkpoints lie on the daemon's machine", "`unset PONDER_SERVER`, or measure over there")
+    go_there("checkpoints lie on the daemon's machine", f"eval {target}".strip())
     targets = [_name_target(target), *([_name_target(other)] if other else [])]
     _check_counts("--samples", samples, 1, MOST_SAMPLES)
     _check_counts("--budget", budget, 0, 1 << 20)

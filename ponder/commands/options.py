@@ -6,12 +6,14 @@ Deliberately left out: anything that one verb alone needs.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ponder.errors import NotFound, UsageError
 from ponder.paths import find_paths
+from ponder.remote import HOST, SERVER, from_verb, named_elsewhere
 
 if TYPE_CHECKING:
     from ponder.client import Client
@@ -21,7 +23,9 @@ BY = "cli"
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Names of runs, newest first, from their folders: no daemon is asked."""
+    """Names of runs, newest first, from their folders: no daemon is asked, and none of another machine known."""
+    if named_elsewhere():
+        return []
     try:
         folders = sorted(find_paths().runs.iterdir(), key=lambda folder: -folder.stat().st_mtime)
     except OSError:
@@ -109,6 +113,21 @@ def connect() -> Client:
     paths = find_paths()
     ensure_daemon(paths)
     return Client(paths)
+
+
+def go_there(reason: str, verb: str) -> None:
+    """Where another machine's daemon is named: become this very command over there, by ssh.
+
+    With a key alone there is no way to do that: raises UsageError, with the reason. `verb` is what to type over there.
+    """
+    host, server = os.environ.get(HOST, ""), os.environ.get(SERVER, "")
+    if host:
+        from ponder.ssh_line import become_command
+
+        become_command(host, from_verb(sys.argv[1:]))
+    if server:
+        hint = f"`ponder {verb}` on that machine does it; `ponder --host` does so by ssh"
+        raise UsageError(f"{reason}: `{server}`", hint)
 
 
 def name_run(client: Client, run: str, *, even_over: bool = True) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import DeviceOption, ThreadsOption, complete_run, connect, name_run
+from ponder.commands.options import DeviceOption, ThreadsOption, complete_run, connect, go_there, name_run
 from ponder.commands.talk import become_patiently
 from ponder.errors import UsageError
 from ponder.paths import find_paths
@@ -41,8 +41,7 @@ def serve(
     """Score texts for other programs over HTTP, as OpenRLHF asks a remote reward model: POST /get_reward."""
     from ponder.wire import GetRun, RunDetail
 
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError("reward models lie on the daemon's machine", "`unset PONDER_SERVER`, or serve over there")
+    go_there("reward models lie on the daemon's machine", f"rm serve {what}".strip())
     if not (Path(what) / REWARD_MODEL_CARD).is_file() and not find_paths().run_recipe(what or " ").is_file():
         if os.sep in what:
             raise UsageError(f"no reward model lies in `{what}`", "a stage of kind `reward_model` leaves one")

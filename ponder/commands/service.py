@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption
+from ponder.commands.options import JsonOption, go_there
 from ponder.output import say, write, write_json, write_pairs
 from ponder.paths import find_paths
 
@@ -27,6 +27,7 @@ def install(
     from ponder import service
     from ponder.client import is_listening
 
+    go_there("a unit is for the machine that it lies on", "service install")
     paths = find_paths()
     unit, text = service.unit_path(is_system=is_system), service.unit_text(paths, is_system=is_system)
     if only_print:
@@ -61,6 +62,7 @@ def uninstall(is_system: SystemOption = False, as_json: JsonOption = False) -> N
     from ponder.errors import NotFound
     from ponder.paths import explain_file_error
 
+    go_there("a unit is for the machine that it lies on", "service uninstall")
     unit = service.unit_path(is_system=is_system)
     if not unit.exists():
         raise NotFound(f"there is no unit `{unit}`", "`ponder service install` writes one")
@@ -83,6 +85,7 @@ def status(is_system: SystemOption = False, as_json: JsonOption = False) -> None
     """Say whether the unit is there, and what systemd makes of it."""
     from ponder import service
 
+    go_there("a unit is for the machine that it lies on", "service status")
     unit = service.unit_path(is_system=is_system)
     has_systemd = service.runs_systemd(is_system=is_system)
     words = {

@@ -30,6 +30,7 @@ from ponder.commands.options import (
 from ponder.errors import PonderError, UsageError
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 from ponder.paths import find_paths
+from ponder.remote import ponder_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -320,12 +321,20 @@ def _submit(
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
     from ponder.client import Client, ensure_daemon, is_served
     from ponder.remote import find_server
-    from ponder.submission import submission
+    from ponder.submission import own_files, submission
 
+    server, paths = find_server(), find_paths()
+    if only and server is not None:
+        raise UsageError(
+            f"what a stage begins with lies on the machine of `{server}`",
+            "carry the recipe over, and `ponder run` it there",
+        )
     recipe, path = _read(word, overrides, only, begin_from, variant)
-    paths = find_paths()
-    request = submission(recipe, path, models=paths.models, by=BY)
-    if not is_served(paths, find_server()):
+    request = submission(recipe, path, models=paths.models if server is None else None, by=BY)
+    if server is not None and (files := own_files(request)):
+        hint = "carry the recipe and its files over, and `ponder run` there; or name data of the hub"
+        raise UsageError(f"`{path}` names `{files[0]}`, which `{server}` cannot see", hint)
+    if not is_served(paths, server):
         say("starting the daemon")
     ensure_daemon(paths)
     try:
@@ -355,7 +364,8 @@ def _follow_to_the_end(run_name: str, *, after: int, to_stderr: bool, as_json: b
 
 
 def _goes_on(run_name: str) -> str:
-    return f"interrupted; the run goes on: `ponder watch {run_name}` comes back, `ponder stop {run_name}` ends it"
+    words = ponder_words()
+    return f"interrupted; the run goes on: `{words} watch {run_name}` comes back, `{words} stop {run_name}` ends it"
 
 
 def _sum_up(detail: RunDetail, as_json: bool) -> None:
@@ -363,9 +373,8 @@ def _sum_up(detail: RunDetail, as_json: bool) -> None:
     from ponder.client import Client
     from ponder.demo import check_end, summarise, write_summary
 
-    paths = find_paths()
-    check_end(detail, paths.run_log(detail.row.name))
-    with Client(paths) as client:
+    with Client(find_paths()) as client:
+        check_end(detail, client.daemon_paths().run_log(detail.row.name))
         summary = summarise(client, detail.row.name)
     if as_json:
         write_json("summary", summary)

@@ -5,7 +5,6 @@ Deliberately left out: loading and sampling, which need torch.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,15 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import DeviceOption, JsonOption, ThreadsOption, complete_run, connect, name_run
+from ponder.commands.options import (
+    DeviceOption,
+    JsonOption,
+    ThreadsOption,
+    complete_run,
+    connect,
+    go_there,
+    name_run,
+)
 from ponder.errors import UsageError
 from ponder.paths import find_paths
 
@@ -93,8 +100,7 @@ def _find_checkpoint(run: str, verb: str) -> tuple[str, str]:
     """(run, step), the step empty where none is named; raises what hinders `verb`."""
     from ponder.wire import GetRun, RunDetail
 
-    if os.environ.get("PONDER_SERVER"):
-        raise UsageError("checkpoints lie on the daemon's machine", f"`unset PONDER_SERVER`, or {verb} over there")
+    go_there("checkpoints lie on the daemon's machine", f"{verb} {run}".strip())
     name, at, step = run.partition("@")
     if at and not step.isdecimal():
         raise UsageError(f"`{step}` is no step", f"for example `ponder {verb} demo-1@20`; `ponder show` lists them")

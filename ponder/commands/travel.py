@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import BY, JsonOption, RunArgument, complete_run, connect, name_run, parse_overrides
+from ponder.commands.options import (
+    BY,
+    JsonOption,
+    RunArgument,
+    complete_run,
+    connect,
+    go_there,
+    name_run,
+    parse_overrides,
+)
 from ponder.output import Interrupted, say, write, write_json
 from ponder.paths import find_paths
 
@@ -99,6 +108,7 @@ def replay(
     """Do a run again, with what was changed on the way, and compare; exits with 1 at the first difference."""
     from ponder.wire import GetRun, RunDetail
 
+    go_there("a run's journal and checkpoints lie on the daemon's machine", f"replay {run}".strip())
     name = run
     if not run or not find_paths().journal(run).is_file():
         with connect() as client:
@@ -109,6 +119,7 @@ def replay(
 
 def rebuild(as_json: JsonOption = False) -> None:
     """Make the store anew from the runs' folders, when it is lost or broken; the daemon must be down."""
+    go_there("the store lies on the daemon's machine", "rebuild")
     become_program("daemon.rebuild", ["--json"] if as_json else [])
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from ponder import wire
 from ponder.client import Client, child_environment
 from ponder.errors import NoDaemon
 from ponder.events import RunState, StoredEvent
+from ponder.keys import KeyRing, Role
 from ponder.paths import Paths
 
 PATIENCE_S = 20.0
@@ -186,3 +188,56 @@ def served(home: Home) -> Home:
     """A home with a daemon that answers."""
     home.start()
     return home
+
+
+def free_port() -> int:
+    """A port that is free, and the one after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+class Network:
+    """A daemon that serves the network, with a key of each role."""
+
+    def __init__(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home, self._monkeypatch = home, monkeypatch
+        self.keys = KeyRing(home.paths.keys)
+        self.port = free_port()
+        home.paths.home.mkdir(mode=0o700)
+        for role in Role:
+            self.keys.add(role, role)
+        self.keys.listen(f"127.0.0.1:{self.port}")
+
+    def status(self) -> wire.Status:
+        return self.home.client.ask(wire.GetStatus(), wire.Status)
+
+    def wait_served(self) -> None:
+        wait_for(lambda: self.status().tcp or None, "the network to be served")
+
+    def enter(self, name: str, timeout_s: float = 5.0) -> Client:
+        """A client that holds this key."""
+        self.arrive(self.keys.secret_file(name))
+        client = Client(self.home.paths, timeout_s)
+        self._monkeypatch.delenv("PONDER_SERVER")
+        return client
+
+    def arrive(self, key: Path) -> None:
+        """Make this process a visitor with this key file."""
+        self._monkeypatch.setenv("PONDER_SERVER", f"tcp://127.0.0.1:{self.port}")
+        self._monkeypatch.setenv("PONDER_KEY", str(key))
+
+
+@pytest.fixture
+def network(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    opened = Network(home, monkeypatch)
+    home.start()
+    opened.wait_served()
+    yield opened
+    monkeypatch.undo()

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,66 +21,13 @@ from ponder.errors import NoDaemon, PonderError, Refused, StoreError, UsageError
 from ponder.events import CommandAccepted, RunState
 from ponder.keys import ClientKey, KeyRing, Pair, Role, read_client_key
 from ponder.remote import find_server
-from tests.daemon.conftest import Home, recipe_text, wait_for
+from tests.daemon.conftest import Home, Network, recipe_text, wait_for
 from tests.daemon.test_rankings import by_worth, next_task, said, submit
 from tests.peers.hostile import GREETING
 from tests.tui.terminal import Terminal
 
 PATIENCE_S = 60.0
 """Nobody waits so long: what is told at once is told long before."""
-
-
-def free_port() -> int:
-    """A port that is free, and the one after it."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
-class Network:
-    """A daemon that serves the network, with a key of each role."""
-
-    def __init__(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.home, self._monkeypatch = home, monkeypatch
-        self.keys = KeyRing(home.paths.keys)
-        self.port = free_port()
-        home.paths.home.mkdir(mode=0o700)
-        for role in Role:
-            self.keys.add(role, role)
-        self.keys.listen(f"127.0.0.1:{self.port}")
-
-    def status(self) -> wire.Status:
-        return self.home.client.ask(wire.GetStatus(), wire.Status)
-
-    def wait_served(self) -> None:
-        wait_for(lambda: self.status().tcp or None, "the network to be served")
-
-    def enter(self, name: str, timeout_s: float = 5.0) -> Client:
-        """A client that holds this key."""
-        self.arrive(self.keys.secret_file(name))
-        client = Client(self.home.paths, timeout_s)
-        self._monkeypatch.delenv("PONDER_SERVER")
-        return client
-
-    def arrive(self, key: Path) -> None:
-        """Make this process a visitor with this key file."""
-        self._monkeypatch.setenv("PONDER_SERVER", f"tcp://127.0.0.1:{self.port}")
-        self._monkeypatch.setenv("PONDER_KEY", str(key))
-
-
-@pytest.fixture
-def network(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    opened = Network(home, monkeypatch)
-    home.start()
-    opened.wait_served()
-    yield opened
-    monkeypatch.undo()
 
 
 def test_each_role_may_what_it_says_and_no_more(network: Network) -> None:

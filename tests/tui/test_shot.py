@@ -82,5 +82,5 @@ def test_without_a_daemon_it_ends_with_3(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tui.shot", "live", "--out", str(tmp_path / "x.svg")]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 3
-    assert "no daemon answers" in ended.stderr
+    assert "no daemon serves" in ended.stderr
     assert not (tmp_path / "x.svg").exists()

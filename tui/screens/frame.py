@@ -24,6 +24,7 @@ from textual.widget import Widget
 from ponder import metrics
 from ponder.event_text import format_duration, step_of
 from ponder.events import WAIT_FOR_DISK, RunState
+from ponder.safe_text import safe_line
 from ponder.stage import StageKind
 from ponder.wire import RunRow
 from tui import actions
@@ -171,7 +172,7 @@ class ConsoleScreen(Screen[None]):
         if self.is_tiny:
             return _tiny_status(row, self.size.width, self.size.height), []
         if row is None:
-            left = [Part(" ponder", "title"), Part(console.no_run_words, "dim", 1)]
+            left = [Part(" ponder", "title"), self._where, Part(console.no_run_words, "dim", 1)]
             return left, self._age(None)
         word = STATES[row.state]
         is_lost = console.lost_since_s is not None
@@ -179,6 +180,7 @@ class ConsoleScreen(Screen[None]):
         now_us = row.seen_us if is_lost and row.seen_us is not None else console.now_us()
         left = [
             Part(f" {row.name}", "title"),
+            self._where,
             Part(f"{word.sign} {row.state.upper()}", style),
             Part(_step_words(row)),
             Part(elapsed_words(row, now_us), "plain", 3),
@@ -188,6 +190,12 @@ class ConsoleScreen(Screen[None]):
             Part(row.reason if row.state is not RunState.RUNNING else "", "warning", 0 if row.state.is_over else 2),
         ]
         return left, self._age(row)
+
+    @property
+    def _where(self) -> Part:
+        """On which machine it is, where that is another one."""
+        server = self.console.habits.server
+        return Part(f"on {safe_line(server)}" if server else "", "dim", 2)
 
     def _age(self, row: RunRow | None) -> list[Part]:
         """How old the data are, once that matters."""
