@@ -51,6 +51,15 @@ def submit(client: Client, name: str, per_second: int, tokens: int = TOKENS) -> 
     return run
 
 
+def clear(client: Client) -> None:
+    """End what a measurement that was cut off left in a home that is kept."""
+    runs = client.ask(wire.ListRuns(), wire.Runs).runs
+    left = [row.name for row in runs if not row.state.is_over]
+    for name in left:
+        client.command(wire.StopRun(name, now=True))
+    wait_until(lambda: all(client.ask(wire.GetRun(name), wire.RunDetail).row.state.is_over for name in left))
+
+
 def wait_until(holds: Callable[[], bool], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
@@ -146,6 +155,7 @@ def figures(seconds: float, rollouts: int, home: Path | None, presses: int) -> I
         if not paths.store.exists():
             fill(paths.store, rollouts)
         with daemon(paths, WORKER) as client:
+            clear(client)
             steady = submit(client, "steady", STEADY)
             long_run = client.ask(wire.ListRuns(), wire.Runs).runs[-1].name
             for size in SIZES:
