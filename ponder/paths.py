@@ -2,7 +2,7 @@
 
     PONDER_HOME      (default $XDG_DATA_HOME/ponder, else ~/.local/share/ponder)            0700
       ponder.db        the store                                                            0600
-      cold-ID/         the texts and tokens of its old answers, packed (`store.cold`)        0700
+      cold/STORE/      the texts and tokens of its old answers, packed (`store.cold`)        0700
       store.toml       what a person wants of it (`ponder.store_file`)
       store.lock       held by the one daemon of this home
       start.lock       held by the command that starts it

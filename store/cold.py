@@ -1,6 +1,6 @@
 """Old answers in files of their own, packed: what the store keeps at hand stays small, however long a run.
 
-    rollouts.text      ─┐                ponder.db                              cold-STORE/000001.zst
+    rollouts.text      ─┐                ponder.db                              cold/STORE/000001.zst
     rollout_tokens     ─┴─ move_some ──► rollouts.frame ► cold_frames ────────► frames, appended, each packed by itself
                                          (segment, where, how long)
 
@@ -29,6 +29,8 @@ from ponder.paths import sync_path
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
+FOLDER = "cold"
+"""Beside the store."""
 FRAME_BYTES = 1 << 17
 """Of texts and token data before packing, about: one answer of a page costs the unpacking of so many."""
 SEGMENT_BYTES = 64 << 20
@@ -62,9 +64,9 @@ Place = tuple[str, int, int]
 
 def folder_of(connection: Connection) -> Path:
     """Where a store's segments lie: beside it, under its own id, so that a store made anew never meets them."""
-    path = next(row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+    path: str = next(row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
     (store_id,) = connection.execute("SELECT value FROM meta WHERE key = 'store_id'").fetchone()
-    return Path(path).parent / f"cold-{store_id[:12]}"
+    return Path(path).parent / FOLDER / str(store_id)[:12]
 
 
 # ---- reading
@@ -206,7 +208,7 @@ def _append(connection: Connection, packed: bytes) -> Place:
         segment, end = f"{int(segment.removesuffix('.zst')) + 1:06d}.zst", 0
     path = folder / segment
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(descriptor).st_size < end:
@@ -220,8 +222,8 @@ def _append(connection: Connection, packed: bytes) -> Place:
         finally:
             os.close(descriptor)
         if end == 0:
-            sync_path(folder)
-            sync_path(folder.parent)
+            for place in (folder, folder.parent, folder.parent.parent):
+                sync_path(place)
     except OSError as error:
         raise StoreError(
             f"old answers cannot be moved to `{path}`: {error.strerror}", "free some disk space", "disk_full"

@@ -104,7 +104,7 @@ def test_old_answers_move_while_the_store_is_too_large_and_not_before_they_are_i
     while chores.work(now, is_busy=False):
         now += 0.01
     assert writer.count_unindexed() == 0
-    assert moved(writer) == 8 * 20 - 50 and writer.hot_bytes() < before - 110 * 50_000
+    assert moved(writer) == 8 * 20 - 50 and writer.hot_bytes() < before - 100 * 50_000
     never, before = Chores(writer), moved(writer)
     tell(writer, 300, 1000)
     while never.work(now + 40, is_busy=False):
