@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +13,10 @@ import pytest
 from sqlite_utils import Database
 
 from ponder import wire
+from ponder.client import child_environment
 from ponder.errors import StoreError
 from ponder.events import Finish, GroupScored, Record, Rollout, RunStarted
+from ponder.paths import find_paths
 from ponder.ranking import Verdict
 from store import cold
 from store.candidates import texts_of
@@ -164,6 +169,37 @@ def test_a_death_before_the_commit_loses_nothing_and_leaves_nothing(
         writer._connection.execute("SELECT segment, max(start_byte + size_bytes) FROM cold_frames GROUP BY segment")
     )
     assert {path.name: path.stat().st_size for path in folder(writer).iterdir()} == sizes, "what was torn is cut"
+
+
+MOVER = """
+import sys
+from pathlib import Path
+from store import cold
+from store.writer import Writer
+cold.NEWEST_HOT, cold.FRAME_BYTES, cold.SEGMENT_BYTES = 100, 400, 3000
+writer = Writer(Path(sys.argv[1]))
+while writer.cool_some():
+    print("moved", flush=True)
+"""
+
+
+def test_whoever_moves_is_killed_at_any_moment_and_nothing_is_lost(stores: tuple[Writer, Reader, Reader]) -> None:
+    writer, reader, before = stores
+    rng = random.Random(1)
+    for _ in range(5):
+        command = [sys.executable, "-c", MOVER, str(writer.path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=child_environment(find_paths())) as mover:
+            assert mover.stdout is not None
+            for _ in range(rng.randrange(1, 12)):
+                mover.stdout.readline()
+            mover.kill()
+        assert cold.find_problems(reader._connection) == []
+        for run in RUNS:
+            assert reader.samples(run) == before.samples(run)
+    killed = hot_and_cold(writer)[1]
+    cool(writer)
+    assert 5 < killed < hot_and_cold(writer)[1]
+    assert cold.find_problems(reader._connection) == [] and reader.samples(RUNS[0]) == before.samples(RUNS[0])
 
 
 def test_a_frame_is_on_the_disk_before_its_rows_are_emptied(
