@@ -146,7 +146,6 @@ def run_daemon(
         version = "uninstalled"
     writer = Writer(paths.store)
     reader = Reader(paths.store)
-    unknown = unknown_runs(paths, reader)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     ctl, ingest_socket = bind(context, paths, "ctl"), bind(context, paths, "ingest")
     feed = Feed(Outlet(lambda: bind(context, paths, "feed"), paths.socket("feed")))
@@ -164,6 +163,7 @@ def run_daemon(
         worker=worker, at_once=at_once, backoff_s=backoff_s, note_change=note_change, herald=Herald(paths.wishes),
     )  # fmt: skip
     supervisor.recover()
+    unknown = unknown_runs(paths, reader)
 
     machine, claims = Machine(paths.home, supervisor.trainers), Claims()
 

@@ -24,6 +24,7 @@ from daemon.machine import Machine
 from daemon.rank_desk import RankDesk
 from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
+from daemon.watched import part_of, refuse_elsewhere
 from ponder import wire
 from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
@@ -135,6 +136,7 @@ class Desk:
                 return read_feedback(self._reader, run)
             case wire.GetStack(run=run):
                 name = self._reader.resolve(run)
+                refuse_elsewhere(name, part_of(self._reader.run(name).recipe), "its process is not the daemon's to ask")
                 return wire.Stack(name, *ask_for_stack(name, self._paths.run(name)))
             case _:
                 return self._of_store[type(request)](**msgspec.structs.asdict(request))
@@ -177,7 +179,9 @@ class Desk:
 def explanation(reader: Reader, group_id: int) -> wire.Explanation:
     """What the store has of a group's way into the loss, with the knobs and weights of its step."""
     found = reader.explanation(group_id)
-    whole = parse_recipe(reader.run(found.run).recipe, f"the recipe of {found.run}")
+    recipe = reader.run(found.run).recipe
+    refuse_elsewhere(found.run, part_of(recipe), "how it makes a loss of rewards is its own")
+    whole = parse_recipe(recipe, f"the recipe of {found.run}")
     stage, _, _ = stage_then(whole, reader.knobs(found.run).changes, found.row.step - 1)
     weights = part_weights(stage.reward, stage.rewards)
     return msgspec.structs.replace(found, knobs=flatten(stage.knobs), weights=weights)

@@ -20,6 +20,7 @@ from daemon.fork import choose_step, plan_fork, share_past
 from daemon.judges import Judges
 from daemon.run import Run
 from daemon.supervisor import Supervisor
+from daemon.watched import part_of, refuse_elsewhere, refuse_unhonoured, refuse_urgent
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
 from ponder.errors import NotFound, Refused, StoreError
@@ -133,6 +134,8 @@ class Handlers:
 
     def _submit(self, command: str, request: wire.SubmitRun) -> wire.Accepted:
         self._refuse_full_disk()
+        if part_of(request.recipe) is not None:
+            raise Refused("elsewhere", "a recipe with `[watched]` is of a run that trains elsewhere", "leave it out")
         name = self._writer.submit_run(command, request.recipe, request.source, _who(request.by), self._has_folder)
         self._supervisor.add(name)
         return wire.Accepted(command, name)
@@ -141,6 +144,7 @@ class Handlers:
         """The past lies in the new run's folder before anybody can know of the run, and start it."""
         self._refuse_full_disk()
         parent = self._reader.run(request.run)
+        refuse_elsewhere(parent.row.name, part_of(parent.recipe), "no checkpoint of it lies here")
         fork = plan_fork(parent, self._reader.knobs(parent.row.name).changes, request, self._paths)
         source, name = str(self._paths.run_recipe(parent.row.name)), ""
         try:
@@ -163,11 +167,15 @@ class Handlers:
                 "not_live", f"`{knob.name}` takes effect with the next run only", "set it in the recipe of a new run"
             )
         value = check_value(knob.name, request.value)
+        refuse_unhonoured(run.name, run.watched, knob.name, f"set `{knob.name}`")
         return self._order(run, command, "set", wire.KnobOrder(knob.name, value), request.by, knob.name, value)
 
     def _pause(self, command: str, request: wire.PauseRun) -> wire.Accepted:
         run = self._active(request.run)
         pauses = [order.action for order in run.orders.values() if isinstance(order.action, wire.PauseOrder)]
+        refuse_unhonoured(run.name, run.watched, "pause", "pause")
+        if request.release:
+            refuse_elsewhere(run.name, run.watched, "its memory is not the daemon's to free")
         can_release = request.release and run.has_attempt and not any(pause.release for pause in pauses)
         if run.state in (RunState.PAUSED, RunState.PAUSING) and not can_release:
             raise Refused("conflict", f"`{run.name}` is already {run.state}", f"`ponder resume {run.name}` goes on")
@@ -189,7 +197,7 @@ class Handlers:
         is_waiting = any(isinstance(order.action, wire.PauseOrder) for order in run.orders.values())
         if run.state is not RunState.PAUSED and not run.hold and not is_waiting:
             raise Refused("conflict", f"`{name}` is not paused, it is {run.state}")
-        if run.has_slot:
+        if run.has_slot or run.watched is not None:
             return self._order(run, command, "resume", wire.ResumeOrder(), request.by)
         return self._do(run, command, "resume", request.by, RunState.QUEUED, "")
 
@@ -197,6 +205,7 @@ class Handlers:
         row = self._reader.run(name).row
         if row.state is RunState.FINISHED:
             raise Refused("over", f"`{name}` has finished all its steps", "`ponder run` starts a new one")
+        refuse_elsewhere(name, part_of(self._reader.run(name).recipe), "nothing here can start it again")
         self._supervisor.add(name)
         run = self._supervisor.runs[name]
         run.state = row.state
@@ -208,6 +217,8 @@ class Handlers:
 
     def _stop(self, command: str, request: wire.StopRun) -> wire.Accepted:
         run = self._active(request.run)
+        refuse_urgent(run.name, run.watched, request)
+        refuse_unhonoured(run.name, run.watched, "stop", "stop")
         is_urgent = request.now or request.kill
         if run.state is RunState.STOPPING and not is_urgent:
             raise Refused(
@@ -221,6 +232,7 @@ class Handlers:
 
     def _save(self, command: str, request: wire.SaveRun) -> wire.Accepted:
         run = self._active(request.run)
+        refuse_elsewhere(run.name, run.watched, "its checkpoints are its own")
         if not run.has_slot:
             raise Refused("conflict", f"`{run.name}` has no trainer, it is {run.state}: there is nothing new to save")
         return self._order(run, command, "save", wire.SaveOrder(), request.by)
@@ -246,6 +258,7 @@ class Handlers:
     def _quarantine(self, command: str, request: wire.QuarantinePrompt | wire.LiftQuarantine) -> wire.Accepted:
         """A prompt that the run has asked; others may be spelled wrong, and nobody would notice."""
         run = self._active(request.run)
+        refuse_elsewhere(run.name, run.watched, "its prompts are its own")
         if not self._reader.has_asked(run.name, request.prompt_id):
             hint = "the ids stand in `ponder group GROUP`"
             raise NotFound(f"`{run.name}` has never asked the prompt `{request.prompt_id[:80]}`", hint)

@@ -33,6 +33,9 @@ RETRY_S = 1.0
 class Watcher(Protocol):
     """Who wants to know what came in; the supervisor."""
 
+    def take_in(self, name: str) -> None:
+        """Know a run that trains elsewhere, if this is one and it is new."""
+
     def refuse_trainer(self, run: str, attempt: int) -> str:
         """Why this attempt's events are not taken; empty when they are."""
 
@@ -142,6 +145,8 @@ class Ingest:
             self._send(identity, wire.Reject(f"this daemon speaks protocol {wire.PROTOCOL}, not {hello.protocol}"))
             return
         try:
+            if self.watcher is not None:
+                self.watcher.take_in(hello.run)
             last = self.last_seq(hello.run)
         except NotFound as error:
             self._send(identity, wire.Reject(error.message))

@@ -174,11 +174,14 @@ class Syncing(threading.Thread):
 class JournalLink:
     """The `trainer.link.Link` of a trainer under a daemon. `emit` and `commands` are the trainer's thread's only."""
 
-    def __init__(self, path: Path, attempt: int, *, after_seq: int = 0, held_by: str = "") -> None:
+    def __init__(
+        self, path: Path, attempt: int, *, after_seq: int = 0, held_by: str = "", waits_for_room: bool = True
+    ) -> None:
         """Open the run's journal.
 
         `after_seq` is the newest record that the daemon holds, in case a power cut took the journal's last ones.
         `held_by` is the pause command under which the run was held when its last trainer died: it is held again.
+        Without `waits_for_room` an event that finds no room on the disk is a StoreError and is not told.
         """
         self.history = read_history(path)
         self.path = path
@@ -196,6 +199,7 @@ class JournalLink:
         self._seq = max(self.history.last_seq, after_seq)
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._given = set(self.history.answered)
+        self._waits_for_room = waits_for_room
         if held_by:
             self._orders.put(Order(held_by, PauseOrder()))
 
@@ -272,6 +276,8 @@ class JournalLink:
             try:
                 self._journal.append(payload)
             except StoreError as error:
+                if not self._waits_for_room:
+                    raise
                 if not has_complained:
                     say(f"waiting for room on the disk: {error.message}")
                     self._enter(WAIT_FOR_DISK)

@@ -1,5 +1,5 @@
 """Lines for daemon.log and for a run's log: to stderr, made harmless for who reads them with `cat`; a full disk makes
-them fewer and never ends a program.
+them fewer and never ends a program. And a log's last word.
 
 Deliberately left out: levels, files and rotation. Prompts, answers and recipes stay out of logs.
 """
@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ponder.safe_text import safe_text
 
@@ -25,3 +26,14 @@ def say(line: str, *, is_dated: bool = True) -> None:
 def say_bug(error: Exception) -> None:
     """The traceback of an exception that nobody expected."""
     say("".join(traceback.format_exception(error)).rstrip())
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, at most 200 characters of it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip()[:200] for line in reversed(lines) if line.strip() and not line.startswith("---")), "")

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 
 from ponder import wire
 from ponder.event_text import format_duration
-from ponder.events import HELD, WAIT_FOR_DISK
+from ponder.events import ELSEWHERE, HELD, WAIT_FOR_DISK
 
 TIMES_LONGEST = 10.0
 LEAST_S = 60.0
 UNKNOWN_S = 900.0
 SILENT_S = 60.0
-PATIENT = (HELD, WAIT_FOR_DISK)
-"""Phases that last until somebody does something."""
+PATIENT = (HELD, WAIT_FOR_DISK, ELSEWHERE)
+"""Phases that last until somebody does something, or of which nothing is known."""
 
 
 @dataclass

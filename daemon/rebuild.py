@@ -27,8 +27,9 @@ from msgspec import DecodeError
 from daemon.__main__ import hold_lock
 from daemon.facts import Facts, Verdict, judge
 from daemon.label_book import read_book
+from daemon.log import last_line
 from daemon.processes import boot_id, is_attempt_alive, read_ended, read_started
-from daemon.supervisor import last_line
+from daemon.watched import find_watched, judge_watched
 from ponder import wire
 from ponder.errors import NotFound, PonderError, RecipeError, StoreError
 from ponder.events import Record, RunState, decode_record
@@ -182,6 +183,7 @@ def _end_attempts(paths: Paths, run: str, writer: Writer, facts: dict[int, Facts
     """Say how each attempt ended, and what that makes of the run; one that lives is left for the next daemon."""
     folder, papers = paths.run(run), read_started(paths.run(run))
     newest = max([*facts, papers.attempt if papers else 0])
+    is_watched = find_watched(paths, run) is not None
     for attempt in sorted({*facts, newest} - {0}):
         is_newest = attempt == newest
         own = papers if papers is not None and papers.attempt == attempt else None
@@ -192,8 +194,9 @@ def _end_attempts(paths: Paths, run: str, writer: Writer, facts: dict[int, Facts
             writer.set_state(run, RunState.RUNNING)
             return
         ended = read_ended(folder, attempt)
-        verdict = judge(
-            facts.get(attempt, Facts()), ended, is_stop_wanted=False,
+        known = facts.get(attempt, Facts())
+        verdict = judge_watched(known) if is_watched else judge(
+            known, ended, is_stop_wanted=False,
             is_same_boot=own is None or own.boot_id == boot_id(), last_line=last_line(paths.run_log(run)),
         )  # fmt: skip
         cause = verdict.cause if is_newest or verdict.state.is_over else "followed by another attempt"

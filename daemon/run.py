@@ -14,6 +14,7 @@ from daemon.processes import Started
 from daemon.pulse import Pulse
 from ponder import wire
 from ponder.events import RunState
+from ponder.watched import WatchedPart
 
 
 @dataclass
@@ -54,11 +55,13 @@ class Run:
     pulse: Pulse = field(default_factory=Pulse)
     stuck: str = ""
     """That its trainer lives and gets nowhere, in words."""
+    watched: WatchedPart | None = None
+    """What its loop says of itself, where it trains elsewhere."""
 
     @property
     def has_slot(self) -> bool:
         """Whether it takes one of the places for running trainers; a paused one keeps its place."""
-        return self.has_attempt or self.state is RunState.RESTARTING
+        return self.watched is None and (self.has_attempt or self.state is RunState.RESTARTING)
 
 
 def verb_of(order: wire.Order) -> str:

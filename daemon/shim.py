@@ -91,10 +91,10 @@ def keep_facts(folder: Path, name: str, facts: Started | Ended) -> None:
         say(f"`{folder / name}` cannot be written: {error.strerror}: {facts}")
 
 
-def take_lock(path: Path) -> int | None:
+def take_lock(path: Path, patience_s: float = LOCK_PATIENCE_S) -> int | None:
     """The held lock's descriptor, or None when another process keeps it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

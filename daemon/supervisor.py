@@ -2,13 +2,14 @@
 
     accepted commands ─┐
     journaled events ──┼─► tick: for each run that is not over
-    locks, exit.json ──┘      trainer lives    derive its state, repeat its orders, press a stop that may not wait
+    locks, exit.json ──┤      trainer lives    derive its state, repeat its orders, press a stop that may not wait
                               trainer is gone  read its journal to the end, judge, then end or restart the run
                               nobody runs      start the next of the queue
 
 A trainer is started fresh under its shim, in sessions of their own, and outlives this process. A new daemon finds it by
 its lock and its papers (`daemon.processes`), rebuilds the facts from the journal and goes on. Everything is called from
-the daemon's one thread. Deliberately left out: how states follow from facts (`daemon.facts`), and sockets.
+the daemon's one thread. Deliberately left out: how states follow from facts (`daemon.facts`), what a run is that trains
+elsewhere (`daemon.watched`), and sockets.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from daemon.facts import Facts, Verdict, judge, living_reason, living_state
 from daemon.herald import Herald
 from daemon.ingest import COMMIT_BYTES, Ingest
 from daemon.journal_link import is_group, read_head
-from daemon.log import say, say_bug
+from daemon.log import last_line, say, say_bug
 from daemon.processes import (
+    STARTED_NAME,
+    Ended,
     Started,
     boot_id,
     is_attempt_alive,
@@ -40,6 +43,7 @@ from daemon.processes import (
     read_started,
 )  # fmt: skip
 from daemon.run import Run, verb_of
+from daemon.watched import begin_to_watch, judge_watched, part_of
 from ponder import wire
 from ponder.client import child_environment
 from ponder.errors import StoreError
@@ -91,17 +95,20 @@ class Supervisor:
             if self._herald is not None and self._reader.aha(row.name, limit=1).first_rescue is not None:
                 self._herald.knows_rescue(row.name)
             self.runs[row.name] = self._recover_run(row)
+        for papers in self._paths.runs.glob(f"*/{STARTED_NAME}"):
+            self.take_in(papers.parent.name)
 
     def _recover_run(self, row: wire.RunRow) -> Run:
-        attempts = self._reader.run(row.name).attempts
+        detail = self._reader.run(row.name)
+        attempts = detail.attempts
         newest = max(attempts, key=lambda attempt: attempt.attempt, default=None)
         known = newest.attempt if newest else 0
-        run = Run(row.id, row.name, row.state, row.reason, attempt=known)
+        run = Run(row.id, row.name, row.state, row.reason, attempt=known, watched=part_of(detail.recipe))
         run.orders = {order.command: order for order in self._writer.pending_orders(run.name)}
         papers = read_started(self._paths.run(run.name)) or self._stored_papers(run.name)
         if papers is not None and papers.attempt < known:
             papers = None
-        is_alive = self._is_alive(run.name, papers)
+        is_alive = self._is_alive(run, papers)
         is_unknown = papers is not None and papers.attempt > known
         if is_alive or is_unknown or (newest is not None and newest.ended_us is None):
             run.has_attempt = True
@@ -138,6 +145,17 @@ class Supervisor:
             for event in self._reader.attempt_events(run.name, run.attempt):
                 facts.see(event)
         return facts
+
+    def take_in(self, name: str) -> None:
+        """A run that trains elsewhere is known from here on, if its folder tells of an attempt that is new."""
+        known = self.runs.get(name)
+        if known is not None and (known.watched is None or known.has_attempt):
+            return
+        run = begin_to_watch(self._paths, self._reader, self._writer, name)
+        if run is not None:
+            run.pulse.begin(time.monotonic())
+            self.runs[name] = run
+            self._note_change()
 
     # ---- the watcher's side, called by ingest
 
@@ -267,6 +285,8 @@ class Supervisor:
 
     def _look_after(self, run: Run, now: float, may_start: bool) -> None:
         if not run.has_attempt:
+            if run.watched is not None:
+                return
             is_due = run.state is RunState.RESTARTING and now >= run.restart_at
             is_next = run.state is RunState.QUEUED and sum(r.has_slot for r in self.runs.values()) < self._at_once
             if may_start and (is_due or is_next):
@@ -287,7 +307,7 @@ class Supervisor:
             if self._drain(run):
                 self._bury(run, now)
             return
-        if run.papers is not None:
+        if run.papers is not None and run.watched is None:
             run.companion = run.companion or Companion(run.name)
             run.companion.look_after(self._paths, now)
         if run.is_pressed:
@@ -356,11 +376,15 @@ class Supervisor:
     def _is_gone(self, run: Run) -> bool:
         if run.shim is not None and run.shim.poll() is None:
             return False
-        return not self._is_alive(run.name, run.papers)
+        return not self._is_alive(run, run.papers)
 
-    def _is_alive(self, name: str, papers: Started | None) -> bool:
-        """Whether the lock is held, or, where the lock was deleted with the folder, the process lives."""
-        return is_attempt_alive(self._paths.run(name)) or (papers is not None and is_same_process(papers))
+    def _is_alive(self, run: Run, papers: Started | None) -> bool:
+        """Whether the lock is held, or, where the lock was deleted with the folder, the process lives.
+
+        One that trains elsewhere may have other things to do once its run is told.
+        """
+        is_there = run.watched is None and papers is not None and is_same_process(papers)
+        return is_there or is_attempt_alive(self._paths.run(run.name))
 
     def _press(self, run: Run, now: float) -> None:
         if run.papers is None or not is_same_process(run.papers):
@@ -399,13 +423,7 @@ class Supervisor:
         """The trainer is gone and its journal is read: say why, and what follows."""
         folder = self._paths.run(run.name)
         ended = read_ended(folder, run.attempt)
-        verdict = judge(
-            run.facts,
-            ended,
-            is_stop_wanted=run.is_pressed or any(isinstance(o.action, wire.StopOrder) for o in run.orders.values()),
-            is_same_boot=run.papers is None or run.papers.boot_id == boot_id(),
-            last_line=last_line(self._paths.run_log(run.name)),
-        )
+        verdict = judge_watched(run.facts) if run.watched is not None else self._judge(run, ended)
         failures, wait_s, verdict = self._count_failures(run, verdict)
         is_released = verdict.state is RunState.PAUSED
         pauses = _pauses_and_resumes(run) if is_released else []
@@ -428,6 +446,15 @@ class Supervisor:
         run.has_attempt = False
         self.remember_state(run, verdict.state, verdict.reason)
 
+    def _judge(self, run: Run, ended: Ended | None) -> Verdict:
+        return judge(
+            run.facts,
+            ended,
+            is_stop_wanted=run.is_pressed or any(isinstance(o.action, wire.StopOrder) for o in run.orders.values()),
+            is_same_boot=run.papers is None or run.papers.boot_id == boot_id(),
+            last_line=last_line(self._paths.run_log(run.name)),
+        )
+
     def _count_failures(self, run: Run, verdict: Verdict) -> tuple[int, float, Verdict]:
         """A death from outside becomes a restart after a wait in seconds, or a failure when it came too often."""
         if verdict.state is not RunState.RESTARTING:
@@ -447,27 +474,17 @@ class Supervisor:
 
     def _answer_what_is_left(self, run: Run, state: RunState) -> None:
         """Nobody will take these orders any more; whoever waits for an answer gets one."""
+        can_resume = state is not RunState.FINISHED and run.watched is None
         for command, order in run.orders.items():
             if isinstance(order.action, wire.StopOrder) and state is RunState.STOPPED:
                 self._writer.settle_command(command, run.facts.step)
             else:
                 self._writer.refuse_command(
                     command, run.facts.step, f"the run was {state} before it could be tried",
-                    "" if state is RunState.FINISHED else f"`ponder resume {run.name}` goes on from its checkpoint",
+                    f"`ponder resume {run.name}` goes on from its checkpoint" if can_resume else "",
                 )  # fmt: skip
 
 
 def _pauses_and_resumes(run: Run) -> list[wire.Order]:
     """What a trainer that is released leaves to the daemon to answer; the last of them counts."""
     return [order for order in run.orders.values() if isinstance(order.action, wire.PauseOrder | wire.ResumeOrder)]
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that says something, at most 200 characters of it."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.strip()[:200] for line in reversed(lines) if line.strip() and not line.startswith("---")), "")

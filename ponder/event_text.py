@@ -12,6 +12,7 @@ from ponder.events import FeedEvent, StoredEvent
 from ponder.knobs import KnobValue, format_value
 from ponder.measured import measured_words
 from ponder.ranking import Verdict
+from ponder.watched import STAGE as WATCHED
 
 _STEP_METRICS = (
     metrics.REWARD_MEAN, metrics.CORRECT, metrics.LENGTH_MEAN, metrics.REFLECT, metrics.LOSS, metrics.RANKING_LOSS,
@@ -259,7 +260,28 @@ def reveal_line(agreed: int, pairs: int, reward_model: int, seconds: float) -> s
 _VERDICTS = {Verdict.RANKED: "ranked", Verdict.ALL_BAD: "found all bad of", Verdict.SKIPPED: "skipped"}
 
 
+def step_of(step: int, steps: int, between: str = " of ") -> str:
+    """How far a run is; of a run that trains elsewhere nobody may know how far it will go.
+
+    >>> step_of(3, 1000), step_of(3, 1000, "/"), step_of(3, 0, "/")
+    ('3 of 1,000', '3/1,000', '3')
+    """
+    return f"{step:,}{between}{steps:,}" if steps else f"{step:,}"
+
+
+def model_words(model: str, parameters: int, device: str) -> str:
+    """What learns; of a run that trains elsewhere only its name is known.
+
+    >>> model_words("tiny", 0, ""), model_words("tiny", 371136, "cpu")
+    ('tiny', 'tiny, 0.37 M parameters, on cpu')
+    """
+    return f"{model}, {parameters / 1e6:.2f} M parameters, on {device or '-'}" if parameters else model
+
+
 def _started_line(event: events.RunStarted) -> str:
+    if event.stage == WATCHED:
+        after = f" after step {event.step}" if event.step else ""
+        return f"a loop elsewhere tells{after}" + (f", {event.steps} steps" if event.steps else "")
     resumed = "" if event.resumed_from is None else f", resumed from the checkpoint at step {event.resumed_from}"
     data = f", {event.data}" if event.data else ""
     return f"{event.stage} of {_model(event)} on {event.device}, {event.steps} steps{resumed}{data}"

@@ -635,6 +635,9 @@ LOAD = "load"
 HELD = "pause"
 """The phase of a trainer that holds at a step boundary."""
 
+ELSEWHERE = "elsewhere"
+"""The phase of a loop that ponder did not start, which does not say what it does."""
+
 SAVE = "save"
 """The phase of a trainer that writes a checkpoint."""
 
@@ -647,7 +650,7 @@ class Progress(Struct, frozen=True, tag="progress"):
 
     step: int
     phase: str
-    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`, WAIT_FOR_DISK."""
+    """`load`, `evaluate`, `sample`, `score`, `tell`, `learn`, `save`, `pause`, WAIT_FOR_DISK, ELSEWHERE."""
     done: int
     total: int
 

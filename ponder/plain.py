@@ -20,7 +20,7 @@ from typing import Protocol
 from ponder import events, metrics, wire
 from ponder.client import Client
 from ponder.errors import NoDaemon, PonderError
-from ponder.event_text import event_line, format_duration
+from ponder.event_text import event_line, format_duration, step_of
 from ponder.output import say
 from ponder.paths import Paths
 from ponder.safe_text import safe_line
@@ -86,7 +86,11 @@ class Watched:
         """What it is doing now, in words."""
         phase = self.phase
         if self.state is not events.RunState.RUNNING or phase is None or phase.phase not in _PHASES:
-            return str(self.state) if self.state is not events.RunState.RUNNING else f"step {self.step}/{self.steps}"
+            return (
+                str(self.state)
+                if self.state is not events.RunState.RUNNING
+                else f"step {step_of(self.step, self.steps, '/')}"
+            )
         return _PHASES[phase.phase] + (f" {phase.done}/{phase.total}" if self._is_counted(phase) else "")
 
     @property

@@ -10,6 +10,7 @@
     [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
     [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
+    [watched]  what trains elsewhere, written by `ponder.log_run`
     [sampling] [policy] [kl] [optim] [reward] [critic] [supervised] [preference] [rlhf] [evaluation] [saving]
     [stream] [watchdog]   the knobs, see `ponder.knobs`
 
@@ -40,6 +41,7 @@ from ponder.stage import StageKind, StagePart
 from ponder.supervised import Supervised
 from ponder.toml_text import toml_tables, toml_value
 from ponder.watchdog import Watchdog
+from ponder.watched import WatchedPart
 
 VARIANT_PATTERN = rf"^({variants.NAME})?$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -191,6 +193,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     rewards: list[OwnReward] = []
     reflection: ReflectionPart = ReflectionPart()
     fork: ForkPart = ForkPart()
+    watched: WatchedPart = WatchedPart()
     then: list[Recipe] = []
     """The stages after this one, each a recipe of its own; in TOML all stand in `[[stages]]`."""
 
@@ -218,6 +221,12 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     def knobs(self) -> Knobs:
         """The knobs that the stage starts with."""
         return Knobs(**{group: getattr(self, group) for group in knobs.GROUPS})
+
+    @property
+    def known_knobs(self) -> dict[str, KnobValue]:
+        """The knobs by name; of a watched run those that its loop sets."""
+        values, watched = knobs.flatten(self.knobs), self.watched
+        return {name: values[name] for name in watched.honours if name in values} if watched.producer else values
 
 
 LISTS: dict[str, type[Struct]] = {"rewards": OwnReward}

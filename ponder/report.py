@@ -16,7 +16,7 @@ from html import escape
 from ponder import curve_svg, metrics, wire
 from ponder.answer_text import headline, marked_text, turn_line, with_counted_parts
 from ponder.errors import RecipeError
-from ponder.event_text import format_accuracy, format_duration, measured
+from ponder.event_text import format_accuracy, format_duration, measured, model_words, step_of
 from ponder.events import Outcome
 from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
 from ponder.plot_text import Curve, mark_sign
@@ -118,8 +118,8 @@ def _summary(facts: Facts) -> str:
     row = detail.row
     rows: list[tuple[str, str]] = [
         ("state", ": ".join(filter(None, [str(row.state), row.reason]))),
-        ("step", f"{row.step:,} of {row.steps:,}"),
-        ("model", f"{detail.model}, {detail.parameters / 1e6:.2f} M parameters, on {detail.device or '-'}"),
+        ("step", step_of(row.step, row.steps)),
+        ("model", model_words(detail.model, detail.parameters, detail.device)),
         ("began", _clock(row.started_us)),
         ("ended", _clock(row.ended_us)),
         ("answers", f"{detail.rollouts:,}"),

@@ -5,6 +5,7 @@ The standard library reads TOML and does not write it. Deliberately left out: da
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any  # Any: a table holds whatever its struct holds
 
@@ -20,18 +21,27 @@ def toml_tables(name: str, table: Mapping[str, Any]) -> list[str]:
     inner = {key: value for key, value in table.items() if isinstance(value, dict) and value}
     lists = {key: value for key, value in table.items() if _is_list_of_tables(value)}
     lines = [
-        f"{key} = {toml_value(value)}"
+        f"{toml_key(key)} = {toml_value(value)}"
         for key, value in table.items()
         if not isinstance(value, dict) and key not in lists and value != []
     ]
     for key, value in inner.items():
-        path = f"{name}.{key}" if name else key
+        path = f"{name}.{toml_key(key)}" if name else toml_key(key)
         lines += ["", f"[{path}]", *toml_tables(path, value)]
     for key, values in lists.items():
-        path = f"{name}.{key}" if name else key
+        path = f"{name}.{toml_key(key)}" if name else toml_key(key)
         for value in values:
             lines += ["", f"[[{path}]]", *toml_tables(path, value)]
     return lines
+
+
+def toml_key(key: str) -> str:
+    """A key, in quotes where it needs them.
+
+    >>> toml_key("lr"), toml_key("optim.lr")
+    ('lr', '"optim.lr"')
+    """
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)
 
 
 def _is_list_of_tables(value: object) -> bool:

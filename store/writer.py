@@ -4,7 +4,7 @@
     handlers    -> submit_run begin_changed accept_command refuse_command annotate keep_measured
     judges      -> keep_ranking undo_ranking tell_reward_model change_brake
     supervisor  -> set_state start_attempt end_attempt settle_command
-    rebuild     -> restore_run restore_ranking
+    rebuild     -> restore_run restore_ranking; the supervisor restores runs that begin elsewhere
 
 Used from one thread. When the disk is full, or the file locked or broken, a method raises StoreError (its `code` says
 which) with nothing written; the same call works once the cause is gone, and readers never notice. Deliberately left
@@ -40,7 +40,7 @@ from ponder.events import (
     StateChanged,
     event_name,
 )
-from ponder.knobs import KnobValue, flatten
+from ponder.knobs import KnobValue
 from ponder.recipe import Recipe, parse_recipe
 from ponder.wire import CommandState
 from store import cold, derived, judged, measurements, orders, upkeep
@@ -116,7 +116,7 @@ class Writer:
             return name
 
     def restore_run(self, name: str, recipe_text: str, created_us: int, by: str) -> None:
-        """A run that the store has lost, as it was when it was queued; RecipeError, or NotFound on another name."""
+        """A run whose folder alone tells of it, as it was when it began; RecipeError, or NotFound on another name."""
         recipe = parse_recipe(recipe_text, f"the recipe of {name}")
         number = name.removeprefix(f"{recipe.run.name}-")
         if not number.isdigit():
@@ -428,7 +428,7 @@ class Writer:
                 parent[0] if parent else None, fork.step if fork.run else None,
             ),
         ).fetchone()  # fmt: skip
-        values = [(run_id, knob, derived.to_json(value)) for knob, value in flatten(at.knobs).items()]
+        values = [(run_id, knob, derived.to_json(value)) for knob, value in at.known_knobs.items()]
         connection.executemany("INSERT INTO knobs VALUES (?1, ?2, ?3, ?3)", values)
         return int(run_id)
 

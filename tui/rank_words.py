@@ -6,6 +6,7 @@ Deliberately left out: where it stands (`tui.screens.rank`), and what was typed 
 from __future__ import annotations
 
 from ponder import wire
+from ponder.event_text import step_of
 from ponder.events import RunState
 from ponder.ranking import Verdict
 from tui.draft import Draft
@@ -27,7 +28,7 @@ def nothing(row: wire.RunRow | None, message: str, hint: str, *, is_learning: bo
     lines += [Paragraph.of(hint)] if hint and not row.state.is_over else []
     lines.append(Paragraph.of(""))
     if not row.state.is_over:
-        at = f"at step {row.step:,} of {row.steps:,}" if row.step else "before its first step"
+        at = f"at step {step_of(row.step, row.steps)}" if row.step else "before its first step"
         state = "" if row.state is RunState.RUNNING else f" and {row.state}"
         words = f"The run is {at}{state}. New answers come with each step and are shown here by themselves."
         lines.append(Paragraph.of(words))

@@ -22,6 +22,7 @@ from ponder import wire
 from ponder.async_client import AsyncClient
 from ponder.client import NO_DAEMON_HINT, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, PonderError, UsageError
+from ponder.event_text import step_of
 from ponder.paths import Paths, find_paths
 from ponder.safe_text import safe_line, safe_text
 from tui.app import ANNOTATOR, Console
@@ -106,7 +107,7 @@ def farewell(console: Console) -> str:
     if row is None or row.state.is_over:
         return ""
     return (
-        f"run {row.name} is {row.state} at step {row.step:,} of {row.steps:,}; leaving the console changes nothing\n"
+        f"run {row.name} is {row.state} at step {step_of(row.step, row.steps)}; leaving the console changes nothing\n"
         f"come back with `ponder watch {row.name}`"
     )
 

@@ -6,6 +6,7 @@ Deliberately left out: what a screen does by itself (knobs, checkpoints), and wh
 from __future__ import annotations
 
 from ponder import wire
+from ponder.event_text import step_of
 from ponder.events import RunState
 from tui.screens.confirm import Confirm
 from tui.tutored import TutoredApp
@@ -53,7 +54,7 @@ class SteeringApp(TutoredApp):
                 self.say(f"{row.name} goes on")
 
         lines = [
-            f"Stop {row.name} at step {row.step:,} of {row.steps:,}?",
+            f"Stop {row.name} at step {step_of(row.step, row.steps)}?",
             "",
             "It finishes its step, writes a checkpoint and ends.",
             "Its work is kept: `resume` goes on from there.",

@@ -23,6 +23,7 @@ from ponder.commands import (
     aha,
     explain,
     export,
+    foreign,
     house,
     keep,
     look,
@@ -136,8 +137,14 @@ GROUPS = (
     ),
     (
         "import",
-        "Bring what other programs wrote into files that recipes read.",
-        (("rankings", trade.import_rankings),),
+        "Bring in what other programs wrote: rankings, and answers of runs that train elsewhere.",
+        (
+            ("rankings", trade.import_rankings),
+            ("verl", foreign.verl),
+            ("prime-rl", foreign.prime_rl),
+            ("openrlhf", foreign.openrlhf),
+            ("jsonl", foreign.jsonl),
+        ),
     ),
     (
         "service",

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run, terminal_width
 from ponder.errors import UsageError
-from ponder.event_text import format_ago, format_bytes, format_duration, measured_line
+from ponder.event_text import format_ago, format_bytes, format_duration, measured_line, model_words, step_of
 from ponder.events import Outcome, event_name
 from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
@@ -94,7 +94,7 @@ def _write_runs(runs: list[RunRow]) -> None:
             for name in metrics.HEADLINES
         ]
         began = format_ago(row.started_us) if row.started_us else "-"
-        step = f"{row.step}/{row.steps}"
+        step = f"{row.step}/{row.steps}" if row.steps else str(row.step)
         rows.append([str(row.id), row.name, state, step, *headlines, sparkline(row.spark, 12), began])
     write_table(columns, rows, empty="there is no run yet; `ponder demo` starts one")
 
@@ -118,11 +118,11 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
                 ("state", ": ".join(filter(None, [str(row.state), row.reason, row.stuck]))),
                 (
                     "step",
-                    f"{row.step} of {row.steps}" + (f", {row.phase}" if row.phase and not row.state.is_over else ""),
+                    step_of(row.step, row.steps) + (f", {row.phase}" if row.phase and not row.state.is_over else ""),
                 ),
                 *([("past", f"forked from {row.forked_from} at step {row.forked_at}")] if row.forked_from else []),
                 ("stage", row.stage),
-                ("model", f"{detail.model}, {detail.parameters / 1e6:.2f} M parameters, {detail.device}"),
+                ("model", model_words(detail.model, detail.parameters, detail.device)),
                 ("began", format_ago(row.started_us)),
                 ("took", _took(row)),
                 ("rollouts", f"{detail.rollouts:,}"),

@@ -172,6 +172,7 @@ def recipes(
 
 def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption = False) -> None:
     """Open the console on a run; leaving it never stops the run. With `--json`, what it came to, once it is over."""
+    from ponder.event_text import step_of
     from ponder.wire import Events, GetEvents, GetRun, RunDetail
 
     with connect() as client:
@@ -185,7 +186,7 @@ def watch(run: RunArgument = "", plain: PlainOption = False, as_json: JsonOption
         return
     if not plain and has_terminal():
         open_console(row.name)
-    write(f"{row.name}: {row.state}, step {row.step}/{row.steps}")
+    write(f"{row.name}: {row.state}, step {step_of(row.step, row.steps, '/')}")
     if row.state.is_over:
         say(f"`ponder show {row.name}` shows what it came to")
     else:

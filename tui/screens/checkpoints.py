@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from ponder import metrics, wire
 from ponder.errors import PonderError
-from ponder.event_text import format_accuracy, format_bytes
+from ponder.event_text import format_accuracy, format_bytes, step_of
 from ponder.metrics import METRICS, format_metric
 from ponder.paths import CHECKPOINTS
 from ponder.safe_text import safe_line
@@ -303,6 +303,6 @@ def family_lines(name: str, rows: Sequence[wire.RunRow], is_ascii: bool) -> list
         since = f"from step {row.forked_at:,}, " if row.forked_at is not None else ""
         here = ">" if row.name == name else " "
         lines.append(
-            f"{here}{branch}{row.name}  {since}{word.sign} {row.state} {row.step:,}/{row.steps:,}  {row.title}"
+            f"{here}{branch}{row.name}  {since}{word.sign} {row.state} {step_of(row.step, row.steps, '/')}  {row.title}"
         )
     return lines

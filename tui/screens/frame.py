@@ -22,7 +22,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from ponder import metrics
-from ponder.event_text import format_duration
+from ponder.event_text import format_duration, step_of
 from ponder.events import WAIT_FOR_DISK, RunState
 from ponder.stage import StageKind
 from ponder.wire import RunRow
@@ -252,7 +252,7 @@ def _tiny_status(row: RunRow | None, width: int, height: int) -> list[Part]:
         return [Part("ponder", "title"), needs, size]
     word = STATES[row.state]
     state = Part(f"{word.sign} {row.state}", word.style)
-    return [Part(row.name, "title", 2), state, Part(f"{row.step:,}/{row.steps:,}"), needs, size]
+    return [Part(row.name, "title", 2), state, Part(step_of(row.step, row.steps, "/")), needs, size]
 
 
 def elapsed_words(row: RunRow, now_us: int) -> str:
@@ -288,4 +288,4 @@ def phase_words(console: Console, row: RunRow) -> str:
 def _step_words(row: RunRow) -> str:
     """Where the run is; with its stage, unless that is the plain case."""
     stage = "" if row.stage == StageKind.RL else f"{row.stage} "
-    return f"{stage}step {row.step:,}/{row.steps:,}"
+    return f"{stage}step {step_of(row.step, row.steps, '/')}"

@@ -17,7 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from ponder import metrics, wire
-from ponder.event_text import format_accuracy, format_ago, format_duration
+from ponder.event_text import format_accuracy, format_ago, format_duration, step_of
 from ponder.metrics import METRICS, find_metric, format_metric
 from ponder.plot_text import MOST_RUNS, short_number, sparkline
 from tui import actions
@@ -271,7 +271,7 @@ def fits(row: wire.RunRow, words: str) -> bool:
 
 def _steps(row: wire.RunRow) -> str:
     """How far it is, in as many cells as there are."""
-    words = f"{row.step:,}/{row.steps:,}"
+    words = step_of(row.step, row.steps, "/")
     return words if len(words) <= STEP_CELLS else f"{short_number(row.step)}/{short_number(row.steps)}"
 
 
@@ -297,7 +297,7 @@ def _facts(detail: wire.RunDetail, now_us: int) -> list[Paragraph]:
         ("state", f"{row.state}: {row.stuck or row.reason or STATES[row.state].meaning}"),
         ("model", f"{detail.model}{size} on {detail.device or '-'}, stage {row.stage}"),
         ("time", f"submitted {_clock(row.created_us)} ({format_ago(row.created_us, now_us)}), ran {_ran(row, now_us)}"),
-        ("answers", f"{detail.rollouts:,} in {row.step:,} of {row.steps:,} steps, attempt {row.attempt}"),
+        ("answers", f"{detail.rollouts:,} in {step_of(row.step, row.steps)} steps, attempt {row.attempt}"),
     ]
     if row.forked_from:
         lines.append(("past", f"forked from {row.forked_from} at step {row.forked_at:,}"))

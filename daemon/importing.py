@@ -1,0 +1,205 @@
+"""Answers of another trainer's files become a run: `ponder import verl|prime-rl|openrlhf|jsonl PATH [--follow]`.
+
+    python -P -m daemon.importing FORMAT PATH [--name=NAME] [--follow] [--json]
+
+    files ──► lines ──► answers by step ──► what the run has not told yet ──► `daemon.producer`, like any loop
+
+A step is told once answers of a later one come, or nothing came for a while, or all is read. Of each step and prompt
+the run's journal knows how many answers it has told, and what a file holds beyond that is new: to import twice, or to
+read a file again that was put in another's place, doubles nothing. What cannot be read is said by file and line, and
+counted. Ends by itself, or with `--follow` by Ctrl-C. Deliberately left out: the formats (`ponder.rollout_files`).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from daemon.producer import Producer, begin
+from daemon.program import run_program
+from daemon.tailing import Tail
+from daemon.told import Told, read_told
+from daemon.watched import find_watched
+from ponder.errors import UsageError
+from ponder.output import say, write, write_json
+from ponder.paths import Paths, find_paths
+from ponder.rollout_files import Format, find_format, read_line
+from ponder.telling import Completion
+from ponder.watched import run_name
+from trainer.foreign import prompt_key
+
+LOOK_EVERY_S = 0.25
+SETTLED_S = 2.0
+"""A step to which nothing came for so long is told."""
+MOST_SAID = 20
+"""Lines that cannot be read, said one by one; after that they are counted only."""
+PATH_SETTING = "path"
+
+
+@dataclass
+class Came:
+    """What an import came to."""
+
+    run: str = ""
+    answers: int = 0
+    known: int = 0
+    """Answers that the run had already."""
+    steps: int = 0
+    skipped: int = 0
+    """Lines that could not be read."""
+
+
+class Import:
+    """One folder or file on its way into one run."""
+
+    def __init__(self, paths: Paths, form: Format, path: Path, name: str = "") -> None:
+        self.came = Came()
+        self._paths, self._form, self._path = paths, form, path.absolute()
+        self._name = run_name(name or self._path.stem)
+        self._tails: dict[Path, Tail] = {}
+        self._rows: dict[int, list[Completion]] = {}
+        """Answers of steps that are not told yet."""
+        self._read: Counter[tuple[int, str]] = Counter()
+        self._read_of: dict[Path, Counter[tuple[int, str]]] = {}
+        self._begun: Producer | None = None
+        self.came.run = self._find_run(run_name(name) if name else "")
+        self._told = read_told(paths.journal(self.came.run)) if self.came.run else Told()
+        self._done = set(self._told.groups)
+
+    def take(self, *, is_last: bool = False) -> bool:
+        """Read what came; whether anything did."""
+        is_news = False
+        for file, step in self._form.files(self._path):
+            tail = self._tails.setdefault(file, Tail(file))
+            for number, line in tail.lines(is_last=is_last):
+                is_news = True
+                if number == 1 and tail.is_again:
+                    self._tell(keep_newest=False)
+                    self._read.subtract(self._read_of.pop(file, Counter()))
+                self._take_line(file, number, line, step)
+            self._tell(keep_newest=True)
+        return is_news
+
+    def settle(self) -> None:
+        """Tell all that was read."""
+        self._tell(keep_newest=False)
+
+    def end(self, message: str = "", *, is_stopped: bool = False) -> None:
+        """The run is over, if anything was told."""
+        if self._begun is not None:
+            self._begun.settle()
+            self._begun.end(message, is_stopped=is_stopped)
+
+    # ---- inside
+
+    def _take_line(self, file: Path, number: int, line: bytes, step: int) -> None:
+        try:
+            found = read_line(line, self._form, step)
+        except ValueError as error:
+            self.came.skipped += 1
+            if self.came.skipped <= MOST_SAID:
+                say(f"{file}:{number}: skipped: {error}")
+            return
+        for at, answer in found:
+            key = at, prompt_key(answer.group or answer.prompt)
+            self._read[key] += 1
+            self._read_of.setdefault(file, Counter())[key] += 1
+            if self._read[key] <= self._told.answers[key]:
+                self.came.known += 1
+            else:
+                self._rows.setdefault(at, []).append(answer)
+
+    def _tell(self, *, keep_newest: bool) -> None:
+        newest = max(self._rows, default=0)
+        for step in sorted(self._rows):
+            if keep_newest and step == newest:
+                return
+            answers = self._rows.pop(step)
+            producer = self._producer()
+            if step in self._done:
+                producer.log_more(step, answers)
+            else:
+                producer.log(step, rollouts=answers)
+                self.came.steps += 1
+            producer.settle()
+            self._done.add(step)
+            self.came.answers += len(answers)
+            for answer in answers:
+                self._told.answers[step, prompt_key(answer.group or answer.prompt)] += 1
+
+    def _producer(self) -> Producer:
+        """The run, begun with the first answer that is new."""
+        if self._begun is None:
+            settings = {PATH_SETTING: str(self._path), "format": self._form.name}
+            self._begun = begin(self._name, settings, producer=self._form.name, resume=self.came.run)
+            self.came.run = self._begun.name
+        return self._begun
+
+    def _find_run(self, name: str) -> str:
+        """The run into which this path was imported before; empty where there is none."""
+        for recipe in sorted(self._paths.runs.glob("*/recipe.toml"), reverse=True):
+            found = find_watched(self._paths, recipe.parent.name)
+            if found is None or found.part.producer != self._form.name:
+                continue
+            is_called = not name or found.name.rpartition("-")[0] == name
+            if found.part.config.get(PATH_SETTING) == str(self._path) and is_called:
+                return found.name
+        return ""
+
+
+def follow(job: Import, *, forever: bool) -> None:
+    """Read all there is; then, where it is wanted, what comes, until Ctrl-C."""
+    if not forever:
+        job.take(is_last=True)
+        job.settle()
+        return
+    quiet_since = time.monotonic()
+    while True:
+        if job.take():
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since > SETTLED_S:
+            job.settle()
+        time.sleep(LOOK_EVERY_S)
+
+
+def act(words: Sequence[str]) -> None:
+    """The program, with its arguments."""
+    options = dict(_options(words[2:]))
+    form = find_format(words[0], Path(words[1]))
+    job = Import(find_paths(), form, Path(words[1]), options.get("name", ""))
+    if not form.files(Path(words[1])) and "follow" not in options:
+        raise UsageError(f"nothing in `{words[1]}` looks like {form.about}", "look at docs/WATCH.md for what is read")
+    is_stopped = False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if "follow" in options:
+        say(f"following {words[1]}; Ctrl-C ends it")
+    try:
+        follow(job, forever="follow" in options)
+    except KeyboardInterrupt:
+        job.settle()
+        is_stopped = True
+    job.end("the following was ended by Ctrl-C" if is_stopped else "", is_stopped=is_stopped)
+    came = job.came
+    if came.skipped > MOST_SAID:
+        say(f"{came.skipped - MOST_SAID} more lines were skipped")
+    if "json" in options:
+        write_json("imported", asdict(came))
+        return
+    known = f"; {came.known:,} were there already" if came.known else ""
+    skipped = f"; {came.skipped:,} line{'s' * (came.skipped != 1)} skipped" if came.skipped else ""
+    write(f"{came.answers:,} answers of {came.steps:,} steps in {came.run or 'no run'}{known}{skipped}")
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for word in words:
+        name, _, value = word.removeprefix("--").partition("=")
+        yield name, value
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(lambda: act(sys.argv[1:])))

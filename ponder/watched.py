@@ -1,0 +1,93 @@
+"""A run that ponder did not start: what its loop says of itself, and the words in which it is written down.
+
+    [watched]            in the recipe that `ponder.log_run` writes into the run's folder; nobody writes it by hand
+    producer = "trl"     what trains
+    honours = ["pause", "stop", "optim.lr"]
+    [watched.config]     what the loop says of its settings
+
+A watched run is never started, restarted or ended by the daemon: its state follows from its lock and its events.
+Deliberately left out: telling what happens in it (`ponder.telling`), and taking it in (`daemon.watched`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from ponder import knobs
+from ponder.errors import UsageError
+
+STAGE = "watched"
+"""What the stage of a watched run is called."""
+VERBS = ("pause", "stop")
+"""What a loop may promise to do; whoever pauses goes on again, too."""
+MOST_TEXT = 1000
+"""Characters of one setting."""
+MOST_SETTINGS = 200
+
+
+class WatchedPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a loop says of itself that ponder did not start. A recipe that a person writes has none."""
+
+    producer: Annotated[str, Meta(max_length=200, description="What trains; empty: ponder itself")] = ""
+    honours: Annotated[
+        list[str], Meta(description="What it does when it is asked: `pause`, `stop`, and the knobs that it sets")
+    ] = []
+    config: Annotated[dict[str, bool | int | float | str], Meta(description="What the loop says of its settings")] = {}
+
+
+def check_honours(words: Iterable[str]) -> list[str]:
+    """The words as they are; UsageError on one that is neither a verb nor a live knob.
+
+    >>> check_honours(["pause", "optim.lr"])
+    ['pause', 'optim.lr']
+    """
+    checked = list(words)
+    for word in checked:
+        if word not in VERBS and not (word in knobs.DECLARATIONS and knobs.DECLARATIONS[word].is_live):
+            hint = knobs.nearest(word, [*VERBS, *knobs.DECLARATIONS]) or "`ponder knobs --all` lists the knobs"
+            raise UsageError(f"no loop can honour `{word}`: it is neither pause, stop nor a live knob", hint)
+    return checked
+
+
+def run_name(words: str) -> str:
+    """The words as the name of a run.
+
+    >>> run_name("Qwen2.5 GRPO (second)"), run_name("!")
+    ('qwen2.5-grpo-second', 'run')
+    """
+    return re.sub(r"[^a-z0-9._]+", "-", words.lower()).strip("-._")[:64].rstrip("-._") or "run"
+
+
+def plain_settings(config: Mapping[str, object]) -> dict[str, bool | int | float | str]:
+    """Settings as a recipe keeps them: what is no plain value becomes text, long text is cut.
+
+    >>> plain_settings({"lr": 1e-6, "betas": (0.9, 0.95), "seed": None})
+    {'lr': 1e-06, 'betas': '(0.9, 0.95)', 'seed': 'None'}
+    """
+    kept: dict[str, bool | int | float | str] = {}
+    for name, value in list(config.items())[:MOST_SETTINGS]:
+        is_plain = isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
+        kept[clean(str(name))] = value if is_plain else clean(str(value)[:MOST_TEXT])  # type: ignore[assignment]  # narrowed by is_plain
+    return kept
+
+
+def as_text(said: object) -> str:
+    """A text, or the messages or parts of a conversation one after another.
+
+    >>> as_text([{"role": "user", "content": [{"type": "text", "text": "2 + 2"}]}])
+    '2 + 2'
+    """
+    if isinstance(said, str):
+        return said
+    if isinstance(said, Mapping):
+        return as_text(said.get("content") or said.get("text"))
+    return "\n".join(filter(None, map(as_text, said))) if isinstance(said, Sequence) else ""
+
+
+def clean(text: str) -> str:
+    """The text without halves of characters, which cannot be written as UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,114 @@
+"""`ponder import`: every answer once, whatever becomes of the files, and what cannot be read is said and counted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ponder import wire
+from ponder.client import child_environment
+from ponder.events import RunState
+from tests.daemon.conftest import Home, wait_for
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "foreign"
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def start(home: Home, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "daemon.importing", *words, "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=child_environment(home.paths),
+    )  # fmt: skip
+
+
+def take_in(home: Home, *words: str) -> tuple[dict[str, object], str]:
+    """What an import said, as it stands in its report, and beside it."""
+    done = start(home, *words)
+    out, said = done.communicate(timeout=60)
+    assert done.returncode == 0, said
+    return msgspec.json.decode(out, type=dict[str, object]), said
+
+
+def texts(home: Home, run: str) -> list[str]:
+    found = home.client.ask(wire.GetSamples(run, limit=500), wire.Samples).samples
+    return sorted(f"{one.step} {one.rollout.text}" for one in found)
+
+
+def test_an_import_is_a_run_with_its_answers_marks_and_curves_and_the_same_again_doubles_nothing(
+    served: Home, tmp_path: Path
+) -> None:
+    folder = tmp_path / "rollouts"
+    shutil.copytree(GOLDEN / "verl", folder)
+    came, _ = take_in(served, "verl", str(folder))
+    assert (came["run"], came["answers"], came["steps"], came["skipped"]) == ("rollouts-1", 10, 3, 0)
+    row = served.wait_state("rollouts-1", RunState.FINISHED)
+    assert (row.step, row.stage) == (3, "watched")
+    before = texts(served, "rollouts-1")
+    assert len(before) == 10
+    curves = served.client.ask(wire.GetMetrics("rollouts-1", ["reward/mean"]), wire.Curves).curves
+    assert [value for _, value in curves["reward/mean"]] == [0.5, 0.5, 0.5]
+    aha = served.client.ask(wire.GetAha("rollouts-1"), wire.Aha)
+    assert aha.first_rescue is not None, "`wait` between a wrong and a right sum"
+
+    came, _ = take_in(served, "verl", str(folder))
+    assert (came["run"], came["answers"], came["known"]) == ("rollouts-1", 0, 10)
+    (folder / "4.jsonl").write_text('{"input": "a", "output": "new", "score": 1.0, "step": 4}\n')
+    came, _ = take_in(served, "verl", str(folder))
+    assert (came["run"], came["answers"], came["known"]) == ("rollouts-1", 1, 10)
+    served.wait_state("rollouts-1", RunState.FINISHED)
+    wait_for(lambda: len(texts(served, "rollouts-1")) == 11 or None, "the new answer")
+    assert texts(served, "rollouts-1") == sorted([*before, "4 new"])
+
+
+def test_rubbish_is_said_by_file_and_line_and_counted(served: Home, tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    good = (GOLDEN / "own.jsonl").read_text().splitlines()
+    file.write_text("\n".join([good[0], '{"prompt": "cut', good[1], "", "[]", '{"prompt": "a", "text": "whole"}']))
+    came, said = take_in(served, "jsonl", str(file), "--name=mine")
+    assert (came["run"], came["answers"], came["skipped"]) == ("mine-1", 3, 2)
+    assert f"{file}:2: skipped: no JSON" in said and f"{file}:5: skipped: no JSON object" in said
+
+
+def test_without_a_daemon_the_next_one_takes_the_import_in(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "prime-rl", tmp_path / "run")
+    came, _ = take_in(home, "prime-rl", str(tmp_path / "run"))
+    assert came["answers"] == 5
+    home.start()
+    assert home.wait_state("run-1", RunState.FINISHED).step == 1
+    assert len(texts(home, "run-1")) == 5
+
+
+def test_a_file_is_followed_while_it_grows_and_is_written_anew_until_ctrl_c(served: Home, tmp_path: Path) -> None:
+    file = tmp_path / "own.jsonl"
+    lines = [f'{{"step": {step}, "prompt": "p", "text": "t{step}", "reward": 1}}\n' for step in (1, 2, 3, 4)]
+    file.write_text(lines[0] + lines[1] + lines[2][:20])
+    following = start(served, "jsonl", str(file), "--follow")
+    try:
+        wait_for(lambda: file_run(served), "the run")
+        with file.open("a") as more:
+            more.write(lines[2][20:])
+        wait_for(lambda: texts(served, "own-1")[:2] == ["1 t1", "2 t2"] or None, "two steps")
+        draft = tmp_path / "draft"
+        draft.write_text("".join(lines))
+        draft.rename(file)
+        wait_for(lambda: texts(served, "own-1") == ["1 t1", "2 t2", "3 t3", "4 t4"] or None, "all, once each")
+        assert served.row("own-1").state is RunState.RUNNING
+        os.kill(following.pid, signal.SIGINT)
+        out, said = following.communicate(timeout=30)
+    finally:
+        following.kill()
+        following.wait()
+    assert following.returncode == 0, said
+    assert msgspec.json.decode(out, type=dict[str, object])["answers"] == 4
+    assert "Ctrl-C" in served.wait_state("own-1", RunState.STOPPED).reason
+
+
+def file_run(home: Home) -> bool | None:
+    return any(row.name == "own-1" for row in home.client.ask(wire.ListRuns(), wire.Runs).runs) or None
