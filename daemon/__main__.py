@@ -54,6 +54,7 @@ from ponder import wire
 from ponder.errors import PonderError, Refused, StoreError
 from ponder.keys import KeyRing
 from ponder.paths import Paths, explain_file_error, find_paths, make_private_folder, open_private_file
+from ponder.store_file import read_store_file
 from store.reader import Reader
 from store.writer import Writer
 
@@ -138,6 +139,7 @@ def run_daemon(
     """Serve this home until told to stop, or until it is deleted; whoever calls holds the lock."""
     started_us = time.time_ns() // 1000
     notify = Notify()
+    hot_bytes = read_store_file(paths.store_file).hot_bytes
     try:
         version = metadata.version("ponder")
     except metadata.PackageNotFoundError:
@@ -176,8 +178,8 @@ def run_daemon(
     handlers = Handlers(paths, writer, reader, supervisor, note_change)
     server = Server(
         ctl, ingest_socket,
-        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor, chores=Chores(writer),
-        gate=gate, budget=budget, has_home=has_home, notify=notify,
+        handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor,
+        chores=Chores(writer, hot_bytes), gate=gate, budget=budget, has_home=has_home, notify=notify,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())

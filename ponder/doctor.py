@@ -70,9 +70,11 @@ print(json.dumps({"version": torch.__version__, "devices": devices, "threads": t
 
 _INTEGRITY_PROBE = """
 import json, sys
+from store.cold import find_problems
 from store.schema import sqlite3
 connection = sqlite3.connect(sys.argv[1], uri=True)
-print(json.dumps({"problems": [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]}))
+problems = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
+print(json.dumps({"problems": problems, "cold": find_problems(connection)}))
 """
 
 
@@ -316,6 +318,8 @@ def _check_store(paths: Paths) -> Finding:
         return fail(
             "store", "; ".join(answer["problems"]), "`ponder down`, then `ponder rebuild` makes it again from `runs/`"
         )
+    if answer["cold"]:
+        return fail("store", "; ".join(answer["cold"]), "the rest is whole; `runs/` has these answers in its journals")
     return ok("store", f"{paths.store}, {format_bytes(paths.store.stat().st_size)}, integrity checked")
 
 

@@ -2,6 +2,8 @@
 
     PONDER_HOME      (default $XDG_DATA_HOME/ponder, else ~/.local/share/ponder)            0700
       ponder.db        the store                                                            0600
+      cold/STORE/      the texts and tokens of its old answers, packed (`store.cold`)        0700
+      store.toml       what a person wants of it (`ponder.store_file`)
       store.lock       held by the one daemon of this home
       start.lock       held by the command that starts it
       daemon.log
@@ -56,6 +58,10 @@ class Paths:
     @property
     def wishes(self) -> Path:
         return self.home / "notify.toml"
+
+    @property
+    def store_file(self) -> Path:
+        return self.home / "store.toml"
 
     @property
     def runs(self) -> Path:

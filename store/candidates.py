@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ponder.events import Finish
 from ponder.ranking import Stream
 from ponder.wire import RankingAnswer
+from store.cold import TEXT
 from store.rows import places
 
 if TYPE_CHECKING:
@@ -89,14 +90,14 @@ def newest_groups(connection: Connection, run_id: int) -> list[Candidate]:
 def newest_audits(connection: Connection, run_id: int, step: int, lag: int) -> list[AuditPair]:
     """Audits of the newest steps whose older answer is there and says something else, newest first."""
     found = connection.execute(
-        """SELECT newer.id, newer.prompt_id, newer.step, answers.id, before.id
+        f"""SELECT newer.id, newer.prompt_id, newer.step, answers.id, before.id
            FROM groups AS newer
            CROSS JOIN groups AS older ON older.run_id = newer.run_id AND older.step = newer.step - ?
                 AND older.prompt_id = newer.prompt_id AND older.purpose = 'audit' AND older.is_superseded = 0
            CROSS JOIN rollouts AS answers ON answers.group_id = newer.id AND answers.idx = 0
            CROSS JOIN rollouts AS before ON before.group_id = older.id AND before.idx = 0
            WHERE newer.run_id = ? AND newer.step > ? AND newer.purpose = 'audit' AND newer.is_superseded = 0
-                 AND answers.text <> before.text
+                 AND {TEXT.format("answers")} <> {TEXT.format("before")}
            ORDER BY newer.step DESC, newer.id LIMIT ?""",
         (lag, run_id, step - max(lag, AUDIT_STEPS), QUEUE_GROUPS),
     )
@@ -143,7 +144,8 @@ def part_values(connection: Connection, rollout_ids: Sequence[int], name: str) -
 def texts_of(connection: Connection, rollout_ids: Iterable[int]) -> dict[int, RankingAnswer]:
     """These answers as they are shown."""
     ids = list(rollout_ids)
-    found = connection.execute(f"SELECT id, text, finish FROM rollouts WHERE id IN {places(ids)}", ids)
+    text = TEXT.format("rollouts")
+    found = connection.execute(f"SELECT id, {text}, finish FROM rollouts WHERE id IN {places(ids)}", ids)
     return {number: RankingAnswer(number, text, finish == Finish.TRUNCATED) for number, text, finish in found}
 
 

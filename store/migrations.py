@@ -12,6 +12,7 @@
     rankings ranked_answers reward_models                       what people say of answers beside each other, and what
                                                                 was learnt from it
     rollout_texts text_index                                    where a text is found, and how far that goes
+    cold_frames                                                 where texts and tokens of old answers lie
     tallies                                                     how many answers of a kind a run has
     v_rollouts v_aha v_steps v_knob_changes v_rankings v_preferences
                                                                 the same for a person with Datasette or sqlite-utils
@@ -192,6 +193,46 @@ _GAMES = (
         token INTEGER NOT NULL,
         PRIMARY KEY (rollout_id, idx)
     ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+@MIGRATIONS(name="0014_cold_answers")
+def cold_answers(db: Database) -> None:
+    """Where the texts and tokens of old answers lie that were moved into files of their own."""
+    _run_all(db, _COLD)
+
+
+_COLD = (
+    """
+    CREATE TABLE cold_frames (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        segment TEXT NOT NULL, -- the file's name, in the folder that `store.cold` names
+        start_byte INTEGER NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        answers INTEGER NOT NULL,
+        first_id INTEGER NOT NULL, -- of rollouts
+        last_id INTEGER NOT NULL
+    ) STRICT
+    """,
+    "ALTER TABLE rollouts ADD COLUMN frame INTEGER REFERENCES cold_frames (id)",  # NULL: the text is here
+    "CREATE INDEX rollouts_cold ON rollouts (frame) WHERE frame IS NOT NULL",
+    # what moves is neither written over nor deleted: the index goes on naming it
+    "DROP TRIGGER rollout_text_replaced",
+    "DROP TRIGGER rollout_text_deleted",
+    """
+    CREATE TRIGGER rollout_text_replaced AFTER UPDATE OF text ON rollouts
+    WHEN old.text <> new.text AND old.frame IS NULL AND new.frame IS NULL
+         AND old.id <= (SELECT indexed_to FROM text_index) BEGIN
+        INSERT INTO rollout_texts (rollout_texts, rowid, text) VALUES ('delete', old.id, old.text);
+        INSERT INTO rollout_texts (rowid, text) VALUES (new.id, new.text);
+    END
+    """,
+    """
+    CREATE TRIGGER rollout_text_deleted AFTER DELETE ON rollouts
+    WHEN old.frame IS NULL AND old.id <= (SELECT indexed_to FROM text_index) BEGIN
+        INSERT INTO rollout_texts (rollout_texts, rowid, text) VALUES ('delete', old.id, old.text);
+    END
     """,
 )
 

@@ -19,6 +19,7 @@ from ponder.ranking import Stream, Verdict
 from ponder.rlhf import PREFERENCE_BEFORE, PREFERENCE_RAW
 from ponder.wire import RankedAnswer, RankingRow, RewardModelOrder
 from store import imported
+from store.cold import TEXT
 from store.derived import from_json
 from store.rows import places
 
@@ -31,11 +32,11 @@ _RANKINGS = """
     FROM rankings CROSS JOIN prompts ON prompts.id = rankings.prompt_id
     WHERE run_id = ? AND rankings.id > ? AND (? OR undone_us IS NULL) ORDER BY rankings.id LIMIT ?
 """
-_ANSWERS = """
+_ANSWERS = f"""
     SELECT ranked_answers.ranking_id, ranked_answers.rollout_id, groups.step, groups.idx, rollouts.idx,
            ranked_answers.text, ranked_answers.rank, ranked_answers.place, ranked_answers.is_flagged,
            rollouts.length_tokens, groups.policy_version, groups.purpose, groups.reward_model,
-           ranked_answers.text <> rollouts.text, rollouts.finish
+           ranked_answers.text <> {TEXT.format("rollouts")}, rollouts.finish
     FROM rankings
     CROSS JOIN ranked_answers ON ranked_answers.ranking_id = rankings.id
     CROSS JOIN rollouts ON rollouts.id = ranked_answers.rollout_id
@@ -200,7 +201,7 @@ def figures_of(connection: Connection, rollout_id: int) -> tuple[JudgedAnswer, i
                    groups.reward_model,
                    (SELECT value FROM reward_parts WHERE rollout_id = rollouts.id AND name = '{PREFERENCE_RAW}'),
                    (SELECT value FROM reward_parts WHERE rollout_id = rollouts.id AND name = '{PREFERENCE_BEFORE}'),
-                   rollouts.run_id, groups.prompt_id, rollouts.text
+                   rollouts.run_id, groups.prompt_id, {TEXT.format("rollouts")}
             FROM rollouts JOIN groups ON groups.id = rollouts.group_id WHERE rollouts.id = ?""",
         (rollout_id,),
     ).fetchone()

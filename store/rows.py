@@ -7,7 +7,7 @@ Deliberately left out: which rows make a page (`store.reader`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +17,7 @@ from ponder.events import Find, Finish, Rollout, RunState
 from ponder.knobs import DECLARATIONS, KnobValue
 from ponder.metrics import HEADLINES, REWARD_MEAN
 from ponder.wire import CommandState, GroupRow, KnobChange, KnobRow, RunRow, StoredRollout
+from store.cold import TOKEN_COLUMNS, Cold, TokenRow, read_frames
 from store.derived import from_json
 from store.lineage import lineage
 from store.sheet import unpack_ids
@@ -46,7 +47,8 @@ ROLLOUT_COLUMNS = """
     SELECT rollouts.id, runs.name, groups.step, groups.id, groups.idx, prompts.text, prompts.reference,
            groups.policy_version, rollouts.idx, rollouts.text, rollouts.length_tokens, rollouts.finish, rollouts.reward,
            rollouts.advantage, rollouts.is_correct, rollouts.answer, rollouts.answer_start, rollouts.error,
-           coalesce(annotations.is_starred, 0), coalesce(annotations.is_flagged, 0), coalesce(annotations.note, '')
+           coalesce(annotations.is_starred, 0), coalesce(annotations.is_flagged, 0), coalesce(annotations.note, ''),
+           rollouts.frame
     FROM rollouts
     CROSS JOIN groups ON groups.id = rollouts.group_id
     CROSS JOIN prompts ON prompts.id = groups.prompt_id
@@ -144,11 +146,13 @@ def stored_rollouts(
     rows = connection.execute(f"{ROLLOUT_COLUMNS} {where}", arguments).fetchall()
     ids = [row[0] for row in rows]
     parts, marks, finds = _parts(connection, ids), marks_of(connection, ids), _finds(connection, ids)
-    tokens = _tokens(connection, ids) if has_tokens else {}
+    cold = read_frames(connection, {row[21] for row in rows if row[21] is not None})
+    tokens = _tokens(connection, ids, cold) if has_tokens else {}
     found = []
     for row in rows:
+        text = row[9] if row[21] is None else cold[row[0]].text
         rollout = Rollout(
-            index=row[8], text=row[9], length_tokens=row[10], finish=Finish(row[11]), reward=row[12], advantage=row[13],
+            index=row[8], text=text, length_tokens=row[10], finish=Finish(row[11]), reward=row[12], advantage=row[13],
             parts=parts[row[0]], is_correct=None if row[14] is None else bool(row[14]), answer=row[15],
             answer_start=row[16], marks=marks[row[0]], error=row[17], finds=finds[row[0]],
         )  # fmt: skip
@@ -191,27 +195,29 @@ def _finds(connection: Connection, ids: Sequence[int]) -> dict[int, list[Find]]:
     return finds
 
 
-def _tokens(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, object]]:
+def _tokens(connection: Connection, ids: Sequence[int], cold: Mapping[int, Cold]) -> dict[int, dict[str, object]]:
     """What is known of each token, by the names of a rollout's fields; what was not recorded is empty."""
+    found: dict[int, TokenRow] = {
+        number: answer.tokens for number in ids if (answer := cold.get(number)) and answer.tokens is not None
+    }
+    for rollout_id, *row in connection.execute(
+        f"SELECT rollout_id, {', '.join(TOKEN_COLUMNS)} FROM rollout_tokens WHERE rollout_id IN {places(ids)}", ids
+    ):
+        found[rollout_id] = tuple(row)
+    return {rollout_id: _token_fields(row) for rollout_id, row in found.items()}
+
+
+def _token_fields(row: TokenRow) -> dict[str, object]:
+    codec, token_ids, logps, entropies, widths, foretold, alternatives, alternative_logps, own = row
     return {
-        rollout_id: {
-            "token_ids": unpack_ids(codec, token_ids),
-            "logps": logps,
-            "entropies": entropies,
-            "widths": widths or b"",
-            "values": foretold or b"",
-            "alternatives": msgspec.json.decode(alternatives, type=list[str]) if alternatives else [],
-            "alternative_logps": alternative_logps or b"",
-            "own": own or b"",
-        }
-        for rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives, alternative_logps, own in (
-            connection.execute(
-                f"""SELECT rollout_id, codec, token_ids, logps, entropies, widths, foretold, alternatives,
-                           alternative_logps, own
-                    FROM rollout_tokens WHERE rollout_id IN {places(ids)}""",
-                ids,
-            )
-        )
+        "token_ids": unpack_ids(codec, token_ids),
+        "logps": logps,
+        "entropies": entropies,
+        "widths": widths or b"",
+        "values": foretold or b"",
+        "alternatives": msgspec.json.decode(alternatives, type=list[str]) if alternatives else [],
+        "alternative_logps": alternative_logps or b"",
+        "own": own or b"",
     }
 
 

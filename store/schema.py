@@ -20,6 +20,7 @@ import psutil
 from sqlite_utils import Database, Migrations
 
 from ponder.errors import StoreError
+from store.cold import add_function
 from store.migrations import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def open_for_writing(path: Path, migrations: Migrations = MIGRATIONS) -> sqlite3
         try:
             _set_up(connection, path, is_new)
             _migrate(connection, path, migrations)
+            add_function(connection)
         except BaseException:
             connection.close()
             raise
@@ -83,6 +85,7 @@ def open_for_reading(path: Path, migrations: Migrations = MIGRATIONS) -> sqlite3
             connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
             _refuse_stranger(connection, path)
             pending = _pending(connection, path, migrations)
+            add_function(connection)
         except BaseException:
             connection.close()
             raise

@@ -4,14 +4,17 @@
                                                  text_index        answers with ids up to `indexed_to` are in it
 
 A search is for a piece of text: anywhere in an answer, as it is written, ASCII letters of either case. The index names
-the answers that have all pieces of it, and each of them is looked at (LIKE); those that are not in the index are all
-looked at. So the index makes a search quick and never changes what it finds. Triggers keep it true to texts that are
-written over or deleted. Deliberately left out: ranking by how well a text fits, which costs the reading of every hit.
+the answers that have all pieces of it, and each of them is looked at (LIKE), those in cold files too (`store.cold`);
+those that are not in the index are all looked at. So the index makes a search quick and never changes what it finds.
+Triggers keep it true to texts that are written over or deleted. Deliberately left out: ranking by how well a text fits,
+which costs the reading of every hit.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from store.cold import TEXT
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -64,7 +67,7 @@ def find_ids(
     oldest_first: bool = False,
 ) -> list[int]:
     """The newest rollouts of a run that hold `text` and for which `where` (over `rollouts`) is true; -1: no limit."""
-    fits = f"rollouts.run_id = ? AND {where} AND rollouts.text LIKE ? ESCAPE '\\'"
+    fits = f"rollouts.run_id = ? AND {where} AND {TEXT.format('rollouts')} LIKE ? ESCAPE '\\'"
     fit = [run_id, *arguments, containing(text)]
     way = "ASC" if oldest_first else "DESC"
     indexed_to, expression = _indexed_to(connection), pieces(text)

@@ -18,6 +18,7 @@ import msgspec
 
 from ponder.events import GroupScored, GroupStored, Outcome, Record, Rollout
 from store import turns
+from store.cold import warm
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -112,6 +113,7 @@ class Sheet:
     def _write_over(self, group_id: int, values: Row) -> dict[int, int]:
         """Let a group be what it is now; returns the ids of the members that it had, by place."""
         uncount(self._connection, "group_id = ?", (group_id,))
+        warm(self._connection, "group_id = ?", (group_id,))
         self._connection.execute(
             """UPDATE groups SET attempt = ?, policy_version = ?, prompt_id = ?, size = ?, reward_mean = ?,
                                  reward_std = ?, rescued = ?, created_us = ?, purpose = ?, reward_model = ?,

@@ -43,8 +43,8 @@ from ponder.events import (
 from ponder.knobs import KnobValue
 from ponder.recipe import Recipe, parse_recipe
 from ponder.wire import CommandState
-from store import derived, judged, measurements, orders
-from store.schema import BUSY_TIMEOUT_MS, WAL_LIMIT_BYTES, explained, open_for_writing
+from store import cold, derived, judged, measurements, orders, upkeep
+from store.schema import WAL_LIMIT_BYTES, explained, open_for_writing
 from store.search import count_unindexed, index_some
 from store.sheet import Sheet
 
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 LOW_DISK_BYTES = 512 << 20
 LONG_LOG_BYTES = 4 * WAL_LIMIT_BYTES
-READERS_WAIT_MS = 100
-"""How long the cutting of a long log waits for those who read; our own answers take less."""
 RUN_VERB = "run"
 """The verb of the command that submitted a run."""
 
@@ -349,7 +347,7 @@ class Writer:
         """Empty when all is well; else the last failure until a call works, an endless log, or a nearly full disk."""
         if self._trouble:
             return self._trouble
-        if (log := self._log_bytes()) > LONG_LOG_BYTES:
+        if (log := upkeep.log_bytes(self.path)) > LONG_LOG_BYTES:
             return f"some program reads the store without an end (`fuser {self.path}`): its log takes {log >> 20} MB"
         facts = os.statvfs(self.path.parent)
         free = facts.f_bavail * facts.f_frsize
@@ -357,48 +355,34 @@ class Writer:
 
     def index_texts(self, most_characters: int) -> int:
         """Make a few more texts quick to search; returns how many, 0 when all are. For quiet moments."""
-        with explained(self.path):
-            if not count_unindexed(self._connection):
-                return 0
-            self._connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is indexed again
-            try:
-                with self._transaction() as connection:
-                    return index_some(connection, most_characters)
-            finally:
-                self._connection.execute("PRAGMA synchronous = FULL")
+        with explained(self.path), upkeep.loosely_synced(self._connection), self._transaction() as connection:
+            return index_some(connection, most_characters) if count_unindexed(connection) else 0
 
     def count_unindexed(self) -> int:
         """About how many texts are not yet quick to search."""
         with explained(self.path):
             return count_unindexed(self._connection)
 
-    def tidy(self, most_log_bytes: int = WAL_LIMIT_BYTES) -> None:
-        """Fold the write-ahead log into the file, and cut it when it is longer; for quiet moments.
-
-        SQLite starts the log anew by itself only when for a moment nobody reads, so that readers who take turns let it
-        grow for ever. Here those that read now are waited for, a moment; one that does not end makes it do less.
-        """
+    def hot_bytes(self) -> int:
+        """What the store's own file holds."""
         with explained(self.path):
-            if self._log_bytes() <= most_log_bytes:
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                return
-            self._connection.execute(f"PRAGMA busy_timeout = {READERS_WAIT_MS}")
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            return cold.hot_bytes(self._connection)
+
+    def cool_some(self) -> int:
+        """Move a few of the oldest answers' texts and tokens into a file of their own; returns how many."""
+        with self._transaction() as connection:
+            return cold.move_some(connection)
+
+    def tidy(self, most_log_bytes: int = WAL_LIMIT_BYTES) -> None:
+        """Fold the write-ahead log into the file, and cut it when it is longer; for quiet moments."""
+        with explained(self.path):
+            upkeep.fold(self._connection, upkeep.log_bytes(self.path) > most_log_bytes)
 
     def close(self) -> None:
         """Let go of the store; the last to close folds the log into the file."""
         self._connection.close()
 
     # ---- inside
-
-    def _log_bytes(self) -> int:
-        try:
-            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
-        except FileNotFoundError:
-            return 0
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:

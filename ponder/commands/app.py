@@ -23,6 +23,7 @@ import typer
 from ponder.commands import (
     aha,
     explain,
+    export,
     foreign,
     house,
     keep,
@@ -129,7 +130,16 @@ GROUPS = (
     (
         "export",
         "Write what a run has for other programs.",
-        (("rankings", trade.export_rankings), ("rollouts", trade.export_rollouts)),
+        (
+            ("checkpoint", export.export_checkpoint),
+            ("rollouts", export.export_rollouts),
+            ("metrics", export.export_metrics),
+            ("rankings", trade.export_rankings),
+            ("tensorboard", export.export_tensorboard),
+            ("wandb", export.export_wandb),
+            ("prometheus", export.export_prometheus),
+            ("datasette", export.export_datasette),
+        ),
     ),
     (
         "import",

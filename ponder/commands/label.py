@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,11 +59,11 @@ def label(
 def _ask_all(run: str, out: Path, by: str, limit: int) -> None:
     """Show what this person has not named yet, until all are named or enough is said."""
     from ponder import turn_labels
-    from ponder.commands.trade import answers_of
+    from ponder.commands.export import pages_of
 
     known = {(one.place, one.by) for one in turn_labels.read_labels(out)}
     with connect() as client:
-        drawn = turn_labels.draw(answers_of(client, name_run(client, run), "reflecting", 0), limit)
+        drawn = turn_labels.draw(chain.from_iterable(pages_of(client, name_run(client, run), "reflecting", 0)), limit)
     if not drawn:
         raise UsageError("no answer of this run turns back on itself", "`ponder aha RUN` counts turns")
     say(f"{', '.join(f'{word[0]} {word}' for word in turn_labels.WORDS)}; Enter passes over, q ends")

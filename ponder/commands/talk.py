@@ -62,7 +62,7 @@ def chat(
     """Talk to a checkpoint: its thinking and its answers as they are written. With a pipe on stdin it answers once."""
     if as_json and prompt is None and sys.stdin.isatty():
         raise UsageError("`--json` answers one question", "give it with `--prompt TEXT`, or on stdin")
-    name, step = _find_checkpoint(run, "chat")
+    name, step = find_checkpoint(run, "chat")
     values = {
         "--step": step or None, "--prompt": prompt, "--samples": samples, "--budget": budget, "--tokens": tokens,
         "--temperature": temperature, "--seed": seed, "--device": device or None, "--threads": threads,
@@ -87,7 +87,7 @@ def ladder(
     """Say who beats whom in a run that learns a game: Elo of its policies over the steps, beside the expert's."""
     if out is not None and out.suffix.lower() != ".svg":
         raise UsageError(f"`{out}` is no SVG", "give a name that ends in `.svg`")
-    name, step = _find_checkpoint(run, "ladder")
+    name, step = find_checkpoint(run, "ladder")
     values = {
         "--step": step or None, "--games": games, "--final-games": final_games, "--seed": seed,
         "--out": out.absolute() if out else None,
@@ -96,7 +96,7 @@ def ladder(
     become_patiently("daemon.ladder", [name, *words, *(["--json"] if as_json else [])])
 
 
-def _find_checkpoint(run: str, verb: str) -> tuple[str, str]:
+def find_checkpoint(run: str, verb: str) -> tuple[str, str]:
     """(run, step), the step empty where none is named; raises what hinders `verb`."""
     from ponder.wire import GetRun, RunDetail
 

@@ -1,25 +1,24 @@
-"""The verbs that trade rankings and answers with other programs: export, import.
+"""The verbs that trade rankings with other programs: export rankings, import rankings.
 
-Deliberately left out: the formats (`ponder.preference_formats`), and what a view of an answer shows (`ponder.hidden`).
+Deliberately left out: the formats (`ponder.preference_formats`), and what else is exported (`ponder.commands.export`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ponder.commands.options import BY, JsonOption, RunArgument, complete_run, connect, name_run
-from ponder.errors import PonderError, UsageError
-from ponder.hidden import View
+from ponder.errors import UsageError
 from ponder.output import say, write, write_json
 
 if TYPE_CHECKING:
     from ponder.client import Client
     from ponder.preference_formats.ranked import Notes, Ranked
-    from ponder.wire import ImportedRanking, StoredRollout
+    from ponder.wire import ImportedRanking
 
 PAGE = 500
 """Rankings of one request."""
@@ -78,38 +77,6 @@ def export_rankings(
         write_json("exported", {"file": str(out), "rankings": len(rankings), "rows": rows, "notes": notes.counts})
     else:
         write(f"{rows:,} rows of {len(rankings):,} rankings in {out}")
-
-
-def export_rollouts(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl` file, an answer a line")],
-    run: RunArgument = "",
-    show: Annotated[
-        str,
-        typer.Option("--show", metavar="VIEW", help="`raw`: the whole text, `summary` in its place, or `answer` alone"),
-    ] = "raw",
-    filters: Annotated[str, typer.Option("--filter", help="A line such as `reward>0.5 step:120..130`")] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many, newest first; 0: all")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a run's answers, an answer a line; what a view hides is in no byte of the file."""
-    import msgspec
-
-    from ponder.hidden import shown
-
-    if show not in list(View):
-        raise UsageError(f"`--show` cannot be `{show}`", f"it takes {', '.join(View)}")
-    with connect() as client:
-        name = name_run(client, run)
-        found = answers_of(client, name, filters, limit)
-        lines = [msgspec.json.encode(shown(stored, View(show))) + b"\n" for stored in found]
-    try:
-        out.write_bytes(b"".join(lines))
-    except OSError as error:
-        raise PonderError(f"`{out}` cannot be written: {error.strerror or error}") from None
-    if as_json:
-        write_json("exported", {"file": str(out), "rollouts": len(lines), "show": show})
-    else:
-        write(f"{len(lines):,} answers in {out}")
 
 
 def import_rankings(
@@ -188,22 +155,6 @@ def _take_back(client: Client, run: str, row: ImportedRanking) -> bool:
     except (NotFound, Refused):
         return False
     return True
-
-
-def answers_of(client: Client, run: str, filters: str, limit: int) -> Iterator[StoredRollout]:
-    """The run's answers that fit, newest first, page by page."""
-    from msgspec.structs import replace
-
-    from ponder.sample_filter import read_filter
-    from ponder.wire import GetSamples, Samples
-
-    request, left = read_filter(filters, GetSamples(run, limit=PAGE)), limit
-    while page := client.ask(replace(request, limit=min(PAGE, left) if limit else PAGE), Samples).samples:
-        yield from page
-        left -= len(page)
-        if limit and left <= 0:
-            return
-        request = replace(request, before_id=page[-1].id)
 
 
 def _rankings(client: Client, run: str, *, with_undone: bool) -> list[Ranked]:

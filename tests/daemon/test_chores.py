@@ -10,6 +10,7 @@ import pytest
 from daemon.chores import BUSY_CHARACTERS, ENOUGH, LATEST_S, TOO_MANY, Chores
 from ponder import wire
 from ponder.events import Finish, GroupScored, Record, Rollout, RunState
+from store import cold
 from store.reader import Reader
 from store.writer import Writer
 from tests.daemon.conftest import Home, wait_for
@@ -87,6 +88,43 @@ def test_a_store_that_fails_lets_chores_rest_and_everything_else_go_on(writer: W
     assert not chores.work(3.0, is_busy=False)
     assert chores.work(20.0, is_busy=False)
     assert writer.count_unindexed() == 0
+
+
+def test_old_answers_move_while_the_store_is_too_large_and_not_before_they_are_indexed(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold, "NEWEST_HOT", 50)
+    chores = Chores(writer, 1_000_000)
+    for turn in range(8):
+        tell(writer, 20, 50_000)
+        chores.work(10.0 * turn, is_busy=True)
+    assert writer.hot_bytes() > 8_000_000
+    assert moved(writer) == 0, "nothing is indexed yet"
+    now, before = 100.0, writer.hot_bytes()
+    while chores.work(now, is_busy=False):
+        now += 0.01
+    assert writer.count_unindexed() == 0
+    assert moved(writer) == 8 * 20 - 50 and writer.hot_bytes() < before - 100 * 50_000
+    never, before = Chores(writer), moved(writer)
+    tell(writer, 300, 1000)
+    while never.work(now + 40, is_busy=False):
+        now += 0.01
+    assert moved(writer) == before
+
+
+def moved(writer: Writer) -> int:
+    (count,) = writer._connection.execute("SELECT count(*) FROM rollouts WHERE frame IS NOT NULL").fetchone()
+    return int(count)
+
+
+def test_a_far_too_large_store_is_relieved_in_busy_turns_too(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold, "NEWEST_HOT", 0)
+    chores = Chores(writer, 100_000)
+    tell(writer, 1000, 1000)
+    while writer.index_texts(1 << 20):
+        pass
+    chores.work(10.0, is_busy=True)
+    assert 0 < moved(writer) < 300, "a frame"
 
 
 def test_a_daemon_indexes_what_a_run_told(served: Home) -> None:
