@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from daemon.chat import find_checkpoint, size_bytes, told_while
-from daemon.program import run_program
+from daemon.program import run_program, told_while
+from daemon.saved import find_checkpoint, size_bytes
 from ponder.errors import NotFound
 from ponder.event_text import format_bytes
 from ponder.output import write, write_json
