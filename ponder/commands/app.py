@@ -7,43 +7,20 @@
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
 
-Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. What is heavy or
-seldom needed is imported inside a verb, so that `ponder` starts in a blink. Deliberately left out: what goes wrong,
-which is raised here and shown by `ponder.cli`.
+Each verb is one short function: it asks the daemon by `ponder.client` and prints by `ponder.output`. Of the modules
+only that of the asked verb is imported, and what is heavy or seldom needed inside a verb, so that `ponder` starts in a
+blink. Deliberately left out: what goes wrong, which is raised here and shown by `ponder.cli`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from ponder.commands import (
-    aha,
-    explain,
-    export,
-    foreign,
-    house,
-    keep,
-    label,
-    look,
-    machine,
-    measure,
-    note,
-    pictures,
-    plot,
-    rank,
-    rlhf,
-    rm,
-    service,
-    start,
-    steer,
-    talk,
-    trade,
-    travel,
-)
 from ponder.commands.conversion import Command, Group
 from ponder.errors import UsageError
 from ponder.remote import HOST, OPTIONS, SERVER, from_verb
@@ -51,114 +28,114 @@ from ponder.remote import HOST, OPTIONS, SERVER, from_verb
 START, LOOK, STEER, HOUSE = "Start", "Look", "Steer", "House"
 
 VERBS = (
-    ("demo", start.demo, START),
-    ("run", start.run, START),
-    ("recipes", start.recipes, START),
-    ("watch", start.watch, START),
-    ("tui", start.tui, START),
-    ("tutorial", start.tutorial, START),
-    ("rank", rank.rank, START),
-    ("status", look.status, LOOK),
-    ("ls", look.ls, LOOK),
-    ("show", look.show, LOOK),
-    ("follow", look.follow, LOOK),
-    ("samples", look.samples, LOOK),
-    ("group", look.group, LOOK),
-    ("explain", explain.explain, LOOK),
-    ("aha", aha.aha, LOOK),
-    ("label", label.label, LOOK),
-    ("logs", look.logs, LOOK),
-    ("checkpoints", keep.checkpoints, LOOK),
-    ("replay", travel.replay, LOOK),
-    ("chat", talk.chat, LOOK),
-    ("ladder", talk.ladder, LOOK),
-    ("eval", measure.measure, LOOK),
-    ("stack", look.stack, LOOK),
-    ("system", machine.system, LOOK),
-    ("compare", pictures.compare, LOOK),
-    ("plot", plot.plot, LOOK),
-    ("shot", pictures.shot, LOOK),
-    ("report", pictures.report, LOOK),
-    ("pause", steer.pause, STEER),
-    ("resume", steer.resume, STEER),
-    ("stop", steer.stop, STEER),
-    ("save", steer.save, STEER),
-    ("set", steer.set_knob, STEER),
-    ("quarantine", steer.quarantine, STEER),
-    ("knobs", steer.knobs, STEER),
-    ("pin", keep.pin, STEER),
-    ("unpin", keep.unpin, STEER),
-    ("star", note.star, STEER),
-    ("flag", note.flag, STEER),
-    ("note", note.note, STEER),
-    ("fork", travel.fork, STEER),
-    ("rewind", travel.rewind, STEER),
-    ("up", house.up, HOUSE),
-    ("down", house.down, HOUSE),
-    ("paths", house.paths, HOUSE),
-    ("doctor", house.doctor, HOUSE),
-    ("rebuild", travel.rebuild, HOUSE),
+    ("demo", "start.demo", START),
+    ("run", "start.run", START),
+    ("recipes", "start.recipes", START),
+    ("watch", "start.watch", START),
+    ("tui", "start.tui", START),
+    ("tutorial", "start.tutorial", START),
+    ("rank", "rank.rank", START),
+    ("status", "look.status", LOOK),
+    ("ls", "look.ls", LOOK),
+    ("show", "look.show", LOOK),
+    ("follow", "look.follow", LOOK),
+    ("samples", "look.samples", LOOK),
+    ("group", "look.group", LOOK),
+    ("explain", "explain.explain", LOOK),
+    ("aha", "aha.aha", LOOK),
+    ("label", "label.label", LOOK),
+    ("logs", "look.logs", LOOK),
+    ("checkpoints", "keep.checkpoints", LOOK),
+    ("replay", "travel.replay", LOOK),
+    ("chat", "talk.chat", LOOK),
+    ("ladder", "talk.ladder", LOOK),
+    ("eval", "measure.measure", LOOK),
+    ("stack", "look.stack", LOOK),
+    ("system", "machine.system", LOOK),
+    ("compare", "pictures.compare", LOOK),
+    ("plot", "plot.plot", LOOK),
+    ("shot", "pictures.shot", LOOK),
+    ("report", "pictures.report", LOOK),
+    ("pause", "steer.pause", STEER),
+    ("resume", "steer.resume", STEER),
+    ("stop", "steer.stop", STEER),
+    ("save", "steer.save", STEER),
+    ("set", "steer.set_knob", STEER),
+    ("quarantine", "steer.quarantine", STEER),
+    ("knobs", "steer.knobs", STEER),
+    ("pin", "keep.pin", STEER),
+    ("unpin", "keep.unpin", STEER),
+    ("star", "note.star", STEER),
+    ("flag", "note.flag", STEER),
+    ("note", "note.note", STEER),
+    ("fork", "travel.fork", STEER),
+    ("rewind", "travel.rewind", STEER),
+    ("up", "house.up", HOUSE),
+    ("down", "house.down", HOUSE),
+    ("paths", "house.paths", HOUSE),
+    ("doctor", "house.doctor", HOUSE),
+    ("rebuild", "travel.rebuild", HOUSE),
 )
-"""Every verb: its word, its function, its place in `ponder --help`."""
+"""Every verb: its word, the module and the function that it is, its place in `ponder --help`."""
 
 GROUPS = (
     (
         "key",
         "Say who may come in over the network, and what they may do.",
-        (("add", house.key_add), ("list", house.key_list), ("revoke", house.key_revoke)),
+        (("add", "house.key_add"), ("list", "house.key_list"), ("revoke", "house.key_revoke")),
     ),
     (
         "models",
         "Bring models into ponder's model folder, and list them.",
-        (("get", house.models_get), ("ls", house.models_ls)),
+        (("get", "house.models_get"), ("ls", "house.models_ls")),
     ),
     (
         "rlhf",
         "The human loop: rankings, and what they save.",
         (
-            ("status", rlhf.status),
-            ("release", rlhf.release),
-            ("annotate", rlhf.annotate),
-            ("cost", rlhf.cost),
+            ("status", "rlhf.status"),
+            ("release", "rlhf.release"),
+            ("annotate", "rlhf.annotate"),
+            ("cost", "rlhf.cost"),
         ),
     ),
     (
         "rm",
         "Reward models, for other programs.",
-        (("serve", rm.serve),),
+        (("serve", "rm.serve"),),
     ),
     (
         "export",
         "Write what a run has for other programs.",
         (
-            ("checkpoint", export.export_checkpoint),
-            ("rollouts", export.export_rollouts),
-            ("metrics", export.export_metrics),
-            ("rankings", trade.export_rankings),
-            ("tensorboard", export.export_tensorboard),
-            ("wandb", export.export_wandb),
-            ("prometheus", export.export_prometheus),
-            ("datasette", export.export_datasette),
+            ("checkpoint", "export.export_checkpoint"),
+            ("rollouts", "export.export_rollouts"),
+            ("metrics", "export.export_metrics"),
+            ("rankings", "trade.export_rankings"),
+            ("tensorboard", "export.export_tensorboard"),
+            ("wandb", "export.export_wandb"),
+            ("prometheus", "export.export_prometheus"),
+            ("datasette", "export.export_datasette"),
         ),
     ),
     (
         "import",
         "Bring in what other programs wrote: rankings, and answers of runs that train elsewhere.",
         (
-            ("rankings", trade.import_rankings),
-            ("verl", foreign.verl),
-            ("prime-rl", foreign.prime_rl),
-            ("openrlhf", foreign.openrlhf),
-            ("jsonl", foreign.jsonl),
+            ("rankings", "trade.import_rankings"),
+            ("verl", "foreign.verl"),
+            ("prime-rl", "foreign.prime_rl"),
+            ("openrlhf", "foreign.openrlhf"),
+            ("jsonl", "foreign.jsonl"),
         ),
     ),
     (
         "service",
         "Let systemd keep the daemon, and say what it does.",
-        (("install", service.install), ("uninstall", service.uninstall), ("status", service.status)),
+        (("install", "service.install"), ("uninstall", "service.uninstall"), ("status", "service.status")),
     ),
 )
-"""Verbs of two words: the first, what it is about, and the second ones with their functions."""
+"""Verbs of two words: the first, what it is about, and the second ones as in `VERBS`."""
 
 
 def make_command(arguments: Sequence[str] = ()) -> Group:
@@ -173,17 +150,28 @@ def make_command(arguments: Sequence[str] = ()) -> Group:
         rich_markup_mode="rich",
     )
     app.callback()(front_door)
-    for word, function, panel in chosen or VERBS:
-        app.command(word, cls=Command, rich_help_panel=panel)(function)
+    for word, where, panel in chosen or VERBS:
+        app.command(word, cls=Command, rich_help_panel=panel)(find_verb(where))
     if not chosen:
         for word, about, verbs in GROUPS:
             group = typer.Typer(cls=Group, help=about, no_args_is_help=True)
-            for name, act in verbs:
-                group.command(name, cls=Command)(act)
+            for name, where in verbs:
+                group.command(name, cls=Command)(find_verb(where))
             app.add_typer(group, name=word, rich_help_panel=HOUSE)
     command = typer.main.get_command(app)
     assert isinstance(command, Group)
     return command
+
+
+def find_verb(where: str) -> Callable[..., object]:
+    """The function of a verb, of which only the module is imported: the others are as much again.
+
+    >>> find_verb("steer.pause").__name__
+    'pause'
+    """
+    module, _, name = where.partition(".")
+    found: Callable[..., object] = getattr(import_module(f"ponder.commands.{module}"), name)
+    return found
 
 
 def _show_version(asked: bool) -> None:

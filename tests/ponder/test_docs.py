@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ponder import docs, events, knobs, metrics
-from ponder.commands.app import GROUPS, VERBS
+from ponder.commands.app import GROUPS, VERBS, find_verb
 
 
 def test_no_generated_page_is_stale() -> None:
@@ -33,7 +33,7 @@ def test_writing_makes_stale_pages_fresh(tmp_path: Path) -> None:
 
 
 def test_every_verb_explains_itself_and_its_options() -> None:
-    for _, function, _ in VERBS:
-        assert (function.__doc__ or "").strip().endswith(".")
+    for _, where, _ in VERBS:
+        assert (find_verb(where).__doc__ or "").strip().endswith(".")
     rows = [line for line in docs.pages()["CLI.md"].splitlines() if line.startswith("| `")]
     assert rows and all(line.split(" | ")[1].removesuffix(" |").strip() for line in rows)
