@@ -16,7 +16,7 @@ all, and the next daemon takes it in. Deliberately left out: the body, which imp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Protocol, cast  # Any: a module that is opened by its name has no type
@@ -33,6 +33,7 @@ class Completion:
 
     prompt: str
     text: str
+    _: KW_ONLY
     reward: float | None = None
     """None: the sum of `rewards`, and where there are none it could not be scored, which is not zero."""
     rewards: Mapping[str, float | None] = field(default_factory=dict)
