@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import msgspec
 import torch
 
+from ponder.choices import KlPlace
 from ponder.compute import critic_alone
 from ponder.errors import RecipeError
 from ponder.events import AnswerLearnt, Finish
@@ -146,6 +147,11 @@ def refuse_alone(task: Task, knobs: Knobs, ranks: Ranks, *, is_sharded: bool) ->
         raise RecipeError(
             "`compute.strategy` is `fsdp`, which makes one update of a batch",
             "set `policy.updates_per_batch` and `policy.minibatches` to 1, or `compute.strategy` to `ddp`",
+        )
+    if is_sharded and knobs.kl.where is KlPlace.REWARD:
+        raise RecipeError(
+            "`compute.strategy` is `fsdp`, and a divergence charged in the reward came out differently there",
+            "set `kl.where` to `loss`, or `compute.strategy` to `ddp`",
         )
     if knobs.sampling.prompts_per_step < ranks.count:
         raise RecipeError(
