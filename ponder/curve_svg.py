@@ -19,6 +19,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8
 """Okabe and Ito's, darker where they were too light for a thin line on white."""
 DASHES = ("", "7 3", "2 2", "9 3 2 3", "5 5", "1 3", "12 4", "4 2 1 2")
 LEFT, RIGHT, TOP, BOTTOM = 58, 18, 34, 26
+NAME_HEIGHT, NAMED = 14, 5
+"""Above the drawing there is room for so many names of curves."""
 STYLE = (
     ".plot text{font:12px system-ui,sans-serif;fill:currentColor}.plot .title{font-weight:600;font-size:14px}"
     ".plot path{fill:none}.plot .grid{stroke:currentColor;stroke-opacity:.15}.plot .mark{stroke:currentColor;"
@@ -105,7 +107,7 @@ def _text(words: str) -> str:
 def _legend(number: int, curve: Curve, width: int) -> str:
     """One name of a curve at the right of the title, in rows from the right."""
     x = width - RIGHT - 8
-    y = 16 + 14 * number
+    y = 16 + NAME_HEIGHT * number
     colour = COLOURS[number % len(COLOURS)]
     words = f"{curve.sign} {curve.name}".strip()
     return f'<text x="{x}" y="{y}" text-anchor="end" style="fill:{colour}">{_text(words)}</text>'
@@ -135,7 +137,8 @@ def _plane(
     left, right = min(xs), max(xs)
     if right <= left:
         right = left * 2 if scales.is_log_x else left + 1
-    return _Plane(left, right, low, high, width, height, scales)
+    named = min(len(lines), NAMED) if len(lines) > 1 else 0
+    return _Plane(left, right, low, high, width, height, scales, max(TOP, 12 + NAME_HEIGHT * named))
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class _Plane:
     width: int
     height: int
     scales: Scales
+    top: int = TOP
 
     def x(self, value: float) -> float:
         low, high, here = self.x_low, self.x_high, value
@@ -161,7 +165,7 @@ class _Plane:
         low, high, here = self.y_low, self.y_high, value
         if self.scales.is_log:
             low, high, here = math.log10(low), math.log10(high), math.log10(value)
-        return TOP + (1 - (here - low) / (high - low)) * (self.height - TOP - BOTTOM)
+        return self.top + (1 - (here - low) / (high - low)) * (self.height - self.top - BOTTOM)
 
     def axes(self) -> list[str]:
         bottom, right = self.height - BOTTOM, self.width - RIGHT
@@ -174,15 +178,15 @@ class _Plane:
         for value in places(self.x_low, self.x_high, 6):
             x = self.x(value)
             parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{short_number(value)}</text>')
-        parts.append(f'<path class="grid" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
+        parts.append(f'<path class="grid" d="M{LEFT} {self.top}V{bottom}H{right}"/>')
         parts.append(f'<text x="{LEFT - 14}" y="{bottom + 16}" text-anchor="end">{_text(self.scales.x_label)}</text>')
         return parts
 
     def mark(self, mark: Mark) -> str:
         x = self.x(mark.x)
         return (
-            f'<g><title>{_text(mark.words)}</title><path class="mark" d="M{x:.1f} {TOP}V{self.height - BOTTOM}"/>'
-            f'<text x="{x:.1f}" y="{TOP - 3}" text-anchor="middle">{_text(mark.sign)}</text></g>'
+            f'<g><title>{_text(mark.words)}</title><path class="mark" d="M{x:.1f} {self.top}V{self.height - BOTTOM}"/>'
+            f'<text x="{x:.1f}" y="{self.top - 3}" text-anchor="middle">{_text(mark.sign)}</text></g>'
         )
 
     def curve(
