@@ -90,7 +90,7 @@ def exposition(found: Iterator[Family]) -> str:
     >>> print(exposition(iter([Family("a", "gauge", "What a is", [Sample(0.5, {"run": 'x"1'})])])), end="")
     # HELP a What a is
     # TYPE a gauge
-    a{run="x\\\\"1"} 0.5
+    a{run="x\\"1"} 0.5
     """
     lines = []
     for family in found:

@@ -22,7 +22,7 @@ from trainer.checkpoint import load_checkpoint, save_checkpoint, tidy
 class Nothing:
     """A model or a tokenizer without files."""
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, state_dict: object = None) -> None:
         pass
 
 
