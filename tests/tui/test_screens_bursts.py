@@ -5,8 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
+from ponder import wire
+from tests.tui.reader_client import ReaderClient
+from tests.tui.screens import go_to, play, screen_text, until
 from tests.tui.terminal import Terminal
+from tui.app import Console
+from tui.screens.group import GroupScreen
+from tui.screens.live import LiveScreen
 
 TIMES = 8
 FORM = "$ ponder fork countdown-zero-2 --at 30 --set kl.coef=0.5 --name quiet"
@@ -41,3 +48,40 @@ def test_a_burst_goes_where_its_first_key_leads(store: Path, burst: str, seen: s
                 terminal.wait_for(lambda: gone not in terminal.text)
         terminal.type("\x03")
         assert terminal.wait_end() == 130
+
+
+def test_a_key_that_comes_while_the_newest_group_is_asked_for_is_not_lost(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "group")
+        screen = console.shown
+        assert isinstance(screen, GroupScreen) and screen._detail is not None
+        older = screen._detail.older_id
+        answer, pressed = client._answer, list[bool]()
+
+        def slowly(request: wire.Request, ask_id: str) -> wire.Reply:
+            if isinstance(request, wire.GetGroup) and not pressed:
+                pressed.append(True)
+                screen.action_group_previous()
+            return answer(request, ask_id)
+
+        monkeypatch.setattr(client, "_answer", slowly)
+        console.want()
+        await until(pilot, lambda: bool(pressed))
+        await until(pilot, lambda: screen._detail is not None and screen._detail.row.id == older)
+
+    play(store, script)
+
+
+def test_holding_is_seen_while_the_answer_that_is_read_is_on_its_way(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "live")
+        assert isinstance(console.shown, LiveScreen)
+        console.shown._reading.watched = (10**6, 0, 0)  # neither streamed nor scored as far as we know
+        await pilot.press("f")
+        await until(pilot, lambda: "HELD" in screen_text(console))
+        await pilot.press("f")
+        await until(pilot, lambda: "HELD" not in screen_text(console))
+
+    play(store, script)

@@ -22,7 +22,6 @@ from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
 from tui.screens.help import HelpScreen, help_page
 from tui.screens.knobs import KnobLine
-from tui.screens.live import LiveScreen
 from tui.screens.palette import Palette
 from tui.widgets import VirtualList
 
@@ -228,19 +227,6 @@ def test_a_group_stays_in_view_when_newer_ones_come(store: Path) -> None:
         before = console.feed.pulled_s
         await until(pilot, lambda: console.feed.pulled_s != before)
         assert "step 2 group 0" in screen_text(console)
-
-    play(store, script)
-
-
-def test_holding_is_seen_while_the_answer_that_is_read_is_on_its_way(store: Path) -> None:
-    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
-        await go_to(pilot, console, "live")
-        assert isinstance(console.shown, LiveScreen)
-        console.shown._reading.watched = (10**6, 0, 0)  # neither streamed nor scored as far as we know
-        await pilot.press("f")
-        await until(pilot, lambda: "HELD" in screen_text(console))
-        await pilot.press("f")
-        await until(pilot, lambda: "HELD" not in screen_text(console))
 
     play(store, script)
 

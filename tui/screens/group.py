@@ -161,17 +161,20 @@ class GroupScreen(ConsoleScreen):
             if self._run:  # not the first look, which may be at a group that was asked for
                 self._wanted_id, self._chosen, self._is_pointed = None, 0, False
             self._run, self._detail = row.name, None
+        asked = self._wanted_id
         limit = GROUPS_LISTED if self.has_class("-has-room") else 1
         self._groups = (await self.console.ask(wire.GetGroups(row.name, limit=limit), wire.Groups)).groups
         self._newest_id = self._groups[0].id if self._groups else None
-        wanted = self._wanted_id if self._wanted_id is not None else self._newest_id
+        wanted = asked if asked is not None else self._newest_id
         if wanted is None:
             self._detail = None
             return
         is_same = self._detail is not None and self._detail.row.id == wanted and self._applied == self.console.applied
         if not is_same or (self._detail is not None and self._detail.newer_id is None):
-            self._detail = await self.console.ask(wire.GetGroup(wanted), wire.GroupDetail)
-            self._wanted_id, self._applied = wanted, self.console.applied
+            detail = await self.console.ask(wire.GetGroup(wanted), wire.GroupDetail)
+            if self._wanted_id != asked:  # a key wants another one by now, and the next pull brings it
+                return
+            self._detail, self._wanted_id, self._applied = detail, wanted, self.console.applied
         if self._is_explaining:
             await self._pull_lesson(wanted)
 

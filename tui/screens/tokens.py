@@ -113,7 +113,8 @@ class TokensScreen(ConsoleScreen):
     async def _want_newest(self) -> None:
         request = wire.GetSamples(self.console.run_name, limit=1, excerpt=1)
         newest = (await self.console.ask(request, wire.Samples)).samples
-        self._wanted = newest[0].id if newest else None
+        if self._wanted is None:  # else somebody has asked for one meanwhile
+            self._wanted = newest[0].id if newest else None
 
     def spot(self) -> Spot:
         """The answer, and what of it is shown."""
