@@ -21,7 +21,8 @@ from trainer.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 200.0
-TOLERANCE = 1e-6
+GRADIENT_TOLERANCE, TOLERANCE = 1e-6, 1e-5
+"""Absolute, of gradients; relative, of figures."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -66,7 +67,7 @@ def test_two_processes_have_the_gradient_and_the_figures_of_one(two: Path, case:
         shared, told = found(two, case, rank)
         assert shared.keys() == tensors.keys()
         for name in gradients:
-            assert torch.allclose(shared[name], tensors[name], rtol=0, atol=TOLERANCE), name
+            assert torch.allclose(shared[name], tensors[name], rtol=0, atol=GRADIENT_TOLERANCE), name
         del told[metrics.PAD_SHARE]  # of the micro-batches, which differ
         assert set(figures) - set(told) == {metrics.PAD_SHARE}
         told = {name: value for name, value in told.items() if not name.startswith(metrics.MACHINE)}
