@@ -179,7 +179,7 @@ class Rlhf(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 3
     deep_lr: Annotated[
         float,
-        Meta(gt=0.0, le=1.0, description="Its learning rate, which falls to 0"),
+        Meta(ge=0.0, le=1.0, description="Its learning rate, which falls to 0"),
         Knob("", LIVE, "Hu et al. arXiv:2106.09685 1e-4 for adapters", scale="log"),
     ] = 1e-4
     brake: Annotated[
