@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from daemon.companion import take_worker_lock
 from daemon.log import say
 from daemon.processes import is_attempt_alive
+from daemon.program import give_way
 from daemon.promises import Promises
 from daemon.worker import set_threads
 from ponder import wire
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from trainer.ranked import Ranked
 
 BY = "reward model"
-NICENESS = 10
 PAGE = 500
 REST_S = 1.0
 FITTED_BY = ("rlhf.min_rankings", "rlhf.max_rankings", "rlhf.gate", "rlhf.half_life")
@@ -182,7 +182,7 @@ def main(arguments: list[str]) -> int:
     if lock is None:
         say(f"{run}: another one learns from its rankings")
         return 0
-    os.nice(NICENESS)
+    give_way()
     set_threads(1)
     import torch
 

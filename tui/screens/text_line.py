@@ -14,9 +14,9 @@ from rich.segment import Segment
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from ponder.safe_text import safe_line
+from tui.widgets.painting import PaintsLines
 
 STYLES = (
     "plain", "dim", "title", "key", "good", "bad", "warning", "running", "chosen", "stale",
@@ -35,9 +35,10 @@ class Part:
     """The id of the action that a click on it means."""
 
 
-class TextLine(Widget):
+class TextLine(PaintsLines):
     """A row: parts on the left, parts on the right; painted only when it says something else than before."""
 
+    STYLE_PREFIX = "text-line"
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"text-line--{name}" for name in STYLES}
     ALLOW_SELECT = False
     DEFAULT_CSS = """
@@ -96,16 +97,16 @@ class TextLine(Widget):
 
     def render_line(self, y: int) -> Strip:
         """The row."""
-        base = self.rich_style
+        base = self._base
         if y:
             return Strip.blank(self.size.width, base)
         segments = []
         for text, part in self._laid_out():
             style = base
             if part is not None and part.style != "plain":
-                style += self.get_component_rich_style(f"text-line--{part.style}", partial=True)
+                style += self._named(part.style)
             elif part is None and self._rule != " ":
-                style += self.get_component_rich_style("text-line--dim", partial=True)
+                style += self._named("dim")
             segments.append(Segment(text, style))
         return Strip(segments).extend_cell_length(self.size.width, base).crop(0, self.size.width)
 
