@@ -137,7 +137,7 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     is_loop: bool = False
     """It stands where the text says the same thing for the third time or more."""
     lift: float | None = None
-    """log pi - log pi_ref of its first token, in nats: above 0 it was learnt; None where no reference was asked."""
+    """log pi - log pi_ref of its first token, in nats: above 0 it was learnt; None where none was asked about it."""
 
     @property
     def is_superficial(self) -> bool:

@@ -208,6 +208,16 @@ class Kl(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0, le=1_000_000, description="The reference becomes the present policy every so many steps; 0 never"),
         Knob("steps", LIVE, "R1-Zero 400"),
     ] = 0
+    lift_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000_000,
+            description="Where nothing asks a reference, the start model is kept for the lift of turns if it is no "
+            "larger than this; 0 keeps none",
+        ),
+        Knob("MB", LIVE),
+    ] = 512
 
 
 class Optim(Struct, frozen=True, forbid_unknown_fields=True):

@@ -57,6 +57,7 @@ from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
 from trainer.learnt import groups_learnt, groups_scored
+from trainer.lifts import lift_turns
 from trainer.link import Link
 from trainer.live_judge import LiveJudge, combine_groups
 from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
@@ -254,6 +255,8 @@ class Chapter:
                 kl=state.learner.kl.weight(knobs.kl), ranks=self.ranks,
             )  # fmt: skip
             share_credit(answers, own, self.ranks)
+            if self.ranks.is_first:
+                lift_turns(answers, state.policy, state.reference, knobs)
         with self._phase("tell", metrics.TELL_S):
             self._tell_groups(answers, version)
             self._tell_groups(audits, version, AUDIT)

@@ -1,9 +1,9 @@
 """The reference: the frozen policy from which the divergence is measured.
 
 It is the model that the run started with, or the policy as it was at the last refresh (R1-Zero: every 400 steps). It
-is loaded only when something asks for it: with KL coefficient 0 and no refresh it costs nothing. Where an adapter
-learns, the start model is the policy with its adapter off, and costs nothing either. Deliberately left out: the old
-policy of the ratio, which is another thing with another clock.
+is loaded only when something asks for it: with KL coefficient 0 and no refresh only the lift of turns does
+(`trainer.lifts`). Where an adapter learns, the start model is the policy with its adapter off, and costs nothing.
+Deliberately left out: the old policy of the ratio, which is another thing with another clock.
 """
 
 from __future__ import annotations
@@ -41,10 +41,15 @@ class Reference:
         """The model that the run started with, for ever; the reference itself while that is what it is."""
         if self._frozen is None:
             is_start = self.model is not None and self.step == 0
-            self._frozen = self.model if is_start else self.start or freeze(self.load_start())
+            with torch.random.fork_rng(devices=[]):  # it may be loaded in the middle of a run
+                self._frozen = self.model if is_start else self.start or freeze(self.load_start())
         if self._frozen is None:
             raise AssertionError("made above")
         return self._frozen
+
+    def forget_start(self) -> None:
+        """Give the start model's memory back; whoever asks again loads it again."""
+        self._frozen = None
 
     def prepare(self, knobs: Knobs) -> None:
         """Begin a step: load the start model when the knobs ask for a reference and there is none."""

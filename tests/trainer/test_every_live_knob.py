@@ -247,6 +247,7 @@ def test_every_live_knob_has_a_test_in_which_it_acts() -> None:
         "reward.model",  # test_preference_runs
         "reward.preference", "reward.combine",  # test_live_reward
         "reward.learnt_for",  # test_mixed
+        "kl.lift_mb",  # test_turn_figures
         "evaluation.samples",
         "sampling.max_rounds", "policy.drop_flat_groups", "evaluation.problems", "saving.keep",
         "optim.head_chunk_tokens",

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from ponder import metrics
-from ponder.events import Finish, GroupLearnt, GroupScored, Outcome, RunStarted, StepDone
+from ponder.events import Finish, GroupLearnt, GroupScored, Mark, Outcome, RunStarted, StepDone
 from ponder.recipe import Recipe, parse_recipe
+from ponder.wire import KnobOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.gold_turns import COUNTDOWN_KINDS, Gold, countdown_gold
-from tests.trainer.test_loop import go, of
+from tests.trainer.test_loop import go, of, ordering
 from trainer.answers import Answer
 from trainer.evidence import fork_threshold, with_evidence, with_lifts
+from trainer.link import ListLink
 from trainer.reflection import find_reflections
 from trainer.rewards import Scored
 from trainer.sampler import Sampled
@@ -162,3 +164,32 @@ def test_a_badge_is_rare_where_nothing_can_be_thought_over(tmp_path: Path) -> No
     for step in of(link, StepDone):
         told = [r for e in of(link, GroupScored) if e.step == step.step for r in e.rollouts]
         assert step.metrics[metrics.AHA] == pytest.approx(sum(r.is_aha for r in told) / len(told))
+
+
+def test_without_a_kl_term_the_start_model_says_of_turns_what_rl_taught_and_changes_nothing_that_is_learnt(
+    tmp_path: Path,
+) -> None:
+    text = RECIPE.format(model="builtin:countdown-base").replace("max_new_tokens = 12", "max_new_tokens = 40")
+
+    def runs(name: str, lift_mb: int, steps: int, link: ListLink) -> ListLink:
+        recipe = parse_recipe(text, "test", {
+            "stage.steps": steps, "sampling.prompts_per_step": 16, "sampling.group_size": 8, "optim.lr": 0.001,
+            "optim.micro_batch_tokens": 4000, "kl.coef": 0.0, "kl.lift_mb": lift_mb, "evaluation.final_problems": 8,
+        })  # fmt: skip
+        return go(recipe, tmp_path / name, link)
+
+    def marks(link: ListLink, step: int) -> list[Mark]:
+        groups = [event for event in of(link, GroupScored) if event.step == step]
+        return [mark for group in groups for rollout in group.rollouts for mark in rollout.marks]
+
+    asked = runs("asked", 512, 3, ordering({2: [KnobOrder("kl.lift_mb", 0)]}))
+    spared = runs("spared", 0, 2, ListLink())
+    first = [mark.lift for mark in marks(asked, 1) if mark.lift is not None]
+    assert first == pytest.approx([0.0] * len(first), abs=1e-3) and first  # the policy is its start model
+    second = [mark for mark in marks(asked, 2) if mark.lift is not None]
+    assert any(abs(mark.lift or 0.0) > 1e-3 for mark in second)
+    rescued = [mark for mark in marks(asked, 2) if mark.outcome is Outcome.RESCUED]
+    assert all(mark.lift is not None for mark in rescued)
+    assert all(mark.lift is None for mark in [*marks(asked, 3), *marks(spared, 1), *marks(spared, 2)])
+    losses = [[event.metrics[metrics.POLICY_LOSS] for event in of(link, StepDone)] for link in (asked, spared)]
+    assert losses[0][:2] == losses[1]

@@ -1,0 +1,63 @@
+"""What the start model says of a step's turns where nothing else asks a reference: their lift in a run without KL.
+
+    answers with turns ──► MOST_ANSWERS, rescued ones first ──► the start model, of their marks' first tokens alone
+
+With a KL term the loss asks the reference of every token, and lifts come with it (`trainer.learn`). Deliberately left
+out: the start model itself, which is loaded at the first turn (`trainer.reference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from msgspec.structs import replace
+
+from ponder.knobs import Knobs
+from trainer.answers import Answer
+from trainer.pieces import pieces
+from trainer.policy import Policy, token_logps
+from trainer.reference import Reference
+
+MOST_ANSWERS = 16
+"""Answers of a step whose turns are asked about."""
+
+
+def lift_turns(answers: Sequence[Answer], policy: Policy, reference: Reference, knobs: Knobs) -> None:
+    """Write into the marks of a few answers how much more probable they are than under the start model."""
+    if reference.model is not None or policy.shards is not None:
+        return
+    if reference.start is None and _size_mb(policy) > knobs.kl.lift_mb:
+        if not knobs.rlhf.live:
+            reference.forget_start()
+        return
+    turning = [answer for answer in answers if any(mark.token >= 0 for mark in answer.reflections.marks)]
+    chosen = sorted(turning, key=lambda answer: not answer.reflections.is_rescued)[:MOST_ANSWERS]
+    for piece in pieces(chosen, knobs.optim.micro_batch_tokens, policy.layout):
+        _lift(piece, policy, reference, knobs.sampling.temperature)
+
+
+@torch.no_grad()
+def _lift(answers: Sequence[Answer], policy: Policy, reference: Reference, temperature: float) -> None:
+    places = [{mark.token for mark in answer.reflections.marks if mark.token >= 0} for answer in answers]
+    logp_N, _ = token_logps(
+        policy,
+        reference.frozen_start,
+        [answer.prompt_ids for answer in answers],
+        [answer.sampled.ids for answer in answers],
+        temperature,
+        own=[[place in own for place in range(answer.length)] for answer, own in zip(answers, places, strict=True)],
+    )
+    told = iter(logp_N.tolist())
+    for answer, own in zip(answers, places, strict=True):
+        start_logps = {place: next(told) for place in sorted(own)}
+        answer.reflections.marks[:] = [
+            replace(mark, lift=answer.sampled.logps[mark.token] - start_logps[mark.token])
+            if mark.token in start_logps
+            else mark
+            for mark in answer.reflections.marks
+        ]
+
+
+def _size_mb(policy: Policy) -> float:
+    return sum(weight.numel() * weight.element_size() for weight in policy.model.parameters()) / 1e6
