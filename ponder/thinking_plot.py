@@ -49,14 +49,18 @@ def _terms(measured: Measured) -> tuple[int, float, int, int]:
     return measured.problems, measured.temperature, measured.most_tokens, measured.seed
 
 
+def ways(rows: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """What the curves of thinking cut short and made longer go through, from few tokens to many."""
+    plain = _plain(rows)
+    return {
+        name: sorted([plain, *_newest(rows, way)], key=lambda row: row.tokens)
+        for name, way in ((BUDGET, Way.BUDGET), (WAIT, Way.WAIT))
+    }
+
+
 def lines(rows: Sequence[Measured]) -> list[Curve]:
     """A curve for each of the three that has a point beside the plain one, in percent."""
-    plain = max((row for row in rows if row.way is Way.PLAIN), key=lambda row: row.samples)
-    found = {
-        BUDGET: _by_tokens([*_newest(rows, Way.BUDGET), plain]),
-        WAIT: _by_tokens([plain, *_newest(rows, Way.WAIT)]),
-        VOTE: _votes(plain),
-    }
+    found = {name: _points(those) for name, those in ways(rows).items()} | {VOTE: _votes(_plain(rows))}
     return [
         _curve(LINES[name], sign, found[name]) for name, sign in zip(LINES, "bwv", strict=True) if len(found[name]) > 1
     ]
@@ -71,8 +75,12 @@ def _newest(rows: Sequence[Measured], way: Way) -> list[Measured]:
     return list(best.values())
 
 
-def _by_tokens(rows: Sequence[Measured]) -> list[tuple[float, Interval]]:
-    return sorted((row.tokens, row.figures[ONE]) for row in rows if ONE in row.figures)
+def _plain(rows: Sequence[Measured]) -> Measured:
+    return max((row for row in rows if row.way is Way.PLAIN), key=lambda row: row.samples)
+
+
+def _points(rows: Sequence[Measured]) -> list[tuple[float, Interval]]:
+    return [(row.tokens, row.figures[ONE]) for row in rows if ONE in row.figures]
 
 
 def _votes(plain: Measured) -> list[tuple[float, Interval]]:
@@ -88,11 +96,13 @@ def _curve(name: str, sign: str, points: Sequence[tuple[float, Interval]]) -> Cu
     return Curve(values, name, 0.0, bands, sign)
 
 
-def turn_words(curve: Curve) -> str:
+def highest_words(curve: Curve) -> str:
     """Where a curve is highest, and whether it falls after that by more than its intervals.
 
+    For what was kept without each problem's share; with them `ponder.thinking_turn` says more.
+
     >>> bands = [(10, 18, 22), (20, 28, 32), (40, 20, 24)]
-    >>> turn_words(Curve([(10, 20.0), (20, 30.0), (40, 22.0)], "made to think on", bands=bands))
+    >>> highest_words(Curve([(10, 20.0), (20, 30.0), (40, 22.0)], "made to think on", bands=bands))
     'made to think on: highest at 20 tokens, 30.0 %, and falls beyond'
     """
     x, best = max(curve.points, key=lambda point: point[1])

@@ -145,25 +145,36 @@ def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, ove
 
 
 def _measured_picture(target: str, measured: str) -> Picture:
-    from ponder.curve_svg import Scales
+    from dataclasses import asdict
+
+    from msgspec.structs import replace
+
+    from ponder.curve_svg import Mark, Scales
     from ponder.measured import split_target
-    from ponder.thinking_plot import LINES, alike, lines, turn_words
+    from ponder.thinking_plot import LINES, alike, highest_words, lines, ways
+    from ponder.thinking_turn import find_turn, turn_words
     from ponder.wire import GetMeasured, MeasuredRows
 
     if measured not in LINES:
         raise UsageError(f"`--eval` cannot be `{measured}`", f"it takes {', '.join(LINES)}")
     name, step = split_target(target)
     with connect() as client:
-        found = client.ask(GetMeasured(name_run(client, name), step), MeasuredRows)
+        found = client.ask(GetMeasured(name_run(client, name), step, with_rates=True), MeasuredRows)
     at, rows = alike(found.rows, found.run, step)
     curves = lines(rows)
     if not curves:
         raise NotFound(
             f"`{found.run}@{at}` was measured in one way only", f"`ponder eval {found.run}@{at} --budget 8,16,32`"
         )
+    turns = {LINES[word]: turn for word, those in ways(rows).items() if (turn := find_turn(those)) is not None}
+    words = {name: turn_words(name, turn) for name, turn in turns.items()}
+    marks = [Mark(turn.tokens, "t", words[name]) for name, turn in turns.items() if turn.is_seen]
+    notes = tuple(words.get(curve.name) or highest_words(curve) for curve in curves)
     title = f"held-out accuracy, % of {found.run}@{at} against tokens of an answer"
-    data = {"run": found.run, "step": at, "measured": rows}
-    return Picture([(title, curves)], [], Scales("tokens", True), data, tuple(map(turn_words, curves)))
+    brief = [replace(row, rates=[]) for row in rows]
+    told = [{"line": name, **asdict(turn), "is_seen": turn.is_seen} for name, turn in turns.items()]
+    data = {"run": found.run, "step": at, "measured": brief, "turns": told}
+    return Picture([(title, curves)], marks, Scales("tokens", True), data, notes)
 
 
 def _points(told: Told) -> dict[str, object]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from msgspec.structs import replace
 
 from ponder.axis import Axis, Places
 from ponder.curve_svg import Scales, curve_svg
 from ponder.errors import NotFound
 from ponder.measured import Measured, Way
 from ponder.plot_text import Curve, Frame, braille_lines, draw
-from ponder.thinking_plot import alike, lines, turn_words
+from ponder.thinking_plot import WAIT, alike, highest_words, lines, ways
+from ponder.thinking_turn import find_turn, turn_words
 from ponder.wire import MeasuredRow
 
 
@@ -39,8 +43,57 @@ def test_each_line_goes_through_the_plain_point_and_has_its_intervals() -> None:
         for curve in (budget, wait)
         for (_, y), (_, low, high) in zip(curve.points, curve.bands, strict=True)
     )
-    assert turn_words(wait) == "made to think on: highest at 60 tokens, 45.0 %, and falls beyond"
-    assert "falls" not in turn_words(budget)
+    assert highest_words(wait) == "made to think on: highest at 60 tokens, 45.0 %, and falls beyond"
+    assert "falls" not in highest_words(budget)
+
+
+def waited(*means: float, problems: int = 200, spread: float = 0.3) -> list[Measured]:
+    """Plain, then wait 1, 2, ...: each problem is as hard in all of them, with some noise."""
+    rng = Random(1)
+    hard = [rng.gauss(0.0, spread) for _ in range(problems)]
+    rows = []
+    for amount, mean in enumerate(means):
+        one = row(Way.WAIT if amount else Way.PLAIN, amount, 30 + 15 * amount, mean).measured
+        rates = [min(1.0, max(0.0, mean + easy + rng.gauss(0.0, 0.1))) for easy in hard]
+        rows.append(replace(one, rates=rates))
+    return rows
+
+
+def test_a_turn_is_seen_where_more_thinking_hurts_and_the_highest_point_is_sure() -> None:
+    turn = find_turn(ways(waited(0.3, 0.4, 0.5, 0.4, 0.35))[WAIT])
+    assert turn is not None and turn.is_seen
+    assert (turn.way, turn.first, turn.last, turn.longest, turn.tokens) == ("wait 2", "wait 2", "wait 2", "wait 4", 60)
+    assert turn.beyond_low < turn.beyond < turn.beyond_high < -0.05
+    assert turn_words("x", turn).startswith("x: turns at wait 2")
+
+
+@pytest.mark.parametrize(("means", "said"), [
+    ((0.3, 0.4, 0.5, 0.6), "no turn is seen up to wait 3"),  # it still rises
+    ((0.45, 0.46, 0.46, 0.46), "no turn is seen"),  # it is flat, and noise has a highest point too
+])  # fmt: skip
+def test_where_more_thinking_does_not_hurt_no_turn_is_seen(means: tuple[float, ...], said: str) -> None:
+    turn = find_turn(waited(*means))
+    assert turn is not None and not turn.is_seen
+    assert said in turn_words("x", turn)
+
+
+def test_a_flat_curve_seldom_turns() -> None:
+    """Of flat curves of pure noise few are said to turn: as many as the intervals promise."""
+    rng = Random(5)
+    seen = 0
+    for number in range(40):
+        rows = [
+            replace(one, seed=number, rates=[float(rng.random() < 0.4) for _ in range(100)])
+            for one in waited(0.4, 0.4, 0.4, 0.4)
+        ]
+        turn = find_turn(rows)
+        seen += turn is not None and turn.is_seen
+    assert seen <= 3
+
+
+def test_without_each_problems_share_there_is_no_turn_to_tell() -> None:
+    assert find_turn([each.measured for each in ROWS]) is None
+    assert find_turn(waited(0.3, 0.5)) is None
 
 
 def test_only_what_was_measured_alike_is_laid_together() -> None:
