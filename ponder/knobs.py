@@ -390,6 +390,16 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True):
         ),
         Knob("answers", source="R1-Zero: 16"),
     ] = 1
+    cause_every: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Evaluations from one causal check to the next, and in the first and the last: `eval/cause` of "
+            "at most 64 turns, in answers to 16 held-out problems; 0 never",
+        ),
+        Knob("evaluations"),
+    ] = 0
     after_update: Annotated[
         bool,
         Meta(description="Score a step's answers again after its updates, for `kl/after_update`; costs a forward pass"),

@@ -576,6 +576,24 @@ EVAL_SUPERFICIAL = _metric(
 )
 EVAL_NET = _metric("eval/net", "held-out net rescued", "share", UP, "reflection/net on held-out problems", low=-1.0)
 EVAL_AHA = _metric("eval/aha", "held-out aha", "share", UP, "reflection/aha on held-out problems")
+EVAL_CAUSE = _metric(
+    "eval/cause",
+    "what turning back causes",
+    "share",
+    UP,
+    "Share of right answers where the marker of a first turn is forced, less that where it is forbidden: the same "
+    "answers to held-out problems, from just before it (`evaluation.cause_every`)",
+    "arXiv:2501.19393",
+    low=-1.0,
+)
+EVAL_CAUSE_LOW = _metric(
+    "eval/cause_low", "cause, low", "share", UP, "Lower end of its 95 % interval, over problems", low=-1.0
+)
+EVAL_CAUSE_HIGH = _metric("eval/cause_high", "cause, high", "share", UP, "Upper end of the same interval", low=-1.0)
+EVAL_CAUSE_FREE = _metric(
+    "eval/cause_free", "free less forbidden", "share", UP, "As eval/cause, of answers that go on as they like", low=-1.0
+)
+EVAL_CAUSE_TURNS = _metric("eval/cause_turns", "turns followed", "turns", WATCH, "Turns that eval/cause was asked of")
 EVAL_VERDICT_PRECISION = _metric(
     "eval/verdict_precision", "held-out true `ok`s", "share", UP, "verdict/precision on held-out problems"
 )

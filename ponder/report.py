@@ -23,10 +23,11 @@ from ponder.plot_text import Curve, mark_sign
 from ponder.recipe import parse_recipe
 from ponder.safe_text import safe_text
 from ponder.settings import changed_settings
+from ponder.turn_story import cause_line
 
 CURVES = (
-    *metrics.HEADLINES, metrics.EVAL_RESCUED, metrics.RESCUED, metrics.HARMED, metrics.KL_K3, metrics.ENTROPY,
-    metrics.TRUNCATED, metrics.GROUPS_MIXED, metrics.GRAD_NORM, metrics.LR, metrics.STEP_S,
+    *metrics.HEADLINES, metrics.EVAL_RESCUED, metrics.EVAL_CAUSE, metrics.RESCUED, metrics.HARMED, metrics.KL_K3,
+    metrics.ENTROPY, metrics.TRUNCATED, metrics.GROUPS_MIXED, metrics.GRAD_NORM, metrics.LR, metrics.STEP_S,
 )  # fmt: skip
 """What is drawn, where the run has it; all other metrics stand in a table."""
 SMOOTHING = 0.9
@@ -191,6 +192,8 @@ def _ahas(facts: Facts) -> str:
         count = aha.counts.get(outcome, 0)
         rows.append((outcome, f"{count:,}", f"{count / aha.rollouts:.2%}" if aha.rollouts else "-"))
     parts = [_table(("outcome", "answers", "of all"), rows, (1, 2))]
+    if caused := cause_line(facts.curves.curves):
+        parts.append(f"<p>{caused[0].upper()}{_text(caused[1:])}</p>")
     if aha.first_rescue is not None:
         parts.append(f"<h3>The first rescue</h3>{_answer(facts, aha.first_rescue)}")
     if aha.traces:

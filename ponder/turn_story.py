@@ -23,7 +23,8 @@ RATES = (metrics.REFLECT, metrics.RESCUED, metrics.HARMED, metrics.CORRECT, *KIN
 LEVELS = (metrics.LENGTH_MEAN,)
 """Of these the logarithm is looked at: lengths change by factors."""
 CHANCE = (metrics.TURN_MARKS, metrics.RESCUE_SHARE, metrics.NULL_SHARE)
-ASKED = (*RATES, *LEVELS, metrics.TURN_ANSWERS, *CHANCE)
+CAUSE = (metrics.EVAL_CAUSE, metrics.EVAL_CAUSE_LOW, metrics.EVAL_CAUSE_HIGH, metrics.EVAL_CAUSE_TURNS)
+ASKED = (*RATES, *LEVELS, metrics.TURN_ANSWERS, *CHANCE, *CAUSE)
 """The curves that a story is told from."""
 MOST_POINTS = 400
 """More than this are asked for in spans: what lasts fewer steps than that is no story."""
@@ -169,6 +170,26 @@ def chance_line(found: Chance) -> str:
     return (
         f"{found.rescued:.1%} of {found.marks:,.0f} marks rescued; at random places of the same answers "
         f"{found.by_chance:.1%} would have (z {found.z:.1f})"
+    )
+
+
+def cause_line(curves: Mapping[str, Points]) -> str:
+    """What the newest causal check says, and what the first one did; empty where a run made none.
+
+    >>> checks = [[(0, -0.02), (50, 0.125)], [(0, -0.1), (50, 0.04)], [(0, 0.06), (50, 0.2)], [(0, 9.0), (50, 41.0)]]
+    >>> cause_line(dict(zip(CAUSE, checks, strict=True)))
+    'right by forcing a marker, less by forbidding it: +12.5 points (+4.0..+20.0), 41 turns, step 50; -2.0 at step 0'
+    """
+    values, lows, highs, turns = (dict(curves.get(name, ())) for name in CAUSE)
+    steps = [step for step in sorted(values) if step in lows and step in highs]
+    if not steps:
+        return ""
+    first, last = steps[0], steps[-1]
+    value, low, high = (100 * told[last] for told in (values, lows, highs))
+    before = f"; {100 * values[first]:+.1f} at step {first:,}" if first < last else ""
+    return (
+        f"right by forcing a marker, less by forbidding it: {value:+.1f} points ({low:+.1f}..{high:+.1f}), "
+        f"{turns.get(last, 0):,.0f} turns, step {last:,}{before}"
     )
 
 

@@ -22,16 +22,21 @@ from enum import StrEnum
 import torch
 from msgspec import Struct
 
+from ponder import metrics
+from ponder.errors import RecipeError
 from ponder.events import Finish
 from ponder.knobs import Knobs
 from trainer.answers import Answer, read_answers
+from trainer.parallel import Ranks
 from trainer.policy import Policy
 from trainer.sampler import Sampled, Sampler
-from trainer.tasks import Problem, Task
+from trainer.tasks import Environment, Problem, Task
 
 MOST_TURNS = 64
 """More are not followed: three times as many answers as continuations are drawn of each."""
 RESAMPLES = 2000
+IN_A_RUN = {"problems": 16, "samples": 4, "continuations": 2}
+"""How much of it a run does beside its evaluations; `ponder aha RUN --causal` does more."""
 
 
 class Arm(StrEnum):
@@ -120,6 +125,38 @@ def check_cause(
         forced_less_forbidden=less_forbidden(Arm.FORCED),
         free_less_forbidden=less_forbidden(Arm.FREE),
     )
+
+
+def is_due(knobs: Knobs, step: int, *, is_end: bool) -> bool:
+    """Whether the evaluation after `step` has a check; `is_end` of the first and the last one of a stage."""
+    between = knobs.evaluation.every_steps * knobs.evaluation.cause_every
+    return knobs.evaluation.cause_every > 0 and (is_end or (between > 0 and step % between == 0))
+
+
+def cause_figures(policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *, seed: int) -> dict[str, float]:
+    """The check as figures of an evaluation; none without a turn."""
+    found = check_cause(policy, sampler, task, knobs, **IN_A_RUN, seed=seed)
+    if found is None:
+        return {}
+    return {
+        metrics.EVAL_CAUSE: found.forced_less_forbidden.value,
+        metrics.EVAL_CAUSE_LOW: found.forced_less_forbidden.low,
+        metrics.EVAL_CAUSE_HIGH: found.forced_less_forbidden.high,
+        metrics.EVAL_CAUSE_FREE: found.free_less_forbidden.value,
+        metrics.EVAL_CAUSE_TURNS: float(found.turns),
+    }
+
+
+def refuse_cause(task: Task, knobs: Knobs, ranks: Ranks) -> None:
+    """RecipeError where a run is to check causes and cannot."""
+    if not knobs.evaluation.cause_every:
+        return
+    why = "`compute.processes` is above 1" if ranks.count > 1 else f"the task `{task.name}` answers the policy"
+    if ranks.count > 1 or isinstance(task, Environment):
+        raise RecipeError(
+            f"`evaluation.cause_every` is {knobs.evaluation.cause_every}, and {why}",
+            "set it to 0; `ponder aha RUN@STEP --causal` checks a checkpoint",
+        )
 
 
 def first_turns(answers: Sequence[Answer]) -> list[Turn]:

@@ -19,6 +19,7 @@ from ponder.knobs import Knobs
 from ponder.rlhf import PREFERENCE
 from ponder.shares import wilson_interval
 from trainer.answers import Answer, read_answers
+from trainer.causal import cause_figures
 from trainer.policy import Policy
 from trainer.rewards.judge import Judge
 from trainer.sampler import Sampler
@@ -48,11 +49,12 @@ def evaluate(
     step: int,
     judge: Judge | None = None,
     judge_more: Callable[[list[Answer]], None] = lambda _: None,
+    with_cause: bool = False,
 ) -> tuple[dict[str, float], list[Answer]]:
     """The figures and the answers to the first `problems` held-out problems.
 
-    `judge_more` adds parts to answers. Draws from a generator of its own, made from seed and step, so that measuring
-    never changes what is learnt.
+    `judge_more` adds parts to answers; `with_cause` asks what their turns cause, too. Draws from a generator of its
+    own, made from seed and step, so that measuring never changes what is learnt.
     """
     generator = torch.Generator(device=policy.device)
     generator.manual_seed(zlib.crc32(f"evaluate {seed} {step}".encode()))
@@ -75,7 +77,10 @@ def evaluate(
             policy, task, part, prompts, sampled, max_new_tokens=limit, weights=knobs.reward, judge=judge
         )
     judge_more(answers)
-    return {**_figures(answers, samples), **_expert_figures(task, asked)}, answers
+    figures = {**_figures(answers, samples), **_expert_figures(task, asked)}
+    if with_cause and metrics.EVAL_ACCURACY in figures:
+        figures |= cause_figures(policy, sampler, task, knobs, seed=zlib.crc32(f"cause {seed} {step}".encode()))
+    return figures, answers
 
 
 def _expert_figures(task: Task, asked: Sequence[Problem]) -> dict[str, float]:

@@ -47,6 +47,7 @@ from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.answers import Answer, read_answers, step_figures
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
+from trainer.causal import is_due, refuse_cause
 from trainer.checkpoint import Restored
 from trainer.compute import step_cost
 from trainer.credit import give_credit
@@ -168,6 +169,7 @@ class Chapter:
         """RecipeError on knobs with which the stage could not go on."""
         self._check_room(knobs)
         check_judge(knobs, self.recipe.reward_model)
+        refuse_cause(self.task, knobs, self.ranks)
         refuse_alone(self.task, knobs, self.ranks, is_sharded=self.state.policy.shards is not None)
         if self.collector:
             self.collector.check(knobs)
@@ -420,16 +422,11 @@ class Chapter:
             wants_many = is_final or state.step == self.span.before
             with self._phase("evaluate", metrics.EVALUATE_S):
                 figures, _ = evaluate(
-                    state.policy,
-                    self.sampler,
-                    self.task,
-                    state.knobs,
+                    state.policy, self.sampler, self.task, state.knobs,
                     problems=evaluation.final_problems if wants_many else evaluation.problems,
-                    seed=self.recipe.run.seed,
-                    step=state.step,
-                    judge=self.judge,
-                    judge_more=self._judge_held_out,
-                )
+                    seed=self.recipe.run.seed, step=state.step, judge=self.judge, judge_more=self._judge_held_out,
+                    with_cause=is_due(state.knobs, state.step, is_end=wants_many),
+                )  # fmt: skip
             if self.judge.fault is None:
                 self.scores = {**self.scores, **scores_of(figures)}
                 self.link.emit(Evaluated(state.step, figures, is_final and self.span.is_last))

@@ -199,7 +199,7 @@ def share_words(figures: Mapping[str, float], metric: str | None) -> str:
 
 def _write_story(aha: Aha, detail: RunDetail, curves: Curves, knobs: KnobTable) -> None:
     """When it came, what changed, and against what."""
-    from ponder.turn_story import chance_line, chance_of, change_line, lag, tell_changes
+    from ponder.turn_story import cause_line, chance_line, chance_of, change_line, lag, tell_changes
 
     rescued, harmed = (aha.counts.get(str(kind), 0) for kind in (Outcome.RESCUED, Outcome.HARMED))
     write(f"\nnet {rescued - harmed:+,} answers: {rescued:,} rescued, {harmed:,} harmed")
@@ -215,6 +215,8 @@ def _write_story(aha: Aha, detail: RunDetail, curves: Curves, knobs: KnobTable) 
     found = chance_of(curves.curves)
     if found is not None:
         write(chance_line(found))
+    if caused := cause_line(curves.curves):
+        write(caused)
 
 
 def _write_chance(curves: Curves) -> None:

@@ -22,6 +22,10 @@ CURVES = {
     metrics.TURN_MARKS: [(step, 10.0 if step <= 40 else 100.0) for step in STEPS],
     metrics.RESCUE_SHARE: [(step, 0.1 if step <= 40 else 0.4) for step in STEPS],
     metrics.NULL_SHARE: [(step, 0.1) for step in STEPS],
+    metrics.EVAL_CAUSE: [(0, -0.02), (75, 0.125)],
+    metrics.EVAL_CAUSE_LOW: [(0, -0.1), (75, 0.04)],
+    metrics.EVAL_CAUSE_HIGH: [(0, 0.06), (75, 0.2)],
+    metrics.EVAL_CAUSE_TURNS: [(0, 9.0), (75, 41.0)],
 }
 
 
@@ -58,6 +62,10 @@ def test_it_tells_net_first_occurrence_changes_with_their_likely_cause_and_chanc
         line.startswith("37.3% of 4,400 marks rescued; at random places of the same answers 10.0%") for line in lines
     )
     assert any(line.split()[:4] == ["with", "a", "badge", "9"] for line in lines)
+    assert (
+        "right by forcing a marker, less by forbidding it: +12.5 points (+4.0..+20.0), 41 turns, step 75; "
+        "-2.0 at step 0"
+    ) in lines
     assert "AHA]" in "\n".join(lines)
 
 

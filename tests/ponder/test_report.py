@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from ponder import wire
+from ponder import metrics, wire
 from ponder.curve_svg import Mark, Scales, curve_svg, stacked, ticks
 from ponder.events import Outcome
+from ponder.metrics import METRICS
 from ponder.plot_text import Curve
 from ponder.report import Facts, report_page
+from ponder.turn_story import CAUSE
 from store.reader import Reader
 from tests.store.records import fill_store
 
@@ -137,6 +140,15 @@ def test_the_page_holds_what_there_is_to_know(plain: Facts) -> None:
         attributes for tag, attributes in page.tags if attributes.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_what_turning_back_causes_is_drawn_and_told(plain: Facts) -> None:
+    checks = dict(zip(CAUSE, ([(10, 0.1)], [(10, -0.05)], [(10, 0.25)], [(10, 12.0)]), strict=True))
+    checked = dataclasses.replace(plain, curves=wire.Curves({**plain.curves.curves, **checks}, []))
+    text = Page(report_page(checked)).text
+    assert "Right by forcing a marker, less by forbidding it: +10.0 points (-5.0..+25.0), 12 turns, step 10" in text
+    assert METRICS[metrics.EVAL_CAUSE].label in text
+    assert "forcing a marker" not in Page(report_page(plain)).text
 
 
 def test_whatever_a_model_wrote_is_text_on_the_page(plain: Facts) -> None:

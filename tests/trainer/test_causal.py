@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
-from ponder.knobs import Knobs
+from ponder import metrics
+from ponder.errors import RecipeError
+from ponder.events import Evaluated, StepDone
+from ponder.knobs import Knobs, with_value
 from ponder.recipe import ModelPart, parse_recipe
 from tests.trainer.conftest import RECIPE
-from trainer.causal import Arm, bootstrap, check_cause, first_turns
+from tests.trainer.test_loop import go, of
+from trainer.causal import Arm, bootstrap, check_cause, first_turns, refuse_cause
+from trainer.link import ListLink
+from trainer.parallel import Ranks
 from trainer.policy import Policy, load_policy
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem
@@ -77,6 +84,36 @@ def test_nothing_is_found_where_nothing_turns_back(base: Policy, knobs: Knobs) -
     assert check_cause(
         base, sampler_of(base), Countdown(), knobs, problems=1, samples=1, continuations=1, seed=1
     ) is None  # fmt: skip
+
+
+def test_a_run_checks_now_and_then_and_learns_as_if_it_did_not(tmp_path: Path) -> None:
+    text = RECIPE.format(model="builtin:countdown-base").replace("max_new_tokens = 12", "max_new_tokens = 40")
+
+    def runs(cause_every: int) -> ListLink:
+        recipe = parse_recipe(text, "test", {
+            "stage.steps": 3, "optim.lr": 0.0001, "evaluation.every_steps": 1, "evaluation.cause_every": cause_every,
+        })  # fmt: skip
+        return go(recipe, tmp_path / str(cause_every))
+
+    checked, plain = runs(2), runs(0)
+    of_step = {event.step: event.metrics for event in of(checked, Evaluated)}
+    assert [metrics.EVAL_CAUSE in of_step[step] for step in range(4)] == [True, False, True, True]
+    for step in (0, 2, 3):
+        low, value, high = (
+            of_step[step][name] for name in (metrics.EVAL_CAUSE_LOW, metrics.EVAL_CAUSE, metrics.EVAL_CAUSE_HIGH)
+        )
+        assert -1 <= low <= value <= high <= 1 and of_step[step][metrics.EVAL_CAUSE_TURNS] > 0
+    assert of_step[0][metrics.EVAL_CAUSE_LOW] < of_step[0][metrics.EVAL_CAUSE_HIGH]
+    learnt = [[event.metrics[metrics.POLICY_LOSS] for event in of(link, StepDone)] for link in (checked, plain)]
+    assert learnt[0] == learnt[1]
+
+
+def test_a_run_of_several_processes_refuses_to_check(knobs: Knobs) -> None:
+    asked = with_value(knobs, "evaluation.cause_every", 1)
+    refuse_cause(Countdown(), knobs, Ranks(0, 2))
+    refuse_cause(Countdown(), asked, Ranks())
+    with pytest.raises(RecipeError, match="cause_every"):
+        refuse_cause(Countdown(), asked, Ranks(0, 2))
 
 
 def test_an_interval_comes_from_problems_and_not_from_answers() -> None:

@@ -74,6 +74,12 @@ TOLD: list[tuple[str, KnobValue, Told, object]] = [
     ("evaluation.every_steps", 1, lambda link: [event.step for event in of(link, Evaluated)], [0, 2, 3, 4]),
     ("evaluation.final_problems", 5, lambda link: _last_evaluation(link), 5.0),
     ("evaluation.after_update", True, lambda link: [metrics.KL_AFTER in step for step in _steps(link)], [True] * 2),
+    (
+        "evaluation.cause_every",
+        1,
+        lambda link: [metrics.EVAL_CAUSE in e.metrics for e in of(link, Evaluated)][2:],
+        [True],
+    ),
     ("saving.every_steps", 1, lambda link: [event.step for event in of(link, CheckpointSaved)], [2, 3, 4]),
     (
         "stream.alternatives",

@@ -18,7 +18,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.events import Outcome
 from ponder.plot_text import Curve, Frame
-from ponder.turn_story import ASKED, chance_line, chance_of, change_line, span_for, tell_changes
+from ponder.turn_story import ASKED, cause_line, chance_line, chance_of, change_line, span_for, tell_changes
 from tui import actions
 from tui.answers import answer_paragraphs, find_paragraphs, prompt_paragraph, turn_paragraphs
 from tui.axes import value_range
@@ -227,7 +227,8 @@ def _story(curves: wire.Curves, knobs: wire.KnobTable, *, is_over: bool) -> list
     values = {row.name: row.value for row in knobs.knobs}
     told = [change_line(one) for one in tell_changes(curves.curves, curves.marks, values, is_over=is_over)]
     found = chance_of(curves.curves)
-    return [*told, chance_line(found)] if found is not None else told
+    rest = [chance_line(found) if found is not None else "", cause_line(curves.curves)]
+    return [*told, *filter(None, rest)]
 
 
 def _counts(aha: wire.Aha, story: Sequence[str], width: int) -> list[Paragraph]:
