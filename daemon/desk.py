@@ -16,6 +16,7 @@ import msgspec
 
 from daemon.budget import Budget
 from daemon.claims import Claims
+from daemon.covers import covered_reply
 from daemon.feedback import read_feedback
 from daemon.fork import forkable_steps, stage_then
 from daemon.gate import Gate
@@ -28,6 +29,7 @@ from daemon.watched import part_of, refuse_elsewhere
 from ponder import wire
 from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
+from ponder.hidden import View
 from ponder.knobs import flatten
 from ponder.paths import Paths, checkpoint_name, saved_steps
 from ponder.recipe import parse_recipe, part_weights
@@ -100,10 +102,10 @@ class Desk:
     def close(self) -> None:
         self._reader.close()
 
-    def answer(self, ask: wire.Ask) -> bytes:
-        """The frame that answers this Ask."""
+    def answer(self, ask: wire.Ask, view: View = View.RAW) -> bytes:
+        """The frame that answers this Ask, as far as the `view` goes."""
         try:
-            reply = self._reply(ask.request)
+            reply = covered_reply(self._reply(ask.request), view)
         except Exception as error:  # a border: whatever went wrong with one request, the next one is answered
             reply = refusal_of(error)
         return answer_frame(ask.id, reply)

@@ -27,10 +27,16 @@ SUBSCRIBE, UNSUBSCRIBE = 1, 0
 
 
 class Outlet:
-    """One XPUB socket, and how much of its memory its subscribers take."""
+    """One XPUB socket, and how much of its memory its subscribers take.
 
-    def __init__(self, open_socket: Callable[[], zmq.Socket[bytes]], file: Path | None = None) -> None:
-        self._open_socket, self._file = open_socket, file
+    `hears_all` says of the message of a subscriber whether it may hear texts; its socket is XPUB_MANUAL.
+    """
+
+    def __init__(
+        self, open_socket: Callable[[], zmq.Socket[bytes]], file: Path | None = None,
+        hears_all: Callable[[zmq.Frame], bool] | None = None,
+    ) -> None:  # fmt: skip
+        self._open_socket, self._file, self._hears_all = open_socket, file, hears_all
         self._topic_bytes = 0
         self.socket = open_socket()
 
@@ -45,14 +51,26 @@ class Outlet:
         """
         for _ in range(FRAMES_AT_ONCE):
             try:
-                frame, *_ = self.socket.recv_multipart(zmq.DONTWAIT)
+                message, *_ = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 break
+            frame = message.bytes
             if frame[:1] == bytes([SUBSCRIBE]):
                 self._topic_bytes += len(frame)
             elif frame[:1] == bytes([UNSUBSCRIBE]):
                 self._topic_bytes -= len(frame)
+            if self._hears_all is not None:
+                self._obey(frame, hears_all=self._hears_all(message))
         return self._topic_bytes > MOST_TOPIC_BYTES
+
+    def _obey(self, frame: bytes, *, hears_all: bool) -> None:
+        """On a socket that leaves it to us, give this subscriber what it may hear: the bell at least."""
+        verbs = {SUBSCRIBE: zmq.SUBSCRIBE, UNSUBSCRIBE: zmq.UNSUBSCRIBE}
+        topic = frame[1:]
+        if not hears_all and wire.BELL_TOPIC.startswith(topic):
+            topic = wire.BELL_TOPIC  # all that it asked for and may have
+        if frame[:1] and frame[0] in verbs and (hears_all or topic.startswith(wire.BELL_TOPIC)):
+            self.socket.setsockopt(verbs[frame[0]], topic)
 
     def renew(self) -> None:
         """Hang up on every subscriber; those who mean it connect again by themselves and say what they want."""

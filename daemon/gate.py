@@ -2,7 +2,8 @@
 
     a caller ──► CURVE handshake ──► its public key, asked of `answer_callers` (ZAP, RFC 27), in the daemon's thread
              ──► `ctl`, a second ROUTER; every frame carries the key it came with, and the key has a role *now*
-             ──► `feed`, a second XPUB; whoever loses his key is hung up on with all the others, who come back
+             ──► `feed`, a second XPUB; whoever loses his key is hung up on with all the others, who come back; a key
+                 that reads no thoughts hears the bell alone
 
 There is no door until `ponder up --tcp` names an address and one key is allowed; without an answer from here libzmq
 lets nobody in (ZAP_ENFORCE_DOMAIN). The folder of keys is looked at in every turn, before anything is read, so that a
@@ -21,6 +22,7 @@ from daemon.feed import Feed, Outlet
 from daemon.log import say
 from daemon.sockets import open_socket
 from ponder.errors import PonderError, StoreError
+from ponder.hidden import View
 from ponder.keys import Allowed, KeyRing, parse_address
 from ponder.remote import PLACES
 
@@ -64,7 +66,10 @@ class Gate:
         try:
             wanted, keys = self._keys.address(), self._keys.allowed()
             allowed = {key.public.encode(): key for key in keys}
-            is_lost = not self._allowed.keys() <= allowed.keys()
+            is_lost = any(
+                key not in allowed or allowed[key].thoughts is not known.thoughts
+                for key, known in self._allowed.items()
+            )
             self._allowed, self._wanted = allowed, wanted if allowed else ""
             is_other = self._wanted != self.address or is_lost
             if is_other:
@@ -93,7 +98,7 @@ class Gate:
         """The next message: who sent it, its frames, and its key as it is allowed now; raises zmq.Again."""
         assert self.ctl is not None
         identity, *frames = self.ctl.recv_multipart(zmq.DONTWAIT, copy=False)
-        key = str(frames[-1].get("User-Id")).encode() if frames else b""
+        key = _caller(frames[-1]) if frames else b""
         return identity.bytes, [frame.bytes for frame in frames], self._allowed.get(key)
 
     def close(self) -> None:
@@ -111,10 +116,15 @@ class Gate:
 
     def _open(self, address: str) -> None:
         self.ctl = self._bound("ctl")
-        self._outlet = Outlet(lambda: self._bound("feed"))
+        self._outlet = Outlet(lambda: self._bound("feed"), hears_all=self._hears_all)
         self._feed.outlets.append(self._outlet)
         self.address = address
         say(f"serving tcp {address}, keys: {len(self._allowed)}")
+
+    def _hears_all(self, subscription: zmq.Frame) -> bool:
+        """Whether texts of answers may pass to whoever subscribes here."""
+        allowed = self._allowed.get(_caller(subscription))
+        return allowed is not None and allowed.thoughts is View.RAW
 
     def _bound(self, name: str) -> zmq.Socket[bytes]:
         """A socket for CURVE only, bound; StoreError when that cannot be."""
@@ -127,6 +137,8 @@ class Gate:
         socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
         socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
         socket.setsockopt(zmq.IPV6, ":" in host)
+        if name == "feed":
+            socket.setsockopt(zmq.XPUB_MANUAL, 1)
         deadline = time.monotonic() + REBIND_S
         while True:
             try:
@@ -139,3 +151,8 @@ class Gate:
                     socket.close(linger=0)
                     raise StoreError(f"tcp {host}:{port + PLACES[name]} cannot be bound: {error.strerror}") from error
                 time.sleep(0.005)
+
+
+def _caller(frame: zmq.Frame) -> bytes:
+    """The public key that a frame came with, as `answer_callers` told it to ZeroMQ."""
+    return str(frame.get("User-Id")).encode()

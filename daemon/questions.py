@@ -17,6 +17,7 @@ import zmq
 
 from daemon.desk import Desk
 from ponder import wire
+from ponder.hidden import View
 
 RESULTS = "inproc://answers"
 MOST_WAITING = 256
@@ -32,9 +33,9 @@ class Questions:
         threads: int = 2,
     ) -> None:
         self._context, self._open_desk = context, open_desk
-        self._waiting: queue.SimpleQueue[tuple[bytes, wire.Ask] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[bytes, wire.Ask, View] | None] = queue.SimpleQueue()
         self._askers: dict[bytes, bytes] = {}
-        """By an Ask's bytes, until it is answered: where it was asked from last."""
+        """By an Ask's view and bytes, until it is answered: where it was asked from last."""
         self._lock = threading.Lock()
         self.results: zmq.Socket[bytes] = context.socket(zmq.PULL)
         self.results.bind(RESULTS)
@@ -42,16 +43,16 @@ class Questions:
         for thread in self._threads:
             thread.start()
 
-    def put(self, identity: bytes, ask: wire.Ask) -> None:
-        """Have it answered; the answer comes out of `results` as (identity, frame)."""
-        asked = wire.encode(ask)
+    def put(self, identity: bytes, ask: wire.Ask, view: View = View.RAW) -> None:
+        """Have it answered as far as the `view` goes; the answer comes out of `results` as (identity, frame)."""
+        asked = view.encode() + wire.encode(ask)
         with self._lock:
             is_known = asked in self._askers
             if not is_known and len(self._askers) >= MOST_WAITING:
                 return
             self._askers[asked] = identity
         if not is_known:
-            self._waiting.put((asked, ask))
+            self._waiting.put((asked, ask, view))
 
     def close(self) -> None:
         """End the threads; what still waits is not answered."""
@@ -68,8 +69,8 @@ class Questions:
         out.connect(RESULTS)
         try:
             while (waiting := self._waiting.get()) is not None:
-                asked, ask = waiting
-                answer = desk.answer(ask)
+                asked, ask, view = waiting
+                answer = desk.answer(ask, view)
                 with self._lock:
                     identity = self._askers.pop(asked)
                 out.send_multipart([identity, answer])

@@ -1,6 +1,7 @@
-"""What each role may ask: looking, operating what is there, everything.
+"""What each role may ask: looking, operating what is there, everything; and what a key may not that reads no thoughts.
 
-Deliberately left out: which key has which role (`ponder.keys`), and how a key is known (`daemon.gate`).
+Deliberately left out: which key has which role (`ponder.keys`), how a key is known (`daemon.gate`), and what of a reply
+is covered (`daemon.covers`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import msgspec
 from daemon.desk import READING
 from ponder import wire
 from ponder.errors import Refused
+from ponder.hidden import View
 from ponder.keys import Allowed, Role
 
 RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking)
@@ -19,6 +21,9 @@ OPERATING = (
     wire.ImportRankings,
     wire.TellMeasured,
 )  # fmt: skip
+
+THOUGHTFUL = (wire.NextRanking, wire.GetLog)
+"""Reading that is nothing without the texts of answers, or that may quote them."""
 
 
 def needed_role(request: wire.Request) -> Role:
@@ -42,6 +47,13 @@ def admit(key: Allowed | None, request: wire.Request) -> wire.Request:
     if not key.role.includes(needed):
         hint = "`ponder key list` on the daemon's machine shows what each key may"
         raise Refused("forbidden", f"this key may {key.role}, not {needed}", hint)
+    is_search = isinstance(request, wire.GetSamples) and request.text
+    if key.thoughts is not View.RAW and (is_search or isinstance(request, THOUGHTFUL)):
+        what = "search them" if is_search else f"ask `{request.__struct_config__.tag}`"
+        raise Refused(
+            "forbidden", f"this key sees of answers their {key.thoughts} alone: it may not {what}",
+            "`ponder key add NAME --thoughts raw` on the daemon's machine makes one that may",
+        )  # fmt: skip
     if "by" not in request.__struct_fields__:
         return request
     return msgspec.structs.replace(request, by=f"{wire.SIGNED}{key.name}")

@@ -35,6 +35,7 @@ from daemon.rights import admit
 from daemon.supervisor import Supervisor
 from ponder import wire
 from ponder.errors import Refused, StoreError
+from ponder.hidden import View
 
 ASKS_AT_ONCE = 64
 TICK_S = 0.1
@@ -59,6 +60,8 @@ class Heard:
     frames: list[bytes]
     admit: Callable[[wire.Request], wire.Request]
     """The request as this peer may ask it; raises Refused."""
+    view: View = View.RAW
+    """How much of an answer it may see."""
 
 
 _envelope_decoder = msgspec.msgpack.Decoder(Envelope)
@@ -146,7 +149,8 @@ class Server:
 
     def _hear_network(self) -> Heard:
         identity, frames, key = self._gate.receive()
-        return Heard(NETWORK + identity, frames, lambda request: admit(key, request))
+        view = key.thoughts if key else View.RAW  # without a key nothing is admitted
+        return Heard(NETWORK + identity, frames, lambda request: admit(key, request), view)
 
     def _take_ask(self, heard: Heard, now: float) -> None:
         place = heard.place
@@ -173,7 +177,7 @@ class Server:
             self._reply(place, answer_frame(ask.id, refusal_of(error)))
             return
         if isinstance(ask.request, READING):
-            self._questions.put(place, ask)
+            self._questions.put(place, ask, heard.view)
         else:
             self._reply(place, answer_frame(ask.id, self._act(ask)))
 

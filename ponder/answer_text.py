@@ -91,6 +91,7 @@ def headline(stored: StoredRollout) -> str:
     figures = [verdict, reward + (f" ({parts})" if parts else ""), f"advantage {rollout.advantage:+.2f}"]
     figures.append(f"{rollout.length_tokens} tokens" + (", truncated" if rollout.finish == "truncated" else ""))
     figures += [word for word, holds in (("starred", stored.is_starred), ("flagged", stored.is_flagged)) if holds]
+    figures += [f"{stored.shown} alone"] if stored.shown else []
     return f"#{stored.id}  {stored.run} step {stored.step} group {stored.group}.{rollout.index}  {', '.join(figures)}"
 
 

@@ -2,8 +2,9 @@
 
 A summary is made from what is known of the answer anyway, its marks and interim answers, and from no other model. Each
 of its claims says where in the hidden text it stands, so that whoever may see that can check it; no claim repeats more
-of the text than an interim answer or the word at which it turns back. Deliberately left out: who may see which view,
-and the chat's own summary, which shows lines of the thinking itself (`trainer.thoughts`).
+of the text than an interim answer or the word at which it turns back. Deliberately left out: who may see which view
+(`ponder.keys`, `daemon.covers`), and the chat's own summary, which shows lines of the thinking itself
+(`trainer.thoughts`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ponder.events import Mark, Outcome, Rollout
 from ponder.wire import StoredRollout
@@ -68,6 +70,48 @@ def shown(stored: StoredRollout, view: View) -> ShownRollout:
         stored.id, stored.run, stored.step, stored.group, rollout.index, stored.prompt, rollout.answer,
         rollout.is_correct, rollout.reward, rollout.length_tokens,
         summary=claims(rollout) if view is View.SUMMARY else [], text=rollout.text if view is View.RAW else "",
+    )  # fmt: skip
+
+
+COVERED = "not shown to this key"
+"""Stands for words that may quote what is hidden."""
+
+
+def covered(stored: StoredRollout, view: View) -> StoredRollout:
+    """The answer as one whose text is its summary, or its answer alone, and that has no token; RAW is itself.
+
+    >>> from ponder.events import Finish
+    >>> mark = Mark(13, 17, "wait", Outcome.RESCUED, before="1 + 2", after="1 * 2")
+    >>> told = Rollout(0, "1 + 2 = 3 no wait 1 * 2 = 2 ok", 13, Finish.END, 1.0, marks=[mark], answer="1 * 2")
+    >>> seen = covered(StoredRollout(1, "run", 2, 3, 4, "a prompt", "", 5, told), View.SUMMARY).rollout
+    >>> print(seen.text, [seen.text[mark.start : mark.end] for mark in seen.marks])
+    tries `1 + 2`
+    turns back from a wrong answer, and ends right
+    answers `1 * 2` ['turns back from a wrong answer, and ends right']
+    """
+    if view is View.RAW:
+        return stored
+    rollout = stored.rollout
+    marks: list[Mark] = []
+    text, answer_start = rollout.answer, 0
+    if view is View.SUMMARY:
+        lines: list[str] = []
+        for claim in claims(rollout):
+            start = sum(len(line) + 1 for line in lines)
+            lines.append(claim.says)
+            if len(marks) < len(rollout.marks) and claim.says == _TURNED[rollout.marks[len(marks)].outcome]:
+                marks.append(replace(rollout.marks[len(marks)], start=start, end=start + len(claim.says), token=-1))
+        text = "\n".join(lines)
+        answer_start = len(text) - len(lines[-1]) if lines else 0
+    return replace(
+        stored,
+        note=COVERED if stored.note else "",
+        shown=str(view),
+        rollout=replace(
+            rollout, text=text, marks=marks, answer_start=answer_start if rollout.answer else -1,
+            error=COVERED if rollout.error else "", token_ids=b"", logps=b"", entropies=b"", widths=b"", values=b"",
+            alternatives=[], alternative_logps=b"", own=b"", finds=[],
+        ),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ponder.errors import NotFound, Refused, StoreError, UsageError
+from ponder.hidden import View
 from ponder.paths import explain_file_error, make_private_folder, open_private_file
 
 Key = Annotated[str, Meta(min_length=40, max_length=40)]
@@ -71,6 +72,8 @@ class Allowed(Struct, frozen=True):
     role: Role
     public: Key
     added_us: int
+    thoughts: View = View.RAW
+    """How much of an answer it is sent."""
 
 
 class ClientKey(Struct, frozen=True):
@@ -95,9 +98,18 @@ class KeyRing:
     def secret_file(self, name: str) -> Path:
         return self.folder / "secrets" / f"{name}.json"
 
-    def add(self, name: str, role: Role) -> Path:
-        """Let a new client in; the file that it needs. Raises Refused when the name is taken."""
+    def add(self, name: str, role: Role, thoughts: View = View.RAW) -> Path:
+        """Let a new client in; the file that it needs.
+
+        Raises Refused when the name is taken, UsageError when who may do more than look is to see less than all.
+        """
         import zmq  # 30 ms that only this needs
+
+        if thoughts is not View.RAW and role is not Role.OBSERVE:
+            raise UsageError(
+                f"a key that may {role} reads what it judges and turns, and not `{thoughts}` alone",
+                f"`ponder key add {name} --role observe --thoughts {thoughts}`",
+            )
 
         allowed = self._allowed_file(name)
         if allowed.exists():
@@ -106,7 +118,7 @@ class KeyRing:
         for folder in (self.folder, allowed.parent, self.secret_file(name).parent):
             make_private_folder(folder)
         _write(self.secret_file(name), ClientKey(name, self.server_pair().public, public, secret))
-        _write(allowed, Allowed(name, role, public, time.time_ns() // 1000))
+        _write(allowed, Allowed(name, role, public, time.time_ns() // 1000, thoughts))
         return self.secret_file(name)
 
     def revoke(self, name: str) -> Allowed:

@@ -696,6 +696,8 @@ class StoredRollout(Struct, frozen=True):
     is_flagged: bool = False
     note: str = ""
     """What a person wrote beside it."""
+    shown: str = ""
+    """`summary` or `answer` where that stands in the text's place, for a key that may see no more; empty: all of it."""
 
 
 class GroupDetail(Struct, frozen=True, tag="group_detail"):

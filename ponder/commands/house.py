@@ -13,6 +13,7 @@ import typer
 
 from ponder.commands.options import JsonOption, go_there
 from ponder.event_text import format_ago, format_bytes
+from ponder.hidden import View
 from ponder.keys import KeyRing, Role
 from ponder.output import Column, say, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
@@ -78,16 +79,24 @@ def _wait_for_address(client: Client, address: str) -> Status:
 def key_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, or which machine's")],
     role: Annotated[Role, typer.Option("--role", help="What it may do, each what those before it may")] = Role.OBSERVE,
+    thoughts: Annotated[
+        View,
+        typer.Option(
+            "--thoughts",
+            help="Of answers, with `observe`: `raw` texts, a `summary` in their place, or the `answer` alone",
+        ),
+    ] = View.RAW,
     as_json: JsonOption = False,
 ) -> None:
     """Let somebody in over the network: makes a pair of keys, and says where the file is that they need."""
     go_there(KEYS_THERE, f"key add {name}")
     keys = KeyRing(find_paths().keys)
-    file = keys.add(name, role)
+    file = keys.add(name, role, thoughts)
     if as_json:
-        write_json("key", {"name": name, "role": role, "file": str(file)})
+        write_json("key", {"name": name, "role": role, "thoughts": thoughts, "file": str(file)})
         return
-    write(f"{name} may {role}: {file}")
+    limit = "" if thoughts is View.RAW else f", and sees of an answer its {thoughts} alone"
+    write(f"{name} may {role}{limit}: {file}")
     say("carry this file to the other machine (mode 0600), then remove it here; there:")
     say(f"  ponder --connect tcp://HOST:PORT --key {file.name} watch")
     say(f"or for good: export {SERVER}=tcp://HOST:PORT {KEY}={file.name}")
@@ -104,8 +113,8 @@ def key_list(as_json: JsonOption = False) -> None:
         write_json("keys", {"tcp": keys.address(), "keys": allowed})
         return
     write_table(
-        [Column("key"), Column("role"), Column("added"), Column("public key", is_spare=True)],
-        [[key.name, str(key.role), format_ago(key.added_us), key.public] for key in allowed],
+        [Column("key"), Column("role"), Column("thoughts"), Column("added"), Column("public key", is_spare=True)],
+        [[key.name, str(key.role), str(key.thoughts), format_ago(key.added_us), key.public] for key in allowed],
         empty="nobody may come in over the network; `ponder key add NAME` lets somebody in",
     )
 

@@ -12,6 +12,7 @@ import zmq
 from daemon.desk import Desk
 from daemon.questions import MOST_WAITING, Questions
 from ponder import wire
+from ponder.hidden import View
 
 
 class SlowDesk:
@@ -21,7 +22,7 @@ class SlowDesk:
         self.may_answer = threading.Event()
         self.answered: list[str] = []
 
-    def answer(self, ask: wire.Ask) -> bytes:
+    def answer(self, ask: wire.Ask, _: View) -> bytes:
         assert self.may_answer.wait(20)
         self.answered.append(ask.id)
         return ask.id.encode()

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from ponder import wire
 from ponder.events import Finish, RunState
-from ponder.hidden import View, claims, shown
+from ponder.hidden import View, claims, covered, shown
 from store.reader import Reader
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import ScriptedDaemon
@@ -73,6 +73,22 @@ def test_the_raw_chain_is_in_no_byte_of_a_view_that_hides_it(
     whole = {one.rollout.text for one in stored if thinking_of(one)}  # else all of it is the answer
     for text in whole | chains:
         assert json.dumps(text)[1:-1].encode() not in hiding
+
+
+@pytest.mark.parametrize("view", [View.SUMMARY, View.ANSWER])
+def test_no_thought_and_no_token_is_in_a_byte_of_a_covered_answer(
+    stored: list[wire.StoredRollout], reader: Reader, view: View
+) -> None:
+    for one in (reader.sample(each.id).sample for each in stored if thinking_of(each)):
+        assert one.rollout.token_ids
+        seen = covered(one, view)
+        data = wire.encode(seen)
+        assert thinking_of(one).encode() not in data and one.rollout.token_ids not in data
+        assert seen.rollout.answer == one.rollout.answer and seen.rollout.length_tokens == one.rollout.length_tokens
+        shown_marks = [mark.outcome for mark in seen.rollout.marks]
+        assert shown_marks == ([mark.outcome for mark in one.rollout.marks] if view is View.SUMMARY else [])
+        assert all(0 <= mark.start < mark.end <= len(seen.rollout.text) for mark in seen.rollout.marks)
+        assert covered(one, View.RAW) is one
 
 
 def test_every_claim_is_traced_to_the_words_that_it_is_made_of(stored: list[wire.StoredRollout]) -> None:
