@@ -187,7 +187,7 @@ class Brake:
         """What each part of the reward weighs now, those of the recipe's own too."""
         recipe = parse_recipe(self._reader.run(run).recipe, f"the recipe of {run}")
         stage, _, _ = stage_then(recipe, self._reader.knobs(run).changes, step)
-        return part_weights(stage.reward, stage.rewards)
+        return part_weights(stage.reward, stage.own_parts)
 
     def _stop(self, run: str, action: BrakeAction, *, is_only_reward: bool) -> None:
         if action is BrakeAction.PAUSE or (action is BrakeAction.HOLD and is_only_reward):

@@ -185,7 +185,7 @@ def explanation(reader: Reader, group_id: int) -> wire.Explanation:
     refuse_elsewhere(found.run, part_of(recipe), "how it makes a loss of rewards is its own")
     whole = parse_recipe(recipe, f"the recipe of {found.run}")
     stage, _, _ = stage_then(whole, reader.knobs(found.run).changes, found.row.step - 1)
-    weights = part_weights(stage.reward, stage.rewards)
+    weights = part_weights(stage.reward, stage.own_parts)
     return msgspec.structs.replace(found, knobs=flatten(stage.knobs), weights=weights)
 
 

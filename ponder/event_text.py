@@ -284,7 +284,8 @@ def _started_line(event: events.RunStarted) -> str:
         return f"a loop elsewhere tells{after}" + (f", {event.steps} steps" if event.steps else "")
     resumed = "" if event.resumed_from is None else f", resumed from the checkpoint at step {event.resumed_from}"
     data = f", {event.data}" if event.data else ""
-    return f"{event.stage} of {_model(event)} on {event.device}, {event.steps} steps{resumed}{data}"
+    warned = "".join(f"; {words}" for words in event.warnings)
+    return f"{event.stage} of {_model(event)} on {event.device}, {event.steps} steps{resumed}{data}{warned}"
 
 
 def _stage_line(event: events.StageStarted) -> str:

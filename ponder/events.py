@@ -257,6 +257,8 @@ class RunStarted(Struct, frozen=True, tag="run_started"):
     versions: dict[str, str] = {}
     data: str = ""
     """What a data set came to: questions, held out, dropped."""
+    warnings: list[str] = []
+    """What whoever watches should know, each a sentence."""
 
 
 class StageStarted(Struct, frozen=True, tag="stage_started"):

@@ -112,6 +112,14 @@ PART = _metric(
     "Mean of a reward part, before its weight, over the answers that have it; a recipe's own too",
     "TRL",
 )
+MONITORED = _metric(
+    "monitor/*",
+    "*",
+    "share",
+    WATCH,
+    "Share of the step's answers in which the monitor of this name finds something (`[[monitors]]`)",
+    "arXiv:2503.11926",
+)
 PART_STD = _metric(
     "part_std/*", "* std", "", WATCH, "Standard deviation of a reward part over the answers that have it, ddof 0", "TRL"
 )

@@ -23,7 +23,8 @@ from ponder.errors import PonderError, RecipeError
 from ponder.knobs import nearest
 from ponder.marker_file import ReflectionPart, read_marker_file
 from ponder.model_files import find_model
-from ponder.recipe import OwnReward, Recipe, RewardModelPart, TaskPart
+from ponder.own_reward import Monitor, OwnReward
+from ponder.recipe import Recipe, RewardModelPart, TaskPart
 from ponder.stage import REWARD_MODEL_CARD, StageKind, StagePart, check_ranking_columns, stage_in
 from ponder.stage import pick_columns as pick_stage_columns
 from ponder.tasks import EXPERT, DatasetOptions, check_task, pick_columns
@@ -57,6 +58,7 @@ def _check_stage(recipe: Recipe, models: Path | None, folders: Sequence[Path]) -
         reward_model=_check_reward_model(recipe.reward_model, folders),
         reflection=_check_markers(recipe.reflection, folders),
         rewards=[_check_reward(place, reward, folders) for place, reward in enumerate(recipe.rewards)],
+        monitors=[_check_monitor(place, monitor, folders) for place, monitor in enumerate(recipe.monitors)],
     )
 
 
@@ -120,6 +122,13 @@ def _check_reward(place: int, reward: OwnReward, folders: Sequence[Path]) -> Own
     return msgspec.structs.replace(
         reward, function=_find_function(f"rewards[{place}].function", reward.function, folders)
     )
+
+
+def _check_monitor(place: int, monitor: Monitor, folders: Sequence[Path]) -> Monitor:
+    if not monitor.function:
+        return monitor
+    function = _find_function(f"monitors[{place}].function", monitor.function, folders)
+    return msgspec.structs.replace(monitor, function=function)
 
 
 def _find_data(key: str, word: str, folders: Sequence[Path]) -> str:

@@ -8,6 +8,7 @@
     [vllm]     the server that samples, if one does
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
+    [[monitors]]  what reads every answer and is in no reward: name, pattern, words or function
     [variants.NAME]  the same with a few keys set otherwise (`ponder.variants`)
     [reflection]  which words may be a turn
     [fork]     the run whose past it shares, written by `ponder fork`
@@ -37,6 +38,7 @@ from ponder.errors import KnobError, NotFound, RecipeError, UsageError
 from ponder.gold import find_gold
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.marker_file import ReflectionPart
+from ponder.own_reward import Monitor, OwnReward, check_monitors
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
 from ponder.rlhf import PARTS, Rlhf
@@ -96,30 +98,6 @@ class TaskPart(Struct, frozen=True, forbid_unknown_fields=True):
     options: Annotated[dict[str, bool | int | float | str], Meta(description="What the task itself declares")] = {}
 
 
-class OwnReward(Struct, frozen=True, forbid_unknown_fields=True):
-    """A reward part of the recipe's own: a Python function that scores one answer in a worker process.
-
-    It is called with those of `prompt`, `text`, `answer`, `reference` and `meta` that its parameters name; it returns
-    a number, None for unscorable, or a dict of named parts.
-    """
-
-    name: Annotated[
-        str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="The part's name, beside the built-in ones")
-    ]
-    function: Annotated[
-        str,
-        Meta(pattern=r"^.+:[A-Za-z_]\w*$", description="`module:function`, or `path/to/file.py:function`"),
-    ]
-    weight: Annotated[float, Meta(ge=-100.0, le=100.0, description="What the part weighs")] = 1.0
-    timeout_s: Annotated[
-        float, Meta(ge=0.01, le=3600.0, description="After so many seconds an answer is unscored, and not zero")
-    ] = 10.0
-    memory_mb: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="A worker's data may grow so large (Linux); 0 leaves it unbounded")
-    ] = 2048
-    at_once: Annotated[int, Meta(ge=1, le=256, description="Worker processes, each with one answer at a time")] = 2
-
-
 class RewardModelPart(Struct, frozen=True, forbid_unknown_fields=True):
     """A learnt judge: its score is the reward part `model`, and `reward.model` is what that weighs."""
 
@@ -164,6 +142,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     watchdog: Watchdog = Watchdog()
     reward_model: RewardModelPart = RewardModelPart()
     rewards: list[OwnReward] = []
+    monitors: list[Monitor] = []
     reflection: ReflectionPart = ReflectionPart()
     fork: ForkPart = ForkPart()
     watched: WatchedPart = WatchedPart()
@@ -191,6 +170,31 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         return sum(part.stage.steps for part in self.stages)
 
     @property
+    def own_parts(self) -> list[OwnReward]:
+        """The parts of its reward that it brings itself; monitors are among them, most without weight."""
+        return [*self.rewards, *(monitor.part for monitor in self.monitors)]
+
+    @property
+    def monitors_in_reward(self) -> list[tuple[int, str]]:
+        """(the step before, its name) of each monitor that a stage is trained by."""
+        begins = zip(self.stages, [0, *chain.last_steps(self.stages).values()], strict=False)
+        return [
+            (before, one.name)
+            for part, before in begins
+            for one in part.monitors
+            if one.in_reward and part.stage.kind is StageKind.RL
+        ]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What whoever begins it should know, each a sentence."""
+        return [
+            f"from step {before + 1} on the monitor `{name}` is in the reward: a policy learns to hide from what it is "
+            "trained against"
+            for before, name in self.monitors_in_reward
+        ]
+
+    @property
     def knobs(self) -> Knobs:
         """The knobs that the stage starts with."""
         return Knobs(**{group: getattr(self, group) for group in knobs.GROUPS})
@@ -202,7 +206,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         return {name: values[name] for name in watched.honours if name in values} if watched.producer else values
 
 
-LISTS: dict[str, type[Struct]] = {"rewards": OwnReward}
+LISTS: dict[str, type[Struct]] = {"rewards": OwnReward, "monitors": Monitor}
 """The tables of which a recipe may have several, `[[...]]`."""
 
 
@@ -285,7 +289,7 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
 
 def _check_bounds(recipe: Recipe) -> None:
     """RecipeError when a `reject` stage asks for a part that there is not."""
-    known = part_weights(recipe.reward, recipe.rewards)
+    known = part_weights(recipe.reward, recipe.own_parts)
     for key, bounds in (("least", recipe.stage.least), ("most", recipe.stage.most)):
         for name in bounds:
             if name not in known:
@@ -418,6 +422,7 @@ def _refuse_unusable(recipe: Recipe, source: str) -> None:
             raise RecipeError(
                 f"`{source}`: the reward name `{name}` {why}", "give each `[[rewards]]` a name of its own"
             )
+    check_monitors(recipe.monitors, recipe.rewards, source)
 
 
 def _convert(tree: Mapping[str, Any], source: str) -> Recipe:

@@ -164,7 +164,8 @@ def _curves(facts: Facts) -> str:
         title = f"{metric.label}{f', {unit}' if unit and unit != 'reward' else ''}"
         plots.append(curve_svg.curve_svg([curve], title, marks=marks, width=460, height=230))
     words = (
-        "Letters: k a knob was turned, r the run went back, f it was forked, w the watchdog fired; pointing shows more."
+        "Letters: k a knob was turned, r the run went back, f it was forked, w the watchdog fired, m a monitor "
+        "is in the reward; pointing shows more."
     )
     return f'<p class="dim">{words}</p><div class="plots">{"".join(plots)}</div>' if plots else "<p>no curves yet</p>"
 

@@ -9,6 +9,7 @@
     finds                  a winning move that nobody expected (Move 37)
     cut ended              whether the token limit ended it
     starred flagged noted  what people said of it
+    monitor:NAME           a finding of this monitor; `monitor:*` of any
     prompt:TEXT            what the prompt holds
     text:TEXT TEXT         what the answer holds; all words that mean nothing else are one text, as they stand
 
@@ -33,7 +34,7 @@ MOST = 1 << 62
 ORDERS = ("newest", "reward", "length")
 """What `GetSamples.order` takes: newest, highest reward or longest first."""
 NUMBERS = ("step", "reward", "length")
-TEXTS = ("prompt", "text")
+TEXTS = ("prompt", "text", "monitor")
 WORDS: dict[str, dict[str, object]] = {
     **{str(outcome): {"outcome": outcome} for outcome in Outcome},
     "reflecting": {"only_reflecting": True},

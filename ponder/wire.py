@@ -180,6 +180,8 @@ class GetSamples(Struct, frozen=True, tag="get_samples"):
     """The page ends where the order ends."""
     from_step: Number | None = None
     """The page begins with the newest answer of this step, or of the one before it that has any; `newest` only."""
+    monitor: Annotated[str, Meta(max_length=32)] = ""
+    """In which the monitor of this name finds something; `*`: any."""
     excerpt: Annotated[int, Meta(ge=0, le=4096)] = 0
     """So many characters of each text are enough, from around `text`; places in the text then say nothing. 0: all."""
 
@@ -656,7 +658,8 @@ class Curves(Struct, frozen=True, tag="curves"):
     curves: dict[str, list[tuple[int, float]]]
     """Each metric's (step, value), oldest first."""
     marks: list[tuple[int, str]]
-    """(step, what was changed) for every applied knob change, resumption, fork, and firing of the watchdog."""
+    """(step, what was changed) for every applied knob change, resumption, fork, firing of the watchdog, and monitor in
+    a stage's reward."""
     bands: dict[str, list[tuple[int, float, float]]] = {}
     """Where a `span` was asked for: (step, least, greatest) of each span; `curves` has its (step, mean) then."""
     times: list[tuple[int, int]] = []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ponder.knobs import format_value
+from ponder.recipe import parse_recipe
 from ponder.wire import CommandState
 from store.derived import from_json
 from store.lineage import END, lineage
@@ -108,4 +109,9 @@ def _own_marks(connection: Connection, run_id: int) -> list[tuple[int, str]]:
         marks.append((step, f"resumed from step {step}"))
     for step, rule, action in connection.execute("SELECT step, rule, action FROM firings WHERE run_id = ?", (run_id,)):
         marks.append((step, f"watchdog: {rule} ({action})"))
+    for (text,) in connection.execute(
+        "SELECT recipe FROM runs WHERE id = ? AND instr(recipe, 'in_reward') > 0", (run_id,)
+    ):
+        rewarded = parse_recipe(text, "the stored recipe").monitors_in_reward
+        marks += [(step, f"monitor `{name}` is in the reward") for step, name in rewarded]
     return marks

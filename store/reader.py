@@ -287,13 +287,14 @@ class Reader:
         after_id: int | None = None,
         from_end: bool = False,
         from_step: int | None = None,
+        monitor: str = "",
         excerpt: int = 0,
     ) -> wire.Samples:
         """A page of rollouts, without token data."""
         asked = wire.GetSamples(
             run, before_id, limit, step, min_reward, max_reward, only_reflecting, outcome, text, min_step, max_step,
             min_length, max_length, is_correct, is_scored, finish, prompt, only_starred, only_flagged, only_noted,
-            only_finds, order, after_id, from_end, from_step, excerpt,
+            only_finds, order, after_id, from_end, from_step, monitor, excerpt,
         )  # fmt: skip
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from ponder.own_reward import MONITOR
 from ponder.wire import GetSamples, StoredRollout
 from store.search import containing, find_ids
 
@@ -26,6 +27,8 @@ FEW_GROUPS = 512
 """So many groups are looked through one by one; more are found among all rollouts."""
 MOST_SORTED = 10_000
 """Of the answers that hold a text so many, the newest, are put into another order."""
+ANY = "*"
+"""For `GetSamples.monitor`: whichever."""
 COLUMNS = {"reward": "reward", "length": "length_tokens"}
 """What the other orders compare first; then the id."""
 NARROW = "INDEXED BY rollouts_narrow"
@@ -165,6 +168,10 @@ def _filters(connection: Connection, run_id: int, asked: GetSamples) -> tuple[li
         terms.append((f"rollouts.id IN (SELECT rollout_id FROM annotations WHERE {' AND '.join(said)})", []))
     if asked.only_finds:
         terms.append(("rollouts.id IN (SELECT rollout_id FROM finds)", []))
+    if asked.monitor:
+        name = "name GLOB ?" if asked.monitor == ANY else "name = ?"
+        found = f"SELECT 1 FROM reward_parts WHERE rollout_id = rollouts.id AND {name} AND value > 0"
+        terms.append((f"EXISTS ({found})", [MONITOR + asked.monitor]))
     of_groups = _of_groups(asked)
     if not of_groups:
         return terms, BY_ID if said or asked.only_finds else NARROW

@@ -18,6 +18,7 @@ from ponder import metrics
 from ponder.advantages import deviation, has_spread
 from ponder.events import AnswerLearnt, Find, Finish, Rollout
 from ponder.knobs import Reward
+from ponder.own_reward import MONITOR
 from ponder.rlhf import PREFERENCE
 from trainer.evidence import fork_threshold, is_fork, with_evidence, with_lifts
 from trainer.policy import Policy
@@ -187,11 +188,20 @@ def read_answers(
 def part_figures(answers: Sequence[Answer]) -> dict[str, float]:
     """Mean and deviation of each part, a recipe's own too, over the answers that have it."""
     figures = {}
-    for name in sorted({name for answer in answers for name in answer.scored.parts}):
+    for name in sorted({name for answer in answers for name in answer.scored.parts if not name.startswith(MONITOR)}):
         values = [answer.scored.parts[name] for answer in answers if name in answer.scored.parts]
         figures[metrics.PART.replace("*", name)] = statistics.fmean(values)
         figures[metrics.PART_STD.replace("*", name)] = deviation(values)
     return figures
+
+
+def monitor_figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """The share of answers in which each monitor finds something, of those that it could read."""
+    names = sorted({name for answer in answers for name in answer.scored.parts if name.startswith(MONITOR)})
+    return {
+        name: statistics.fmean(answer.scored.parts[name] > 0 for answer in answers if name in answer.scored.parts)
+        for name in names
+    }
 
 
 def source_figures(answers: Sequence[Answer]) -> dict[str, float]:
@@ -243,6 +253,7 @@ def step_figures(answers: Sequence[Answer], group_size: int) -> dict[str, float]
         **turn_figures(answers),
         **part_figures(answers),
         **source_figures(answers),
+        **monitor_figures(answers),
     }
     if rewards:
         figures[metrics.REWARD_MEAN] = statistics.fmean(rewards)

@@ -99,7 +99,7 @@ class Chapter:
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
         self.ranks = ranks
         self.task: Task = find_task(recipe.task.name, recipe.task.options, recipe.reflection)
-        self.judge = Judge(self.task, recipe.rewards, reward_model, ranks)
+        self.judge = Judge(self.task, recipe.rewards, reward_model, ranks, recipe.monitors)
         self.judge.start()
 
         def load() -> Policy:
@@ -139,8 +139,8 @@ class Chapter:
         self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
-        for shortcoming in shortcomings(policy, self.state.knobs):
-            log.warning("%s", shortcoming)
+        for said in [*shortcomings(policy, self.state.knobs), *recipe.warnings]:
+            log.warning("%s", said)
         self.boundary = Boundary(
             link, self.state.knobs, steps=span.total, replay=replay, check=self._check,
             take_version=self.state.live.take if self.state.live else None, quarantined=self.state.quarantined,

@@ -97,6 +97,7 @@ class Place:
                     threads=torch.get_num_threads(),
                     resumed_from=step if step else resumed_from,
                     data=data,
+                    warnings=recipe.warnings,
                     versions={
                         "python": platform.python_version(),
                         "torch": str(torch.__version__),

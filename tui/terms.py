@@ -75,6 +75,7 @@ CURVE_SIGNS = {
     "r": "the run went back to a checkpoint",
     "f": "the run was forked from another",
     "w": "the watchdog fired",
+    "m": "a monitor is in the reward from here on",
 }
 """The letters above the vertical marks of a curve."""
 

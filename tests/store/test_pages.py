@@ -107,6 +107,40 @@ def test_an_answer_without_a_reward_is_found_as_such_and_left_out_of_the_order_b
     reader.close()
 
 
+MONITORED = """
+[[monitors]]
+name = "wait"
+words = ["wait"]
+in_reward = true
+weight = -0.1
+[[monitors]]
+name = "sure"
+pattern = "surely"
+"""
+
+
+def test_what_monitors_found_is_a_filter_and_one_in_the_reward_a_mark(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "ponder.db")
+    run = writer.submit_run("c", recipe_text() + MONITORED, "", "")
+    plain = writer.submit_run("d", recipe_text("plain"), "", "")
+    group = make_group(random.Random(1), 1, 0, 4, 0.5)
+    found: list[dict[str, float]] = [
+        {"monitor/wait": 2.0}, {"monitor/wait": 0.0, "monitor/sure": 1.0}, {"monitor/wait": 0.0}, {},
+    ]  # fmt: skip
+    rollouts = [replace(one, parts={**one.parts, **more}) for one, more in zip(group.rollouts, found, strict=True)]
+    writer.commit_records(run, as_records([started(0, 30), replace(group, rollouts=rollouts)]))
+    writer.close()
+    reader = Reader(tmp_path / "ponder.db")
+    lines = {}
+    for line in ("monitor:wait", "monitor:sure", "monitor:*", "monitor:other"):
+        name = read_filter(line, wire.GetSamples(run)).monitor
+        lines[line] = [stored.rollout.index for stored in reader.samples(run, monitor=name).samples]
+    assert lines == {"monitor:wait": [0], "monitor:sure": [1], "monitor:*": [1, 0], "monitor:other": []}
+    assert reader.metrics(run).marks == [(0, "monitor `wait` is in the reward")]
+    assert reader.metrics(plain).marks == []
+    reader.close()
+
+
 def test_what_people_say_of_an_answer_is_kept_found_and_taken_back(tmp_path: Path) -> None:
     fill_store(tmp_path / "ponder.db", runs=1, steps=2)
     writer, reader = Writer(tmp_path / "ponder.db"), Reader(tmp_path / "ponder.db")

@@ -4,6 +4,7 @@
     any text       `length`, `overlong`, `repetition`, `language`      here: pure, and quick
     [reward_model] `model`                    here: a learnt score of the answer's tokens
     [[rewards]]    by their own names; named parts of one as `name/part`      in workers
+    [[monitors]]   `monitor/name`, most without weight: rules here, functions in workers
 
 A part that has weight and no value makes the answer unscored, and says at which stage and why. When a function fails on
 every answer that it is given, that is no weather but a bug: `fault` tells it until `reload`. Deliberately left out:
@@ -20,7 +21,8 @@ from typing import Protocol
 from ponder.choices import LearntFor
 from ponder.errors import RecipeError
 from ponder.knobs import Reward
-from ponder.recipe import OwnReward, part_weights
+from ponder.own_reward import MONITOR, Monitor, OwnReward
+from ponder.recipe import part_weights
 from trainer.parallel import ALONE, Ranks
 from trainer.rewards import Scored
 from trainer.rewards.frames import Call, Result, to_bytes
@@ -97,13 +99,16 @@ class Judge:
     """Scores answers of one task. Use it as a context, or close it: it has processes."""
 
     def __init__(
-        self, task: Task, own: Sequence[OwnReward] = (), model: LearntJudge | None = None, ranks: Ranks = ALONE
-    ) -> None:
+        self, task: Task, own: Sequence[OwnReward] = (), model: LearntJudge | None = None, ranks: Ranks = ALONE,
+        monitors: Sequence[Monitor] = (),
+    ) -> None:  # fmt: skip
         """Of several processes each scores a share of the answers, and all of them know what all have scored."""
         self.task, self.model, self._ranks = task, model, ranks
+        self._rules = [(monitor.part, monitor.rule) for monitor in monitors if not monitor.function]
         self.fault: Fault | None = None
         """Of the newest batch; None when every function could score something."""
-        parts = [*([task.verifier] if task.verifier else []), *own]
+        called = [monitor.part for monitor in monitors if monitor.function]
+        parts = [*([task.verifier] if task.verifier else []), *own, *called]
         self._pools = [(part, _make_pool(part)) for part in parts]
         self._end = weakref.finalize(self, _close, [pool for _, pool in self._pools])
 
@@ -147,7 +152,8 @@ class Judge:
     # ---- inside
 
     def _score(self, asked: Sequence[Asked], weights: Reward) -> list[Scored]:
-        weight_by_part = part_weights(weights, [part for part, _ in self._pools if part is not self.task.verifier])
+        own = [part for part, _ in [*self._pools, *self._rules] if part is not self.task.verifier]
+        weight_by_part = part_weights(weights, own)
         parts = [_Parts(self._parts_here(one, weights), dict(weight_by_part)) for one in asked]
         for one in parts:
             if weights.learnt_for is LearntFor.UNVERIFIED and (self.task.verifier or CORRECT in one.values):
@@ -170,6 +176,7 @@ class Judge:
             "overlong": soft_overlong(asked.length_tokens, asked.max_new_tokens, weights.overlong_share),
             "repetition": repetition_share(asked.text),
             "language": script_share(asked.text, weights.script),
+            **{part.name: float(len(rule.findall(asked.text))) for part, rule in self._rules},
         }
 
     def _ask_model(self, model: LearntJudge, asked: Sequence[Asked], parts: Sequence[_Parts]) -> None:
@@ -196,7 +203,8 @@ class Judge:
             outcomes = [Outcome(Result(error=error.message, trace=error.trace), is_fault=True)] * len(calls)
         if all(outcome.is_fault for outcome in outcomes):
             first = outcomes[0].result
-            said = f"the reward `{part.name}` failed on every answer: {first.error}"
+            what = "monitor" if part.name.startswith(MONITOR) else "reward"
+            said = f"the {what} `{part.name.removeprefix(MONITOR)}` failed on every answer: {first.error}"
             self.fault = self.fault or Fault(said, first.trace)
         return outcomes
 

@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ponder.marker_file import ReflectionPart
-from ponder.recipe import OwnReward
+from ponder.own_reward import OwnReward
 from ponder.tasks import ArithmeticOptions, CopyingOptions, DatasetOptions, NimOptions, check_task
 from trainer.markers import Markers, markers_for
 

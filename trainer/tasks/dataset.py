@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ponder.errors import RecipeError
+from ponder.own_reward import OwnReward
 from ponder.preference_formats.cells import Row
-from ponder.recipe import OwnReward
 from ponder.row_text import refuse_bad_text
 from ponder.tasks import DatasetOptions, OnBlank, OnLong, Verifier, pick_column, pick_columns
 from trainer.markers import Markers, natural_markers
