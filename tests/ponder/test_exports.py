@@ -89,6 +89,51 @@ def test_a_parquet_file_holds_what_the_lines_hold(ponder: Command, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("daemon")
+def test_a_word_says_what_kind_a_file_is_and_all_kinds_hold_the_same(ponder: Command, tmp_path: Path) -> None:
+    import gzip
+
+    def export(name: str, *words: str) -> bytes:
+        said = ponder("export", "metrics", RUN, "-o", str(tmp_path / name), *words)
+        assert said.code == 0, said.err
+        return (tmp_path / name).read_bytes()
+
+    lines = export("a.jsonl")
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert len(rows) > 50
+    assert export("plain") == export("a.txt", "--format", "jsonl") == lines
+    assert gzip.decompress(export("a.jsonl.gz")) == lines
+    assert json.loads(export("a.json")) == json.loads(gzip.decompress(export("a.json.gz"))) == rows
+    assert gzip.decompress(export("a.csv.gz")) == export("a.csv") == export("table", "--format", "csv")
+    assert export("b.dat", "--format", "parquet") == export("b.parquet")
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("what", ["rollouts", "metrics", "rankings"])
+def test_a_wrong_ending_names_the_choices_and_two_words_may_not_differ(
+    ponder: Command, tmp_path: Path, what: str
+) -> None:
+    for words, named in (
+        (["a.xlsx"], ".jsonl, .jsonl.gz, .json, .json.gz, .csv, .csv.gz, .parquet"),
+        (["a.csv", "--format", "parquet"], "`--format` says `parquet`"),
+        (["a.csv", "--format", "xlsx"], "jsonl, json, csv, parquet"),
+    ):
+        said = ponder("export", what, RUN, "-o", str(tmp_path / words[0]), *words[1:])
+        assert said.code == 2 and named in said.err, said.err
+    assert list(tmp_path.glob("*.*")) == [tmp_path / "filled.db"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_no_row_at_all_is_an_empty_table_of_every_kind(ponder: Command, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name in ("a.jsonl", "a.json", "a.csv", "a.parquet"):
+        words = ("export", "rollouts", RUN, "-o", str(tmp_path / name), "--filter", "reward>1000")
+        assert ponder(*words).code == 0
+    assert (tmp_path / "a.jsonl").read_text() == "" and json.loads((tmp_path / "a.json").read_text()) == []
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1
+    assert parquet.read_table(tmp_path / "a.parquet").num_rows == 0
+
+
+@pytest.mark.usefixtures("daemon")
 def test_a_long_table_is_written_in_row_groups(
     ponder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
