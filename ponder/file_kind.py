@@ -37,6 +37,7 @@ class Written(NamedTuple):
     is_packed: bool
 
 
+ELSEWHERE = "choose another place with `-o`"
 ENDINGS = {
     f".{kind}{packed}": Written(kind, bool(packed))
     for kind in FileKind
@@ -46,8 +47,10 @@ ENDINGS = {
 """Every ending that a file may have, and what it says."""
 
 
-def kind_of(path: Path, named: str = "") -> Written:
+def kind_of(path: Path, named: str | None = "") -> Written:
     """How the file is written: as its ending or `named` says, JSONL where neither does; raises UsageError.
+
+    `named` is None where there is no `--format` to say it with.
 
     >>> kind_of(Path("a.csv.gz"))
     Written(kind=<FileKind.CSV: 'csv'>, is_packed=True)
@@ -65,10 +68,9 @@ def kind_of(path: Path, named: str = "") -> Written:
         return Written(FileKind(named), is_packed=False)
     if not path.suffix:
         return ENDINGS[".jsonl"]
-    raise UsageError(
-        f"`{path}` is of no kind that is known",
-        f"it may end in {', '.join(ENDINGS)}; or `--format` says which it is: {', '.join(FileKind)}",
-    )
+    hint = f"it may end in {', '.join(ENDINGS)}"
+    option = "" if named is None else f"; or `--format` says which it is: {', '.join(FileKind)}"
+    raise UsageError(f"`{path}` is of no kind that is known", hint + option)
 
 
 @contextmanager
@@ -79,7 +81,8 @@ def written_beside(path: Path) -> Iterator[Path]:
         yield beside
         beside.replace(path)
     except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror}", "choose another place with `-o`") from error
+        said = os.strerror(error.errno) if error.errno else error  # pyarrow names the file beside it
+        raise PonderError(f"`{path}` cannot be written: {said}", ELSEWHERE) from error
     finally:
         beside.unlink(missing_ok=True)
 

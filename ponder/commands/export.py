@@ -15,6 +15,7 @@ import typer
 from ponder.commands.options import FileKindOption, JsonOption, RunArgument, TableOption, connect, name_run
 from ponder.commands.talk import CheckpointArgument, become_patiently, find_checkpoint
 from ponder.errors import PonderError, UsageError
+from ponder.file_kind import ELSEWHERE
 from ponder.hidden import View
 from ponder.output import Interrupted, say, write, write_json
 from ponder.paths import find_paths
@@ -161,7 +162,7 @@ def export_prometheus(
     host, port = scrape.read_address(serve)
     if not scrape.is_local(host) and not open_to_all:
         raise UsageError(f"`{host}` can be reached from other machines", "`--open` allows it; `127.0.0.1` is not")
-    with scrape.open_server(find_paths(), host, port) as server:
+    with scrape.ScrapeServer(find_paths(), scrape.bind(host, port)) as server:
         say(f"serving http://{host}:{server.server_address[1]}{scrape.PATH}; Ctrl-C ends it")
         try:
             server.serve_forever()
@@ -182,7 +183,7 @@ def export_datasette(
     try:
         out.write_bytes(msgspec.json.format(msgspec.json.encode(metadata(store.stem)), indent=2) + b"\n")
     except OSError as error:
-        raise PonderError(f"`{out}` cannot be written: {error.strerror}", "choose another place with `-o`") from error
+        raise PonderError(f"`{out}` cannot be written: {error.strerror}", ELSEWHERE) from error
     if as_json:
         write_json("exported", {"file": str(out), "store": str(store)})
     else:

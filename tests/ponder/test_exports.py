@@ -23,6 +23,7 @@ from ponder.paths import Paths
 from ponder.trackers import rows_of, track
 from store.reader import Reader
 from store.writer import Writer
+from tests.boards import read_tensorboard
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import ScriptedDaemon, run_row
 from tests.store.records import fill_store
@@ -190,20 +191,6 @@ def test_tensorboard_reads_back_every_curve(ponder: Command, tmp_path: Path, rea
     assert times == sorted(times) and times[0] > 1.7e9
 
 
-def read_tensorboard() -> Callable[[Path], dict[str, list[tuple[int, float, float]]]]:
-    """(step, time, value) of each tag in a folder, by TensorBoard's own reader."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-
-    def read(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
-        loaded = accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-        return {
-            tag: [(event.step, event.wall_time, event.value) for event in loaded.Scalars(tag)]
-            for tag in loaded.Tags()["scalars"]
-        }
-
-    return read
-
-
 class Noted:
     """A tracker that remembers what it was told."""
 
@@ -346,7 +333,7 @@ def test_prometheus_reads_every_number_under_its_labels(daemon: ScriptedDaemon, 
 def test_a_scrape_is_answered_and_a_home_without_a_daemon_is_down(
     paths: Paths, serve: Callable[..., ScriptedDaemon]
 ) -> None:
-    with scrape.open_server(paths, "127.0.0.1", 0) as server:
+    with scrape.ScrapeServer(paths, scrape.bind("127.0.0.1", 0)) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
