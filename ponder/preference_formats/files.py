@@ -37,7 +37,7 @@ def write_rows(path: Path, rows: Sequence[Row], named: str = "") -> None:
 
 def read_rows(path: Path, notes: Notes) -> list[tuple[Row, str]]:
     """(row, how errors call it) of every row; RecipeError when they cannot be read."""
-    kind, is_packed = kind_of(path)
+    kind, is_packed = kind_of(path, None)
     if kind is FileKind.CSV:
         raise UsageError(
             f"`{path}` is CSV, which has neither lists nor numbers", "rankings come in from JSONL, JSON or Parquet"
@@ -52,7 +52,8 @@ def read_rows(path: Path, notes: Notes) -> list[tuple[Row, str]]:
     except UnicodeDecodeError:
         raise RecipeError(f"`{path}` is no UTF-8", "save the file as UTF-8") from None
     except (OSError, EOFError) as error:
-        raise RecipeError(f"`{path}` cannot be read: {error}", "check the file") from None
+        said = getattr(error, "strerror", None) or error
+        raise RecipeError(f"`{path}` cannot be read: {said}", "check the file") from None
     if not rows:
         raise RecipeError(f"`{path}` has no rows", "check the file")
     found = []
