@@ -103,6 +103,14 @@ SetOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Everything random grows from it; sets `run.seed`")]
+DrawSeedOption = Annotated[int, typer.Option("--seed", min=0, help="What is drawn grows from it")]
+TokensOption = Annotated[
+    int | None, typer.Option("--tokens", min=1, help="Write at most so many; as in training when left out")
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option("--temperature", min=0.0, max=10.0, help="As in training when left out; 0 is the most probable"),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
 ]
