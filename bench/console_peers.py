@@ -19,10 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
+import psutil
 
 from bench.console import SETTLE_S, SIZES, STEADY, WORKER, settle, submit
 from bench.console_line import Line, environment
@@ -60,7 +62,7 @@ class Measured:
 def measure(words: Sequence[str], size: tuple[int, int], environ: Mapping[str, str], seconds: float) -> Measured:
     """Start it, leave it alone, press Tab, end it."""
     began = time.monotonic()
-    with Line("-c", STARTER, *words, size=size, environ=environ) as line:
+    with Line("-c", STARTER, *words, size=size, environ=environ) as line, ending_with(line.process.pid):
         line.wait_for(lambda: len(line.text.split()) >= LEAST_WORDS, 60.0, 0.005)
         first_s = time.monotonic() - began
         settle(line)
@@ -72,6 +74,18 @@ def measure(words: Sequence[str], size: tuple[int, int], environ: Mapping[str, s
         taken_s = time.monotonic() - began
         busy = (line.arrived - arrived) / taken_s, (line.cpu_s - cpu) / taken_s
         return Measured(first_s, bytes_per_s, share, *busy, line.memory_mb)
+
+
+@contextmanager
+def ending_with(pid: int) -> Iterator[None]:
+    """Afterwards what the program started is gone, too: LEET's and W&B's `wandb-core` outlive who started them."""
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
 
 
 def seen(name: str, words: Sequence[str], size: tuple[int, int], environ: Mapping[str, str], seconds: float) -> str:
@@ -109,8 +123,9 @@ def logging_run(tools: Path) -> Iterator[Path]:
             env={**os.environ, "WANDB_SILENT": "true", "WANDB_MODE": "offline"},
         )  # fmt: skip
         try:
-            assert process.stdout is not None
-            yield Path(process.stdout.readline().strip())
+            with ending_with(process.pid):
+                assert process.stdout is not None
+                yield Path(process.stdout.readline().strip())
         finally:
             process.kill()
             process.wait()

@@ -47,6 +47,7 @@ from daemon.log import say
 from daemon.machine import Machine
 from daemon.notify import Notify
 from daemon.questions import Questions
+from daemon.scrape_door import ScrapeDoor
 from daemon.server import Server
 from daemon.sockets import open_socket
 from daemon.supervisor import BACKOFF_S, WORKER, Supervisor
@@ -150,6 +151,7 @@ def run_daemon(
     ctl, ingest_socket = bind(context, paths, "ctl"), bind(context, paths, "ingest")
     feed = Feed(Outlet(lambda: bind(context, paths, "feed"), paths.socket("feed")))
     gate = Gate(context, KeyRing(paths.keys), feed)
+    scrapes = ScrapeDoor(paths)
     budget = Budget()
 
     def note_change() -> None:
@@ -169,7 +171,7 @@ def run_daemon(
 
     def open_desk() -> Desk:
         return Desk(
-            paths, supervisor, budget, gate,
+            paths, supervisor, budget, gate, scrapes,
             machine=machine, claims=claims, health=lambda: writer.health() or unknown, commit_s=lambda: writer.commit_s,
             version=version, started_us=started_us,
         )  # fmt: skip
@@ -179,7 +181,7 @@ def run_daemon(
     server = Server(
         ctl, ingest_socket,
         handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor,
-        chores=Chores(writer, hot_bytes), gate=gate, budget=budget, has_home=has_home, notify=notify,
+        chores=Chores(writer, hot_bytes), gate=gate, scrapes=scrapes, budget=budget, has_home=has_home, notify=notify,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
@@ -189,6 +191,7 @@ def run_daemon(
         server.serve()
     finally:
         notify.stopping()
+        scrapes.close()
         questions.close()
         context.destroy(linger=200)  # unlinks the sockets, before the lock is free for the next daemon
         reader.close()

@@ -23,6 +23,7 @@ from daemon.gate import Gate
 from daemon.log import say_bug
 from daemon.machine import Machine
 from daemon.rank_desk import RankDesk
+from daemon.scrape_door import ScrapeDoor
 from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from daemon.watched import part_of, refuse_elsewhere
@@ -76,11 +77,12 @@ class Desk:
     """Answers reading requests, in one thread."""
 
     def __init__(
-        self, paths: Paths, supervisor: Supervisor, budget: Budget, gate: Gate, *,
+        self, paths: Paths, supervisor: Supervisor, budget: Budget, gate: Gate, scrapes: ScrapeDoor, *,
         machine: Machine, claims: Claims, health: Callable[[], str], commit_s: Callable[[], float | None],
         version: str, started_us: int,
     ) -> None:  # fmt: skip
         self._paths, self._supervisor, self._budget, self._gate = paths, supervisor, budget, gate
+        self._scrapes = scrapes
         self._machine, self._health, self._commit_s = machine, health, commit_s
         self._version, self._started_us = version, started_us
         self._reader = reader = Reader(paths.store)
@@ -153,13 +155,16 @@ class Desk:
             sqlite=sqlite_version(),
             store_bytes=self._reader.store_bytes(),
             disk_free_bytes=shutil.disk_usage(self._paths.home).free,
-            health="; ".join(filter(None, (self._health(), self._budget.health(), self._gate.trouble))),
+            health="; ".join(
+                filter(None, (self._health(), self._budget.health(), self._gate.trouble, self._scrapes.trouble))
+            ),
             runs=[self._with_signs(row) for row in self._reader.status_runs()],
             head=self._reader.events(after=2**62, limit=1).head,
             malformed=self._budget.malformed,
             ignored=self._budget.ignored,
             turned_away=self._gate.turned_away,
             tcp=self._gate.address,
+            metrics=self._scrapes.address,
         )
 
     def _with_signs(self, row: wire.RunRow) -> wire.RunRow:

@@ -19,7 +19,7 @@ from daemon.facts import RELEASED
 from daemon.fork import plan_fork, share_past
 from daemon.judges import Judges
 from daemon.run import Run
-from daemon.saved import choose_step
+from daemon.saved import NOT_HERE, choose_step
 from daemon.supervisor import Supervisor
 from daemon.watched import part_of, refuse_elsewhere, refuse_unhonoured, refuse_urgent
 from ponder import wire
@@ -145,7 +145,7 @@ class Handlers:
         """The past lies in the new run's folder before anybody can know of the run, and start it."""
         self._refuse_full_disk()
         parent = self._reader.run(request.run)
-        refuse_elsewhere(parent.row.name, part_of(parent.recipe), "no checkpoint of it lies here")
+        refuse_elsewhere(parent.row.name, part_of(parent.recipe), NOT_HERE)
         fork = plan_fork(parent, self._reader.knobs(parent.row.name).changes, request, self._paths)
         source, name = str(self._paths.run_recipe(parent.row.name)), ""
         try:
@@ -242,6 +242,7 @@ class Handlers:
         """Done here, whether a trainer lives or not: it looks for the pin before it deletes."""
         row = self._reader.run(request.run).row
         name, root, wants_pin = row.name, self._paths.checkpoints(row.name), isinstance(request, wire.PinCheckpoint)
+        refuse_elsewhere(name, part_of(self._reader.run(name).recipe), NOT_HERE)
         step = choose_step(name, saved_steps(root), request.step)
         was_pinned = is_pinned(root, step)
         try:

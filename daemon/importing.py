@@ -1,13 +1,15 @@
 """Answers of another trainer's files become a run: `ponder import verl|prime-rl|openrlhf|jsonl PATH [--follow]`.
 
-    python -P -m daemon.importing FORMAT PATH [--name=NAME] [--follow] [--json]
+    python -P -m daemon.importing FORMAT PATH [--metrics=PATH] [--name=NAME] [--follow] [--json]
 
     files ──► lines ──► answers by step ──► what the run has not told yet ──► `daemon.producer`, like any loop
+    logs  ──► figures by step, by our names where they are ours ──┘
 
 A step is told once answers of a later one come, or nothing came for a while, or all is read. Of each step and prompt
 the run's journal knows how many answers it has told, and what a file holds beyond that is new: to import twice, or to
-read a file again that was put in another's place, doubles nothing. What cannot be read is said by file and line, and
-counted. Ends by itself, or with `--follow` by Ctrl-C. Deliberately left out: the formats (`ponder.rollout_files`).
+read a file again that was put in another's place, doubles nothing. Figures are told with their step, or later, where
+they come later. What cannot be read is said by file and line, and counted. Ends by itself, or with `--follow` by
+Ctrl-C. Deliberately left out: the formats (`ponder.rollout_files`, `ponder.metric_files`).
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from daemon.figure_tail import FigureTail
 from daemon.producer import Producer, begin
 from daemon.program import run_program
 from daemon.tailing import Tail
 from daemon.told import Told, read_told
 from daemon.watched import find_watched
 from ponder.errors import UsageError
+from ponder.metric_files import metric_files
 from ponder.output import say, write, write_json
 from ponder.paths import Paths, find_paths
 from ponder.rollout_files import Format, find_format, read_line
@@ -50,6 +54,8 @@ class Came:
     known: int = 0
     """Answers that the run had already."""
     steps: int = 0
+    figures: int = 0
+    """Values of metrics."""
     skipped: int = 0
     """Lines that could not be read."""
 
@@ -57,23 +63,37 @@ class Came:
 class Import:
     """One folder or file on its way into one run."""
 
-    def __init__(self, paths: Paths, form: Format, path: Path, name: str = "") -> None:
+    def __init__(self, paths: Paths, form: Format, path: Path, name: str = "", metrics: Path | None = None) -> None:
+        """`metrics` is where its figures are logged; None for where the trainer itself would."""
         self.came = Came()
+        self.has_read = False
+        """Whether a line made sense, be it known or new."""
         self._paths, self._form, self._path = paths, form, path.absolute()
         self._name = run_name(name or self._path.stem)
         self._tails: dict[Path, Tail] = {}
         self._rows: dict[int, list[Completion]] = {}
         """Answers of steps that are not told yet."""
+        self._figures: dict[int, dict[str, float]] = {}
+        """The same of figures."""
+        self._logs = FigureTail(form.name, self._path, metrics, self._skip)
         self._read: Counter[tuple[int, str]] = Counter()
         self._read_of: dict[Path, Counter[tuple[int, str]]] = {}
+        self._steps = set[int]()
+        """Steps of which something was told."""
         self._begun: Producer | None = None
         self.came.run = self._find_run(run_name(name) if name else "")
-        self._told = read_told(paths.journal(self.came.run)) if self.came.run else Told()
+        self._told = read_told(paths.journal(self.came.run), with_figures=True) if self.came.run else Told()
         self._done = set(self._told.groups)
 
     def take(self, *, is_last: bool = False) -> bool:
         """Read what came; whether anything did."""
         is_news = False
+        for step, figures in self._logs.take(is_last=is_last):
+            self.has_read = True
+            new = {name: value for name, value in figures.items() if self._told.figures.get((step, name)) != value}
+            if new:
+                is_news = True
+                self._figures.setdefault(step, {}).update(new)
         for file, step in self._form.files(self._path):
             tail = self._tails.setdefault(file, Tail(file))
             for number, line in tail.lines(is_last=is_last):
@@ -82,6 +102,8 @@ class Import:
                     self._tell(keep_newest=False)
                     self._read.subtract(self._read_of.pop(file, Counter()))
                 self._take_line(file, number, line, step)
+            self._tell(keep_newest=True)
+        if not self._rows:
             self._tell(keep_newest=True)
         return is_news
 
@@ -101,10 +123,9 @@ class Import:
         try:
             found = read_line(line, self._form, step)
         except ValueError as error:
-            self.came.skipped += 1
-            if self.came.skipped <= MOST_SAID:
-                say(f"{file}:{number}: skipped: {error}")
+            self._skip(file, number, str(error))
             return
+        self.has_read = True
         for at, answer in found:
             key = at, prompt_key(answer.group or answer.prompt)
             self._read[key] += 1
@@ -114,21 +135,37 @@ class Import:
             else:
                 self._rows.setdefault(at, []).append(answer)
 
+    def _skip(self, file: Path, number: int, why: str) -> None:
+        self.came.skipped += 1
+        if self.came.skipped <= MOST_SAID:
+            say(f"{file}:{number}: skipped: {why}")
+
     def _tell(self, *, keep_newest: bool) -> None:
-        newest = max(self._rows, default=0)
-        for step in sorted(self._rows):
-            if keep_newest and step == newest:
+        """Tell what is read, in order; all but the newest step, while more of it may come.
+
+        Figures wait for answers of their step while any are read, and not for ever: their trainer may keep none.
+        """
+        newest = max(self._rows or self._figures, default=0)
+        for step in sorted(self._rows.keys() | self._figures.keys()):
+            if keep_newest and step >= newest:
                 return
-            answers = self._rows.pop(step)
+            answers, figures = self._rows.pop(step, []), self._figures.pop(step, {})
             producer = self._producer()
-            if step in self._done:
+            if answers and step in self._done:
                 producer.log_more(step, answers)
-            else:
-                producer.log(step, rollouts=answers)
-                self.came.steps += 1
+            if figures or step not in self._done:
+                producer.log(step, figures, rollouts=answers if step not in self._done else [])
+                if step < self._told.step:
+                    producer.log(self._told.step, {})  # a step that came late is not where the run is
+                self._steps.add(step)
+                self.came.steps = len(self._steps)
             producer.settle()
-            self._done.add(step)
+            if answers:
+                self._done.add(step)
+            self._told.step = max(self._told.step, step)
+            self._told.figures |= {(step, name): value for name, value in figures.items()}
             self.came.answers += len(answers)
+            self.came.figures += len(figures)
             for answer in answers:
                 self._told.answers[step, prompt_key(answer.group or answer.prompt)] += 1
 
@@ -171,8 +208,9 @@ def act(words: Sequence[str]) -> None:
     """The program, with its arguments."""
     options = dict(_options(words[2:]))
     form = find_format(words[0], Path(words[1]))
-    job = Import(find_paths(), form, Path(words[1]), options.get("name", ""))
-    if not form.files(Path(words[1])) and "follow" not in options:
+    logs = Path(options["metrics"]).absolute() if options.get("metrics") else None
+    job = Import(find_paths(), form, Path(words[1]), options.get("name", ""), logs)
+    if not (form.files(Path(words[1])) or metric_files(form.name, Path(words[1]), logs) or "follow" in options):
         raise UsageError(f"nothing in `{words[1]}` looks like {form.about}", "look at docs/WATCH.md for what is read")
     is_stopped = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -187,12 +225,15 @@ def act(words: Sequence[str]) -> None:
     came = job.came
     if came.skipped > MOST_SAID:
         say(f"{came.skipped - MOST_SAID} more lines were skipped")
+    if came.skipped and not (job.has_read or is_stopped):
+        raise UsageError(f"no line of `{words[1]}` could be read", f"it takes {form.about}; docs/WATCH.md says more")
     if "json" in options:
         write_json("imported", asdict(came))
         return
     known = f"; {came.known:,} were there already" if came.known else ""
     skipped = f"; {came.skipped:,} line{'s' * (came.skipped != 1)} skipped" if came.skipped else ""
-    write(f"{came.answers:,} answers of {came.steps:,} steps in {came.run or 'no run'}{known}{skipped}")
+    figures = f", {came.figures:,} values," if came.figures else ""
+    write(f"{came.answers:,} answers{figures} of {came.steps:,} steps in {came.run or 'no run'}{known}{skipped}")
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:

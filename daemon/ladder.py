@@ -16,12 +16,12 @@ from pathlib import Path
 
 from daemon.processes import is_attempt_alive
 from daemon.program import give_way, run_program
-from daemon.saved import choose_step
+from daemon.saved import find_checkpoint
 from ponder.curve_svg import stacked
 from ponder.errors import PonderError, UsageError
 from ponder.ladder import Against, Ladder, Rung
 from ponder.output import Column, say, write, write_json, write_table
-from ponder.paths import Paths, find_paths, saved_steps
+from ponder.paths import Paths, find_paths
 from ponder.plot_text import Curve
 from ponder.recipe import read_recipe
 
@@ -42,7 +42,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
 def make_ladder(paths: Paths, given: argparse.Namespace) -> Ladder:
     """The ladder of a run's checkpoint; raises PonderError."""
     whole = read_recipe(paths.run_recipe(given.run))
-    step = choose_step(given.run, saved_steps(paths.checkpoints(given.run)), given.step)
+    step, _ = find_checkpoint(paths, given.run, given.step)
     folder = paths.checkpoint(given.run, step)
     recipe = whole.stage_after(step - 1)
     if is_attempt_alive(paths.run(given.run)):

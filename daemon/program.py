@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
-from ponder.output import say, show_error
+from ponder.output import PIPE_EXIT_CODE, is_lost, say, show_error, show_lost, silence_stdout
 
 SAY_AFTER_S = 2.0
 SHARE_OF_CPUS = 4
@@ -30,12 +30,20 @@ def run_program(act: Callable[[], None], interrupted: str = "") -> int:
     os.umask(0o077)
     try:
         act()
+        sys.stdout.flush()
     except PonderError as error:
         show_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         say(interrupted)
         return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        silence_stdout()
+        return PIPE_EXIT_CODE
+    except OSError as error:
+        if not is_lost(error):
+            raise
+        return show_lost(error)
     return 0
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from daemon.fork import share_past
 from daemon.journal_link import read_history
+from daemon.watched import refuse_elsewhere
 from daemon.worker import set_threads
 from ponder.errors import NotFound, PonderError
 from ponder.events import (
@@ -245,6 +246,7 @@ def replay(paths: Paths, run: str, most_steps: int | None) -> tuple[int, Differe
     if not told.steps:
         raise NotFound(f"`{run}` has told of no step yet", "`ponder ls` lists the runs and their steps")
     recipe = read_recipe(paths.run_recipe(run))
+    refuse_elsewhere(run, recipe.watched if recipe.watched.producer else None, "nothing here can do its steps again")
     if recipe.compute.processes > 1:
         raise PonderError(
             f"`{run}` was learnt by {recipe.compute.processes} processes, which add up in another order than one does",

@@ -50,7 +50,7 @@ class Run:
     orders_due: float = 0.0
     beat: wire.Beat | None = None
     seen_us: int | None = None
-    companion: Companion | None = None
+    companions: list[Companion] = field(default_factory=list)
     """There once it had a trainer."""
     pulse: Pulse = field(default_factory=Pulse)
     stuck: str = ""

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from daemon.watched import find_watched, refuse_elsewhere
 from ponder.errors import NotFound
 from ponder.paths import Paths, saved_steps
 
+NOT_HERE = "no checkpoint of it lies here"
 SHOWN = 4
 """So many steps are named where another was meant."""
 
@@ -31,7 +33,12 @@ def choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
 
 
 def find_checkpoint(paths: Paths, run: str, step: int | None) -> tuple[int, Path | None]:
-    """The step that is meant and its folder; step 0 without a checkpoint is the model that the run begins with."""
+    """The step that is meant and its folder; step 0 without a checkpoint is the model that the run begins with.
+
+    Raises NotFound, and Refused where the run trains elsewhere.
+    """
+    found = find_watched(paths, run)
+    refuse_elsewhere(run, found.part if found else None, NOT_HERE)
     steps = saved_steps(paths.checkpoints(run))
     if step == 0 and 0 not in steps:
         return 0, None

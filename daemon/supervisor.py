@@ -26,7 +26,7 @@ from pathlib import Path
 
 from msgspec import DecodeError
 
-from daemon.companion import Companion
+from daemon.companion import companions_of
 from daemon.facts import Facts, Verdict, judge, living_reason, living_state
 from daemon.herald import Herald
 from daemon.ingest import COMMIT_BYTES, Ingest
@@ -302,14 +302,15 @@ class Supervisor:
             say(f"{run.name}: its trainer is {stuck}")
         run.stuck = stuck
         if run.is_gone:
-            if run.companion is not None:
-                run.companion.let_go()
+            for companion in run.companions:
+                companion.let_go()
             if self._drain(run):
                 self._bury(run, now)
             return
-        if run.papers is not None and run.watched is None:
-            run.companion = run.companion or Companion(run.name)
-            run.companion.look_after(self._paths, now)
+        if run.papers is not None:
+            run.companions = run.companions or companions_of(self._paths, run.name)
+            for companion in run.companions:
+                companion.look_after(self._paths, now)
         if run.is_pressed:
             self._press(run, now)
         if now >= run.orders_due:

@@ -3,6 +3,7 @@
     arguments -> Typer -> a function of ponder.commands -> the daemon, by ponder.client
                  PonderError: `error:` and `hint:`, its exit code        Ctrl-C: one line, 130
                  a closed pipe: silence, 141                             anything else: one line and a log, 1
+                 no room where stdout goes: one line, 1                  no stdout at all: nobody is told
 
 Deliberately left out: every verb (`ponder.commands`), and every other program: they are started, never imported.
 Nothing is imported up here but `sys`, which is there already: a Ctrl-C during an import would be a traceback.
@@ -17,17 +18,33 @@ CONVERSION_PREFIX = "Value error, "
 def main(arguments: list[str] | None = None) -> int:
     """Run `ponder` with these arguments (those of the process by default) and return its exit code."""
     try:
+        _open_streams()
         exit_code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         exit_code = _interrupted("interrupted")
     except BrokenPipeError:
         exit_code = _silence_stdout()
+    except OSError as error:
+        exit_code = _lose_stdout(error)
     if arguments is None:
         import signal
 
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C while Python ends would print a traceback
     return exit_code
+
+
+def _open_streams() -> None:
+    """Streams that take what is written: none that was closed, and no character that their encoding lacks."""
+    if sys.stdout is None or sys.stderr is None:
+        import os
+        from pathlib import Path
+
+        nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the program ends
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    for stream in (sys.stdout, sys.stderr):
+        if "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # what Python opens has it
 
 
 def _run(arguments: list[str]) -> int:
@@ -37,7 +54,7 @@ def _run(arguments: list[str]) -> int:
 
     from ponder.commands.app import make_command
     from ponder.errors import PonderError
-    from ponder.output import Interrupted, say, show_crash, show_error
+    from ponder.output import Interrupted, is_lost, say, show_crash, show_error
     from ponder.paths import find_paths
 
     if "_PONDER_COMPLETE" in os.environ:
@@ -60,6 +77,11 @@ def _run(arguments: list[str]) -> int:
         return _interrupted(interruption.message)
     except (KeyboardInterrupt, BrokenPipeError):
         raise
+    except OSError as error:
+        if is_lost(error):
+            raise
+        show_crash(error, find_paths().home)
+        return 1
     except Exception as error:  # the border: a bug of ours must not drop a traceback on a person
         show_crash(error, find_paths().home)
         return 1
@@ -81,13 +103,18 @@ def _interrupted(message: str) -> int:
 
 
 def _silence_stdout() -> int:
-    """Nobody reads stdout any more: give Python another one to flush at its end."""
-    import os
+    """Nobody reads stdout any more."""
+    from ponder.output import PIPE_EXIT_CODE, silence_stdout
 
-    from ponder.output import PIPE_EXIT_CODE
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    silence_stdout()
     return PIPE_EXIT_CODE
+
+
+def _lose_stdout(error: OSError) -> int:
+    """What was to be shown has found no room."""
+    from ponder.output import show_lost
+
+    return show_lost(error)
 
 
 if __name__ == "__main__":

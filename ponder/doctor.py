@@ -23,18 +23,27 @@ from typing import TYPE_CHECKING, Any  # Any: a probe's JSON; each reader knows 
 from msgspec import Struct
 
 from ponder.client import Client, child_environment, is_served
-from ponder.errors import PonderError
+from ponder.errors import PonderError, UsageError
 from ponder.event_text import format_ago, format_bytes
 from ponder.output import say
 from ponder.paths import MAX_SOCKET_PATH_BYTES, Paths
 from ponder.remote import Server, find_server
+from ponder.tracker_file import read_tracker_file
 from ponder.wire import PROTOCOL, GetLog, GetStatus, LogPage, Status
 
 if TYPE_CHECKING:
+    from packaging.markers import Marker
     from packaging.requirements import Requirement
 
 PACKAGES = ("ponder", "daemon", "trainer", "store", "tui", "recipes")
 """Our import packages. Other distributions (python-daemon, Coqui's trainer) own some of these names too."""
+
+EXTRAS = {
+    "data": "Parquet files", "lora": "adapters", "hub": "data sets of the hub", "gpu": "NVIDIA cards in the console",
+    "plots": "pictures as PNG and PDF", "tensorboard": "TensorBoard's files", "wandb": "Weights & Biases' folders",
+    "vllm": "weights to a vLLM server",
+}  # fmt: skip
+"""What each optional part of ponder is for; `pip install "ponder[NAME]"` brings it."""
 
 LOW_DISK_BYTES = 2_000_000_000
 SOUND_SQLITE_BEFORE = (3, 7, 0)
@@ -110,7 +119,7 @@ def fail(subject: str, fact: str, hint: str) -> Finding:
 def examine(paths: Paths, *, deep: bool = False) -> list[Finding]:
     """Every check in order; with `deep`, the store's integrity too. Takes some seconds, most of them torch's."""
     say("checking Python, packages and folders")
-    findings = [check_python(), *check_packages(), *_check_children(paths)]
+    findings = [check_python(), *check_packages(), *check_extras(paths), *_check_children(paths)]
     findings += [*check_folder("home", paths.home), *check_folder("runtime folder", paths.runtime)]
     findings += [check_socket_path(paths), check_disk(paths.home), *check_terminal()]
     say("asking torch for its devices")
@@ -140,6 +149,36 @@ def check_packages() -> Iterator[Finding]:
     needed = [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
     bad = [finding for each in needed if (finding := _check_package(each)) is not None]
     yield from bad or [ok("packages", f"{len(needed)} dependencies are in their ranges")]
+
+
+def check_extras(paths: Paths) -> Iterator[Finding]:
+    """Which optional parts are there, and whether one is missing that `trackers.toml` asks for."""
+    from packaging.requirements import Requirement
+
+    try:
+        declared = [Requirement(line) for line in metadata.requires("ponder") or []]
+    except metadata.PackageNotFoundError:
+        return  # which was said
+    missing = {
+        extra
+        for extra in EXTRAS
+        for each in declared
+        if each.marker is not None and _is_of_extra(each.marker, extra) and _check_package(each) is not None
+    }
+    there = ", ".join(extra for extra in EXTRAS if extra not in missing) or "none"
+    lacks = "; ".join(f"{extra} ({about})" for extra, about in EXTRAS.items() if extra in missing)
+    yield ok("extras", f"{there}{f'; not installed: {lacks}' if lacks else ''}")
+    try:
+        wanted = read_tracker_file(paths.tracker_file)
+    except UsageError as error:
+        yield fail("trackers", error.message, error.hint)
+        return
+    for extra in sorted({name for name in ("tensorboard", "wandb") if getattr(wanted, name)} & missing):
+        yield fail("trackers", f"`{paths.tracker_file}` names {extra}", f'pip install "ponder[{extra}]"')
+
+
+def _is_of_extra(marker: Marker, extra: str) -> bool:
+    return marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
 
 
 def _check_package(requirement: Requirement) -> Finding | None:

@@ -7,6 +7,7 @@ Deliberately left out: what is said (`ponder.commands`), colours beyond Rich's o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -138,6 +139,24 @@ def show_error(error: PonderError) -> None:
     say(f"error: {error.message}")
     if error.hint:
         say(f"hint: {error.hint}")
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether it says that there is no room where a stream goes: no file of ours is named, and none is at fault."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def show_lost(error: OSError) -> int:
+    """Say that stdout takes no more; the exit code."""
+    silence_stdout()
+    lost = PonderError(f"stdout cannot be written: {error.strerror}", "free some disk space, or send it elsewhere")
+    show_error(lost)
+    return lost.exit_code
+
+
+def silence_stdout() -> None:
+    """Give Python another stdout to flush at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_crash(error: BaseException, home: Path) -> None:

@@ -4,13 +4,15 @@
       ponder.db        the store                                                            0600
       cold/STORE/      the texts and tokens of its old answers, packed (`store.cold`)        0700
       store.toml       what a person wants of it (`ponder.store_file`)
+      trackers.toml    where curves are told to other programs (`ponder.tracker_file`)
+      metrics.listen   where its metrics are scraped (`ponder.scrape`)
       store.lock       held by the one daemon of this home
       start.lock       held by the command that starts it
       daemon.log
       keys/            who may come in over the network (`ponder.keys`)                      0700
       models/NAME/     what `ponder models get` brings
       runs/RUN/        recipe.toml journal.pj log.txt stack.txt exit.json attempt.lock checkpoints/ sets/
-                       features/ reward_model/ rankings.pj guidelines.md
+                       features/ reward_model/ trackers/ rankings.pj guidelines.md
     runtime folder   (PONDER_RUNTIME_DIR, else $XDG_RUNTIME_DIR/ponder, else /tmp/ponder-UID) 0700
       HASH.ctl HASH.ingest HASH.feed     ipc sockets; HASH names the home, so that two homes never meet
 
@@ -64,6 +66,14 @@ class Paths:
         return self.home / "store.toml"
 
     @property
+    def tracker_file(self) -> Path:
+        return self.home / "trackers.toml"
+
+    @property
+    def scraped_at(self) -> Path:
+        return self.home / "metrics.listen"
+
+    @property
     def runs(self) -> Path:
         return self.home / "runs"
 
@@ -102,6 +112,10 @@ class Paths:
 
     def reward_model(self, run: str) -> Path:
         return reward_model_beside(self.checkpoints(run))
+
+    def trackers(self, run: str) -> Path:
+        """The lock and the log of what tells the run's curves to other programs."""
+        return self.run(run) / "trackers"
 
     def sets(self, run: str) -> Path:
         return sets_beside(self.checkpoints(run))

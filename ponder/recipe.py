@@ -225,7 +225,8 @@ def read_recipe_text(path: Path) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"the recipe `{path}` cannot be read: {error}", "it must be a readable UTF-8 TOML file"
+            f"the recipe `{path}` cannot be read: {getattr(error, 'strerror', None) or error}",
+            "it must be a readable UTF-8 TOML file",
         ) from None
 
 

@@ -6,12 +6,15 @@
     ponder_rollouts_total{run="demo-1"} 7680
 
 The newest value of each metric, of the runs that are not over; whoever scrapes keeps the history. Text format 0.0.4.
-Deliberately left out: keys and TLS: it listens on this machine alone unless told otherwise.
+Deliberately left out: keys and TLS: it listens on this machine alone unless told otherwise; and the daemon's side
+(`daemon.scrape_door`).
 """
 
 from __future__ import annotations
 
 import math
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -21,7 +24,7 @@ from msgspec import Struct
 from ponder.client import Client
 from ponder.errors import NoDaemon, PonderError, UsageError
 from ponder.events import RunState
-from ponder.paths import Paths
+from ponder.paths import Paths, make_private_folder, open_private_file
 from ponder.wire import GetRun, GetStatus, RunDetail, Status
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -134,36 +137,77 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def open_server(paths: Paths, host: str, port: int) -> ThreadingHTTPServer:
-    """Bound and not yet serving; PonderError when the address cannot be had."""
-
-    class Handler(BaseHTTPRequestHandler):
-        """One scrape."""
-
-        def do_GET(self) -> None:
-            if self.path.partition("?")[0] != PATH:
-                self.send_error(404, f"the metrics are at {PATH}")
-                return
-            try:
-                body = read_text(paths).encode()
-            except PonderError as error:
-                self.send_error(503, error.message.encode("ascii", "replace").decode())
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", CONTENT_TYPE)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """A scrape every fifteen seconds is no news."""
-
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there, and that nobody answers yet; PonderError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return ThreadingHTTPServer((host, port), Handler)
+        return socket.create_server((host, port), family=family, backlog=ThreadingHTTPServer.request_queue_size)
     except OSError as error:
         raise PonderError(
             f"`{host}:{port}` cannot be served: {error.strerror}", "choose another port"
         ) from error  # fmt: skip
+
+
+class ScrapeServer(ThreadingHTTPServer):
+    """Answers at a socket that listens."""
+
+    daemon_threads = True
+
+    def __init__(self, paths: Paths, bound: socket.socket) -> None:
+        host, port = bound.getsockname()[:2]
+        super().__init__((host, port), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self.paths = bound, paths
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One scrape."""
+
+    server: ScrapeServer
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != PATH:
+            self.send_error(404, f"the metrics are at {PATH}")
+            return
+        try:
+            body = read_text(self.server.paths).encode()
+        except PonderError as error:
+            self.send_error(503, error.message.encode("ascii", "replace").decode())
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """A scrape every fifteen seconds is no news."""
+
+
+def read_wanted(paths: Paths) -> str:
+    """Where the daemon is to answer scrapes, as HOST:PORT; empty for nowhere."""
+    try:
+        return paths.scraped_at.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def want(paths: Paths, address: str) -> str:
+    """Have the daemon answer scrapes there, or nowhere; the address in full. UsageError where others could ask."""
+    if not address:
+        paths.scraped_at.unlink(missing_ok=True)
+        return ""
+    host, port = read_address(address)
+    if not is_local(host):
+        raise UsageError(
+            f"`{host}` can be reached from other machines",
+            f"`ponder export prometheus --serve {address} --open` answers them",
+        )
+    whole = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    make_private_folder(paths.home)
+    with os.fdopen(open_private_file(paths.scraped_at, os.O_WRONLY | os.O_TRUNC), "w", encoding="ascii") as file:
+        file.write(f"{whole}\n")
+    return whole
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -1,27 +1,25 @@
-"""A table as a file, written page by page: JSONL (also in gzip), CSV, Parquet.
+"""A table as a file, written page by page: JSONL, JSON, CSV, Parquet.
 
     add(rows) ──► a page: lines, or a row group of a Parquet file        close ──► the file is in its place
 
-The name's ending says which it is. Memory holds a page, whatever the table's length; the file is written beside its
-place and moved there when it is whole. In CSV a cell that is a list or a table is JSON, and nothing at all is an empty
-cell. Deliberately left out: what stands in a table (`ponder.commands.export`), and reading.
+Memory holds a page, whatever the table's length. In CSV a cell that is a list or a table is JSON, and nothing at all is
+an empty cell. Deliberately left out: which kind a file is (`ponder.file_kind`), what stands in a table
+(`ponder.commands.export`), and reading.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import os
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any  # Any: pyarrow is optional and carries no types
+from typing import Any, BinaryIO, cast  # Any: pyarrow is optional and carries no types
 
 import msgspec
 
-from ponder.errors import PonderError, UsageError
-
-ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+from ponder.file_kind import FileKind, Written, find_pyarrow, written_beside
 
 Cells = Mapping[str, object] | msgspec.Struct
 """A row by its columns' names; JSONL leaves out what it does not name."""
@@ -41,51 +39,55 @@ EMPTY: dict[str, object] = {"text": "", "claims": []}
 """What a row means that does not name its column; of other kinds it is not known."""
 
 
-def ending_of(path: Path) -> str:
-    """Which kind of file it is, JSONL where the name has no ending; raises UsageError."""
-    if not path.suffix:
-        return ".jsonl"
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if path.name.lower().endswith(ending):
-            return ending
-    raise UsageError(f"`{path}` is of no kind that is known", f"it may end in {', '.join(ENDINGS)}")
-
-
 @contextmanager
-def table_file(path: Path, columns: Mapping[str, str]) -> Iterator[Add]:
+def table_file(path: Path, columns: Mapping[str, str], written: Written) -> Iterator[Add]:
     """Inside, pages of rows are taken; PonderError when that fails, and the file is as it was.
 
-    `columns` are names with their kind, of `KINDS`.
+    `columns` are names with their kind, of `KINDS`; `written` is what `kind_of` says of the file.
     """
-    writers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl, ".jsonl.gz": _packed}
-    write = writers[ending_of(path)]
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with write(beside, columns) as add:
+    with written_beside(path) as beside:
+        if written.kind is FileKind.PARQUET:
+            with _parquet(beside, columns) as add:
+                yield add
+            return
+        write = {FileKind.JSONL: _jsonl, FileKind.JSON: _json, FileKind.CSV: _csv}[written.kind]
+        with _opened(beside, is_packed=written.is_packed) as file, write(file, columns) as add:
             yield add
-        beside.replace(path)
-    except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror}", "choose another place with `-o`") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextmanager
-def _jsonl(path: Path, columns: Mapping[str, str]) -> Iterator[Add]:  # noqa: ARG001  # a line names its own columns
-    with path.open("wb") as file:
-        yield lambda rows: file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+def _opened(path: Path, *, is_packed: bool) -> Iterator[BinaryIO]:
+    with path.open("wb") as raw:
+        if not is_packed:
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed:
+            yield cast(BinaryIO, packed)
 
 
 @contextmanager
-def _packed(path: Path, columns: Mapping[str, str]) -> Iterator[Add]:  # noqa: ARG001  # the same
-    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as file:
-        yield lambda rows: file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
+def _jsonl(file: BinaryIO, columns: Mapping[str, str]) -> Iterator[Add]:  # noqa: ARG001  # a line names its own columns
+    yield lambda rows: file.writelines(msgspec.json.encode(row) + b"\n" for row in rows)
 
 
 @contextmanager
-def _csv(path: Path, columns: Mapping[str, str]) -> Iterator[Add]:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
+def _json(file: BinaryIO, columns: Mapping[str, str]) -> Iterator[Add]:  # noqa: ARG001  # a row names its own columns
+    before = b"[\n"
+
+    def add(rows: Sequence[Cells]) -> None:
+        nonlocal before
+        for row in rows:
+            file.write(before + msgspec.json.encode(row))
+            before = b",\n"
+
+    yield add
+    file.write(b"\n]\n" if before.startswith(b",") else b"[]\n")
+
+
+@contextmanager
+def _csv(file: BinaryIO, columns: Mapping[str, str]) -> Iterator[Add]:
+    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        writer = csv.DictWriter(text, list(columns))
         writer.writeheader()
         yield lambda rows: writer.writerows(
             {name: _cell(value) for name, value in row.items()} for row in _in_columns(rows, columns)
@@ -104,7 +106,7 @@ def _cell(value: object) -> object:
 
 @contextmanager
 def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[Add]:
-    pyarrow, parquet = _pyarrow()
+    pyarrow, parquet = find_pyarrow()
     schema = pyarrow.schema([(name, KINDS[kind](pyarrow)) for name, kind in columns.items()])
 
     def add(rows: Sequence[Cells]) -> None:
@@ -113,12 +115,3 @@ def _parquet(path: Path, columns: Mapping[str, str]) -> Iterator[Add]:
 
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         yield add
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UsageError("Parquet needs pyarrow", 'pip install "ponder[data]"') from None
-    return pyarrow, parquet

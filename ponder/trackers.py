@@ -13,16 +13,20 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol  # Any: both libraries are optional
 
 from ponder.client import Client
 from ponder.errors import PonderError, UsageError
 from ponder.events import Evaluated, RunStarted, StateChanged, StepDone
+from ponder.file_kind import ELSEWHERE
 from ponder.wire import Curves, Events, GetEvents, GetMetrics, GetRun, RunDetail
 
 WINDOW = 500
 """Steps of one request."""
+FLUSH_S = 5
+"""What TensorBoard was told is in its file after so long at most."""
 
 
 class Tracker(Protocol):
@@ -54,8 +58,11 @@ def rows_of(client: Client, run: str) -> Iterator[tuple[int, int | None, dict[st
             yield step, times.get(step), rows[step]
 
 
-def track(client: Client, run: str, tracker: Tracker, *, follow: bool) -> int:
-    """Tell a tracker all that a run has measured and, with `follow`, measures until its end; returns how many steps."""
+def track(client: Client, run: str, tracker: Tracker, *, follow: bool, patience_s: float | None = None) -> int:
+    """Tell a tracker all that a run has measured and, with `follow`, measures until its end; returns how many steps.
+
+    `patience_s` is how long a daemon may be away meanwhile; None: as for every follower.
+    """
     head = client.ask(GetEvents(limit=1), Events).head
     count = 0
     for step, time_us, figures in rows_of(client, run):
@@ -63,7 +70,7 @@ def track(client: Client, run: str, tracker: Tracker, *, follow: bool) -> int:
         count += 1
     if not follow or client.ask(GetRun(run, only_ends=True), RunDetail).row.state.is_over:
         return count
-    for stored in client.follow(run, head):
+    for stored in client.follow(run, head, patience_s=patience_s):
         match stored.event:
             case StepDone(step=step, metrics=figures):
                 tracker.put(step, stored.time_us, figures)
@@ -79,20 +86,25 @@ def track(client: Client, run: str, tracker: Tracker, *, follow: bool) -> int:
     return count
 
 
+def check_installed(package: str) -> None:
+    """UsageError where a program's own library, which is an extra of the same name, is not there."""
+    if find_spec(package) is None:
+        raise UsageError(f"this needs the package `{package}`", f'pip install "ponder[{package}]"')
+
+
 class TensorBoard:
     """A folder that `tensorboard --logdir` shows, by TensorBoard's own writer."""
 
     def __init__(self, folder: Path) -> None:
         """Raises UsageError without the library, PonderError where the folder cannot be made."""
-        try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ImportError:
-            raise UsageError("this needs the package `tensorboard`", 'pip install "ponder[tensorboard]"') from None
+        check_installed("tensorboard")
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
         self._event: Any = event_pb2
         self._summary: Any = summary_pb2
         with _writing(folder):
-            self._writer: Any = EventFileWriter(str(folder))
+            self._writer: Any = EventFileWriter(str(folder), flush_secs=FLUSH_S)
         self._time_us = 0
 
     def put(self, step: int, time_us: int | None, figures: Mapping[str, float]) -> None:
@@ -117,10 +129,9 @@ class Wandb:
 
     def __init__(self, folder: Path, run: str, config: Mapping[str, str]) -> None:
         """Raises UsageError without the library, PonderError where the folder cannot be made."""
-        try:
-            import wandb
-        except ImportError:
-            raise UsageError("this needs the package `wandb`", 'pip install "ponder[wandb]"') from None
+        check_installed("wandb")
+        import wandb
+
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._run: Any = wandb.init(
@@ -153,5 +164,5 @@ def _writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise PonderError(
             f"`{folder}` cannot be written: {error.strerror or os.strerror(error.errno or 0)}",
-            "choose another place with `-o`",
+            ELSEWHERE,
         ) from error

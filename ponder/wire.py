@@ -614,6 +614,8 @@ class Status(Struct, frozen=True, tag="status"):
     """Callers from the network whose key is not allowed."""
     tcp: str = ""
     """Where it serves the network, as HOST:PORT; empty where it does not."""
+    metrics: str = ""
+    """Where scrapes are answered, as HOST:PORT; empty where they are not."""
 
 
 class Runs(Struct, frozen=True, tag="runs"):

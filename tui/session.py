@@ -23,6 +23,7 @@ from ponder.async_client import AsyncClient
 from ponder.client import explain_absence, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
 from ponder.event_text import step_of
+from ponder.output import PIPE_EXIT_CODE, is_lost, show_lost, silence_stdout
 from ponder.paths import Paths, find_paths
 from ponder.person import user_name
 from ponder.remote import ponder_words
@@ -57,7 +58,7 @@ def require_terminal() -> None:
     """Raise UsageError unless a person sits at both ends."""
     if not (sys.stdin.isatty() and sys.__stderr__ is not None and sys.__stderr__.isatty()):
         raise UsageError("the console needs a terminal", NO_TERMINAL_HINT)
-    if os.environ.get("TERM", "dumb") == "dumb" and not os.environ.get("COLORTERM"):
+    if (os.environ.get("TERM") or "dumb") == "dumb" and not os.environ.get("COLORTERM"):
         raise UsageError("this terminal is `dumb`: it cannot move a cursor", NO_TERMINAL_HINT)
 
 
@@ -121,7 +122,7 @@ def run(words: Sequence[str]) -> int:
         if arguments.tutorial == "text":
             from tui.tutorial import as_text
 
-            print("\n".join(as_text(read_keys(find_paths().home / "keys.toml"))))
+            print("\n".join(as_text(read_keys(find_paths().home / "keys.toml"))), flush=True)
             return 0
         require_terminal()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on a terminal may have to be put back
@@ -144,6 +145,13 @@ def run(words: Sequence[str]) -> int:
         if error.hint:
             print(f"hint: {safe_text(error.hint)}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        silence_stdout()
+        return PIPE_EXIT_CODE
+    except OSError as error:
+        if not is_lost(error):
+            raise
+        return show_lost(error)
     if words_left and code in (0, INTERRUPTED_EXIT_CODE):
         print("\n".join(safe_line(line) for line in words_left.split("\n")), file=sys.stderr)
     return code

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, RunArgument, connect, name_run
+from ponder.commands.options import FileKindOption, JsonOption, RunArgument, TableOption, connect, name_run
 from ponder.commands.talk import CheckpointArgument, become_patiently, find_checkpoint
 from ponder.errors import PonderError, UsageError
+from ponder.file_kind import ELSEWHERE
 from ponder.hidden import View
 from ponder.output import Interrupted, say, write, write_json
 from ponder.paths import find_paths
@@ -28,9 +29,6 @@ PAGE = 100
 """Answers of one request."""
 VALUES = 50_000
 """Values of one page, a row group of a Parquet file."""
-TableOption = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl`, `.jsonl.gz`, `.csv` or `.parquet` file")
-]
 FolderOption = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where it is written")]
 FollowOption = Annotated[bool, typer.Option("--follow", help="Go on until the run is over")]
 
@@ -66,9 +64,11 @@ def export_rollouts(
     ] = "raw",
     filters: Annotated[str, typer.Option("--filter", help="A line such as `reward>0.5 step:120..130`")] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many, newest first; 0: all")] = 0,
+    kind: FileKindOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's answers, an answer a row; what a view hides is in no byte of the file."""
+    from ponder.file_kind import kind_of
     from ponder.hidden import shown
     from ponder.table_file import table_file
 
@@ -76,10 +76,10 @@ def export_rollouts(
         raise UsageError(f"`--show` cannot be `{show}`", f"it takes {', '.join(View)}")
     hidden = {View.RAW: {"summary"}, View.SUMMARY: {"text"}, View.ANSWER: {"summary", "text"}}[View(show)]
     columns = {name: kind for name, kind in ROLLOUT_COLUMNS.items() if name not in hidden}
-    count = 0
+    written, count = kind_of(out, kind), 0
     with connect() as client:
         name = name_run(client, run)
-        with table_file(out, columns) as add:
+        with table_file(out, columns, written) as add:
             for page in pages_of(client, name, filters, limit):
                 add([shown(stored, View(show)) for stored in page])
                 count += len(page)
@@ -89,16 +89,19 @@ def export_rollouts(
         write(f"{count:,} answers in {out}")
 
 
-def export_metrics(out: TableOption, run: RunArgument = "", as_json: JsonOption = False) -> None:
+def export_metrics(
+    out: TableOption, run: RunArgument = "", kind: FileKindOption = "", as_json: JsonOption = False
+) -> None:
     """Write a run's curves through its whole past: a row for each metric after each step."""
+    from ponder.file_kind import kind_of
     from ponder.table_file import table_file
     from ponder.trackers import rows_of
 
-    count = 0
+    written, count = kind_of(out, kind), 0
     page: list[dict[str, object]] = []
     with connect() as client:
         name = _full_name(client, run)
-        with table_file(out, METRIC_COLUMNS) as add:
+        with table_file(out, METRIC_COLUMNS, written) as add:
             for step, time_us, figures in rows_of(client, name):
                 page += [
                     {"run": name, "step": step, "time_us": time_us, "metric": metric, "value": value}
@@ -159,7 +162,7 @@ def export_prometheus(
     host, port = scrape.read_address(serve)
     if not scrape.is_local(host) and not open_to_all:
         raise UsageError(f"`{host}` can be reached from other machines", "`--open` allows it; `127.0.0.1` is not")
-    with scrape.open_server(find_paths(), host, port) as server:
+    with scrape.ScrapeServer(find_paths(), scrape.bind(host, port)) as server:
         say(f"serving http://{host}:{server.server_address[1]}{scrape.PATH}; Ctrl-C ends it")
         try:
             server.serve_forever()
@@ -180,7 +183,7 @@ def export_datasette(
     try:
         out.write_bytes(msgspec.json.format(msgspec.json.encode(metadata(store.stem)), indent=2) + b"\n")
     except OSError as error:
-        raise PonderError(f"`{out}` cannot be written: {error.strerror}", "choose another place with `-o`") from error
+        raise PonderError(f"`{out}` cannot be written: {error.strerror}", ELSEWHERE) from error
     if as_json:
         write_json("exported", {"file": str(out), "store": str(store)})
     else:

@@ -1,7 +1,7 @@
 """The verbs that take in what other trainers keep of their answers: import verl, prime-rl, openrlhf, jsonl.
 
-Each is done by a program of its own, `daemon.importing`. Deliberately left out: the formats (`ponder.rollout_files`),
-and trainers that tell by themselves (`ponder.telling`).
+Each is done by a program of its own, `daemon.importing`. Deliberately left out: the formats (`ponder.rollout_files`,
+`ponder.metric_files`), and trainers that tell by themselves (`ponder.telling`).
 """
 
 from __future__ import annotations
@@ -19,37 +19,69 @@ FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Read on whil
 NameOption = Annotated[
     str, typer.Option("--name", metavar="NAME", help="What the run is called; like the folder or file when left out")
 ]
+MetricsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics",
+        metavar="PATH",
+        help="Its figures, too: lines of JSON with a step, or TensorBoard's event files; a file or a folder",
+    ),
+]
 
 
-def verl(path: PathArgument, follow: FollowOption = False, name: NameOption = "", as_json: JsonOption = False) -> None:
+def verl(
+    path: PathArgument,
+    metrics: MetricsOption = None,
+    follow: FollowOption = False,
+    name: NameOption = "",
+    as_json: JsonOption = False,
+) -> None:
     """Watch a run of verl by what it writes into `trainer.rollout_data_dir`, a file a step."""
-    _import("verl", path, follow, name, as_json)
+    _import("verl", path, metrics, follow, name, as_json)
 
 
 def prime_rl(
-    path: PathArgument, follow: FollowOption = False, name: NameOption = "", as_json: JsonOption = False
+    path: PathArgument,
+    metrics: MetricsOption = None,
+    follow: FollowOption = False,
+    name: NameOption = "",
+    as_json: JsonOption = False,
 ) -> None:
-    """Watch a run of prime-rl by the traces in its folder, `rollouts/step_N/train/effective/traces.jsonl`."""
-    _import("prime-rl", path, follow, name, as_json)
+    """Watch a run of prime-rl by the traces and the `metrics.jsonl` in its folder."""
+    _import("prime-rl", path, metrics, follow, name, as_json)
 
 
 def openrlhf(
-    path: PathArgument, follow: FollowOption = False, name: NameOption = "", as_json: JsonOption = False
+    path: PathArgument,
+    metrics: MetricsOption = None,
+    follow: FollowOption = False,
+    name: NameOption = "",
+    as_json: JsonOption = False,
 ) -> None:
     """Read what OpenRLHF's `batch_inference` writes: lines with `input`, `output` and `reward`."""
-    _import("openrlhf", path, follow, name, as_json)
+    _import("openrlhf", path, metrics, follow, name, as_json)
 
 
-def jsonl(path: PathArgument, follow: FollowOption = False, name: NameOption = "", as_json: JsonOption = False) -> None:
+def jsonl(
+    path: PathArgument,
+    metrics: MetricsOption = None,
+    follow: FollowOption = False,
+    name: NameOption = "",
+    as_json: JsonOption = False,
+) -> None:
     """Read lines of JSON that have a prompt, a text and a reward, by their usual names; docs/WATCH.md lists them."""
-    _import("jsonl", path, follow, name, as_json)
+    _import("jsonl", path, metrics, follow, name, as_json)
 
 
-def _import(form: str, path: Path, follow: bool, name: str, as_json: bool) -> None:
+def _import(form: str, path: Path, metrics: Path | None, follow: bool, name: str, as_json: bool) -> None:
+    from ponder.errors import NotFound
     from ponder.rollout_files import find_format
 
     go_there("the files are read by the daemon's own machine", f"import {form} {path}")
     find_format(form, path)
+    if metrics is not None and not metrics.exists():
+        raise NotFound(f"there is no file or folder `{metrics}`", "`--metrics` takes lines of JSON or event files")
     connect().close()  # a daemon runs from here on
     flags = [flag for flag, is_given in (("--follow", follow), ("--json", as_json)) if is_given]
-    become_patiently("daemon.importing", [form, str(path), f"--name={name}", *flags])
+    where = [f"--metrics={metrics}"] if metrics is not None else []
+    become_patiently("daemon.importing", [form, str(path), f"--name={name}", *where, *flags])

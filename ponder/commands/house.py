@@ -38,13 +38,25 @@ def up(
             help="Also serve the network there, for holders of a key (`ponder key add`); `off` ends that",
         ),
     ] = "",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            metavar="HOST:PORT",
+            help="Also answer Prometheus there, on this machine alone, for example `127.0.0.1:9480`; `off` ends that",
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Start the daemon, unless it runs already."""
+    from ponder import scrape
     from ponder.client import Client, ensure_daemon
     from ponder.wire import GetStatus, Status
 
     paths = find_paths()
+    if metrics:
+        go_there("`--metrics` is for the daemon of this machine", f"up --metrics {metrics}")
+        metrics_at = scrape.want(paths, "" if metrics == "off" else metrics)
     if tcp:
         go_there("`--tcp` is for the daemon of this machine", f"up --tcp {tcp}")
         KeyRing(paths.keys).listen("" if tcp == "off" else tcp)
@@ -52,25 +64,30 @@ def up(
     with Client(paths) as client:
         status = client.ask(GetStatus(), Status)
         if tcp:
-            status = _wait_for_address(client, "" if tcp == "off" else tcp)
+            status = _wait_for_address(client, "tcp", "" if tcp == "off" else tcp)
+        if metrics:
+            status = _wait_for_address(client, "metrics", metrics_at)
     if as_json:
         write_json("status", status)
         return
     write(f"the daemon runs: pid {status.pid}, home {status.home}")
     if status.tcp:
         write(f"it serves tcp {status.tcp} and the port after it")
+    if status.metrics:
+        write(f"it answers Prometheus at http://{status.metrics}{scrape.PATH}")
 
 
-def _wait_for_address(client: Client, address: str) -> Status:
-    """The status of the daemon once it serves there; StoreError when it cannot."""
+def _wait_for_address(client: Client, option: str, address: str) -> Status:
+    """The status of the daemon once what the option names is served there; StoreError when it cannot."""
     from ponder.errors import StoreError
     from ponder.wire import GetStatus, Status
 
     deadline = time.monotonic() + NETWORK_S
-    while (status := client.ask(GetStatus(), Status)).tcp != address:
+    while getattr(status := client.ask(GetStatus(), Status), option) != address:
         if time.monotonic() > deadline:
             raise StoreError(
-                status.health or f"the daemon does not serve `{address}`", "`ponder up --tcp` takes another address"
+                status.health or f"the daemon does not serve `{address}`",
+                f"`ponder up --{option}` takes another address",
             )
         time.sleep(0.05)
     return status

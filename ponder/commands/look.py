@@ -46,6 +46,7 @@ def status(as_json: JsonOption = False) -> None:
             ("disk free", format_bytes(answer.disk_free_bytes)),
             ("events", str(answer.head)),
             *([("network", f"tcp {answer.tcp}, turned away: {answer.turned_away}")] if answer.tcp else []),
+            *([("metrics", f"http://{answer.metrics}/metrics")] if answer.metrics else []),
         ]
     )
     if answer.runs:

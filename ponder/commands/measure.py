@@ -11,8 +11,11 @@ import typer
 
 from ponder.commands.options import (
     DeviceOption,
+    DrawSeedOption,
     JsonOption,
+    TemperatureOption,
     ThreadsOption,
+    TokensOption,
     complete_run,
     connect,
     go_there,
@@ -57,14 +60,9 @@ def measure(
     wait: Annotated[
         str, typer.Option("--wait", metavar="N,N,...", help="Also with the end of thinking suppressed so many times")
     ] = "",
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", min=1, help="Write at most so many; as in training when left out")
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", min=0.0, max=10.0, help="As in training when left out; 0 is the most probable"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="What is drawn grows from it")] = 1,
+    tokens: TokensOption = None,
+    temperature: TemperatureOption = None,
+    seed: DrawSeedOption = 1,
     recipe: Annotated[
         str, typer.Option("--recipe", metavar="RECIPE", help="Whose task a model is asked that belongs to no run")
     ] = "countdown-zero",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -40,6 +41,13 @@ def complete_recipe(incomplete: str) -> list[str]:
     return [name for name in builtin_recipes() if name.startswith(incomplete)]
 
 
+def complete_file_kind(incomplete: str) -> list[str]:
+    """How rows may be written."""
+    from ponder.file_kind import FileKind
+
+    return [kind for kind in FileKind if kind.startswith(incomplete)]
+
+
 def complete_knob(incomplete: str) -> list[str]:
     """`name=` of every knob that a running run may take."""
     from ponder.knobs import DECLARATIONS
@@ -67,6 +75,24 @@ RunOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text")]
+TableOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="A `.jsonl`, `.json`, `.csv` or `.parquet` file; `.gz` behind it packs all but the last",
+    ),
+]
+FileKindOption = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="KIND",
+        help="`jsonl`, `json`, `csv` or `parquet`, where the file's name does not end in it",
+        autocompletion=complete_file_kind,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,6 +103,14 @@ SetOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Everything random grows from it; sets `run.seed`")]
+DrawSeedOption = Annotated[int, typer.Option("--seed", min=0, help="What is drawn grows from it")]
+TokensOption = Annotated[
+    int | None, typer.Option("--tokens", min=1, help="Write at most so many; as in training when left out")
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option("--temperature", min=0.0, max=10.0, help="As in training when left out; 0 is the most probable"),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="`cpu`, `cuda` or `auto`; the CPU while the run trains, else the run's own")
 ]

@@ -18,6 +18,7 @@ import typer
 
 from ponder.commands.options import JsonOption, RunArgument, RunOption, complete_run, connect, name_run
 from ponder.errors import NotFound, PonderError, UsageError
+from ponder.file_kind import ELSEWHERE
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 from ponder.paths import find_paths
 
@@ -173,7 +174,7 @@ def write_file(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}") from None
+        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}", ELSEWHERE) from None
 
 
 def say_written(path: Path, as_json: bool = False) -> None:

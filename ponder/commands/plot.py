@@ -18,6 +18,7 @@ from ponder.axis import Axis, Places, find_axis
 from ponder.commands.options import JsonOption, complete_run, connect, name_run, terminal_width
 from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written, write_file
 from ponder.errors import NotFound, PonderError, UsageError
+from ponder.file_kind import ELSEWHERE
 from ponder.output import write, write_json
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ def _write_png(path: Path, picture: Picture) -> None:
     try:
         figure.savefig(path)
     except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}") from None
+        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}", ELSEWHERE) from None
 
 
 def _plain(text: str) -> str:

@@ -14,8 +14,11 @@ import typer
 
 from ponder.commands.options import (
     DeviceOption,
+    DrawSeedOption,
     JsonOption,
+    TemperatureOption,
     ThreadsOption,
+    TokensOption,
     complete_run,
     connect,
     go_there,
@@ -44,14 +47,9 @@ def chat(
     budget: Annotated[
         int | None, typer.Option("--budget", min=0, metavar="TOKENS", help="End the thinking after so many tokens")
     ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", min=1, help="Write at most so many; as in training when left out")
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", min=0.0, max=10.0, help="As in training when left out; 0 is the most probable"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="What is drawn grows from it")] = 1,
+    tokens: TokensOption = None,
+    temperature: TemperatureOption = None,
+    seed: DrawSeedOption = 1,
     summarised: Annotated[
         bool, typer.Option("--summarised", help="Show the thinking in a few of its own lines")
     ] = False,

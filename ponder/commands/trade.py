@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import BY, JsonOption, RunArgument, complete_run, connect, name_run
+from ponder.commands.options import (
+    BY,
+    FileKindOption,
+    JsonOption,
+    RunArgument,
+    TableOption,
+    complete_run,
+    connect,
+    name_run,
+)
 from ponder.errors import UsageError
 from ponder.output import say, write, write_json
 
@@ -40,15 +49,13 @@ FormatOption = Annotated[
         autocompletion=complete_format,
     ),
 ]
-OutOption = Annotated[
-    Path, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl`, `.json` or `.parquet` file; `.gz` packs it")
-]
 
 
 def export_rankings(
-    out: OutOption,
+    out: TableOption,
     run: RunArgument = "",
     form: FormatOption = "trl",
+    kind: FileKindOption = "",
     insist: Annotated[
         bool, typer.Option("--insist", help="Write a format also where other programs are known to misread it")
     ] = False,
@@ -63,13 +70,15 @@ def export_rankings(
     ] = 1024,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run's rankings as other programs read them."""
+    """Write a run's rankings as other programs read them; CSV where no cell is a list, as in `trl-text` and `hh`."""
+    from ponder.file_kind import kind_of
     from ponder.preference_formats.trade import export_file, note_long_pairs
 
+    kind_of(out, kind)
     with connect() as client:
         name = name_run(client, run)
         rankings = _rankings(client, name, with_undone=with_undone)
-    rows, notes = export_file(rankings, form, out, insists=insist, with_undone=with_undone)
+    rows, notes = export_file(rankings, form, out, kind=kind, insists=insist, with_undone=with_undone)
     if tokenizer:
         note_long_pairs(rankings, _counter(tokenizer), max_tokens, notes)
     _tell(notes)
@@ -82,7 +91,13 @@ def export_rankings(
 def import_rankings(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What another program wrote")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A `.jsonl`, `.json` or `.parquet` file")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="A `.jsonl`, `.json` or `.parquet` file; `.gz` behind it packs the first two",
+        ),
     ] = None,
     form: FormatOption = "trl",
     run: Annotated[

@@ -12,25 +12,35 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ponder.errors import UsageError
+from ponder.file_kind import kind_of
 from ponder.preference_formats.catalogue import find_format
 from ponder.preference_formats.cells import messages
-from ponder.preference_formats.files import ending_of, read_rows, write_rows
+from ponder.preference_formats.files import read_rows, write_rows
 from ponder.preference_formats.ranked import Notes, Ranked, mend, pairs_of
 
 CountTokens = Callable[[str], int]
 
 
 def export_file(
-    rankings: Sequence[Ranked], name: str, path: Path, *, insists: bool = False, with_undone: bool = False
+    rankings: Sequence[Ranked],
+    name: str,
+    path: Path,
+    *,
+    kind: str = "",
+    insists: bool = False,
+    with_undone: bool = False,
 ) -> tuple[int, Notes]:
-    """Write them in the format `name`; how many rows, and what to say of them. Raises UsageError, PonderError."""
+    """Write them in the format `name`; how many rows, and what to say of them. Raises UsageError, PonderError.
+
+    `kind` is the file's, where its ending does not say it.
+    """
     format_, notes = find_format(name), Notes()
     if format_.refusal and not insists:
         raise UsageError(f"`{name}` is not written unasked: {format_.refusal}", "`--insist` writes it all the same")
-    ending_of(path)
+    kind_of(path, kind)
     standing = [mend(ranked, notes) for ranked in rankings if with_undone or not ranked.is_undone]
     rows = format_.write(standing, notes)
-    write_rows(path, rows)
+    write_rows(path, rows, kind)
     return len(rows), notes
 
 

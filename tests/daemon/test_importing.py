@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -11,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from ponder import wire
 from ponder.client import child_environment
 from ponder.events import RunState
+from ponder.trackers import TensorBoard
 from tests.daemon.conftest import Home, wait_for
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "foreign"
@@ -112,3 +115,66 @@ def test_a_file_is_followed_while_it_grows_and_is_written_anew_until_ctrl_c(serv
 
 def file_run(home: Home) -> bool | None:
     return any(row.name == "own-1" for row in home.client.ask(wire.ListRuns(), wire.Runs).runs) or None
+
+
+def curve(home: Home, run: str, name: str) -> list[tuple[int, float]]:
+    return home.client.ask(wire.GetMetrics(run, [name]), wire.Curves).curves[name]
+
+
+def test_figures_come_with_their_steps_once_and_where_their_trainer_keeps_them(served: Home, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "prime-rl", tmp_path / "run")
+    came, _ = take_in(served, "prime-rl", str(tmp_path / "run"))
+    assert (came["answers"], came["skipped"]) == (5, 0)
+    assert served.wait_state("run-1", RunState.FINISHED).step == 1
+    assert curve(served, "run-1", "optim/lr") == [(0, 1e-6), (1, 2e-6)]
+    assert curve(served, "run-1", "mismatch/k3") == [(0, 0.001)]
+    assert curve(served, "run-1", "reward/mean")[0] == (0, 0.6), "the trainer's word"
+    assert len(texts(served, "run-1")) == 5
+
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as more:
+        more.write('{"step": 0, "late/figure": 5}\n{"step": 2, "optim/lr": 3e-6}\n')
+    came, _ = take_in(served, "prime-rl", str(tmp_path / "run"))
+    assert (came["answers"], came["figures"]) == (0, 2), "only what is new"
+    wait_for(lambda: len(curve(served, "run-1", "optim/lr")) == 3 or None, "the new step")
+    assert curve(served, "run-1", "late/figure") == [(0, 5.0)]
+    assert served.wait_state("run-1", RunState.FINISHED).step == 2
+
+
+def test_figures_alone_are_a_run_and_a_log_that_grows_is_followed(served: Home, tmp_path: Path) -> None:
+    log, answers = tmp_path / "verl-metrics.jsonl", tmp_path / "rollouts"
+    lines = (GOLDEN / "verl-metrics.jsonl").read_bytes().splitlines(keepends=True)
+    answers.mkdir()
+    log.write_bytes(lines[0] + lines[1])
+    following = start(served, "verl", str(answers), f"--metrics={log}", "--follow", "--name=own")
+    try:
+        wait_for(lambda: file_run(served), "the run")
+        with log.open("ab") as more:
+            more.writelines(lines[2:])
+        wait_for(lambda: len(curve(served, "own-1", "reward/mean")) == 3 or None, "all steps")
+        shutil.copy(GOLDEN / "verl" / "1.jsonl", answers / "1.jsonl")
+        wait_for(lambda: len(texts(served, "own-1")) == 4 or None, "answers that come after their figures")
+        os.kill(following.pid, signal.SIGINT)
+        _, said = following.communicate(timeout=30)
+    finally:
+        following.kill()
+        following.wait()
+    assert following.returncode == 0, said
+    assert served.wait_state("own-1", RunState.STOPPED).step == 4, "a late step is not where the run is"
+    assert curve(served, "own-1", "loss/policy") == [(1, -0.03125), (2, 0.5)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_tensorboards_event_files_are_read_by_its_own_reader(served: Home, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    board = TensorBoard(tmp_path / "board")
+    board.put(1, 1_000_000, {"train/policy_loss": 0.5, "train/kl": 0.25, "train/nothing": math.nan})
+    board.put(2, 2_000_000, {"train/policy_loss": 0.75})
+    board.close()
+    shutil.copy(GOLDEN / "openrlhf.jsonl", tmp_path / "out.jsonl")
+    came, _ = take_in(served, "openrlhf", str(tmp_path / "out.jsonl"), f"--metrics={tmp_path / 'board'}")
+    assert (came["answers"], came["figures"], came["steps"]) == (3, 3, 2)
+    served.wait_state("out-1", RunState.FINISHED)
+    assert curve(served, "out-1", "loss/policy") == [(1, 0.5), (2, 0.75)]
+    assert curve(served, "out-1", "train/kl") == [(1, 0.25)]
+    came, _ = take_in(served, "openrlhf", str(tmp_path / "out.jsonl"), f"--metrics={tmp_path / 'board'}")
+    assert (came["answers"], came["figures"]) == (0, 0)

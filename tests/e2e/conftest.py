@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar  # Any: parsed JSON output
 
 import pytest
+
+from daemon.journal_link import JournalLink
+from ponder.paths import Paths
+from ponder.recipe import dump_recipe, parse_recipe
+from tests.e2e.turned_trainer import train
+from tests.trainer.conftest import RECIPE, make_tiny_model
+from trainer import builtin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 90.0
@@ -153,6 +161,44 @@ def ponder(tmp_path: Path) -> Iterator[Ponder]:
             pid = json.loads(record.read_text()).get("pid")
             if pid and is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+RUN = "tiny-1"
+"""The run of `trained`."""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one run that was trained for four steps; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_tiny_model().save_pretrained(folder / "model")
+    builtin.countdown_tokenizer().save_pretrained(folder / "model")
+    own = Paths(folder / "home", folder)
+    recipe = parse_recipe(RECIPE.format(model=folder / "model"), "tiny.toml")
+    own.run(RUN).mkdir(parents=True)
+    own.run_recipe(RUN).write_text(dump_recipe(recipe))
+    link = JournalLink(own.journal(RUN), 1)
+    train(recipe, link, own)
+    link.close()
+    return own.home
+
+
+@pytest.fixture(scope="module")
+def paths(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
+    """A home of the module's own with the run of `trained`."""
+    home = tmp_path_factory.mktemp("home")
+    shutil.copytree(trained, home, dirs_exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:
+        yield Paths(home, Path(runtime))
+
+
+@pytest.fixture
+def at_home(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that are called in this process find that home, and compute on one core."""
+    monkeypatch.setenv("PONDER_HOME", str(paths.home))
+    monkeypatch.setenv("PONDER_RUNTIME_DIR", str(paths.runtime))
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")
 
 
 TINY = (

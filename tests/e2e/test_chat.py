@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
@@ -16,16 +15,14 @@ import torch
 
 from daemon import chat
 from daemon.dialogue import Dialogue, changed, choose, read_message
-from daemon.journal_link import JournalLink
 from daemon.voice import Voice, Wrapping
 from ponder.client import child_environment
 from ponder.errors import NotFound, UsageError
 from ponder.events import Finish
 from ponder.paths import Paths
-from ponder.recipe import ModelPart, dump_recipe, parse_recipe
-from tests.e2e.turned_trainer import train
-from tests.trainer.conftest import RECIPE, make_tiny_model
-from trainer import builtin
+from ponder.recipe import ModelPart, parse_recipe
+from tests.e2e.conftest import RUN
+from tests.trainer.conftest import make_tiny_model
 from trainer.policy import load_policy, make_policy
 from trainer.sampler import sampler_of
 from trainer.talk import Manner, Said, Talk, load_talk
@@ -33,33 +30,10 @@ from trainer.tasks import Problem
 from trainer.tasks.countdown import Countdown
 from trainer.thoughts import Parts
 
-RUN = "tiny-1"
 ASKED = "solve 3 7 5 -> 50 :"
 
 
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
-    """A home with one run that was trained for four steps."""
-    with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:
-        folder = tmp_path_factory.mktemp("home")
-        make_tiny_model().save_pretrained(folder / "model")
-        builtin.countdown_tokenizer().save_pretrained(folder / "model")
-        own = Paths(folder, Path(runtime))
-        recipe = parse_recipe(RECIPE.format(model=folder / "model"), "tiny.toml")
-        own.run(RUN).mkdir(parents=True)
-        own.run_recipe(RUN).write_text(dump_recipe(recipe))
-        link = JournalLink(own.journal(RUN), 1)
-        train(recipe, link, own)
-        link.close()
-        yield own
-
-
-@pytest.fixture(autouse=True)
-def environment(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PONDER_HOME", str(paths.home))
-    monkeypatch.setenv("PONDER_RUNTIME_DIR", str(paths.runtime))
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        monkeypatch.setenv(variable, "1")
+pytestmark = pytest.mark.usefixtures("at_home")
 
 
 def ask_json(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:

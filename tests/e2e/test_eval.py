@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any  # Any: parsed JSON output
 
 import pytest
 
 from daemon import measure
-from daemon.journal_link import JournalLink
 from ponder.measured import Way
 from ponder.paths import Paths
-from ponder.recipe import dump_recipe, parse_recipe
-from tests.e2e.conftest import Ponder, tiny
-from tests.e2e.turned_trainer import train
-from tests.trainer.conftest import RECIPE, make_tiny_model
-from trainer import builtin
+from ponder.recipe import parse_recipe
+from tests.e2e.conftest import RUN, Ponder, tiny
 from trainer.measure import Terms, load_subject
 from trainer.rewards.judge import Judge
 
-RUN = "tiny-1"
+pytestmark = pytest.mark.usefixtures("at_home")
+
 QUICK = ("--problems=24", "--samples=1,4", "--no-keep", "--json")
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
-    """A home with one run that was trained for four steps."""
-    with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:
-        folder = tmp_path_factory.mktemp("home")
-        make_tiny_model().save_pretrained(folder / "model")
-        builtin.countdown_tokenizer().save_pretrained(folder / "model")
-        own = Paths(folder, Path(runtime))
-        recipe = parse_recipe(RECIPE.format(model=folder / "model"), "tiny.toml")
-        own.run(RUN).mkdir(parents=True)
-        own.run_recipe(RUN).write_text(dump_recipe(recipe))
-        link = JournalLink(own.journal(RUN), 1)
-        train(recipe, link, own)
-        link.close()
-        yield own
-
-
-@pytest.fixture(autouse=True)
-def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "ponder" in request.fixturenames:
-        return
-    paths: Paths = request.getfixturevalue("paths")
-    monkeypatch.setenv("PONDER_HOME", str(paths.home))
-    monkeypatch.setenv("PONDER_RUNTIME_DIR", str(paths.runtime))
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        monkeypatch.setenv(variable, "1")
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

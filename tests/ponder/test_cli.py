@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ponder import errors
+from ponder.client import child_environment
 from ponder.commands import house
 from ponder.commands.app import VERBS as VERB_TABLE
 from ponder.commands.app import make_command
@@ -229,6 +230,28 @@ def test_ctrl_c_while_following_is_one_line_that_says_how_to_go_on(serve: Serve)
     _, err = process.communicate(timeout=20)
     assert process.returncode == errors.INTERRUPTED_EXIT_CODE, err
     assert err == "interrupted; `ponder follow countdown-zero-3 --after 15` goes on from here\n"
+
+
+@pytest.mark.parametrize("word", ["recipes", "--help", "tutorial"])
+def test_a_stdout_without_room_or_without_anybody_is_one_line_or_none(paths: Paths, word: str) -> None:
+    def run(line: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", "-c", line, *PONDER, word], env=child_environment(paths), stderr=subprocess.PIPE, text=True,
+            check=False, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    no_room = "stdout cannot be written: No space left on device"
+    assert run('"$0" "$@" >/dev/full') == (1, f"error: {no_room}\nhint: free some disk space, or send it elsewhere\n")
+    assert run('"$0" "$@" >&-') == (0, "")
+
+
+def test_a_terminal_without_unicode_gets_what_it_can_show(paths: Paths) -> None:
+    posix = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "COLUMNS": "40"}
+    environment = child_environment(paths) | posix
+    done = subprocess.run([*PONDER, "--help"], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii() and "pause" in done.stdout
 
 
 def test_ctrl_c_at_any_early_moment_leaves_no_traceback(paths: Paths) -> None:

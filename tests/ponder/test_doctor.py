@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ponder.doctor import (
+    EXTRAS,
     Grade,
     check_daemon,
     check_disk,
+    check_extras,
     check_folder,
     check_packages,
     check_places,
@@ -25,6 +28,7 @@ from ponder.paths import Paths
 from ponder.wire import GetStatus
 from tests.ponder.scripted_daemon import ScriptedDaemon
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 Serve = Callable[..., ScriptedDaemon]
 
 
@@ -46,6 +50,25 @@ def test_a_sqlite_that_can_corrupt_a_store_is_found(version: str, grade: Grade) 
     finding = check_sqlite(version)
     assert finding.grade is grade
     assert ("pip install" in finding.hint) == (grade is Grade.FAIL)
+
+
+def test_every_extra_is_known_with_what_it_is_for_and_one_that_is_asked_for_and_missing_is_found(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].keys() - {"bench", "peers", "dev"}
+    assert EXTRAS.keys() == extras
+    lines = ['pyarrow>=20; extra == "data"', 'nothing-of-that-name>=1; extra == "wandb"', "msgspec"]
+    monkeypatch.setattr("ponder.doctor.metadata.requires", lambda _: lines)
+    (found,) = check_extras(paths)
+    assert found.grade is Grade.OK and "not installed: wandb (Weights & Biases' folders)" in found.fact
+    paths.home.mkdir()
+    paths.tracker_file.write_text('tensorboard = "/x"\nwandb = "/x"\n')
+    _, missing = check_extras(paths)
+    assert (missing.grade, missing.hint) == (Grade.FAIL, 'pip install "ponder[wandb]"')
+    paths.tracker_file.write_text("wand = 3")
+    _, wrong = check_extras(paths)
+    assert wrong.grade is Grade.FAIL and "cannot be used" in wrong.fact
 
 
 def test_another_projects_package_of_the_same_name_is_found(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ponder.paths import Paths
 from ponder.trackers import rows_of, track
 from store.reader import Reader
 from store.writer import Writer
+from tests.boards import read_tensorboard
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import ScriptedDaemon, run_row
 from tests.store.records import fill_store
@@ -89,6 +90,51 @@ def test_a_parquet_file_holds_what_the_lines_hold(ponder: Command, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("daemon")
+def test_a_word_says_what_kind_a_file_is_and_all_kinds_hold_the_same(ponder: Command, tmp_path: Path) -> None:
+    import gzip
+
+    def export(name: str, *words: str) -> bytes:
+        said = ponder("export", "metrics", RUN, "-o", str(tmp_path / name), *words)
+        assert said.code == 0, said.err
+        return (tmp_path / name).read_bytes()
+
+    lines = export("a.jsonl")
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert len(rows) > 50
+    assert export("plain") == export("a.txt", "--format", "jsonl") == lines
+    assert gzip.decompress(export("a.jsonl.gz")) == lines
+    assert json.loads(export("a.json")) == json.loads(gzip.decompress(export("a.json.gz"))) == rows
+    assert gzip.decompress(export("a.csv.gz")) == export("a.csv") == export("table", "--format", "csv")
+    assert export("b.dat", "--format", "parquet") == export("b.parquet")
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("what", ["rollouts", "metrics", "rankings"])
+def test_a_wrong_ending_names_the_choices_and_two_words_may_not_differ(
+    ponder: Command, tmp_path: Path, what: str
+) -> None:
+    for words, named in (
+        (["a.xlsx"], ".jsonl, .jsonl.gz, .json, .json.gz, .csv, .csv.gz, .parquet"),
+        (["a.csv", "--format", "parquet"], "`--format` says `parquet`"),
+        (["a.csv", "--format", "xlsx"], "jsonl, json, csv, parquet"),
+    ):
+        said = ponder("export", what, RUN, "-o", str(tmp_path / words[0]), *words[1:])
+        assert said.code == 2 and named in said.err, said.err
+    assert list(tmp_path.glob("*.*")) == [tmp_path / "filled.db"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_no_row_at_all_is_an_empty_table_of_every_kind(ponder: Command, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name in ("a.jsonl", "a.json", "a.csv", "a.parquet"):
+        words = ("export", "rollouts", RUN, "-o", str(tmp_path / name), "--filter", "reward>1000")
+        assert ponder(*words).code == 0
+    assert (tmp_path / "a.jsonl").read_text() == "" and json.loads((tmp_path / "a.json").read_text()) == []
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1
+    assert parquet.read_table(tmp_path / "a.parquet").num_rows == 0
+
+
+@pytest.mark.usefixtures("daemon")
 def test_a_long_table_is_written_in_row_groups(
     ponder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,20 +189,6 @@ def test_tensorboard_reads_back_every_curve(ponder: Command, tmp_path: Path, rea
         assert [value for _, _, value in shown[name]] == pytest.approx([value for _, value in points], rel=1e-6)
     times = [time_s for _, time_s, _ in shown["reward/mean"]]
     assert times == sorted(times) and times[0] > 1.7e9
-
-
-def read_tensorboard() -> Callable[[Path], dict[str, list[tuple[int, float, float]]]]:
-    """(step, time, value) of each tag in a folder, by TensorBoard's own reader."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-
-    def read(folder: Path) -> dict[str, list[tuple[int, float, float]]]:
-        loaded = accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-        return {
-            tag: [(event.step, event.wall_time, event.value) for event in loaded.Scalars(tag)]
-            for tag in loaded.Tags()["scalars"]
-        }
-
-    return read
 
 
 class Noted:
@@ -301,7 +333,7 @@ def test_prometheus_reads_every_number_under_its_labels(daemon: ScriptedDaemon, 
 def test_a_scrape_is_answered_and_a_home_without_a_daemon_is_down(
     paths: Paths, serve: Callable[..., ScriptedDaemon]
 ) -> None:
-    with scrape.open_server(paths, "127.0.0.1", 0) as server:
+    with scrape.ScrapeServer(paths, scrape.bind("127.0.0.1", 0)) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:

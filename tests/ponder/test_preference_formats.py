@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,10 +15,11 @@ from msgspec.structs import replace
 
 from ponder import wire
 from ponder.errors import RecipeError, UsageError
+from ponder.file_kind import ENDINGS, FileKind
 from ponder.preference_formats import trl
 from ponder.preference_formats.catalogue import FORMATS
 from ponder.preference_formats.cells import Prompt, Row, prompt_text
-from ponder.preference_formats.files import ENDINGS, read_rows, write_rows
+from ponder.preference_formats.files import read_rows, write_rows
 from ponder.preference_formats.kto import label_of
 from ponder.preference_formats.pairs import says
 from ponder.preference_formats.ranked import EQUAL_PAIRS, UNDECIDED, Answer, Notes, Ranked, from_wire, pairs_of, regroup
@@ -134,7 +136,7 @@ FULL = Ranked(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", [ending for ending, written in ENDINGS.items() if written.kind is not FileKind.CSV])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_goes_through_every_kind_of_file(tmp_path: Path, name: str, ending: str) -> None:
     found = [replace(FULL, is_undone=False), replace(FULL, ranking="02", verdict=Verdict.ALL_BAD, is_undone=False,
@@ -149,6 +151,25 @@ def test_every_format_goes_through_every_kind_of_file(tmp_path: Path, name: str,
         assert preferences(back) == preferences(found)
     if name == "ponder":
         assert back == found and notes.counts == {}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_csv_holds_what_is_flat_and_refuses_what_is_not(tmp_path: Path, name: str) -> None:
+    path, lines = tmp_path / "x.csv", tmp_path / "x.jsonl"
+    found = [replace(FULL, is_undone=False)]
+    export_file(found, name, lines, insists=True)
+    rows = [json.loads(line) for line in lines.read_text().split("\n") if line]
+    if any(isinstance(cell, list | dict) for row in rows for cell in row.values()):
+        with pytest.raises(UsageError, match="holds lists"):
+            export_file(found, name, path, insists=True)
+        assert list(tmp_path.iterdir()) == [lines]
+        return
+    export_file(found, name, path, insists=True)
+    with path.open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert cells == [{column: "" if cell is None else str(cell) for column, cell in row.items()} for row in rows]
+    with pytest.raises(UsageError, match="neither lists nor numbers"):
+        import_file(path, name)
 
 
 def test_what_was_taken_back_is_written_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -315,7 +336,7 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path: Path, text: str) -> None
     with pytest.raises(RecipeError):
         read_rows(path, Notes())
     with pytest.raises(UsageError):
-        write_rows(tmp_path / "x.csv", [])
+        write_rows(tmp_path / "x.xls", [])
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -379,7 +400,7 @@ def test_the_verbs_refuse_in_words(serve: Callable[..., ScriptedDaemon], ponder:
     for words, hint in (
         (["--as", "trk", "-o", out], "did you mean `trl`?"),
         (["--as", "trl-text-implicit", "-o", out], "`--insist` writes it all the same"),
-        (["-o", str(tmp_path / "x.csv")], "it may end in .jsonl"),
+        (["-o", str(tmp_path / "x.xls")], "it may end in .jsonl"),
         (["-o", out, "--tokenizer", str(tmp_path / "no.json")], "a model's folder has a `tokenizer.json`"),
     ):
         said = ponder("export", "rankings", "demo-1", *words)

@@ -19,9 +19,10 @@ from torch import Tensor
 from ponder import metrics
 from ponder.errors import RecipeError
 from ponder.events import CheckpointSaved, Finish, StepDone
-from ponder.recipe import Recipe, dump_recipe, parse_recipe
+from ponder.recipe import LoraPart, Recipe, dump_recipe, parse_recipe
 from tests.trainer.models import policy_of
 from tests.trainer.test_loop import go, of, tensors_of, what_was_learnt
+from trainer.adapter import WithoutAdapter, add_adapter
 from trainer.engines import cb, make_sampler
 from trainer.engines.cb import CbSampler
 from trainer.policy import Policy, token_logps
@@ -92,6 +93,18 @@ def test_log_probs_are_a_plain_forward_pass_s_and_still_are_right_after_an_updat
             far(policy, prompts, draw(sampler, prompts, group=group, temperature=temperature), group, temperature)
             < 1e-4
         )
+
+
+def test_an_adapter_samples_as_it_learns_before_and_after_an_update(make: Make, policy: Policy) -> None:
+    pytest.importorskip("peft")
+    add_adapter(policy.model, LoraPart(rank=2), seed=1)
+    sampler = make(policy)
+    assert far(policy, RAGGED, draw(sampler), 3, 1.0) < 1e-4
+    move(policy)
+    drawn = draw(sampler)
+    assert far(policy, RAGGED, drawn, 3, 1.0) < 1e-4
+    with WithoutAdapter(policy.model).switched():
+        assert far(policy, RAGGED, drawn, 3, 1.0) > 1e-2, "the adapter has a say"
 
 
 def test_greedy_is_what_generate_says(make: Make, policy: Policy) -> None:
