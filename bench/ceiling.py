@@ -49,15 +49,20 @@ def play(recipe: Recipe, folder: Path) -> tuple[Figures, Figures, float]:
     return evaluated[imitation], evaluated[reinforcement], time.process_time() - began_s
 
 
-def ladder_of(recipe: Recipe, folder: Path, seed: int) -> Ladder | None:
-    """Of a game, from the newest checkpoint."""
+def match_of(recipe: Recipe, folder: Path, seed: int) -> Match | None:
+    """Of a game, the players of the newest checkpoint."""
     task = find_task(recipe.task.name, recipe.task.options)
     restored, _ = load_newest(folder)
     if not isinstance(task, Game) or restored is None:
         return None
     place = ModelPart(path=str(folder / f"step-{restored.step:06d}"))
     policy = load_policy(place, device="cpu", models_folder=NO_MODELS)
-    return Match(task, entrants(task, policy, restored), seed).ladder(recipe.run.name, games=200, final_games=1000)
+    return Match(task, entrants(task, policy, restored), seed)
+
+
+def ladder_of(recipe: Recipe, folder: Path, seed: int) -> Ladder | None:
+    match = match_of(recipe, folder, seed)
+    return match.ladder(recipe.run.name, games=200, final_games=1000) if match else None
 
 
 def solved(figures: Figures, name: str = metrics.EVAL_ACCURACY) -> str:
@@ -84,7 +89,7 @@ def told(seed: int, imitated: Figures, reinforced: Figures, seconds: float, ladd
         *cells,
         f"{first.won / first.games:.1%} ({first.low:.1%}..{first.high:.1%}), exactly {first.exact:.1%}",
         f"{first_rung.elo:+.0f} -> {last_rung.elo:+.0f} ({last_rung.low:+.0f}..{last_rung.high:+.0f})",
-        f"{first_rung.perfect:.1%} -> {last_rung.perfect:.1%}",
+        f"{first_rung.perfect or 0:.1%} -> {last_rung.perfect or 0:.1%}",
         f"{first_rung.predicts:.1%} -> {last_rung.predicts:.1%}",
         ", ".join(f"{past.other.removeprefix('step ')}: {past.exact:.1%}" for past in ladder.against_past),
     ]

@@ -78,12 +78,14 @@ def tell(ladder: Ladder) -> None:
     write(_sentence(ladder.against_first))
     for against in ladder.against_past:
         write(_sentence(against))
+    if ladder.past.pairs:
+        write(_past_sentence(ladder))
 
 
 def _cells(rung: Rung) -> list[str]:
     return [
         rung.name, f"{rung.elo:+.0f}", f"{rung.low:+.0f}..{rung.high:+.0f}", f"{rung.won:.1%}",
-        f"{rung.against_expert:.1%}", f"{rung.perfect:.1%}", f"{rung.predicts:.1%}",
+        f"{rung.against_expert:.1%}", "-" if rung.perfect is None else f"{rung.perfect:.1%}", f"{rung.predicts:.1%}",
     ]  # fmt: skip
 
 
@@ -95,8 +97,19 @@ def _sentence(against: Against) -> str:
     )
 
 
+def _past_sentence(ladder: Ladder) -> str:
+    """Whether the policy went on, or round in circles."""
+    past = ladder.past
+    worst = f", in one of them down to {min(past.lost):.1%}" if past.lost else ""
+    return (
+        f"against its whole past: {ladder.curve[-1].name} gets {past.whole[-1]:.1%} in the mean; "
+        f"of {past.pairs:,} pairs of its selves the newer one loses {len(past.lost):,}{worst}; "
+        f"{past.circles:.1%} of all threes go round in a circle"
+    )
+
+
 def picture(ladder: Ladder) -> str:
-    """Strength, and the two shares, over the steps; the players that do not learn are level lines."""
+    """Strength, shares, and how it does against its whole past, over the steps; who does not learn is a level line."""
     learning = ladder.curve
     steps = [float(rung.step or 0) for rung in learning]
     ends = (steps[0], steps[-1])
@@ -110,13 +123,26 @@ def picture(ladder: Ladder) -> str:
         if rung.step is None
     ]
     shares = [
-        Curve([(step, getattr(rung, field)) for step, rung in zip(steps, learning, strict=True)], name, sign=sign)
+        Curve([(step, 100 * getattr(rung, field)) for step, rung in zip(steps, learning, strict=True)], name, sign=sign)
         for field, name, sign in (
             ("against_expert", "won against the expert", "w"), ("perfect", "perfect moves", "p"),
             ("predicts", "foresees the expert", "f"),
         )
+        if getattr(learning[0], field) is not None
     ]  # fmt: skip
-    return stacked([(f"{ladder.run}: Elo, the expert has 0", [*own, *level]), ("share", shares)], [])
+    charts = [(f"{ladder.run}: Elo, the expert has 0", [*own, *level]), ("share, %", shares)]
+    begins = [
+        Curve([(step, 100 * rung.begins[move]) for step, rung in zip(steps, learning, strict=True)], move, sign=move[0])
+        for move in learning[0].begins
+    ]
+    past = [
+        Curve([(step, 100 * share) for step, share in zip(steps[1:], ladder.past.whole, strict=True)], "the policy",
+              sign="a"),
+        Curve([(end, 50.0) for end in ends], "even", sign="e"),
+    ]  # fmt: skip
+    charts += [("how it begins, %", begins)] if begins else []
+    charts += [("won against all its older selves, in the mean, %", past)] if ladder.past.pairs else []
+    return stacked(charts, [])
 
 
 def write_picture(path: Path, ladder: Ladder) -> None:

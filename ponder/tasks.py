@@ -43,6 +43,10 @@ class NimOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Nim has none."""
 
 
+class RpsOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Rock, paper, scissors has none."""
+
+
 class ArithmeticOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Sums in plain language."""
 
@@ -135,13 +139,14 @@ TASKS: dict[str, type[Struct]] = {
     "countdown": CountdownOptions,
     "arithmetic": ArithmeticOptions,
     "nim": NimOptions,
+    "rps": RpsOptions,
     "copying": CopyingOptions,
     "dataset": DatasetOptions,
 }
 """The options of every task by its name."""
 EXPERT = "task:expert"
 """Stands in a stage `sft` for what an expert of the task writes."""
-HAVE_EXPERTS = ("countdown", "nim")
+HAVE_EXPERTS = ("countdown", "nim", "rps")
 """Tasks with such an expert."""
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "instruction", "query", "input")

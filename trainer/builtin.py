@@ -4,6 +4,7 @@
     new:countdown-base        the same architecture, weights drawn at random
     new:countdown-small       a smaller one for the same task: two layers of width 64
     new:nim                   one that speaks Nim: two layers of width 64
+    new:rps                   one that plays rock, paper, scissors: one layer of width 32
     builtin:countdown-both    writes numbers in two ways, and mixes them     new:countdown-both without its weights
     new:bytes                 a small model that reads and writes any text, a byte a token
     new:FOLDER                the architecture and the tokenizer in a folder (or of a hub id), weights drawn at random
@@ -32,7 +33,7 @@ from transformers import (
 )
 
 from ponder.errors import NotFound
-from trainer.tasks import countdown, nim
+from trainer.tasks import countdown, nim, rps
 from trainer.tasks.game import RESIGNS, YOUR_TURN
 
 NEW = "new:"
@@ -87,6 +88,10 @@ NIM_VOCABULARY = (
     *(str(count) for count in range(nim.LARGEST + 1)), *nim.MOVES,
 )  # fmt: skip
 
+RPS_VOCABULARY = (
+    countdown.PAD, countdown.UNKNOWN, countdown.END, rps.Rps.name, YOUR_TURN, RESIGNS, rps.UNSEEN, *rps.SIGNS,
+)  # fmt: skip
+
 BYTES_END = "<|end|>"
 BYTES_CONTEXT = 512
 
@@ -139,6 +144,8 @@ def fresh(name: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             return countdown_model(width=64, layers=2), countdown_tokenizer()
         if name == "nim":
             return countdown_model(64, 2, NIM_VOCABULARY), countdown_tokenizer(NIM_VOCABULARY)
+        if name == "rps":
+            return countdown_model(32, 1, RPS_VOCABULARY), countdown_tokenizer(RPS_VOCABULARY)
         if name == "countdown-both":
             words = countdown.BOTH_VOCABULARY
             return countdown_model(vocabulary=words), countdown_tokenizer(words)
@@ -152,5 +159,5 @@ def fresh(name: str, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             raise NotFound(
                 f"`{NEW}{name}` cannot be made: {str(error).strip().splitlines()[0].rstrip(': ')}",
                 f"there is `{NEW}countdown-base`, `{NEW}countdown-small`, `{NEW}countdown-both`, `{NEW}nim`, "
-                f"`{NEW}bytes`, and `{NEW}FOLDER` for a folder with a config and a tokenizer",
+                f"`{NEW}rps`, `{NEW}bytes`, and `{NEW}FOLDER` for a folder with a config and a tokenizer",
             ) from error

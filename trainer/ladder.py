@@ -21,7 +21,7 @@ from random import Random
 import torch
 
 from ponder.errors import NotFound
-from ponder.ladder import Against, Ladder, Rung
+from ponder.ladder import Against, Ladder, Past, Rung
 from ponder.selfplay import Opponent
 from ponder.shares import wilson_interval
 from trainer.checkpoint import Restored
@@ -86,7 +86,7 @@ class Match:
         rungs = [
             Rung(
                 one.name, one.step, strength.elo, strength.low, strength.high, share, games * (len(names) - 1),
-                self.exact(one, self._named[Opponent.EXPERT]), self.predicts(one), self.perfect(one),
+                self.exact(one, self._named[Opponent.EXPERT]), self.predicts(one), self.perfect(one), self.begins(one),
             )
             for one, strength, share in zip(self.players, found, shares, strict=True)
         ]  # fmt: skip
@@ -96,7 +96,14 @@ class Match:
             run, self.game.name, sorted(rungs, key=lambda rung: -rung.elo),
             self.against(newest, (past or learning)[0], final_games),
             [self.against(newest, one, final_games) for one in _back_from(newest, past)],
+            self.past,
         )  # fmt: skip
+
+    @cached_property
+    def past(self) -> Past:
+        """Who learns, against who it was."""
+        learning = [one for one in self.players if one.step is not None]
+        return Past([[self.exact(one, older) for older in learning[:place]] for place, one in enumerate(learning)])
 
     @cached_property
     def _named(self) -> Mapping[str, Entrant]:
@@ -154,12 +161,17 @@ class Match:
             found += [(turn.position, turn.move) for turn in self.game.read(problem, text).turns]
         return found
 
-    def perfect(self, one: Entrant) -> float:
+    def begins(self, one: Entrant) -> dict[str, float]:
+        """How probable each first move is, where there is one beginning."""
+        starts = self.game.board.starts
+        return dict(one.player(starts[0])) if len(starts) == 1 else {}
+
+    def perfect(self, one: Entrant) -> float | None:
         """How probable it is that nothing is thrown away, where it could be: the mean over all such positions."""
         search = self.game.search
         choices = [position for position in self.game.board.positions if search.is_choice(position)]
         kept = [sum(one.player(p).get(move, 0.0) for move in search.best(p)) for p in choices]
-        return sum(kept) / len(kept)
+        return sum(kept) / len(kept) if kept else None
 
 
 def likeliest(player: Player, position: Position) -> str:

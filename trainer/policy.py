@@ -206,7 +206,8 @@ class Policy:
     def _anchor(self) -> int:
         """A token of plain text to stand before another: some tokenizers drop a leading space."""
         known: int = list(self.tokenizer("1", add_special_tokens=False)["input_ids"])[-1]
-        return known
+        special = set(self.tokenizer.all_special_ids)
+        return known if known not in special else next(n for n in range(len(self.tokenizer)) if n not in special)
 
 
 def token_logps(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from ponder.marker_file import ReflectionPart
 from ponder.own_reward import OwnReward
-from ponder.tasks import ArithmeticOptions, CopyingOptions, DatasetOptions, NimOptions, check_task
+from ponder.tasks import ArithmeticOptions, CopyingOptions, DatasetOptions, NimOptions, RpsOptions, check_task
 from trainer.markers import Markers, markers_for
 
 WITHOUT_CHOICE = ReflectionPart()
@@ -136,7 +136,7 @@ def find_task(
     from trainer.tasks.copying import Copying
     from trainer.tasks.countdown import Countdown
     from trainer.tasks.dataset import Dataset, make_dataset
-    from trainer.tasks.game import make_nim
+    from trainer.tasks.game import make_nim, make_rps
 
     task: Arithmetic | Copying | Dataset | Countdown
     match check_task(name, options):
@@ -148,6 +148,8 @@ def find_task(
             task = make_dataset(chosen)
         case NimOptions():
             return make_nim()
+        case RpsOptions():
+            return make_rps()
         case _:
             task = Countdown()
     return replace(task, markers=markers_for(reflection.markers, reflection.languages, task.markers))

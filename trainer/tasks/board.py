@@ -39,6 +39,10 @@ class Board(Protocol):
     def starts(self) -> Sequence[Position]:
         """Those in which a game begins that is to measure its players."""
 
+    @property
+    def openings(self) -> Sequence[Position]:
+        """Those in which a game may begin that is to be learnt from."""
+
     def moves(self, position: Position) -> Mapping[str, Position]:
         """Where each legal move leads, by its word; none where the game is over."""
 

@@ -27,6 +27,8 @@ from trainer.tasks import Candidate, Problem, Reply, told
 from trainer.tasks.board import GIVES_UP, Board, Player, Position, Search, draw_move
 from trainer.tasks.nim import Expert, Nim
 from trainer.tasks.order import epochs, place_of
+from trainer.tasks.rps import Rps, Unseen
+from trainer.tasks.rps import expert as rps_expert
 
 OPPONENT = "opponent"
 """Where a problem says who sits opposite."""
@@ -34,7 +36,8 @@ YOUR_TURN = ":"
 RESIGNS = "resigns"
 """What stands for the other player's move where it is none."""
 HELD_OUT_SHARE = 0.15
-"""Of the positions in which a game is measured from its beginning, those in which no training game begins."""
+"""Of the positions in which a game is measured from its beginning, those in which no training game begins; where there
+is but one, it is both."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,9 @@ class Game:
         }  # fmt: skip
         """Who may sit opposite, by name; `trainer.selfplay` adds the policy and its past."""
         self._known = frozenset(board.positions)
-        self._held_out = [start for start in board.starts if place_of(self.pose(start)) < HELD_OUT_SHARE]
-        self._training = [start for start in board.positions if start not in self._held_out]
+        held_out = [start for start in board.starts if place_of(self.pose(start)) < HELD_OUT_SHARE]
+        self._held_out = held_out or list(board.starts)
+        self._training = [start for start in board.openings if start not in held_out] or list(board.openings)
 
     @property
     def name(self) -> str:
@@ -200,3 +204,9 @@ def make_nim() -> Game:
     board = Nim()
     search = Search(board)
     return Game(board, search, Expert(board, search))
+
+
+def make_rps() -> Game:
+    """Rock, paper, scissors against whoever likes rock."""
+    board = Rps()
+    return Game(board, Unseen(board), rps_expert)

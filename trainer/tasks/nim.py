@@ -37,7 +37,7 @@ class Nim:
 
     def __init__(self) -> None:
         tables = itertools.product(range(LARGEST + 1), repeat=len(HEAPS))
-        self.positions = tuple(table for table in tables if any(table))
+        self.positions = self.openings = tuple(table for table in tables if any(table))
         self.starts = tuple(table for table in self.positions if sum(table) >= START_OBJECTS)
         self.moves = cache(self._moves)
 
