@@ -26,6 +26,7 @@ from daemon.rank_desk import RankDesk
 from daemon.scrape_door import ScrapeDoor
 from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
+from daemon.turn_book import TurnBook
 from daemon.watched import part_of, refuse_elsewhere
 from ponder import wire
 from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
@@ -41,7 +42,7 @@ READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
     wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
-    wire.GetMeasured,
+    wire.GetTurns, wire.GetMeasured,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -100,6 +101,7 @@ class Desk:
             wire.GetMeasured: reader.measured,
         }
         self._rank_desk = RankDesk(paths, reader, claims)
+        self._turn_book = TurnBook(paths, reader)
 
     def close(self) -> None:
         self._reader.close()
@@ -136,6 +138,8 @@ class Desk:
                 )  # fmt: skip
             case wire.NextRanking():
                 return self._rank_desk.next(request)
+            case wire.GetTurns():
+                return self._turn_book.turns(request)
             case wire.GetFeedback(run=run):
                 return read_feedback(self._reader, run)
             case wire.GetStack(run=run):

@@ -21,6 +21,7 @@ from daemon.judges import Judges
 from daemon.run import Run
 from daemon.saved import NOT_HERE, choose_step
 from daemon.supervisor import Supervisor
+from daemon.turn_book import TurnBook
 from daemon.watched import part_of, refuse_elsewhere, refuse_unhonoured, refuse_urgent
 from ponder import wire
 from ponder.checkpoints import is_pinned, pin_of, set_pin
@@ -38,7 +39,7 @@ Acting = (
     wire.SubmitRun | wire.ForkRun | wire.SetKnob | wire.PauseRun | wire.ResumeRun | wire.StopRun | wire.SaveRun
     | wire.PinCheckpoint | wire.UnpinCheckpoint | wire.QuarantinePrompt | wire.LiftQuarantine | wire.Annotate
     | wire.RankAnswers | wire.UndoRanking | wire.ReleaseBrake | wire.TellRewardModel | wire.ImportRankings
-    | wire.TellMeasured | wire.ShutDown
+    | wire.TellMeasured | wire.LabelTurn | wire.ShutDown
 )  # fmt: skip
 
 VERBS: dict[type[Acting], str] = {
@@ -67,6 +68,7 @@ class Handlers:
         self._paths, self._writer, self._reader, self._supervisor = paths, writer, reader, supervisor
         self._note_change = note_change
         self._judges = Judges(paths, writer, reader, supervisor, self.act)
+        self._turn_book = TurnBook(paths, reader)
         self.is_news = False
         """Something was done that the supervisor should look at without waiting for its turn."""
         self.is_closing = False
@@ -109,6 +111,8 @@ class Handlers:
                     return self._judges.rank(ask.id, request, _who(request.by))
                 case wire.UndoRanking():
                     return self._judges.undo(ask.id, request, _who(request.by))
+                case wire.LabelTurn():
+                    return self._turn_book.keep(ask.id, request, _who(request.by))
                 case wire.ReleaseBrake():
                     return self._judges.release(ask.id, request, _who(request.by))
                 case wire.ImportRankings():

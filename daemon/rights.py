@@ -14,7 +14,7 @@ from ponder.errors import Refused
 from ponder.hidden import View
 from ponder.keys import Allowed, Role
 
-RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking)
+RATING = (wire.Annotate, wire.RankAnswers, wire.UndoRanking, wire.LabelTurn)
 OPERATING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.PinCheckpoint, wire.UnpinCheckpoint,
     wire.ForkRun, wire.QuarantinePrompt, wire.LiftQuarantine, wire.ReleaseBrake, wire.TellRewardModel,

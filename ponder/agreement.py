@@ -2,6 +2,7 @@
 
     verdict        of two answers the one or the other is better, or they are tied; of two unranked ones nothing is said
     alpha          Krippendorff's, nominal, over verdicts that several people gave: 1 agreement, 0 chance, < 0 opposites
+    kappa          Cohen's, of two who gave each thing one word: 1 agreement, 0 chance
     tau            Kendall's tau-b of two people's ranks of the same answers, the mean over shared rankings
     consistency    the share of verdicts that the same person gave again to the same question
     position       the share of decided pairs in which the answer that was shown first is the better one
@@ -22,7 +23,7 @@ from itertools import combinations
 from msgspec import Struct
 
 from ponder.ranking import Ranks, decided_pairs
-from ponder.shares import LEAST_RANKINGS, NOT_YET_KNOWN, Z_95, Z_SURE, Share, share_of
+from ponder.shares import LEAST_RANKINGS, NOT_YET_KNOWN, Z_95, Z_SURE, Share, share_of, wilson_interval
 
 GOOD, TENTATIVE = 0.8, 0.667
 """Krippendorff 2004: from here on conclusions are safe, and from here on they are tentative."""
@@ -50,6 +51,15 @@ class Alpha(Struct, frozen=True):
     pairs: int
     """That at least two people judged."""
     prompts: int
+
+
+class Kappa(Struct, frozen=True):
+    """Cohen's kappa with its interval."""
+
+    value: float
+    low: float
+    high: float
+    things: int
 
 
 class Tau(Struct, frozen=True):
@@ -157,6 +167,32 @@ def _alpha(disagreement: float, counts: Counter[Hashable]) -> float | None:
     said = counts.total()
     expected = said * said - sum(times * times for times in counts.values())
     return 1.0 - (said - 1) * disagreement / expected if expected else None
+
+
+def cohen_kappa(words: Sequence[tuple[str, str]]) -> Kappa | None:
+    """What two said of each thing; None of fewer than two, or where both said one same word of all.
+
+    kappa = (p_o - p_e) / (1 - p_e),  p_o the share of equal words, p_e what chance would make of each one's own shares
+
+    Cohen 1960, whose standard error takes p_e for known; so does this interval, with Wilson's for p_o, which is honest
+    about few things that are all equal.
+
+    >>> table = [("a", "a")] * 20 + [("a", "b")] * 5 + [("b", "a")] * 10 + [("b", "b")] * 15
+    >>> round(cohen_kappa(table).value, 3), cohen_kappa([("a", "a")] * 9)
+    (0.4, None)
+    """
+    things = len(words)
+    if things < 2:
+        return None
+    one, other = (Counter(pair[side] for pair in words) for side in (0, 1))
+    by_chance = sum(one[word] * other[word] for word in one) / things**2
+    if by_chance == 1.0:
+        return None
+    same = sum(a == b for a, b in words)
+    value, low, high = (
+        (share - by_chance) / (1 - by_chance) for share in (same / things, *wilson_interval(same, things))
+    )
+    return Kappa(value, max(-1.0, low), high, things)
 
 
 def alpha_words(alpha: Alpha | None) -> str:

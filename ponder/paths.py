@@ -95,6 +95,10 @@ class Paths:
         """The second copy of what people said of the run's answers."""
         return self.run(run) / "rankings.pj"
 
+    def turn_labels(self, run: str) -> Path:
+        """What people said that turns of the run's answers did."""
+        return self.run(run) / "turn_labels.pj"
+
     def run_log(self, run: str) -> Path:
         return self.run(run) / "log.txt"
 

@@ -32,6 +32,7 @@ from ponder.opening import Opening
 from ponder.ranking import MOST_SHOWN, BrakeState, Stream, Verdict
 from ponder.saved_labels import SavedLabels
 from ponder.shares import Share
+from ponder.turn_labels import Turn, TurnLabel
 
 PROTOCOL = 1
 """Goes up when an older peer would misunderstand; new optional fields do not count."""
@@ -275,6 +276,17 @@ class GetFeedback(Struct, frozen=True, tag="get_feedback"):
     run: Reference
 
 
+class GetTurns(Struct, frozen=True, tag="get_turns"):
+    """Turns of a run for people to name, and what was said of them. Answered with Turns.
+
+    First those that anybody named, so that people are asked about the same; then drawn ones.
+    """
+
+    run: Reference
+    each: Annotated[int, Meta(ge=1, le=200)] = 20
+    """So many of each outcome, and so many places that the detector passed over."""
+
+
 class GetMeasured(Struct, frozen=True, tag="get_measured"):
     """What `ponder eval` measured of a run's checkpoints, by step; of one step where it is given.
 
@@ -475,6 +487,18 @@ class UndoRanking(Struct, frozen=True, tag="undo_ranking"):
     by: Who = ""
 
 
+class LabelTurn(Struct, frozen=True, tag="label_turn"):
+    """Keep what a person says that a turn did. The Ask's id is the label's: a resend keeps it once."""
+
+    run: Reference
+    turn: Turn
+    """As in Turns."""
+    said: Annotated[str, Meta(max_length=32)]
+    """An outcome, or `none`; empty takes back what this person said of it."""
+    annotator: Who = ""
+    by: Who = ""
+
+
 class ReleaseBrake(Struct, frozen=True, tag="release_brake"):
     """The gauge of the run's brake begins anew, and what the brake did to the run (weight, pause) is taken back."""
 
@@ -533,6 +557,7 @@ Request = (
     | NextRanking
     | GetRankings
     | GetFeedback
+    | GetTurns
     | GetMeasured
     | SubmitRun
     | ForkRun
@@ -549,6 +574,7 @@ Request = (
     | RankAnswers
     | ImportRankings
     | UndoRanking
+    | LabelTurn
     | ReleaseBrake
     | TellRewardModel
     | TellMeasured
@@ -1086,6 +1112,19 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     """Rankings of other programs that stand; they are in none of the counts above, but in `labels`."""
 
 
+class DrawnTurn(Struct, frozen=True):
+    rollout_id: int
+    turn: Turn
+
+
+class Turns(Struct, frozen=True, tag="turns"):
+    run: str
+    drawn: list[DrawnTurn]
+    """In the order in which they are to be shown."""
+    labels: list[TurnLabel]
+    """That stand, of everybody."""
+
+
 class MeasuredRow(Struct, frozen=True):
     """One way of answering of one checkpoint, measured."""
 
@@ -1141,6 +1180,7 @@ Reply = (
     | RankingTask
     | Rankings
     | Feedback
+    | Turns
     | MeasuredRows
     | Accepted
     | Refusal

@@ -12,10 +12,12 @@ from textual.binding import Binding
 from tui.action import Action
 from tui.screen_actions import OUTSIDE, SCREEN_ACTIONS
 
-SCREENS = (
+TABS = (
     "runs", "live", "samples", "group", "tokens", "aha", "curves", "knobs", "rank", "system", "log", "checkpoints"
 )  # fmt: skip
-"""The screens in the order of their tabs."""
+"""The screens that have a tab, in the order of their tabs."""
+SCREENS = (*TABS, "label")
+"""All screens; those without a tab are reached from another, under whose tab they stand."""
 
 SHORT_NAMES = {"tokens": "token", "curves": "curve", "system": "sys", "checkpoints": "saves"}
 """How a tab is called where there is no room for all."""

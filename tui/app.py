@@ -166,9 +166,9 @@ class Console(SteeringApp, LineApp):
 
         kept, refused = await self.habits.outbox.send_again(send, lambda: asyncio.sleep(1.0))
         if refused:
-            self.say(f"! {len(refused)} rankings from before were refused and put aside: {refused[0]}", "bad")
+            self.say(f"! {len(refused)} rankings or labels from before were refused and put aside: {refused[0]}", "bad")
         elif kept:
-            self.say(f"+ {kept} rankings that had waited are kept now", "good")
+            self.say(f"+ {kept} rankings or labels that had waited are kept now", "good")
 
     def refresh_css(self, animate: bool = True) -> None:
         """Style everything anew, where the theme is another; a screen that comes up was styled as it was made."""

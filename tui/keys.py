@@ -79,7 +79,8 @@ class Keys:
     def of(self, action: Action) -> list[str]:
         """The keys of an action, as a person writes them."""
         if action.is_many:
-            return ["1-9"]
+            digits = [key for key in action.key.split(",") if key != "0"]
+            return [f"{digits[0]}-{digits[-1]}"]
         return [key_name(key.strip()) for key in self._changed.get(action.id, action.key).split(",")]
 
     def first(self, action: Action) -> str:

@@ -1,4 +1,4 @@
-"""Rankings on their way to the daemon, on disk until it has them: whatever dies, what a person said is sent again.
+"""Rankings and labels on their way to the daemon, on disk until it has them: whatever dies, they are sent again.
 
 One small file an ask, `rankings/ID` in the ponder home, written before it is sent and taken away when it is accepted.
 The ask's id is the ranking's, so that one that arrived twice is kept once; a console that starts sends what another
@@ -23,7 +23,7 @@ MOST_BYTES = 1 << 20
 REFUSED = "refused"
 FOLDER = "rankings"
 
-Kept = wire.RankAnswers | wire.UndoRanking
+Kept = wire.RankAnswers | wire.UndoRanking | wire.LabelTurn
 Send = Callable[[Kept, str], Awaitable[wire.Accepted]]
 """Asks with that id; raises a PonderError."""
 
@@ -73,7 +73,7 @@ class Outbox:
                         continue
                     with path.open("rb") as file:
                         ask = wire.decode_ask(file.read(MOST_BYTES))
-                    if ask.id == path.name and isinstance(ask.request, wire.RankAnswers | wire.UndoRanking):
+                    if ask.id == path.name and isinstance(ask.request, Kept):
                         found.append((ask.id, ask.request))
         return found
 

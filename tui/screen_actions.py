@@ -6,6 +6,7 @@ Deliberately left out: keys that work everywhere, and the widgets' own.
 from __future__ import annotations
 
 from ponder.events import Outcome
+from ponder.turn_labels import WORDS
 from tui.action import Action
 
 OUTSIDE = "ponder watch {run}"
@@ -149,6 +150,47 @@ SCREEN_ACTIONS: tuple[Action, ...] = (
         rank=1,
     ),
     Action("aha.order", "s", "sort", "Rescued first, newest first, oldest first, or best first", screen="aha", rank=2),
+    Action(
+        "aha.label",
+        "l",
+        "label",
+        "Say what turns did, without seeing what the detector says, and how far you two agree",
+        "ponder label {run}",
+        "aha",
+        rank=3,
+    ),
+    Action(
+        "label.say",
+        ",".join(str(number) for number in range(1, len(WORDS) + 1)),
+        "what it did",
+        f"What the turn did: {', '.join(WORDS)}; kept at once. Here digits lead to no other screen, and Escape does",
+        "ponder label {run}",
+        "label",
+        True,
+        0,
+        is_typed=True,
+        is_many=True,
+    ),
+    Action("label.skip", "s", "skip", "No word for this one", screen="label", rank=1, is_typed=True),
+    Action(
+        "label.undo",
+        "u",
+        "undo",
+        "The turn before this one, unnamed again; not beyond a look at the agreement",
+        screen="label",
+        changes=True,
+        rank=1,
+        is_typed=True,
+    ),
+    Action(
+        "label.agreement",
+        "m",
+        "agreement",
+        "How far people, and people and the detector, say the same; or the turn again",
+        "ponder label {run} --agreement",
+        "label",
+        rank=2,
+    ),
     Action(
         "curves.choose",
         "m",

@@ -1,16 +1,15 @@
 """The verb by which a person says what turns did, one after another, and hears how far the detector says the same.
 
-    a turn of an answer, drawn ──► prompt, text, `>>wait<<` ──► a letter on stdin ──► a line of the file
+    a turn of an answer, drawn ──► prompt, text, `>>wait<<` ──► a letter on stdin ──► kept by the daemon
                                                                  Enter passes it over, q ends
 
-Deliberately left out: which turns are drawn and what agreement is (`ponder.turn_labels`).
+Some of what is shown is no turn to the detector. Deliberately left out: which turns are drawn (`store.turn_draw`), what
+agreement is (`ponder.turn_labels`), and the same as a screen (`tui.screens.label`).
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,31 +22,38 @@ from ponder.output import Column, say, write, write_json, write_table
 from ponder.person import check_name, user_name
 
 if TYPE_CHECKING:
-    from ponder.events import Mark
-    from ponder.turn_labels import Agreement
+    from ponder.client import Client
+    from ponder.turn_labels import Agreement, Turn, TurnLabel
     from ponder.wire import StoredRollout
 
 
 def label(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Labels go behind those that it has")],
     run: RunArgument = "",
     annotator: Annotated[
         str, typer.Option("--as", metavar="NAME", help="Whose labels they are; the user's name when left out")
     ] = "",
     agreement: Annotated[
-        bool, typer.Option("--agreement", help="Ask nothing: tell how far the labels in FILE agree with the detector")
+        bool, typer.Option("--agreement", help="Ask nothing: tell how far the labels agree with the detector")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write everybody's labels there, a line each")
+    ] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """Say what an answer's turns did, without seeing what the detector says, and then how far you two agree."""
-    from ponder import turn_labels
+    from ponder import turn_labels, wire
 
-    if not agreement:
-        by = annotator or user_name() or "somebody"
-        check_name(by)
-        _ask_all(run, out, by, limit)
-    found = turn_labels.agreement(turn_labels.read_labels(out))
+    with connect() as client:
+        name = name_run(client, run)
+        if not (agreement or out):
+            by = annotator or user_name() or "somebody"
+            check_name(by)
+            _ask_all(client, name, by, limit)
+        labels = client.ask(wire.GetTurns(name), wire.Turns).labels
+    if out is not None:
+        _write_labels(out, labels)
+    found = turn_labels.agreement(labels)
     if as_json:
         write_json("agreement", found)
     elif found is None:
@@ -56,37 +62,32 @@ def label(
         _write_agreement(found)
 
 
-def _ask_all(run: str, out: Path, by: str, limit: int) -> None:
-    """Show what this person has not named yet, until all are named or enough is said."""
-    from ponder import turn_labels
-    from ponder.commands.export import pages_of
+def _ask_all(client: Client, run: str, by: str, limit: int) -> None:
+    """Show what this person has not named yet, until so much is named, or they end."""
+    from ponder import turn_labels, wire
 
-    known = {(one.place, one.by) for one in turn_labels.read_labels(out)}
-    with connect() as client:
-        drawn = turn_labels.draw(chain.from_iterable(pages_of(client, name_run(client, run), "reflecting", 0)), limit)
-    if not drawn:
+    turns = client.ask(wire.GetTurns(run), wire.Turns)
+    if not turns.drawn:
         raise UsageError("no answer of this run turns back on itself", "`ponder aha RUN` counts turns")
+    named = {label.turn.place for label in turns.labels if label.annotator == by}
+    waiting = [one for one in turns.drawn if one.turn.place not in named][:limit]
     say(f"{', '.join(f'{word[0]} {word}' for word in turn_labels.WORDS)}; Enter passes over, q ends")
-    for number, (stored, mark) in enumerate(drawn, 1):
-        if ((stored.run, stored.id, mark.start), by) in known:
-            continue
-        word = _ask(stored, mark, f"{number} of {len(drawn)}")
+    for number, one in enumerate(waiting, 1):
+        page = client.ask(wire.GetSamples(run, before_id=one.rollout_id + 1, limit=1), wire.Samples)
+        word = _ask(page.samples[0], one.turn, f"{number} of {len(waiting)}")
         if word is None:
             return
         if word:
-            told = turn_labels.Label(
-                stored.run, stored.id, mark.start, mark.end, mark.word, word, mark.outcome, by, time.time_ns() // 1000
-            )
-            turn_labels.add_label(out, told)
+            client.command(wire.LabelTurn(run, one.turn, word, by))
 
 
-def _ask(stored: StoredRollout, mark: Mark, place: str) -> str | None:
+def _ask(stored: StoredRollout, turn: Turn, place: str) -> str | None:
     """A person's word for the turn: empty where they pass over it, None where they end."""
     from ponder import turn_labels
     from ponder.answer_text import labelled
 
     text, width = stored.rollout.text, terminal_width()
-    shown = f"{text[: mark.start]}>>{text[mark.start : mark.end]}<<{text[mark.end :]}"
+    shown = f"{text[: turn.start]}>>{text[turn.start : turn.end]}<<{text[turn.end :]}"
     ending = {True: "right", False: "wrong", None: "not judged"}[stored.rollout.is_correct]
     say("")
     for line in [
@@ -106,14 +107,20 @@ def _ask(stored: StoredRollout, mark: Mark, place: str) -> str | None:
         say(f"one of {' '.join(word[0] for word in turn_labels.WORDS)}, Enter, or q")
 
 
-def _write_agreement(found: Agreement) -> None:
-    from ponder.turn_labels import WORDS
+def _write_labels(out: Path, labels: list[TurnLabel]) -> None:
+    """As they are told over the wire, oldest first."""
+    import msgspec
 
-    alpha = "unknown, for one word was all" if found.alpha is None else f"{found.alpha:.2f}"
-    share = f"{found.share:.1%} ({found.low * 100:.1f}..{found.high * 100:.1f})"
-    write(f"{found.labels:,} labels, {share} as the detector says; alpha {alpha}")
-    said = [word for word in WORDS if any(word in row for row in found.counts.values())]
-    write_table(
-        [Column("the detector says"), *(Column(word, True) for word in said)],
-        [[word, *(str(row.get(other, 0)) for other in said)] for word, row in found.counts.items()],
-    )
+    try:
+        out.write_bytes(b"".join(msgspec.json.encode(label) + b"\n" for label in labels))
+    except OSError as error:
+        raise UsageError(f"`{out}` cannot be written: {error.strerror}", "name a file in a folder of yours") from None
+
+
+def _write_agreement(found: Agreement) -> None:
+    from ponder.turn_labels import agreement_lines, confusion
+
+    for line in agreement_lines(found):
+        write(line)
+    said, rows = confusion(found)
+    write_table([Column("the detector says"), *(Column(word, True) for word in said)], rows)

@@ -18,6 +18,7 @@ from daemon.claims import Claims
 from daemon.desk import explanation
 from daemon.feedback import read_feedback
 from daemon.rank_desk import RankDesk
+from daemon.turn_book import TurnBook
 from ponder import wire
 from ponder.client import read_answer
 from ponder.errors import NoDaemon, NotFound, OtherVersion
@@ -29,7 +30,7 @@ R = TypeVar("R", bound=Struct)
 ACTING = (
     wire.SetKnob, wire.PauseRun, wire.ResumeRun, wire.StopRun, wire.SaveRun, wire.SubmitRun, wire.ShutDown,
     wire.ForkRun, wire.PinCheckpoint, wire.UnpinCheckpoint, wire.Annotate, wire.QuarantinePrompt, wire.LiftQuarantine,
-    wire.RankAnswers, wire.UndoRanking, wire.ReleaseBrake,
+    wire.RankAnswers, wire.UndoRanking, wire.ReleaseBrake, wire.LabelTurn,
 )  # fmt: skip
 
 
@@ -52,6 +53,7 @@ class ReaderClient:
     def __init__(self, store: Path, log: str = "") -> None:
         self._reader = Reader(store)
         self._desk = RankDesk(Paths(store.parent, store.parent), self._reader, Claims())
+        self._turn_book = TurnBook(Paths(store.parent, store.parent), self._reader)
         self._log = log.encode()
         self._messages: asyncio.Queue[wire.Bell | wire.Live] = asyncio.Queue()
         self.acted: list[wire.Request] = []
@@ -124,7 +126,9 @@ class ReaderClient:
             return wire.Refusal("not_found", error.message, error.hint)
 
     def _act(self, request: wire.Request, ask_id: str) -> wire.Reply:
-        del ask_id
+        if isinstance(request, wire.LabelTurn):
+            self.acted.append(request)
+            return self._turn_book.keep(ask_id, request, request.by)
         if self.refusal is not None:
             refusal, self.refusal = self.refusal, None
             return refusal
@@ -175,6 +179,8 @@ class ReaderClient:
                 return wire.MeasuredRows(request.run, self.measured)
             case wire.NextRanking():
                 return self._desk.next(request)
+            case wire.GetTurns():
+                return self._turn_book.turns(request)
             case wire.GetFeedback():
                 return read_feedback(reader, request.run)
             case wire.GetSystem():

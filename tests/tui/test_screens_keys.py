@@ -14,7 +14,7 @@ from ponder.events import WAIT_FOR_DISK, Preview, PreviewAnswer, RunState
 from ponder.wire import CommandState, Live
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import NOW_US, RUN, go_to, key_line, play, screen_text, until
-from tui.actions import ACTIONS, BY_ID, SCREENS, WIDGET_KEYS, bindings
+from tui.actions import ACTIONS, BY_ID, SCREENS, TABS, WIDGET_KEYS, bindings
 from tui.app import Console, screen_class
 from tui.keys import Keys, read_keys, short_tab
 from tui.screens.confirm import Confirm
@@ -109,7 +109,7 @@ def test_bindings_are_made_from_the_table() -> None:
 def test_the_keys_of_the_tabs_lead_to_the_screens(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
         assert console.current_mode == "live"
-        for name in SCREENS:
+        for name in TABS:
             key = BY_ID[f"screen.{name}"].key
             await pilot.press("escape", key)
             await until(pilot, lambda name=name: console.current_mode == name)  # type: ignore[misc]  # bound at once

@@ -31,7 +31,7 @@ from tests.store.records import FIRST_US, recipe_text
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import LARGE, SMALL, go_to, play, screen_text, settled, until
 from tests.tui.terminal import Terminal
-from tui.actions import BY_ID, SCREENS
+from tui.actions import BY_ID, SCREENS, TABS
 from tui.app import Console
 from tui.screens.chooser import Chooser
 from tui.screens.curves import CurvesScreen
@@ -161,7 +161,7 @@ def test_the_terminal_gets_only_known_sequences_from_any_screen(store: Path, siz
     width, height = size
     with Terminal("-m", "tests.tui.screens_console", str(store), width=width, height=height) as terminal:
         terminal.wait_for("[2")
-        for name in SCREENS:
+        for name in TABS:
             key = BY_ID[f"screen.{name}"].key
             if key == "0":
                 terminal.type("\x1b")  # digits are places on the screen Rank

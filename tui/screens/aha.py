@@ -107,6 +107,10 @@ class AhaScreen(ConsoleScreen):
         self._order = orders[(orders.index(self._order) + 1) % len(orders)]
         self.console.want()
 
+    def action_aha_label(self) -> None:
+        """To the turns that a person names."""
+        self.run_worker(self.console.show_screen("label"), exit_on_error=True)
+
     def action_aha_open(self) -> None:
         """Read the trace under the cursor."""
         if self._chosen() is not None:

@@ -48,6 +48,8 @@ class ConsoleScreen(Screen[None]):
     """A screen of the console; see the module. A subclass says its name, its body, what to pull and how to paint it."""
 
     screen_name: ClassVar[str] = ""
+    tab: ClassVar[str] = ""
+    """The screen under whose tab it stands, where it has none of its own."""
     wants_evaluations: ClassVar[bool] = False
     """Whether all evaluations of the run are shown here, and not only the first and the newest."""
     rests: ClassVar[bool] = True
@@ -216,9 +218,9 @@ class ConsoleScreen(Screen[None]):
 
     def _tabs(self) -> list[Part]:
         """Every screen with its key; they close up where the row is narrow."""
-        keys = {name: self.console.keys.first(actions.BY_ID[f"screen.{name}"]) for name in actions.SCREENS}
+        keys = {name: self.console.keys.first(actions.BY_ID[f"screen.{name}"]) for name in actions.TABS}
         labels = [f"{key} {name.capitalize()}" for name, key in keys.items()]
-        here = list(keys).index(self.screen_name)
+        here = list(keys).index(self.tab or self.screen_name)
         if sum(len(label) + 2 for label in labels) <= self.size.width:
             texts = [f"[{label}]" if n == here else f" {label} " for n, label in enumerate(labels)]
         else:
