@@ -86,8 +86,6 @@ def _knows_one(stage: Recipe) -> str:
         return f"`sampling.engine = {stage.sampling.engine}` samples for one process only"
     if ":" in stage.compute.device:
         return f"`compute.device` names the one GPU `{stage.compute.device}`"
-    if stage.compute.strategy is Strategy.FSDP and stage.model.lora.rank:
-        return "`model.lora.rank` makes an adapter, which `compute.strategy = fsdp` cannot share out"
     return critic_alone(stage.knobs)
 
 

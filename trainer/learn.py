@@ -25,6 +25,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from transformers import PreTrainedModel
 
 from ponder import metrics
@@ -112,15 +113,19 @@ class Learner:
         self._sums, self._mismatch = defaultdict(float), Mismatch()
         self.policy.forward = forward_of(knobs)
         parts = self._parts(trained, knobs)
+        whole_batch = [batch for batches in parts for batch in batches]
+        if reference.model is not None:  # before the first update: a model that is its own reference is whole now
+            for batch in whole_batch:
+                self._ask_reference(batch, reference, knobs.sampling.temperature)
         norms, tries = [], len(parts) * knobs.policy.updates_per_batch
         for _ in range(knobs.policy.updates_per_batch):
             for batches in parts:
                 lr = self._set_lr(knobs)
                 with self.policy.apart():
-                    norm = self._update(batches, knobs, reference)
+                    norm = self._update(batches, knobs)
                 if math.isfinite(norm):
                     norms.append(norm)
-        self._count_positions([batch for batches in parts for batch in batches])
+        self._count_positions(whole_batch)
         self._bring_together()
         figures = self._figures(rows, knobs.policy.updates_per_batch, tries, has_reference=reference.model is not None)
         figures |= self._mismatch.corrections(knobs.mismatch)
@@ -130,7 +135,7 @@ class Learner:
             figures[metrics.GRAD_CLIPPED] = sum(0.0 < knobs.optim.grad_clip < norm for norm in norms) / len(norms)
             figures[metrics.UPDATE_RATIO] = update_ratio(self.optimizer)
         if knobs.evaluation.after_update:
-            figures[metrics.KL_AFTER] = self._moved([batch for batches in parts for batch in batches], knobs)
+            figures[metrics.KL_AFTER] = self._moved(whole_batch, knobs)
         if reference.model is not None:
             figures[metrics.KL_COEF] = self.kl.weight(knobs.kl)
             self.kl.steer(knobs.kl, figures[metrics.KL_ANSWER], int(rows))
@@ -178,7 +183,7 @@ class Learner:
         total, all_tokens = self.ranks.sum([total, tokens])
         return total / all_tokens
 
-    def _update(self, batches: Sequence[MicroBatch], knobs: Knobs, reference: Reference) -> float:
+    def _update(self, batches: Sequence[MicroBatch], knobs: Knobs) -> float:
         """One step of the optimizers; the gradient's norm. When that is not finite, no step is made."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.critic:
@@ -186,7 +191,7 @@ class Learner:
             self.critic.set_lr(knobs)
         (most,) = self.ranks.largest([len(batches)])
         for batch in batches:
-            self._accumulate(batch, knobs, reference)
+            self._accumulate(batch, knobs)
         if self.policy.shards:
             self._pass_along(int(most) - len(batches), knobs)
         else:
@@ -239,9 +244,9 @@ class Learner:
             group["lr"], group["weight_decay"] = lr, knobs.optim.weight_decay
         return lr
 
-    def _accumulate(self, batch: MicroBatch, knobs: Knobs, reference: Reference) -> None:
+    def _accumulate(self, batch: MicroBatch, knobs: Knobs) -> None:
         """Add the micro-batch's share to the gradient of the whole batch's loss."""
-        policy, temperature = self.policy, knobs.sampling.temperature
+        policy = self.policy
         prompts = [answer.prompt_ids for answer in batch.answers]
         ids = [answer.sampled.ids for answer in batch.answers]
         lengths = torch.tensor([answer.drawn for answer in batch.answers], device=policy.device)
@@ -260,8 +265,7 @@ class Learner:
         terms_N = policy_terms(logp_N, old_N, advantage_N, weight_N, lengths, knobs.policy)
         loss = terms_N.sum()
         self._count(batch, terms_N.detach(), logp_N.detach(), advantage_N, lengths, knobs)
-        if reference.model is not None:
-            reference_N = self._ask_reference(batch, reference, temperature)
+        if (reference_N := batch.reference_logp_N) is not None:
             coef = self.kl.weight(knobs.kl)
             if coef > 0 and knobs.kl.where is KlPlace.LOSS:
                 loss = loss + coef * kl_penalty(logp_N, reference_N, old_N, weight_N, knobs.kl.estimator)
@@ -284,18 +288,16 @@ class Learner:
             lengths = torch.tensor([answer.drawn for answer in batch.answers], device=old_logp_N.device)
             batch.correction_N = self._mismatch.correct(old_logp_N, sampled_N, lengths, knobs.mismatch)
 
-    def _ask_reference(self, batch: MicroBatch, reference: Reference, temperature: float) -> Tensor:
-        """The reference's log-probs, asked for once a batch."""
-        if batch.reference_logp_N is None:
-            known = [answer.reference_logps for answer in batch.answers]
-            if all(logps is not None for logps in known):
-                flat = [logp for logps in known if logps is not None for logp in logps]
-                batch.reference_logp_N = torch.tensor(flat, device=self.policy.device)
-            else:
-                prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
-                batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature, batch.own)
-            remember_lifts(batch)
-        return batch.reference_logp_N
+    def _ask_reference(self, batch: MicroBatch, reference: Reference, temperature: float) -> None:
+        """Keep the reference's log-probs, asked for once a batch."""
+        known = [answer.reference_logps for answer in batch.answers]
+        if all(logps is not None for logps in known):
+            flat = [logp for logps in known if logps is not None for logp in logps]
+            batch.reference_logp_N = torch.tensor(flat, device=self.policy.device)
+        else:
+            prompts, ids = [answer.prompt_ids for answer in batch.answers], [a.sampled.ids for a in batch.answers]
+            batch.reference_logp_N = reference.logps(self.policy, prompts, ids, temperature, batch.own)
+        remember_lifts(batch)
 
     def _value_loss(self, critic: Critic, batch: MicroBatch, lengths: Tensor, knobs: Knobs) -> Tensor:
         """The critic's share of the whole batch's value loss."""
@@ -381,14 +383,21 @@ def make_learner(policy: Policy, knobs: Knobs, ranks: Ranks = ALONE) -> Learner:
 
 
 def make_optimizer(parameters: Iterable[Tensor], knobs: Knobs) -> torch.optim.AdamW:
-    """AdamW (arXiv:1711.05101) over those weights that learn."""
-    return torch.optim.AdamW(
+    """AdamW (arXiv:1711.05101) over those weights that learn; their versions tell of every step."""
+    optimizer = torch.optim.AdamW(
         [parameter for parameter in parameters if parameter.requires_grad],
         lr=knobs.optim.lr,
         betas=(knobs.optim.beta1, knobs.optim.beta2),
         weight_decay=knobs.optim.weight_decay,
         fused=True,
     )
+    optimizer.register_step_post_hook(lambda *_: _tell_versions(optimizer))
+    return optimizer
+
+
+def _tell_versions(optimizer: torch.optim.Optimizer) -> None:
+    """A fused step leaves versions as they were, and what is kept of the old weights (`trainer.trail`) goes by them."""
+    increment_version([weight for group in optimizer.param_groups for weight in group["params"]])
 
 
 @torch.no_grad()

@@ -170,7 +170,7 @@ class Chapter:
         self._check_room(knobs)
         check_judge(knobs, self.recipe.reward_model)
         refuse_cause(self.task, knobs, self.ranks)
-        refuse_alone(self.task, knobs, self.ranks, is_sharded=self.state.policy.shards is not None)
+        refuse_alone(self.task, knobs, self.ranks)
         if self.collector:
             self.collector.check(knobs)
 
@@ -268,7 +268,7 @@ class Chapter:
         with self._phase("tell", metrics.TELL_S):
             for told in groups_learnt(answers, state.step, knobs.policy.updates_per_batch):
                 self.link.emit(told)
-        state.reference.refresh(state.policy.model, state.step, knobs)
+        state.reference.refresh(state.policy, state.step, knobs)
         if state.pool:
             state.pool.grow(state.step, knobs.selfplay)
         return {**compared, **learnt}, answers

@@ -75,11 +75,21 @@ class Reference:
         self.seconds += time.perf_counter() - began_s
         return logp_N
 
-    def refresh(self, policy: PreTrainedModel, step: int, knobs: Knobs) -> None:
+    def refresh(self, policy: Policy, step: int, knobs: Knobs) -> None:
         """Become the present policy when its time has come."""
         if self.model is not None and knobs.kl.refresh_steps > 0 and step % knobs.kl.refresh_steps == 0:
-            self.model = freeze(copy.deepcopy(policy))
+            self.model = freeze(self._copy_of(policy))
             self.step = step
+
+    def _copy_of(self, policy: Policy) -> PreTrainedModel:
+        """The policy as it now is, whole; of what several processes share each has one."""
+        if policy.shards is None:
+            return copy.deepcopy(policy.model)
+        own = self.load_start()
+        with torch.no_grad():
+            for (_, weight), present in zip(own.named_parameters(), policy.model.parameters(), strict=True):
+                weight.copy_(present)
+        return own
 
 
 def freeze(model: PreTrainedModel) -> PreTrainedModel:

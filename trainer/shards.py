@@ -8,7 +8,7 @@
 
 So sampling needs as much memory for weights as one process does, and learning a share of the weights, gradients and
 moments: of 16 bytes a weight, 4 + 12 / N at most. Every rank runs as many passes as the one with most
-(`trainer.learn`), since each of them is waited for by all. Deliberately left out: adapters, and a critic.
+(`trainer.learn`), since each of them is waited for by all. Deliberately left out: a critic.
 """
 
 from __future__ import annotations

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 import msgspec
 import torch
 
-from ponder.choices import KlPlace
 from ponder.compute import critic_alone
 from ponder.errors import RecipeError
 from ponder.events import AnswerLearnt, Finish
@@ -127,7 +126,7 @@ def share_learnt(answers: Sequence[Answer], own: Sequence[Answer], ranks: Ranks)
         answer.learnt, answer.lifts = told.learnt, told.lifts
 
 
-def refuse_alone(task: Task, knobs: Knobs, ranks: Ranks, *, is_sharded: bool) -> None:
+def refuse_alone(task: Task, knobs: Knobs, ranks: Ranks) -> None:
     """RecipeError where several processes are to learn what only one can."""
     if ranks.count == 1:
         return
@@ -138,21 +137,6 @@ def refuse_alone(task: Task, knobs: Knobs, ranks: Ranks, *, is_sharded: bool) ->
         )
     if why := critic_alone(knobs):
         raise RecipeError(f"`compute.processes` is {ranks.count}, and {why}", "choose another `policy.advantage`")
-    if is_sharded and knobs.kl.refresh_steps:
-        raise RecipeError(
-            "`compute.strategy` is `fsdp`, which cannot make a reference of the present policy",
-            "set `kl.refresh_steps` to 0, or `compute.strategy` to `ddp`",
-        )
-    if is_sharded and max(knobs.policy.updates_per_batch, knobs.policy.minibatches) > 1:
-        raise RecipeError(
-            "`compute.strategy` is `fsdp`, which makes one update of a batch",
-            "set `policy.updates_per_batch` and `policy.minibatches` to 1, or `compute.strategy` to `ddp`",
-        )
-    if is_sharded and knobs.kl.where is KlPlace.REWARD:
-        raise RecipeError(
-            "`compute.strategy` is `fsdp`, and a divergence charged in the reward came out differently there",
-            "set `kl.where` to `loss`, or `compute.strategy` to `ddp`",
-        )
     if knobs.sampling.prompts_per_step < ranks.count:
         raise RecipeError(
             f"`sampling.prompts_per_step` is {knobs.sampling.prompts_per_step}, fewer than the {ranks.count} processes",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trainer.adapter import in_model_names
+from trainer.adapter import has_adapter, in_model_names
 from trainer.policy import Policy
 from trainer.shards import share_of, whole
 
@@ -30,10 +30,14 @@ def restore_weights(model: PreTrainedModel, tensors: Mapping[str, Mapping[str, T
 
 
 def whole_weights(policy: Policy) -> dict[str, Tensor] | None:
-    """The weights of a policy of which each process has a share, on the CPU; None where this one has them all."""
+    """The weights (its adapter's, where one learns) of a policy of which each process has a share, on the CPU.
+
+    None where this one has them all.
+    """
     if policy.shards is None:
         return None
-    return {name: whole(weight.detach()).cpu() for name, weight in policy.model.named_parameters()}
+    own = policy.learning if has_adapter(policy.model) else dict(policy.model.named_parameters())
+    return {name: whole(weight.detach()).cpu() for name, weight in own.items()}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -23,18 +23,22 @@ from torch import Tensor
 from ponder.events import Finish
 from ponder.knobs import Knobs, KnobValue, Normaliser, Preset, with_value
 from ponder.presets import PRESETS
+from ponder.recipe import LoraPart
 from tests.trainer.conftest import make_tiny_model
 from tests.trainer.enumerated import KNOBS
 from tests.trainer.test_learning import answer_of, make_tiny_reference, shortened
 from trainer import builtin
+from trainer.adapter import WithoutAdapter, add_adapter
 from trainer.answers import Answer
 from trainer.credit import give_credit
+from trainer.equip import share_out
 from trainer.learn import make_learner
 from trainer.parallel import ALONE, Ranks
 from trainer.policy import Policy, make_policy
 from trainer.reference import Reference
 from trainer.rewards import Scored
 from trainer.sampler import LocalSampler
+from trainer.shards import whole
 
 MICRO_BATCH_TOKENS = (16, 60)
 """Of each rank: a row at a time, and a few. Alone the whole batch is forwarded at once."""
@@ -49,6 +53,13 @@ class Case:
 
     settings: Mapping[str, KnobValue]
     owner: tuple[int, ...] = (0, 1, 1)
+    is_sharded: bool = False
+    adapter: LoraPart | None = None
+
+
+MOVING: dict[str, KnobValue] = {
+    "optim.lr": 0.003, "policy.updates_per_batch": 3, "policy.minibatches": 2, "kl.coef": 0.1,
+}  # fmt: skip
 
 
 def _still(settings: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
@@ -67,7 +78,12 @@ CASES = {
     "all-on-one-rank": Case(_still({"kl.coef": 0.1}), owner=(0, 0, 0)),
     "all-on-the-other": Case(_still({"kl.coef": 0.1}), owner=(1, 1, 1)),
     "values-on-one-rank": Case(_still({**_preset(Preset.PPO), "critic.model": "separate"}), owner=(0, 0, 0)),
-    "moving": Case({"optim.lr": 0.003, "policy.updates_per_batch": 3, "policy.minibatches": 2, "kl.coef": 0.1}),
+    "moving": Case(MOVING),
+    "shared-out": Case(_still({"kl.coef": 0.1}), is_sharded=True),
+    "shared-out, all on one rank": Case(_still({"kl.coef": 0.1}), owner=(0, 0, 0), is_sharded=True),
+    "shared-out, moving": Case(MOVING, is_sharded=True),
+    "shared-out, charged": Case({**MOVING, "kl.where": "reward", "kl.estimator": "k1"}, is_sharded=True),
+    "shared-out, adapter": Case(MOVING, is_sharded=True, adapter=LoraPart(rank=3)),
 }  # fmt: skip
 
 
@@ -103,9 +119,17 @@ def whole_batch(policy: Policy) -> list[Answer]:
 def learn(case: Case, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], dict[str, float]]:
     """(the last update's gradients and the weights after it, by name; the figures)."""
     policy = make_policy(make_tiny_model(), builtin.countdown_tokenizer(), torch.device("cpu"))
+    if case.adapter:
+        add_adapter(policy.model, case.adapter, seed=1)
     knobs = knobs_of(case, 100_000 if ranks.count == 1 else MICRO_BATCH_TOKENS[ranks.rank])
     answers = [a for a in whole_batch(policy) if ranks.count == 1 or case.owner[a.group] == ranks.rank]
+    if case.is_sharded:
+        policy.has_own_pass = False  # whose rounding is another
+        if ranks.count > 1:
+            share_out(policy, ranks)
     reference, learner = Reference(make_tiny_reference), make_learner(policy, knobs, ranks)
+    if case.adapter:
+        reference.start = WithoutAdapter(policy.model)
     reference.prepare(knobs)
     learner.prepare(knobs, make_tiny_reference)
     torch.manual_seed(3)
@@ -116,11 +140,13 @@ def learn(case: Case, ranks: Ranks = ALONE) -> tuple[dict[str, Tensor], dict[str
         ranks=ranks,
     )  # fmt: skip
     figures = {**told, **learner.learn(answers, knobs, reference)}
-    moved = dict(policy.model.named_parameters())
-    if learner.critic is not None:
-        moved |= learner.critic.named_parameters()
-    tensors = {f"gradient {name}": p.grad for name, p in moved.items() if p.grad is not None}
-    return {**tensors, **{f"weight {name}": p.detach() for name, p in moved.items()}}, figures
+    with policy.apart():
+        moved = dict(policy.model.named_parameters())
+        if learner.critic is not None:
+            moved |= learner.critic.named_parameters()
+        tensors = {f"gradient {name}": whole(p.grad) for name, p in moved.items() if p.grad is not None}
+        tensors |= {f"weight {name}": whole(p.detach()).clone() for name, p in moved.items()}
+    return tensors, figures
 
 
 def main(store: str, rank: int, count: int, folder: Path) -> None:

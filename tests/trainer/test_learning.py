@@ -222,8 +222,8 @@ def test_several_updates_use_the_old_policy_of_before_the_first(
     learner = make_learner(policy, knobs)
     accumulate = learner._accumulate
 
-    def spy(piece: MicroBatch, knobs: Knobs, reference: Reference) -> None:
-        accumulate(piece, knobs, reference)
+    def spy(piece: MicroBatch, knobs: Knobs) -> None:
+        accumulate(piece, knobs)
         seen.append(piece)
 
     monkeypatch.setattr(learner, "_accumulate", spy)

@@ -91,7 +91,7 @@ def tensors_of(folder: Path, step: int) -> dict[str, torch.Tensor]:
     at = folder / f"step-{step:06d}"
     return {
         f"{name} {key}": value
-        for name in ("model", "optimizer", "critic", "critic_optimizer")
+        for name in ("model", "adapter_model", "optimizer", "critic", "critic_optimizer")
         if (at / f"{name}.safetensors").exists()
         for key, value in load_file(at / f"{name}.safetensors").items()
     }

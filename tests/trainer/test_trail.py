@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainer.enumerated import KNOBS
 from tests.trainer.test_body import policy_of
 from tests.trainer.test_decoder import ENDS, KNOWN, RAGGED
 from trainer import layer, sampler
+from trainer.learn import make_optimizer
 from trainer.policy import Policy, token_logps
 from trainer.sampler import LocalSampler, Sampled
 from trainer.trail import Trail
@@ -86,6 +88,14 @@ def changed(policy: Policy, _: Trail) -> None:
             weight.mul_(1.1)
 
 
+def stepped(policy: Policy, _: Trail) -> None:
+    """By the optimizer of a run, which is fused."""
+    optimizer = make_optimizer(policy.model.parameters(), KNOBS)
+    for weight in policy.model.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+
+
 def cleared(_: Policy, trail: Trail) -> None:
     trail.clear()
 
@@ -95,7 +105,7 @@ def filled_anew(policy: Policy, trail: Trail) -> None:
     draw(policy, trail, seed=4)
 
 
-@pytest.mark.parametrize("spoil", [changed, cleared, filled_anew])
+@pytest.mark.parametrize("spoil", [changed, stepped, cleared, filled_anew])
 def test_a_trail_that_is_no_longer_true_is_not_used(
     spoil: Callable[[Policy, Trail], None], forwards: list[int]
 ) -> None:

@@ -112,8 +112,8 @@ def test_old_and_reference_log_probs_are_numbers_and_pass_no_gradient_on(
     learner = make_learner(policy, knobs)
     accumulate, seen = learner._accumulate, []
 
-    def spy(piece: MicroBatch, knobs: Knobs, reference: Reference) -> None:
-        accumulate(piece, knobs, reference)
+    def spy(piece: MicroBatch, knobs: Knobs) -> None:
+        accumulate(piece, knobs)
         seen.append(piece)
 
     monkeypatch.setattr(learner, "_accumulate", spy)
