@@ -241,6 +241,15 @@ class GetSystem(Struct, frozen=True, tag="get_system"):
     """
 
 
+class GetWorkplace(Struct, frozen=True, tag="get_workplace"):
+    """Where a run's trainer takes rollout workers (`ponder.crew`).
+
+    Answered with Workplace, or Refusal: it takes none.
+    """
+
+    run: Reference
+
+
 class NextRanking(Struct, frozen=True, tag="next_ranking"):
     """Which answers this annotator should rank next. Answered with RankingTask, or a Refusal: nothing waits.
 
@@ -532,6 +541,7 @@ Request = (
     | GetRankings
     | GetFeedback
     | GetMeasured
+    | GetWorkplace
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -612,6 +622,13 @@ class Status(Struct, frozen=True, tag="status"):
     """Callers from the network whose key is not allowed."""
     tcp: str = ""
     """Where it serves the network, as HOST:PORT; empty where it does not."""
+
+
+class Workplace(Struct, frozen=True, tag="workplace"):
+    run: str
+    state: RunState
+    port: int
+    """Of the daemon's own machine; 0: nowhere just now, for the trainer loads, waits, or has ended."""
 
 
 class Runs(Struct, frozen=True, tag="runs"):
@@ -1115,6 +1132,7 @@ class Refusal(Struct, frozen=True, tag="refusal"):
 
 Reply = (
     Status
+    | Workplace
     | Runs
     | RunDetail
     | Events
