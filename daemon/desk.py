@@ -28,6 +28,7 @@ from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from daemon.turn_book import TurnBook
 from daemon.watched import part_of, refuse_elsewhere
+from daemon.workplace import find_workplace
 from ponder import wire
 from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
 from ponder.errors import KnobError, NotFound, PonderError, Refused, StoreError
@@ -42,7 +43,7 @@ READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
     wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
-    wire.GetTurns, wire.GetMeasured,
+    wire.GetTurns, wire.GetMeasured, wire.GetWorkplace,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -142,6 +143,8 @@ class Desk:
                 return self._turn_book.turns(request)
             case wire.GetFeedback(run=run):
                 return read_feedback(self._reader, run)
+            case wire.GetWorkplace(run=run):
+                return find_workplace(self._paths, self._reader.run(run))
             case wire.GetStack(run=run):
                 name = self._reader.resolve(run)
                 refuse_elsewhere(name, part_of(self._reader.run(name).recipe), "its process is not the daemon's to ask")

@@ -32,6 +32,8 @@ def needed_role(request: wire.Request) -> Role:
     >>> needed_role(wire.GetStatus()), needed_role(wire.PauseRun("x")), needed_role(wire.ShutDown())
     (<Role.OBSERVE: 'observe'>, <Role.OPERATE: 'operate'>, <Role.ADMIN: 'admin'>)
     """
+    if isinstance(request, wire.GetWorkplace):
+        return Role.SAMPLE
     if isinstance(request, READING):
         return Role.OBSERVE
     if isinstance(request, RATING):

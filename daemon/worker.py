@@ -16,8 +16,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daemon.journal_link import History, JournalLink, read_history
 from daemon.launch import MEETING, PARENT, launch, write_last_words
@@ -26,9 +28,13 @@ from daemon.relay import Relay
 from daemon.stack import answer_with_stack
 from ponder.errors import PonderError, RankLost
 from ponder.events import LOAD, RunBroke
+from ponder.keys import KeyRing
 from ponder.parentage import end_with
 from ponder.paths import Paths, find_paths
 from ponder.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from trainer.crew import Crew
 
 SWITCH_S = 0.0002
 """So long a thread may keep the interpreter from another that waits for it. The relay must not hold up the trainer for
@@ -48,7 +54,30 @@ def train(recipe: Recipe, link: JournalLink, paths: Paths) -> None:
     if MEETING in os.environ:
         learn_together(recipe, checkpoints, link, history, paths)
     else:
-        run(recipe, checkpoints, link, models_folder=paths.models, replay=history.changes, told=history.saved)
+        with crew_of(recipe, recipe_run(link), paths) as crew:
+            run(
+                recipe, checkpoints, link, models_folder=paths.models, replay=history.changes, told=history.saved,
+                crew=crew,
+            )  # fmt: skip
+
+
+@contextmanager
+def crew_of(recipe: Recipe, run: str, paths: Paths) -> Iterator[Crew | None]:
+    """The rollout workers of a run that takes any, and the door that they come through."""
+    stages = [stage.workers for stage in recipe.stages if stage.workers.most]
+    if not stages:
+        yield None
+        return
+    from daemon.crew_door import CrewDoor
+    from trainer.crew import Crew
+
+    crew = Crew(run)
+    door = CrewDoor(crew, KeyRing(paths.keys), stages[0].port, paths.run(run))
+    door.start()
+    try:
+        yield crew
+    finally:
+        door.close()
 
 
 def learn_along(run: str, paths: Paths) -> int:

@@ -20,7 +20,7 @@ from ponder.knob import Knob
 
 ENGINE_KEY = "sampling.engine"
 BROUGHT = {"truncate": 2.0, "gate": 1.1}
-"""What an engine other than `local` sets in `[mismatch]`."""
+"""What an engine other than `local` sets in `[mismatch]`, and workers elsewhere do (`ponder.workers`)."""
 
 
 class Correction(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,9 +64,9 @@ class VllmPart(Struct, frozen=True, forbid_unknown_fields=True):
     tries: Annotated[int, Meta(ge=1, le=100, description="How often a request that failed on its way is made")] = 3
 
 
-def bring_correction(tree: Mapping[str, Any], chosen: object = None) -> dict[str, Any]:
-    """A recipe's parsed TOML with the correction that its engine wants under its own; `chosen`, from a command line,
-    goes first.
+def bring_correction(tree: Mapping[str, Any], chosen: object = None, workers: object = None) -> dict[str, Any]:
+    """A recipe's parsed TOML with the correction that its engine or its workers want under its own; `chosen` and
+    `workers`, from a command line, go first.
 
     >>> bring_correction({"sampling": {"engine": "cb"}, "mismatch": {"gate": 0.0}})["mismatch"]
     {'gate': 0.0, 'truncate': 2.0}
@@ -74,12 +74,17 @@ def bring_correction(tree: Mapping[str, Any], chosen: object = None) -> dict[str
     {'sampling': {'engine': 'cb'}}
     """
     filled: dict[str, Any] = copy.deepcopy(dict(tree))
-    sampling = filled.get("sampling")
-    word = chosen if chosen is not None else sampling.get("engine") if isinstance(sampling, dict) else None
-    if word in (Engine.CB, Engine.VLLM):
+    word = chosen if chosen is not None else _said(filled, "sampling", "engine")
+    most = workers if workers is not None else _said(filled, "workers", "most")
+    if word in (Engine.CB, Engine.VLLM) or str(most or 0) != "0":
         for name, value in BROUGHT.items():
             filled.setdefault("mismatch", {}).setdefault(name, value)
     return filled
+
+
+def _said(tree: Mapping[str, Any], part: str, key: str) -> object:
+    table = tree.get(part)
+    return table.get(key) if isinstance(table, dict) else None
 
 
 def check_correction(correction: Correction) -> None:

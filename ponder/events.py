@@ -309,6 +309,8 @@ class GroupScored(Struct, frozen=True, tag="group_scored"):
     """Empty where the policy learns from them; `audit`: they are there to be judged, and are in no figure of a step."""
     reward_model: int = 0
     """The version of the live reward model that scored them; 0: none."""
+    worker: str = ""
+    """Whose key drew them elsewhere; empty: the trainer."""
 
 
 class GroupStored(Struct, frozen=True, tag="group_stored"):

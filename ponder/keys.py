@@ -34,7 +34,7 @@ S = TypeVar("S", bound=Struct)
 
 
 class Role(StrEnum):
-    """What a key may do; each may do what those before it may."""
+    """What a key may do; each may do what those before it may, but for `sample`."""
 
     OBSERVE = "observe"
     """Look at everything."""
@@ -42,6 +42,8 @@ class Role(StrEnum):
     """Judge answers: star, flag and note them."""
     OPERATE = "operate"
     """Turn knobs, pause, resume, stop and save runs that are there."""
+    SAMPLE = "sample"
+    """Draw answers for runs that take workers: look at everything, get the weights; of the others only `admin` may."""
     ADMIN = "admin"
     """Everything: also start runs, whose recipes may name code, and end the daemon."""
 
@@ -50,7 +52,11 @@ class Role(StrEnum):
 
         >>> Role.OPERATE.includes(Role.OBSERVE), Role.OBSERVE.includes(Role.OPERATE)
         (True, False)
+        >>> Role.SAMPLE.includes(Role.OBSERVE), Role.SAMPLE.includes(Role.RATE), Role.ADMIN.includes(Role.SAMPLE)
+        (True, False, True)
         """
+        if self is Role.SAMPLE:
+            return other in (Role.SAMPLE, Role.OBSERVE)
         order = list(Role)
         return order.index(self) >= order.index(other)
 

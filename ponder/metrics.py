@@ -484,6 +484,22 @@ MISMATCH_WEIGHT = _metric(
     "Mean weight of a token against the mismatch, 0 where gated; 1 where sampler and learner agree",
     "TRL",
 )
+WORKERS = _metric("workers/count", "workers", "", WATCH, "Rollout workers on other machines that are there")
+WORKERS_SHARE = _metric(
+    "workers/answers", "answers by workers", "share", WATCH, "Share of the step's answers that rollout workers drew"
+)
+WORKERS_LAG = _metric(
+    "workers/lag", "workers' lag", "updates", WATCH, "Mean of how many updates older than the policy that learnt from "
+    "them the weights were that drew the workers' answers", "prime-rl, verl",
+)  # fmt: skip
+WORKERS_LAG_MAX = _metric("workers/lag_max", "largest lag", "updates", WATCH, "Largest of those")
+WORKERS_DROPPED = _metric(
+    "workers/dropped", "dropped answers", "", DOWN, "Workers' answers that came too late, or from weights too old"
+)
+WORKERS_REFUSED = _metric(
+    "workers/refused", "refused answers", "", DOWN, "Workers' answers that cannot be ones: tokens, lengths, numbers"
+)
+WORKERS_SENT = _metric("workers/sent_mb", "weights sent", "MB", WATCH, "Weights sent to workers since the step before")
 PAD_SHARE = _metric("batch/pad", "padding", "share", DOWN, "Share of forwarded learning positions that are padding")
 TOKENS_PER_SECOND = _metric("speed/tokens", "tokens/s", "tokens/s", UP, "Sampled tokens a second, over the whole step")
 SAMPLED_PER_SECOND = _metric("speed/sampled", "sampled tokens/s", "tokens/s", UP, "Sampled tokens a second of sampling")

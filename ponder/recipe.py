@@ -6,6 +6,7 @@
     [stage]    what happens to it, for how many steps; or [[stages]], several in order (`ponder.chain`)
     [compute]  device, threads, processes
     [vllm]     the server that samples, if one does
+    [workers]  programs on other machines that sample, too
     [reward_model]  whose score is the reward part `model`
     [[rewards]]  the recipe's own reward parts: name, function, weight, limits
     [[monitors]]  what reads every answer and is in no reward: name, pattern, words or function
@@ -48,6 +49,7 @@ from ponder.supervised import Supervised
 from ponder.toml_text import toml_tables, toml_value
 from ponder.watchdog import Watchdog
 from ponder.watched import WatchedPart
+from ponder.workers import MOST_KEY, WorkersPart, check_workers
 
 VARIANT_PATTERN = rf"^({variants.NAME})?$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -125,6 +127,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     stage: StagePart
     compute: ComputePart = ComputePart()
     vllm: VllmPart = VllmPart()
+    workers: WorkersPart = WorkersPart()
     sampling: Sampling = Sampling()
     policy: Policy = Policy()
     mismatch: Correction = Correction()
@@ -272,7 +275,7 @@ def _load(text: str, source: str) -> dict[str, Any]:
 def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
     source = link.source
     _refuse_unknown_keys(link.tree, source)
-    tree = bring_correction(link.tree, overrides.get(ENGINE_KEY))
+    tree = bring_correction(link.tree, overrides.get(ENGINE_KEY), overrides.get(MOST_KEY))
     recipe = _convert(fill_in(tree, overrides.get(PRESET_KEY)), source)
     for key, value in overrides.items():
         recipe = _override(recipe, key, value)
@@ -281,6 +284,7 @@ def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> 
         if recipe.stage.kind.samples:
             check_judge(recipe.knobs, recipe.reward_model)
         _check_bounds(recipe)
+        check_workers(recipe)
         if recipe.stage.judge:
             find_gold(recipe.stage.judge)
     except (KnobError, RecipeError, UsageError) as error:

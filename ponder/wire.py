@@ -244,6 +244,15 @@ class GetSystem(Struct, frozen=True, tag="get_system"):
     """
 
 
+class GetWorkplace(Struct, frozen=True, tag="get_workplace"):
+    """Where a run's trainer takes rollout workers (`ponder.crew`).
+
+    Answered with Workplace, or Refusal: it takes none.
+    """
+
+    run: Reference
+
+
 class NextRanking(Struct, frozen=True, tag="next_ranking"):
     """Which answers this annotator should rank next. Answered with RankingTask, or a Refusal: nothing waits.
 
@@ -559,6 +568,7 @@ Request = (
     | GetFeedback
     | GetTurns
     | GetMeasured
+    | GetWorkplace
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -642,6 +652,13 @@ class Status(Struct, frozen=True, tag="status"):
     """Where it serves the network, as HOST:PORT; empty where it does not."""
     metrics: str = ""
     """Where scrapes are answered, as HOST:PORT; empty where they are not."""
+
+
+class Workplace(Struct, frozen=True, tag="workplace"):
+    run: str
+    state: RunState
+    port: int
+    """Of the daemon's own machine; 0: nowhere just now, for the trainer loads, waits, or has ended."""
 
 
 class Runs(Struct, frozen=True, tag="runs"):
@@ -1161,6 +1178,7 @@ class Refusal(Struct, frozen=True, tag="refusal"):
 
 Reply = (
     Status
+    | Workplace
     | Runs
     | RunDetail
     | Events

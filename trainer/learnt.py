@@ -18,20 +18,21 @@ from trainer.tasks import Task
 def groups_scored(
     answers: Sequence[Answer], task: Task, step: int, version: int, *, purpose: str = "", reward_model: int = 0
 ) -> Iterator[GroupScored]:
-    """An event for each group, of answers that policy `version` drew."""
+    """An event for each group, of answers that policy `version` drew, where they do not say another."""
     for _, together in groupby(answers, key=lambda answer: answer.group):
         group = list(together)
-        problem = group[0].problem
+        problem, drawn = group[0].problem, group[0].sampled
         yield GroupScored(
             step=step,
             group=group[0].group,
-            policy_version=version,
+            policy_version=version if drawn.version is None else drawn.version,
             prompt_id=problem.key,
             prompt=problem.prompt,
             reference=task.reference(problem),
             rollouts=[answer.to_rollout() for answer in group],
             purpose=purpose,
             reward_model=reward_model,
+            worker=drawn.by,
         )
 
 

@@ -36,7 +36,7 @@ from ponder.advantages import has_spread
 from ponder.checkpoints import scores_of
 from ponder.choices import Combine
 from ponder.compute import Strategy
-from ponder.errors import CheckpointError, RecipeError
+from ponder.errors import CheckpointError
 from ponder.events import AUDIT, SAVE, CommandApplied, Ending, Evaluated, StepDone
 from ponder.knobs import Knobs
 from ponder.paths import features_beside, reward_model_beside
@@ -45,14 +45,17 @@ from ponder.stage import StageKind
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.answers import Answer, read_answers, step_figures
+from trainer.asking import coming_prompts, next_problem
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.causal import is_due, refuse_cause
 from trainer.checkpoint import Restored
 from trainer.compute import step_cost
 from trainer.credit import give_credit
+from trainer.crew import Crew
 from trainer.deal import deal_rewards
 from trainer.engines import make_sampler
+from trainer.engines.crewed import for_steps, worker_figures
 from trainer.equip import check_room, equip, make_trail, share_out, shortcomings
 from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
@@ -74,7 +77,7 @@ from trainer.selfplay import Pool
 from trainer.sharing import own_groups, refuse_alone, share_credit, share_learnt
 from trainer.start_model import deep_loader
 from trainer.stream import Stream
-from trainer.tasks import Problem, Task, find_task
+from trainer.tasks import Task, find_task
 from trainer.tasks.dataset import Dataset
 from trainer.tasks.fitting import fit_to_policy
 from trainer.tasks.game import Game
@@ -82,9 +85,6 @@ from trainer.watchdog import strongest
 from trainer.world import refuse_dialogue, world_of
 
 log = logging.getLogger(__name__)
-
-MOST_PASSED_OVER = 10_000
-"""So many prompts in a row may be in quarantine before it is said that none is left."""
 
 
 class Chapter:
@@ -94,7 +94,7 @@ class Chapter:
         self, recipe: Recipe, span: Span, checkpoints: Path, link: Link, place: Place, *,
         models_folder: Path, restored: Restored | None, spare: Collection[int], replay: Sequence[CommandApplied],
         make_collector: Callable[[Policy], Collector] | None = None, reward_model: RewardModel | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ALONE, crew: Crew | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.span, self.checkpoints, self.link, self.place = recipe, span, checkpoints, link, place
         self.ranks = ranks
@@ -135,7 +135,11 @@ class Chapter:
             refuse_dialogue(self.task)
             self.collector.open_at(self.state.set_bytes)
         self.resumed_from = restored.step if restored else None
-        self.sampler = make_sampler(policy, recipe, self.task, lambda: self.state.learner.version, ranks)
+        self.sampler = make_sampler(policy, recipe, self.task, lambda: self.state.learner.version, ranks, crew)
+        self.drawer = for_steps(
+            self.sampler, lambda steps: coming_prompts(self.state, self.task, recipe.run.seed, steps),
+            lambda: self.state.knobs, recipe.run.seed,
+        )  # fmt: skip
         self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()
         self._check(self.state.knobs)
@@ -212,10 +216,11 @@ class Chapter:
         state.step += 1
         started_s = time.perf_counter()
         state.policy.forward = forward_of(knobs)
+        version = state.learner.version
         learnt, answers = self._collect(self.collector) if self.collector else self._learn()
         whole_s = time.perf_counter() - started_s
         tokens = sum(answer.drawn for answer in answers)
-        figures = step_figures(answers, knobs.sampling.group_size)
+        figures = step_figures(answers, knobs.sampling.group_size) | worker_figures(self.sampler, answers, version)
         if state.live:
             figures |= state.live.figures(knobs, state.step)
         if state.pool:
@@ -331,7 +336,7 @@ class Chapter:
         state, sampling = self.state, self.state.knobs.sampling
         if state.pool:
             state.pool.look(sampling.temperature)
-        problems = [self._next_problem() for _ in range(sampling.prompts_per_step)]
+        problems = [next_problem(state, self.task, self.recipe.run.seed) for _ in range(sampling.prompts_per_step)]
         prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
         self.longest_prompt = max(self.longest_prompt, *map(len, prompts))
         self._check_room(state.knobs)
@@ -340,7 +345,7 @@ class Chapter:
             step=state.step, prompts=[problem.prompt for problem in problems], first_group=first_group,
         )  # fmt: skip
         with self._phase("sample", metrics.SAMPLE_S):
-            sampled = self.sampler.sample(
+            sampled = self.drawer.sample(
                 prompts,
                 group_size=sampling.group_size,
                 max_new_tokens=sampling.max_new_tokens,
@@ -370,19 +375,6 @@ class Chapter:
             if state.knobs.reward.shuffled:
                 deal_rewards(answers, seed=self.recipe.run.seed, step=state.step)
         return answers
-
-    def _next_problem(self) -> Problem:
-        """The next one that is not in quarantine."""
-        state, seed = self.state, self.recipe.run.seed
-        for _ in range(MOST_PASSED_OVER):
-            problem = self.task.training_problem(seed, state.cursor)
-            state.cursor += 1
-            if problem.key not in state.quarantined:
-                return state.pool.seat(problem, seed, state.cursor, state.knobs.selfplay) if state.pool else problem
-        raise RecipeError(
-            f"the last {MOST_PASSED_OVER:,} prompts are all in quarantine: there is nothing left to ask",
-            "go on from a checkpoint of before: `ponder rewind RUN STEP`",
-        )
 
     def _look_at(self, answers: list[Answer]) -> torch.Tensor:
         """The answers' features, kept until the step's are written down."""

@@ -62,6 +62,10 @@ class Sampled:
     """Where the states of its tokens are kept, if they are."""
     own: list[bool] | None = None
     """Which tokens the policy drew, where a world said the others; None where it drew them all."""
+    version: int | None = field(default=None, compare=False)
+    """Updates before the policy that drew it; None: the present one."""
+    by: str = field(default="", compare=False)
+    """Who drew it elsewhere; empty: this process."""
 
     @property
     def drawn(self) -> int:
@@ -78,10 +82,12 @@ TokenListener = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 G + index. The tensors are the listener's to keep: it looks at many steps at once, since each look takes time."""
 
 
-def tell_whole(listener: TokenListener, row: int, ids: Sequence[int], end_ids: Sequence[int]) -> None:
-    """Tell a whole answer at once."""
-    token_A = torch.tensor(ids)
-    ended_A = torch.zeros(len(ids), dtype=torch.bool)
+def tell_whole(
+    listener: TokenListener, row: int, ids: Sequence[int], end_ids: Sequence[int], device: torch.device | None = None
+) -> None:  # fmt: skip
+    """Tell a whole answer at once, on the device where others are told."""
+    token_A = torch.tensor(ids, device=device)
+    ended_A = torch.zeros(len(ids), dtype=torch.bool, device=device)
     ended_A[-1] = ids[-1] in end_ids
     listener(torch.full_like(token_A, row), token_A, ended_A, torch.ones_like(ended_A))
 
@@ -127,7 +133,6 @@ class LocalSampler:
     def _is_decodable(self) -> bool:
         return agrees(self.model)
 
-    @torch.inference_mode()
     def sample(
         self,
         prompts: Sequence[Sequence[int]],
@@ -143,14 +148,34 @@ class LocalSampler:
         share: slice | None = None,
     ) -> list[Sampled]:
         """As any sampler; only a `share` of the prompts, where one is given, as those are answered when all are."""
-        device = self.model.device
-        chance_TB = torch.rand(
-            max_new_tokens, len(prompts) * group_size, generator=generator, device=device, dtype=torch.float64
-        )
+        chance_TB = self.chances(len(prompts) * group_size, max_new_tokens, generator)
         if share is not None:
             prompts, chance_TB = prompts[share], chance_TB[:, share.start * group_size : share.stop * group_size]
+        return self.answer(
+            prompts, chance_TB, temperature=temperature, listener=listener, alternatives=alternatives, trail=trail,
+            world=world,
+        )  # fmt: skip
+
+    def chances(self, rows: int, max_new_tokens: int, generator: torch.Generator) -> Tensor:
+        """What so many answers are drawn by, (T, B)."""
+        return torch.rand(max_new_tokens, rows, generator=generator, device=self.model.device, dtype=torch.float64)
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        chance_TB: Tensor,
+        *,
+        temperature: float,
+        listener: TokenListener | None = None,
+        alternatives: int = 0,
+        trail: Trail | None = None,
+        world: World | None = None,
+    ) -> list[Sampled]:
+        """The answers that these chances draw, as many to each prompt."""
         if not prompts:
             return []
+        device, max_new_tokens, group_size = self.model.device, len(chance_TB), chance_TB.shape[1] // len(prompts)
         answers: list[Sampled] = []
         with evaluating(self.model), computing(device, self.dtype):  # around all: it keeps the weights that it rounded
             weights = self._weights()

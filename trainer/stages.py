@@ -29,6 +29,7 @@ from ponder.stage import StageKind, StagePart, stage_in
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.checkpoint import Restored, describe, load_newest, tidy
 from trainer.corpus import make_corpus
+from trainer.crew import Crew
 from trainer.equip import equip
 from trainer.imitation import Imitation
 from trainer.lesson import Lesson
@@ -76,6 +77,7 @@ class Run:
     models_folder: Path
     replay: Sequence[CommandApplied]
     ranks: Ranks = ALONE
+    crew: Crew | None = None
 
     def stage(self, number: int, restored: Restored | None) -> Stage:
         """The chapter of stage `number` (from 0), which goes on from `restored` when that is of this stage."""
@@ -87,7 +89,7 @@ class Run:
             return Chapter(
                 recipe, span, self.checkpoints, self.link, self.place, models_folder=self.models_folder,
                 restored=restored, spare=spare, replay=self.replay, make_collector=self._collector(recipe.stage),
-                reward_model=self._reward_model(recipe), ranks=self.ranks,
+                reward_model=self._reward_model(recipe), ranks=self.ranks, crew=self.crew,
             )  # fmt: skip
         lesson = self._lesson(recipe)
         return SupervisedChapter(
@@ -152,19 +154,21 @@ def run(
     replay: Sequence[CommandApplied] = (),
     told: Collection[int] | None = None,
     ranks: Ranks = ALONE,
+    crew: Crew | None = None,
 ) -> Ending:
     """Run the recipe's stages to their end, or as far as is wanted.
 
     Goes on from the newest whole checkpoint in `checkpoints`, if there is one. `replay` are the knob changes that
     earlier attempts of this run applied: those after the checkpoint take effect again at their steps. Steps after the
     checkpoint are told again, with the same content on a CPU; so is the checkpoint, where its step is not in `told`:
-    the attempt that saved it died first. Each of several processes, the `ranks`, makes this same call. What cannot go
-    on by trying again, want of memory too, is told as RunBroke, and raised as a PonderError.
+    the attempt that saved it died first. Each of several processes, the `ranks`, makes this same call. The `crew` draws
+    some of its answers. What cannot go on by trying again, want of memory too, is told as RunBroke, and raised as a
+    PonderError.
     """
     torch.set_num_threads(recipe.compute.threads or torch.get_num_threads())
     place = Place(link, recipe.steps)
     place.enter(LOAD, 0)
-    whole = Run(recipe, checkpoints, link, place, models_folder, replay, ranks)
+    whole = Run(recipe, checkpoints, link, place, models_folder, replay, ranks, crew)
     try:
         return _read(whole, told)
     except RankLost:

@@ -35,6 +35,7 @@ VERBS = (
     ("tui", "start.tui", START),
     ("tutorial", "start.tutorial", START),
     ("rank", "rank.rank", START),
+    ("worker", "worker.worker", START),
     ("status", "look.status", LOOK),
     ("ls", "look.ls", LOOK),
     ("show", "look.show", LOOK),

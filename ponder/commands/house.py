@@ -95,7 +95,7 @@ def _wait_for_address(client: Client, option: str, address: str) -> Status:
 
 def key_add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, or which machine's")],
-    role: Annotated[Role, typer.Option("--role", help="What it may do, each what those before it may")] = Role.OBSERVE,
+    role: Annotated[Role, typer.Option("--role", help="What it may do")] = Role.OBSERVE,
     thoughts: Annotated[
         View,
         typer.Option(

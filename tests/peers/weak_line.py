@@ -21,10 +21,12 @@ class WeakLine:
     """Takes connections at `port` and the port after it, for those of the daemon. Use as a context manager."""
 
     def __init__(
-        self, port: int, target: int, *, delay_s: float = 0.0, cut_after: tuple[int, int] | None = None
-    ) -> None:
+        self, port: int, target: int, *, delay_s: float = 0.0, cut_after: tuple[int, int] | None = None,
+        target_host: str = "127.0.0.1",
+    ) -> None:  # fmt: skip
         """Each connection is cut after so many bytes, between the two numbers; None lets it live."""
         self.cuts = 0
+        self._target_host = target_host
         self._target, self._delay_s, self._cut_after = target, delay_s, cut_after
         self._random, self._lock = Random(1), threading.Lock()
         self._is_down = self._is_over = False
@@ -71,7 +73,7 @@ class WeakLine:
                 _close(near)
                 continue
             try:
-                far = socket.create_connection(("127.0.0.1", self._target + place))
+                far = socket.create_connection((self._target_host, self._target + place))
             except OSError:
                 _close(near)
                 continue

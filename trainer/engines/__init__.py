@@ -4,7 +4,8 @@
     cb      trainer.engines.cb      transformers' continuous batching on the policy's own module
     vllm    trainer.engines.vllm    a server, which gets the weights after each update
 
-The others tell answers when they are whole, keep no alternatives and hear no world. Deliberately left out: what is done
+`local` may have a crew (`trainer.engines.crewed`): programs on other machines that draw some of its answers. The
+others tell answers when they are whole, keep no alternatives and hear no world. Deliberately left out: what is done
 about their rounding (`trainer.mismatch`).
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from ponder.choices import Engine
 from ponder.errors import RecipeError
 from ponder.recipe import Recipe
+from trainer.crew import Crew
 from trainer.parallel import ALONE, Ranks
 from trainer.policy import Policy
 from trainer.sampler import Sampler, sampler_of
@@ -23,8 +25,9 @@ from trainer.tasks import Environment, Task
 
 
 def make_sampler(
-    policy: Policy, recipe: Recipe, task: Task, version: Callable[[], int], ranks: Ranks = ALONE
-) -> Sampler:
+    policy: Policy, recipe: Recipe, task: Task, version: Callable[[], int], ranks: Ranks = ALONE,
+    crew: Crew | None = None,
+) -> Sampler:  # fmt: skip
     """What samples the policy in this stage; `version` tells how often its weights have changed.
 
     Of several processes each draws its share, by `local` alone (`ponder.compute`).
@@ -32,6 +35,15 @@ def make_sampler(
     Raises RecipeError where the engine cannot do what the recipe asks.
     """
     engine, budget = recipe.sampling.engine, recipe.optim.micro_batch_tokens
+    if recipe.workers.most and isinstance(task, Environment):
+        raise RecipeError(
+            f"`{task.name}` answers the policy in the middle of a text, which workers elsewhere cannot hear",
+            "set `workers.most` to 0",
+        )
+    if crew and recipe.workers.most:
+        from trainer.engines.crewed import CrewedSampler
+
+        return CrewedSampler(policy, crew, recipe.workers, version)
     if engine is Engine.LOCAL:
         return sampler_of(policy) if ranks.count == 1 else SharedSampler(sampler_of(policy), ranks)
     if isinstance(task, Environment):
