@@ -37,8 +37,10 @@ from trainer.tasks.forcing import Forcing
 MOST_TURNS = 64
 """More are not followed: three times as many answers as continuations are drawn of each."""
 RESAMPLES = 2000
-PROBLEMS, SAMPLES, CONTINUATIONS = 16, 4, 2
+PROBLEMS, SAMPLES, CONTINUATIONS = 16, 8, 2
 """How much of it a run does beside its evaluations; `ponder aha RUN --causal` does more."""
+LEAST_PROBLEMS = 4
+"""An interval over fewer says nothing."""
 
 
 class Arm(StrEnum):
@@ -141,11 +143,11 @@ def is_due(knobs: Knobs, step: int, *, is_end: bool) -> bool:
 
 
 def cause_figures(policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *, seed: int) -> dict[str, float]:
-    """The check as figures of an evaluation; none without a turn."""
+    """The check as figures of an evaluation; none where answers to fewer than LEAST_PROBLEMS turned back."""
     found = check_cause(
         policy, sampler, task, knobs, problems=PROBLEMS, samples=SAMPLES, continuations=CONTINUATIONS, seed=seed
     )
-    if found is None:
+    if found is None or found.problems < LEAST_PROBLEMS:
         return {}
     return {
         metrics.EVAL_CAUSE: found.forced_less_forbidden.value,
