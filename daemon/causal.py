@@ -3,7 +3,8 @@
     python -P -m daemon.causal RUN [--step N] [--problems N] [--samples N] [--continuations N] [--seed N] [--json]
 
 The checkpoint is loaded by the trainer's code, in this process; the run is neither asked nor slowed, as with
-`daemon.chat`. Exit codes are those of `ponder.errors`. Deliberately left out: the experiment (`trainer.causal`).
+`daemon.chat`. Exit codes are those of `ponder.errors`. Deliberately left out: the experiments (`trainer.causal`,
+`trainer.probe`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from daemon.processes import is_attempt_alive
 from daemon.program import choose_threads, give_way, run_program, told_while
@@ -21,6 +23,9 @@ from ponder.event_text import format_bytes
 from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
 from ponder.recipe import read_recipe
+
+if TYPE_CHECKING:
+    from trainer.probe import Asked
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -56,10 +61,10 @@ def check(paths: Paths, given: argparse.Namespace) -> None:
         talk, note = load_talk(folder, recipe, device=device, models_folder=paths.models)
     if note:
         say(note)
-    with told_while("forbidding and forcing"):
+    with told_while("forbidding, forcing and asking"):
         found = check_cause(
             talk.policy, sampler_of(talk.policy), talk.task, recipe.knobs, problems=given.problems,
-            samples=given.samples, continuations=given.continuations, seed=given.seed,
+            samples=given.samples, continuations=given.continuations, seed=given.seed, forcing=talk.forcing,
         )  # fmt: skip
     if given.json:
         write_json("causal", {"run": given.run, "step": step, "found": found})
@@ -83,6 +88,23 @@ def check(paths: Paths, given: argparse.Namespace) -> None:
             for arm in Arm
         ],
     )
+    if found.asked is not None:
+        _write_asked(found.asked)
+
+
+def _write_asked(asked: Asked) -> None:
+    """What the policy answers when its thinking is ended at its turns, and how far that is to be believed."""
+    agreement = "; none has an answer in the text before it"
+    if asked.stated:
+        alike, same = asked.alike / asked.stated, asked.same_outcome / asked.stated
+        agreement = (
+            f"; of {asked.stated} with an answer in the text before them it says that one at {alike:.1%}, and comes to "
+            f"the same outcome at {same:.1%}"
+        )
+    write(f"asked at {asked.turns} turns what it would answer{agreement}")
+    if unstated := sum(asked.unstated.values()):
+        words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(asked.unstated.items()))
+        write(f"of the {unstated} with none, asked: {words}")
 
 
 def main(words: list[str]) -> int:

@@ -29,14 +29,18 @@ from ponder.knobs import Knobs
 from trainer.answers import Answer, read_answers
 from trainer.parallel import Ranks
 from trainer.policy import Policy
+from trainer.probe import Asked, ask_at_turns
 from trainer.sampler import Sampled, Sampler
 from trainer.tasks import Environment, Problem, Task
+from trainer.tasks.forcing import Forcing
 
 MOST_TURNS = 64
 """More are not followed: three times as many answers as continuations are drawn of each."""
 RESAMPLES = 2000
-IN_A_RUN = {"problems": 16, "samples": 4, "continuations": 2}
+PROBLEMS, SAMPLES, CONTINUATIONS = 16, 8, 2
 """How much of it a run does beside its evaluations; `ponder aha RUN --causal` does more."""
+LEAST_PROBLEMS = 4
+"""An interval over fewer says nothing."""
 
 
 class Arm(StrEnum):
@@ -69,6 +73,7 @@ class Causal(Struct, frozen=True):
     """The share of right answers in each arm."""
     forced_less_forbidden: Difference
     free_less_forbidden: Difference
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,12 @@ class Turn:
 
 def check_cause(
     policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *,
-    problems: int, samples: int, continuations: int, seed: int,
+    problems: int, samples: int, continuations: int, seed: int, forcing: Forcing | None = None,
 ) -> Causal | None:  # fmt: skip
-    """The three arms on the turns of `samples` answers to each of so many held-out problems; None without a turn."""
+    """The three arms on the turns of `samples` answers to each of so many held-out problems; None without a turn.
+
+    With `forcing` the policy is asked at each turn, too, what it would answer.
+    """
     generator = torch.Generator(device=policy.device)
     generator.manual_seed(seed)
     asked = task.held_out(problems)
@@ -124,6 +132,7 @@ def check_cause(
         right={arm: statistics.fmean(hits[arm]) for arm in Arm},
         forced_less_forbidden=less_forbidden(Arm.FORCED),
         free_less_forbidden=less_forbidden(Arm.FREE),
+        asked=ask_at_turns(policy, sampler, task, forcing, answers, MOST_TURNS, generator) if forcing else None,
     )
 
 
@@ -134,9 +143,11 @@ def is_due(knobs: Knobs, step: int, *, is_end: bool) -> bool:
 
 
 def cause_figures(policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, *, seed: int) -> dict[str, float]:
-    """The check as figures of an evaluation; none without a turn."""
-    found = check_cause(policy, sampler, task, knobs, **IN_A_RUN, seed=seed)
-    if found is None:
+    """The check as figures of an evaluation; none where answers to fewer than LEAST_PROBLEMS turned back."""
+    found = check_cause(
+        policy, sampler, task, knobs, problems=PROBLEMS, samples=SAMPLES, continuations=CONTINUATIONS, seed=seed
+    )
+    if found is None or found.problems < LEAST_PROBLEMS:
         return {}
     return {
         metrics.EVAL_CAUSE: found.forced_less_forbidden.value,

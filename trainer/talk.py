@@ -28,7 +28,7 @@ from trainer.rewards.form import THINK, THOUGHT
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem, Task, find_task
 from trainer.tasks.dataset import TEMPLATES, Dataset
-from trainer.tasks.forcing import ANSWER_TOKENS, forcing_of
+from trainer.tasks.forcing import ANSWER_TOKENS, Forcing, forcing_of
 from trainer.thoughts import Parts, take_apart
 from trainer.world import World, world_of
 
@@ -166,10 +166,14 @@ class Talk:
                 self.written[row] += closing
 
     @property
+    def forcing(self) -> Forcing:
+        """The words that end thinking or make it go on."""
+        return forcing_of(self.task, self.template, str(self.policy.tokenizer.chat_template or ""))
+
+    @property
     def _closing(self) -> list[int]:
         """What ends the thinking, as tokens; none where the tokenizer lacks the words."""
-        template = str(self.policy.tokenizer.chat_template or "")
-        return words_or_none(self.policy, forcing_of(self.task, self.template, template).closing)
+        return words_or_none(self.policy, self.forcing.closing)
 
     def _has_ended(self, row: int) -> bool:
         ids = self.written[row]

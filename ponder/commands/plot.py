@@ -169,7 +169,7 @@ def _measured_picture(target: str, measured: str) -> Picture:
         )
     turns = {LINES[word]: turn for word, those in ways(rows).items() if (turn := find_turn(those)) is not None}
     words = {name: turn_words(name, turn) for name, turn in turns.items()}
-    marks = [Mark(turn.tokens, "t", words[name]) for name, turn in turns.items() if turn.is_seen]
+    marks = [Mark(turn.tokens, "t", f"{name} turns at {turn.way}") for name, turn in turns.items() if turn.is_seen]
     notes = tuple(words.get(curve.name) or highest_words(curve) for curve in curves)
     title = f"held-out accuracy, % of {found.run}@{at} against tokens of an answer"
     brief = [replace(row, rates=[]) for row in rows]

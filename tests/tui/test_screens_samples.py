@@ -6,14 +6,19 @@ import random
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from daemon.covers import covered_reply
 from ponder import wire
+from ponder.events import Finish, Rollout
+from ponder.hidden import View
 from store.writer import Writer
 from tests.store.records import as_records, fill_store, step_events
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import MIDDLE, go_to, key_line, play, screen_text, settled, until
 from tui.app import Console
+from tui.screens.sample_rows import said_cell
 from tui.screens.samples import SampleLine, SampleList, SamplesScreen
 from tui.widgets import LineView
 from tui.window import KEPT, PAGE
@@ -229,6 +234,32 @@ def test_an_answer_is_starred_flagged_and_noted_from_its_row(store: Path) -> Non
         await until(pilot, lambda: client.acted[-1] == wire.Annotate(stored.id, is_starred=False, by=console.by))
         await pilot.press("enter")
         await until(pilot, lambda: "answer 3.6" in screen_text(console))
+
+    play(store, script, MIDDLE)
+
+
+def test_what_is_said_of_an_answer_and_found_in_it_has_a_sign_each() -> None:
+    rollout = Rollout(0, "x", 1, Finish.END, 1.0, parts={"correct": 1.0, "monitor/hacks": 2.0})
+    plain = wire.StoredRollout(1, "run", 2, 3, 4, "a prompt", "", 5, replace(rollout, parts={"monitor/hacks": 0.0}))
+    assert said_cell(plain) == ""
+    assert said_cell(replace(plain, rollout=rollout, is_flagged=True)) == "!m"
+
+
+def test_an_answer_of_which_only_a_part_may_be_seen_says_so(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ReaderClient._answer
+
+    def shield(self: ReaderClient, request: wire.Request, ask_id: str) -> wire.Reply:
+        return covered_reply(answer(self, request, ask_id), View.SUMMARY)
+
+    monkeypatch.setattr(ReaderClient, "_answer", shield)
+
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, "samples")
+        await pilot.press("enter")
+        await until(pilot, lambda: "its summary alone" in screen_text(console))
+        await until(pilot, lambda: "answers `" in screen_text(console))
+        await go_to(pilot, console, "tokens")
+        await until(pilot, lambda: "answers `" in screen_text(console))
 
     play(store, script, MIDDLE)
 

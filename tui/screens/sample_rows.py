@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ponder import wire
 from ponder.events import Finish
+from ponder.own_reward import MONITOR
 from tui.answers import reward_words, verdict_sign
 from tui.terms import marks_cell, outcome_style
 from tui.widgets import Cell, Column, ListRow
@@ -50,8 +51,10 @@ class SampleRows:
 
 
 def said_cell(stored: wire.StoredRollout) -> str:
-    """What people said of an answer, in the fewest characters: starred, flagged, noted."""
-    return f"{'*' if stored.is_starred else ''}{'!' if stored.is_flagged else ''}{'n' if stored.note else ''}"
+    """What is said of an answer, in the fewest characters: starred, flagged, noted, found by a monitor."""
+    is_found = any(name.startswith(MONITOR) and count > 0 for name, count in stored.rollout.parts.items())
+    signs = {"*": stored.is_starred, "!": stored.is_flagged, "n": bool(stored.note), "m": is_found}
+    return "".join(sign for sign, holds in signs.items() if holds)
 
 
 def sample_row(stored: wire.StoredRollout, has_prompt: bool) -> ListRow:

@@ -443,8 +443,9 @@ class SamplesScreen(ConsoleScreen):
         if str(stored.id) != key:
             return  # it is on its way
         where = f"step {stored.step:,} answer {stored.group}.{stored.rollout.index}"
+        part = [Part(f"its {stored.shown} alone", "warning")] if stored.shown else []
         head.show(
-            [Part(where, "title"), Part(f"#{stored.id}", "dim", 3), Part("4 its group  5 its tokens", "dim", 2)],
+            [Part(where, "title"), *part, Part(f"#{stored.id}", "dim", 3), Part("4 its group  5 its tokens", "dim", 2)],
             [Part("Esc back to the list, n next" if self._is_reading else "Enter reads", "dim", 1)],
         )
         view.set_document(answer_document(self.console.counted(stored), self._window.asked))
