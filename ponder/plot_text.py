@@ -126,12 +126,14 @@ def wants_ascii(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def mark_sign(what: str) -> str:
-    """The letter above one of `ponder.wire.Curves.marks`: a knob was turned, the run went back, was forked, was ill.
+    """The letter above a mark: a knob was turned, the run went back, was forked, was ill, came to another stage.
 
     >>> [mark_sign(what) for what in ("optim.lr 0.1 -> 0.2", "resumed from step 5", "forked from x", "watchdog: kl")]
     ['k', 'r', 'f', 'w']
+    >>> mark_sign("stage rl begins")
+    's'
     """
-    return {"resumed": "r", "forked": "f", "watchdog:": "w"}.get(what.split(" ")[0], "k")
+    return {"resumed": "r", "forked": "f", "watchdog:": "w", "stage": "s"}.get(what.split(" ")[0], "k")
 
 
 def finite(points: Iterable[Point]) -> list[Point]:
