@@ -43,6 +43,7 @@ class Row:
     metrics: tuple[str, ...]
     """What its table tells of the last evaluation, or of the last step."""
     plots: tuple[str, ...]
+    """Its curves; none where each stage is another model, and a curve through them would say nothing."""
     variants: tuple[str, ...] = ()
     """Beside the recipe itself; `all` of them when empty."""
 
@@ -54,11 +55,13 @@ ROWS = {
     "critic": Row("countdown-critic", ("eval/accuracy", "memory/peak", "time/step"), ("eval/accuracy",)),
     "thought": Row("countdown-thought", ("eval/accuracy", "eval/length"), ("eval/accuracy", "eval/length")),
     "imitation": Row("countdown-imitation", ("eval/accuracy", "eval/expert", "eval/length"), ("eval/accuracy",)),
-    "distil": Row("countdown-distil", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
+    "distil": Row("countdown-distil", ("eval/accuracy", "eval/length"), ()),
     "stages": Row("countdown-stages", ("eval/accuracy", "eval/length", "eval/reflect"), ("eval/accuracy",)),
-    "hidden": Row("countdown-hidden", ("eval/accuracy", "eval/length", "eval/reflect"), ("eval/accuracy",)),
-    "small": Row("countdown-small", ("eval/accuracy", "eval/length"), ("eval/accuracy",)),
-    "r1": Row("r1", ("eval/accuracy", "eval/language", "eval/reflect"), ("eval/accuracy", "eval/language")),
+    "hidden": Row("countdown-hidden", ("eval/accuracy", "eval/length", "eval/reflect"), ()),
+    "small": Row("countdown-small", ("eval/accuracy", "eval/length"), ()),
+    "r1": Row(
+        "r1", ("eval/accuracy", "eval/language", "eval/length", "eval/reflect"), ("eval/accuracy", "eval/language")
+    ),
 }
 
 
@@ -154,7 +157,7 @@ def draw(paths: Paths, client: Client, name: str, row: Row) -> None:
     """The row's pictures."""
     there = finished(client)
     first = [there[job.key] for job in jobs(row, 1) if job.key in there]
-    if not first:
+    if not first or not row.plots:
         return
     PICTURES.mkdir(parents=True, exist_ok=True)
     others = [word for other in first[1:8] for word in ("--with", other)]

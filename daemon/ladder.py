@@ -91,9 +91,11 @@ def _cells(rung: Rung) -> list[str]:
 
 def _sentence(against: Against) -> str:
     """One player against another, with interval and what is exactly to be expected."""
+    drawn = f" and {against.drawn:,} drawn" if against.drawn else ""
     return (
-        f"{against.one} against {against.other}: {against.won:,} of {against.games:,} games won, "
-        f"{against.won / against.games:.1%} ({against.low:.1%}..{against.high:.1%}); exactly {against.exact:.1%}"
+        f"{against.one} against {against.other}: {against.won:,} of {against.games:,} games won{drawn}, "
+        f"{against.won / against.games:.1%} ({against.low:.1%}..{against.high:.1%}); "
+        f"exactly {against.exact:.1%}{', a draw as half' if drawn else ''}"
     )
 
 

@@ -1,8 +1,9 @@
 """Curves as an SVG that loads nothing: for files, and for the pages of a report.
 
-Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends. Raw values lie pale
-behind a smoothed curve; a mark is a dashed line whose words a browser shows under the pointer. Deliberately left out:
-PNG (`ponder.commands.plot`, by matplotlib), and characters (`ponder.plot_text`).
+Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends; names stand in columns
+below the title, each behind a piece of its line. Raw values and spans lie pale behind a curve; a mark is a dashed line
+whose words a browser shows under the pointer. Deliberately left out: PNG (`ponder.commands.plot`, by matplotlib), and
+characters (`ponder.plot_text`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8
 """Okabe and Ito's, darker where they were too light for a thin line on white."""
 DASHES = ("", "7 3", "2 2", "9 3 2 3", "5 5", "1 3", "12 4", "4 2 1 2")
 LEFT, RIGHT, TOP, BOTTOM = 58, 18, 34, 26
-NAME_HEIGHT, NAMED = 14, 5
-"""Above the drawing there is room for so many names of curves."""
+NAME_HEIGHT, NAME_WIDTH = 15, 320
+"""Of the names of curves above the drawing, in columns."""
+SAMPLE = 28
+"""Of the line before its name."""
+APART = 11
+"""So far apart, at least, stand the letters at the ends of curves."""
 STYLE = (
     ".plot text{font:12px system-ui,sans-serif;fill:currentColor}.plot .title{font-weight:600;font-size:14px}"
     ".plot path{fill:none}.plot .grid{stroke:currentColor;stroke-opacity:.15}.plot .mark{stroke:currentColor;"
-    "stroke-opacity:.55;stroke-dasharray:3 3}.plot .raw{stroke-opacity:.28}.plot .line{stroke-width:1.8}"
+    "stroke-opacity:.55;stroke-dasharray:3 3}.plot .raw{stroke-opacity:.28}.plot .span{fill-opacity:.13}"
+    ".plot .line{stroke-width:1.8}.plot .mark-name{opacity:.6}"
 )
 
 
@@ -35,6 +41,8 @@ class Mark:
     x: float
     sign: str
     words: str
+    name: str = ""
+    """Stands upright beside the line, in place of the letter above it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,9 @@ def curve_svg(
         body += [plane.mark(mark) for mark in marks]
         for number, curve in enumerate(curves):
             body += plane.curve(number, curve, lines[number], raws[number], bands[number])
-    legend = [_legend(number, curve, width) for number, curve in enumerate(curves) if len(curves) > 1]
+        body += plane.signs(curves, lines)
+    columns = _columns(width)
+    legend = [_legend(number, curve, columns) for number, curve in enumerate(curves) if len(curves) > 1]
     return (
         f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img"><title>{_text(title)}</title>{"".join(body)}'
@@ -104,13 +114,31 @@ def _text(words: str) -> str:
     return escape(safe_line(words))
 
 
-def _legend(number: int, curve: Curve, width: int) -> str:
-    """One name of a curve at the right of the title, in rows from the right."""
-    x = width - RIGHT - 8
-    y = 16 + NAME_HEIGHT * number
-    colour = COLOURS[number % len(COLOURS)]
+def _columns(width: int) -> int:
+    """Names of curves beside each other."""
+    return max(1, (width - LEFT - RIGHT) // NAME_WIDTH)
+
+
+def _legend(number: int, curve: Curve, columns: int) -> str:
+    """One name of a curve below the title, behind a piece of its line."""
+    row, column = divmod(number, columns)
+    x, y = LEFT + NAME_WIDTH * column, 18 + NAME_HEIGHT * (row + 1)
     words = f"{curve.sign} {curve.name}".strip()
-    return f'<text x="{x}" y="{y}" text-anchor="end" style="fill:{colour}">{_text(words)}</text>'
+    return (
+        f"{_line(number, f'M{x} {y - 4}H{x + SAMPLE}')}"
+        f'<text x="{x + SAMPLE + 6}" y="{y}" style="fill:{_colour(number)}">{_text(words)}</text>'
+    )
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _line(number: int, path: str) -> str:
+    """A path as that curve is drawn."""
+    dash = DASHES[number % len(DASHES)]
+    dashes = f' stroke-dasharray="{dash}"' if dash else ""
+    return f'<path class="line" stroke="{_colour(number)}"{dashes} d="{path}"/>'
 
 
 def _plane(
@@ -137,8 +165,9 @@ def _plane(
     left, right = min(xs), max(xs)
     if right <= left:
         right = left * 2 if scales.is_log_x else left + 1
-    named = min(len(lines), NAMED) if len(lines) > 1 else 0
-    return _Plane(left, right, low, high, width, height, scales, max(TOP, 12 + NAME_HEIGHT * named))
+    rows = math.ceil(len(lines) / _columns(width)) if len(lines) > 1 else 0
+    marked = NAME_HEIGHT if rows and any(not mark.name for mark in marks) else 0
+    return _Plane(left, right, low, high, width, height, scales, max(TOP, 26 + NAME_HEIGHT * rows + marked))
 
 
 @dataclass(frozen=True)
@@ -179,33 +208,49 @@ class _Plane:
             x = self.x(value)
             parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{short_number(value)}</text>')
         parts.append(f'<path class="grid" d="M{LEFT} {self.top}V{bottom}H{right}"/>')
-        parts.append(f'<text x="{LEFT - 14}" y="{bottom + 16}" text-anchor="end">{_text(self.scales.x_label)}</text>')
+        parts.append(f'<text x="{LEFT - 18}" y="{bottom + 16}" text-anchor="end">{_text(self.scales.x_label)}</text>')
         return parts
 
     def mark(self, mark: Mark) -> str:
         x = self.x(mark.x)
+        if mark.name:
+            place = f'transform="translate({x + 11:.1f} {self.height - BOTTOM - 5}) rotate(-90)" class="mark-name"'
+            label = f"<text {place}>{_text(mark.name)}</text>"
+        else:
+            label = f'<text x="{x:.1f}" y="{self.top - 3}" text-anchor="middle">{_text(mark.sign)}</text>'
         return (
             f'<g><title>{_text(mark.words)}</title><path class="mark" d="M{x:.1f} {self.top}V{self.height - BOTTOM}"/>'
-            f'<text x="{x:.1f}" y="{self.top - 3}" text-anchor="middle">{_text(mark.sign)}</text></g>'
+            f"{label}</g>"
         )
 
     def curve(
         self, number: int, curve: Curve, line: Sequence[Point], raw: Sequence[Point], bands: Sequence[Band]
     ) -> list[str]:
-        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+        colour = _colour(number)
         parts = []
-        if bands:
-            strokes = "".join(f"M{self.x(x):.1f} {self.y(low):.1f}V{self.y(high):.1f}" for x, low, high in bands)
-            parts.append(f'<path class="raw" stroke="{colour}" d="{strokes}"/>')
+        if len(bands) > 1:
+            there = self._path([(x, high) for x, _, high in bands])
+            back = self._path([(x, low) for x, low, _ in reversed(bands)]).replace("M", "L", 1)
+            parts.append(f'<path class="span" style="fill:{colour}" d="{there}{back}Z"/>')
         elif raw:
             parts.append(f'<path class="raw" stroke="{colour}" d="{self._path(raw)}"/>')
-        dashes = f' stroke-dasharray="{dash}"' if dash else ""
-        parts.append(f'<path class="line" stroke="{colour}"{dashes} d="{self._path(line)}"/>')
-        if line and curve.sign:
-            x, y = self.x(line[-1][0]), self.y(line[-1][1])
-            parts.append(f'<text x="{x + 4:.1f}" y="{y + 4:.1f}" style="fill:{colour}">{_text(curve.sign)}</text>')
-        elif len(line) == 1:
+        parts.append(_line(number, self._path(line)))
+        if len(line) == 1 and not curve.sign:
             parts.append(f'<circle cx="{self.x(line[0][0]):.1f}" cy="{self.y(line[0][1]):.1f}" r="2" fill="{colour}"/>')
+        return parts
+
+    def signs(self, curves: Sequence[Curve], lines: Sequence[Sequence[Point]]) -> list[str]:
+        """The letters at the ends of curves, none over another: from below, each as low as the one before allows."""
+        ends = [
+            (self.y(line[-1][1]), self.x(line[-1][0]), number)
+            for number, (curve, line) in enumerate(zip(curves, lines, strict=True))
+            if curve.sign and line
+        ]
+        parts, room = [], math.inf
+        for y, x, number in sorted(ends, reverse=True):
+            room = min(y, room - APART)
+            words = f'<text x="{x + 4:.1f}" y="{room + 4:.1f}" style="fill:{_colour(number)}">'
+            parts.append(f"{words}{_text(curves[number].sign)}</text>")
         return parts
 
     def _path(self, points: Sequence[Point]) -> str:

@@ -54,7 +54,7 @@ class Against(Struct, frozen=True):
     """The 95 % Wilson interval of the share that is won."""
     high: float
     exact: float
-    """The share that is won in the mean of all beginnings, by the players' own chances."""
+    """What is to be expected in the mean of all beginnings, by the players' own chances, a draw as half."""
 
 
 class Past(Struct, frozen=True):

@@ -126,14 +126,17 @@ def wants_ascii(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def mark_sign(what: str) -> str:
-    """The letter above one of `ponder.wire.Curves.marks`: a knob was turned, the run went back, was forked, was ill,
-    or begins to be trained by a monitor.
+    """The letter above a mark: a knob was turned, the run went back, was forked, was ill, came to another stage, or
+    begins to be trained by a monitor.
 
     >>> marks = ("optim.lr 0.1 -> 0.2", "resumed from step 5", "forked from x", "watchdog: kl", "monitor `x` ...")
     >>> [mark_sign(what) for what in marks]
     ['k', 'r', 'f', 'w', 'm']
+    >>> mark_sign("stage rl begins")
+    's'
     """
-    return {"resumed": "r", "forked": "f", "watchdog:": "w", "monitor": "m"}.get(what.split(" ")[0], "k")
+    signs = {"resumed": "r", "forked": "f", "watchdog:": "w", "monitor": "m", "stage": "s"}
+    return signs.get(what.split(" ")[0], "k")
 
 
 def finite(points: Iterable[Point]) -> list[Point]:

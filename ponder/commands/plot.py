@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ponder.client import Client
     from ponder.curve_svg import Mark, Scales
     from ponder.plot_text import Curve
+    from ponder.recipe import Recipe
     from ponder.wire import Curves, RunDetail
 
 
@@ -112,6 +113,8 @@ class Told:
     places: Places
     seeds: list[Curves]
     """Of the run and all that differ from it in the seed alone; empty where that was not asked."""
+    stages: list[tuple[int, str]]
+    """After which step another stage begins, by its name."""
 
 
 def _curves_picture(
@@ -133,16 +136,30 @@ def _curves_picture(
 
 def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
+    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT
+    from ponder.recipe import parse_recipe
+    from ponder.tasks import EXPERT
     from ponder.wire import Curves, GetMetrics
 
     run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
+    stages = parse_recipe(detail.recipe, run).stages
+    if EVAL_ACCURACY in names and any(part.stage.data.path == EXPERT for part in stages):
+        names = [*names, EVAL_EXPERT]
     curves = client.ask(GetMetrics(run, names, span=span), Curves)
     costs = client.ask(GetMetrics(run, [source]), Curves).curves.get(source, []) if source else []
     if source and not costs:
         raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
     siblings = _siblings(client, detail) if over_seeds else []
     own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
-    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [])
+    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [], _begins(stages))
+
+
+def _begins(stages: Sequence[Recipe]) -> list[tuple[int, str]]:
+    """Where another stage begins than the one before."""
+    from ponder.chain import last_steps
+
+    ends = last_steps(stages)
+    return list(zip(ends.values(), list(ends)[1:], strict=False))
 
 
 def _measured_picture(target: str, measured: str) -> Picture:
@@ -217,20 +234,21 @@ def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> tu
     title, curves = _chart(name, found, 0.0)
     scale = 100.0 if title.endswith(", %") else 1.0
     drawn = []
-    for told, curve in zip(found, curves, strict=True):
+    for told, curve in zip(found, curves, strict=False):
         own = told.seeds
         label = f"{curve.name.rpartition('-')[0] or curve.name} ({len(own)} seed{'s' if len(own) > 1 else ''})"
         mean = over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale)
         drawn.append(replace(mean, points=told.places.moved(mean.points), bands=told.places.moved_bands(mean.bands)))
-    return title, drawn
+    several = any(len(told.seeds) > 1 for told in found)
+    return f"{title} (mean, least to most)" if several else title, [*drawn, *curves[len(found) :]]
 
 
 def _chart(name: str, found: Sequence[Told], smoothing: float) -> tuple[str, list[Curve]]:
     """A title, and a curve for each run."""
-    from ponder.metrics import find_metric, is_evaluation
+    from ponder import metrics
     from ponder.plot_text import Curve
 
-    metric = find_metric(name)
+    metric = metrics.find_metric(name)
     is_share = metric is not None and metric.is_share
     scale = 100.0 if is_share else 1.0
     unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
@@ -238,11 +256,25 @@ def _chart(name: str, found: Sequence[Told], smoothing: float) -> tuple[str, lis
     for number, told in enumerate(found):
         points = [(float(step), value * scale) for step, value in told.curves.curves.get(name, [])]
         bands = [(float(step), low * scale, high * scale) for step, low, high in told.curves.bands.get(name, [])]
-        eased = smoothing**told.span if not is_evaluation(name) else 0.0
+        eased = smoothing**told.span if not metrics.is_evaluation(name) else 0.0
         sign = "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""
         drawn.append(Curve(told.places.moved(points), told.run, eased, told.places.moved_bands(bands), sign))
+    if name == metrics.EVAL_ACCURACY:
+        drawn += _expert(found)
     label = metric.label if metric is not None else name
     return f"{label}{f', {unit}' if unit else ''}", drawn
+
+
+def _expert(found: Sequence[Told]) -> list[Curve]:
+    """The line of whom a policy imitates, from the first run that has one."""
+    from ponder.metrics import EVAL_EXPERT
+    from ponder.plot_text import Curve
+
+    for told in found:
+        if known := told.curves.curves.get(EVAL_EXPERT):
+            points = told.places.moved([(float(step), 100.0 * share) for step, share in known])
+            return [Curve(points, "the expert who is imitated", sign="x")]
+    return []
 
 
 def _marks(found: Sequence[Told]) -> list[Mark]:
@@ -250,12 +282,18 @@ def _marks(found: Sequence[Told]) -> list[Mark]:
     from ponder.plot_text import mark_sign
 
     is_alone = len(found) == 1
-    return [
+    told_marks = [
         Mark(told.places.x(step), mark_sign(what), f"step {step:,}: {what}{'' if is_alone else f' ({told.run})'}")
         for told in found
         for step, what in told.curves.marks
         if told.places.is_drawn(step)
     ]
+    stages = {(step, name): told.places for told in found for step, name in told.stages if told.places.is_drawn(step)}
+    begins = [
+        Mark(places.x(step), mark_sign("stage"), f"step {step:,}: stage {name} begins", name)
+        for (step, name), places in stages.items()
+    ]
+    return [*told_marks, *begins]
 
 
 def _draw_here(picture: Picture) -> None:

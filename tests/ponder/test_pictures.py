@@ -13,6 +13,7 @@ from msgspec.structs import asdict, replace
 
 from ponder import wire
 from ponder.events import RunState
+from ponder.recipe import builtin_recipes, dump_recipe, parse_recipe, read_recipe_text
 from store.reader import Reader
 from tests.ponder.conftest import Command
 from tests.ponder.scripted_daemon import ScriptedDaemon, run_detail
@@ -71,6 +72,25 @@ def test_one_run_or_nine_cannot_be_compared(ponder: Command) -> None:
         said = ponder("compare", *runs)
         assert said.code == 2
         assert "two to 8 runs" in said.err
+
+
+def test_a_picture_of_several_stages_says_where_each_begins_and_has_the_line_of_the_expert(
+    daemon: ScriptedDaemon, ponder: Command, tmp_path: Path
+) -> None:
+    path = builtin_recipes()["countdown-imitation"]
+    told = dump_recipe(parse_recipe(read_recipe_text(path), str(path)))
+    share, expert = "eval/accuracy", "eval/expert"
+    daemon.replies |= {
+        wire.GetRun: lambda _: replace(run_detail(), recipe=told, newest={share: 0.5, expert: 0.4}),
+        wire.GetMetrics: lambda _: wire.Curves(
+            {share: [(300, 0.15), (440, 0.5)], expert: [(300, 0.4), (440, 0.4)]}, []
+        ),
+    }
+    said = ponder("plot", "1", share)
+    assert "x the expert who is imitated" in said.out
+    assert "s step 300: stage reinforce begins" in said.out
+    assert ponder("plot", "1", share, "--out", str(tmp_path / "ceiling.svg")).code == 0
+    assert "stage reinforce begins" in (tmp_path / "ceiling.svg").read_text()
 
 
 @pytest.mark.usefixtures("daemon")

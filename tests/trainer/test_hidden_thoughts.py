@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ponder import metrics
-from ponder.knobs import Knobs, Sampling
+from ponder.knobs import Evaluation, Knobs, Sampling
 from ponder.recipe import ModelPart, builtin_recipes, parse_recipe, read_recipe_text
 from ponder.stage import StageKind, StagePart
 from tests.trainer.chains import NO_MODELS, go
@@ -112,3 +112,10 @@ def test_a_student_learns_to_search_from_thoughts_and_not_from_what_is_shown_of_
 def test_who_searches_is_right_the_more_often_the_longer_he_may(searcher: Policy) -> None:
     forbidden, brief, allowed = (come_to(searcher, longest)[metrics.EVAL_ACCURACY] for longest in LIMITS)
     assert allowed > brief + 0.05 and brief > forbidden + 0.05
+
+
+def test_a_vote_of_several_answers_is_right_more_often_than_one(searcher: Policy) -> None:
+    sampler = LocalSampler(searcher.model, end_ids=searcher.end_ids, pad_id=searcher.pad_id)
+    knobs = Knobs(sampling=Sampling(max_new_tokens=80), evaluation=Evaluation(samples=8))
+    figures, _ = evaluate(searcher, sampler, Countdown(), knobs, problems=40, seed=1, step=0)
+    assert figures["eval/cons@8"] > figures[metrics.EVAL_ACCURACY] + 0.05
