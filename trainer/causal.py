@@ -77,17 +77,23 @@ class Causal(Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """The first turn of an answer: what was asked, what was written before it, and the marker's first token."""
+class Place:
+    """A place in an answer: what was asked, and what was written before it."""
 
     problem: Problem
     prompt_ids: list[int]
     before: list[int]
-    marker: int
 
     @property
     def prefix(self) -> list[int]:
         return [*self.prompt_ids, *self.before]
+
+
+@dataclass(frozen=True)
+class Turn(Place):
+    """The place of the first turn of an answer, and the marker's first token."""
+
+    marker: int
 
 
 def check_cause(
@@ -101,13 +107,13 @@ def check_cause(
     generator = torch.Generator(device=policy.device)
     generator.manual_seed(seed)
     asked = task.held_out(problems)
-    answers = _answers(policy, sampler, task, knobs, asked, samples, generator)
+    answers = draw_answers(policy, sampler, task, knobs, asked, samples, generator)
     found = [(answer, mark) for answer in answers for mark in answer.reflections.marks if mark.token >= 0]
     banned = sorted({answer.sampled.ids[mark.token] for answer, mark in found})
     turns = first_turns(answers)[:MOST_TURNS]
     if not turns:
         return None
-    next_TV = _next_chances(policy, turns, knobs.sampling.temperature)
+    next_TV = next_chances(policy, turns, knobs.sampling.temperature)
     marker_chance = next_TV[:, banned].sum(-1).mean().item()
     allowed_TV = next_TV.clone()
     allowed_TV[:, banned] = 0.0
@@ -116,7 +122,7 @@ def check_cause(
         Arm.FORBIDDEN: torch.multinomial(allowed_TV, continuations, replacement=True, generator=generator).tolist(),
         Arm.FORCED: [[turn.marker] * continuations for turn in turns],
     }
-    hits = {arm: _continue(policy, sampler, task, knobs, turns, starts[arm], generator) for arm in Arm}
+    hits = {arm: continue_from(policy, sampler, task, knobs, turns, starts[arm], generator) for arm in Arm}
 
     def less_forbidden(arm: Arm) -> Difference:
         by_problem: dict[str, list[float]] = {}
@@ -196,10 +202,11 @@ def bootstrap(clusters: Sequence[Sequence[float]], seed: int, resamples: int = R
     return Difference(whole, means[int(0.025 * resamples)], means[int(0.975 * resamples)])
 
 
-def _answers(
+def draw_answers(
     policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, asked: Sequence[Problem], samples: int,
     generator: torch.Generator,
 ) -> list[Answer]:  # fmt: skip
+    """So many answers to each problem, as in training, read and not scored."""
     limit = knobs.sampling.max_new_tokens
     prompts = [policy.prompt_ids(problem.prompt, problem.plain) for problem in asked]
     drawn = sampler.sample(
@@ -209,20 +216,20 @@ def _answers(
 
 
 @torch.inference_mode()
-def _next_chances(policy: Policy, turns: Sequence[Turn], temperature: float) -> torch.Tensor:
-    """(turns, V): the distribution of the token at the place of each turn's marker."""
+def next_chances(policy: Policy, places: Sequence[Place], temperature: float) -> torch.Tensor:
+    """(places, V): the distribution of the token at each place."""
     rows = []
-    for turn in turns:
-        ids = torch.tensor([turn.prefix], device=policy.device)
+    for place in places:
+        ids = torch.tensor([place.prefix], device=policy.device)
         rows.append(torch.softmax(policy.model(input_ids=ids).logits[0, -1].float() / temperature, -1))
     return torch.stack(rows)
 
 
-def _continue(
-    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, turns: Sequence[Turn], starts: Sequence[Sequence[int]],
+def continue_from(
+    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, turns: Sequence[Place], starts: Sequence[Sequence[int]],
     generator: torch.Generator,
 ) -> list[float]:  # fmt: skip
-    """The share of right answers of each turn, continued once from each of its next tokens."""
+    """The share of right answers of each place, continued once from each of its next tokens."""
     limit, temperature = knobs.sampling.max_new_tokens, knobs.sampling.temperature
     rows = [(turn, [*turn.before, token]) for turn, tokens in zip(turns, starts, strict=True) for token in tokens]
     open_rows = [place for place, (_, ids) in enumerate(rows) if ids[-1] not in policy.end_ids and len(ids) < limit]

@@ -23,7 +23,7 @@ from ponder.recipe import ModelPart, Recipe
 from ponder.stage import REWARD_MODEL_CARD
 from ponder.tasks import DatasetOptions, Verifier, check_task
 from trainer.forced import GREEDY, words_or_none
-from trainer.policy import Policy, load_policy
+from trainer.policy import Policy, load_policy, token_logps
 from trainer.rewards.form import THINK, THOUGHT
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem, Task, find_task
@@ -103,6 +103,14 @@ class Talk:
             if going and rest > 0:
                 self._write(prompts, 1, rest, manner, generator, going, hear)
         return [self._said(row, problem) for row in rows]
+
+    @torch.no_grad()
+    def chances(self, question: str, answer: str, temperature: float) -> list[tuple[str, float]]:
+        """Each token of this answer to the question, its end included, with its log-probability given those before."""
+        ids = self.policy.answer_ids(answer, has_ended=True)
+        prompt = self._prompt([("user", question)])
+        logp_N, _ = token_logps(self.policy, self.policy.model, [prompt], [ids], temperature)
+        return list(zip(self.policy.pieces(ids), logp_N.tolist(), strict=True))
 
     def texts(self) -> list[str]:
         """What is written so far."""

@@ -138,20 +138,29 @@ class Labelling:
     # -- the daemon --
 
     async def look(self) -> None:
-        """What there is to name, if that is not known, and the answers of the next two."""
+        """What there is to name, while nothing is known of it, and the answers of the next two."""
         async with self._lock:
-            if self.drawn is None and self.run:
+            if not self.drawn and self.run:
                 await self._ask_again()
-            run = self.run
             for one in self.waiting[:2]:
                 if one.rollout_id not in self._answers:
-                    request = wire.GetSamples(run, before_id=one.rollout_id + 1, limit=1)
-                    page = await self._ask(request, wire.Samples)
-                    if run == self.run:
-                        self._answers[one.rollout_id] = page.samples[0]
+                    await self._fetch(one)
             wanted = {one.rollout_id for one in [*self.waiting[:2], *(done for done, _ in self._done[-1:])]}
             self._answers = {number: answer for number, answer in self._answers.items() if number in wanted}
         self._changed()
+
+    async def _fetch(self, one: wire.DrawnTurn) -> None:
+        """Its answer; a turn whose answer is gone (a step was done again meanwhile) is asked about no more."""
+        run = self.run
+        page = await self._ask(wire.GetSamples(run, before_id=one.rollout_id + 1, limit=1), wire.Samples)
+        answer = next((stored for stored in page.samples if stored.id == one.rollout_id), None)
+        if run != self.run or one not in self.waiting:
+            return
+        if answer is not None:
+            self._answers[one.rollout_id] = answer
+        else:
+            self.waiting.remove(one)
+            self.drawn = (self.drawn or 1) - 1
 
     async def _ask_again(self) -> None:
         run = self.run

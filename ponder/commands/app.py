@@ -2,7 +2,7 @@
 
     start    demo run recipes watch tui rank   look     status ls show follow samples group explain aha logs
                                                          label stack checkpoints replay compare plot shot report
-                                                         chat eval ladder system
+                                                         chat odds value eval ladder system
     steer    pause resume stop save set knobs  house    up down paths doctor key rebuild models service
              pin unpin fork rewind star flag note            export import rlhf rm
              quarantine
@@ -49,6 +49,8 @@ VERBS = (
     ("checkpoints", "keep.checkpoints", LOOK),
     ("replay", "travel.replay", LOOK),
     ("chat", "talk.chat", LOOK),
+    ("odds", "talk.odds", LOOK),
+    ("value", "talk.value", LOOK),
     ("ladder", "talk.ladder", LOOK),
     ("eval", "measure.measure", LOOK),
     ("stack", "look.stack", LOOK),

@@ -74,7 +74,10 @@ def _ask_all(client: Client, run: str, by: str, limit: int) -> None:
     say(f"{', '.join(f'{word[0]} {word}' for word in turn_labels.WORDS)}; Enter passes over, q ends")
     for number, one in enumerate(waiting, 1):
         page = client.ask(wire.GetSamples(run, before_id=one.rollout_id + 1, limit=1), wire.Samples)
-        word = _ask(page.samples[0], one.turn, f"{number} of {len(waiting)}")
+        stored = next((stored for stored in page.samples if stored.id == one.rollout_id), None)
+        if stored is None:
+            continue  # its step was done again meanwhile
+        word = _ask(stored, one.turn, f"{number} of {len(waiting)}")
         if word is None:
             return
         if word:

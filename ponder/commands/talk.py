@@ -1,4 +1,4 @@
-"""The verbs that wake a checkpoint, each in a program of its own: chat (`daemon.chat`), and ladder (`daemon.ladder`).
+"""The verbs that wake checkpoints, each in a program of its own: chat, odds, value, ladder (`daemon.chat` and so on).
 
 Deliberately left out: loading and sampling, which need torch.
 """
@@ -16,6 +16,7 @@ from ponder.commands.options import (
     DeviceOption,
     DrawSeedOption,
     JsonOption,
+    RunArgument,
     TemperatureOption,
     ThreadsOption,
     TokensOption,
@@ -68,6 +69,45 @@ def chat(
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     flags = [flag for flag, is_given in (("--summarised", summarised), ("--json", as_json)) if is_given]
     become_patiently("daemon.chat", [name, *words, *flags])
+
+
+def odds(
+    run: RunArgument = "",
+    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What is asked")] = "",
+    answer: Annotated[str, typer.Option("--answer", metavar="TEXT", help="The answer that is weighed")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say how likely each checkpoint of a run finds an answer, token by token: pi(a|s) over training."""
+    name, step = find_checkpoint(run, "odds")
+    if not (prompt and answer):
+        raise UsageError("`ponder odds` needs a prompt and an answer", "`ponder chat RUN --prompt TEXT` says an answer")
+    if step:
+        raise UsageError("`ponder odds` weighs all checkpoints", f"`ponder odds {name} --prompt TEXT --answer TEXT`")
+    words = [name, f"--prompt={prompt}", f"--answer={answer}", *(["--json"] if as_json else [])]
+    become_patiently("daemon.odds", words)
+
+
+def value(
+    run: CheckpointArgument = "",
+    problems: Annotated[
+        int, typer.Option("--problems", min=1, max=1000, help="Held-out problems that it answers")
+    ] = 16,
+    samples: Annotated[int, typer.Option("--samples", min=1, max=64, help="Answers to each")] = 2,
+    continuations: Annotated[
+        int, typer.Option("--continuations", min=1, max=1000, help="So often it goes on from each place")
+    ] = 16,
+    every: Annotated[int, typer.Option("--every", min=1, metavar="TOKENS", help="Tokens from place to place")] = 6,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="What is drawn grows from it")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is to be expected from places in a checkpoint's answers, by going on from there, beside its critic."""
+    name, step = find_checkpoint(run, "value")
+    values = {
+        "--step": step or None, "--problems": problems, "--samples": samples, "--continuations": continuations,
+        "--every": every, "--seed": seed,
+    }  # fmt: skip
+    words = [f"{option}={value}" for option, value in values.items() if value is not None]
+    become_patiently("daemon.value", [name, *words, *(["--json"] if as_json else [])])
 
 
 def ladder(

@@ -17,7 +17,8 @@ from ponder.remote import find_server, ponder_words
 from tests.ponder.conftest import Command
 
 VERBS = [
-    (["chat", "a@2"], "chat a@2"), (["ladder", "a"], "ladder a"), (["eval", "a"], "eval a"),
+    (["chat", "a@2"], "chat a@2"), (["ladder", "a"], "ladder a"),
+    (["odds", "a"], "odds a"), (["value", "a"], "value a"), (["eval", "a"], "eval a"),
     (["replay", "a"], "replay a"), (["aha", "a@2", "--causal"], "aha a@2 --causal"),
     (["rebuild"], "rebuild"), (["rm", "serve", "a"], "rm serve a"),
     (["key", "add", "ada"], "key add ada"), (["key", "list"], "key list"), (["key", "revoke", "ada"], "key revoke ada"),

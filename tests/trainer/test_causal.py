@@ -16,7 +16,7 @@ from ponder.knobs import Knobs, with_value
 from ponder.recipe import ModelPart, parse_recipe
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of
-from trainer.causal import Arm, bootstrap, check_cause, first_turns, refuse_cause
+from trainer.causal import Arm, bootstrap, check_cause, draw_answers, first_turns, refuse_cause
 from trainer.link import ListLink
 from trainer.parallel import Ranks
 from trainer.policy import Policy, load_policy
@@ -68,11 +68,9 @@ def test_the_sign_is_that_of_what_the_marker_causes(base: Policy, knobs: Knobs, 
 
 
 def test_prefixes_end_just_before_their_markers(base: Policy, knobs: Knobs) -> None:
-    from trainer.causal import _answers
-
     generator = torch.Generator().manual_seed(1)
     task = Countdown()
-    answers = _answers(base, sampler_of(base), task, knobs, task.held_out(16), 8, generator)
+    answers = draw_answers(base, sampler_of(base), task, knobs, task.held_out(16), 8, generator)
     turns = first_turns(answers)
     assert turns
     for turn in turns:

@@ -28,6 +28,7 @@ from tests.tui.screens import (
 )
 from tui.app import Console
 from tui.outbox import Outbox
+from tui.screens.help import HelpScreen
 from tui.screens.label import LabelScreen
 
 pytestmark = pytest.mark.usefixtures("utc")
@@ -142,6 +143,23 @@ def test_without_a_daemon_a_label_waits_on_disk_and_is_kept_once(own_store: Path
         await until(pilot, lambda: screen.labelling.named == 1)
         assert (await client.ask(request, wire.Accepted, ask_id=ask_id)).message == "it was kept before"
         assert [label.id for label in kept(own_store)] == [ask_id] and not outbox.waiting()
+
+    play(own_store, script)
+
+
+def test_a_look_at_the_help_page_takes_nothing_away(own_store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        screen = await open_label(pilot, console)
+        first = screen.labelling.here
+        await pilot.press("2")
+        await shown(pilot, console)
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(console.screen, HelpScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: console.screen is screen)
+        await pilot.press("u")
+        await until(pilot, lambda: screen.labelling.here == first)
+        assert screen.labelling.named == 0
 
     play(own_store, script)
 

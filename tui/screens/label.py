@@ -100,9 +100,10 @@ class LabelScreen(ConsoleScreen):
             self.paint()
 
     def on_screen_resume(self) -> None:
-        """Others may have named some meanwhile, and the run may have new turns."""
-        if self._labelling is not None and self._labelling.telling is None and not self._is_agreement:
-            self._labelling.begin("", "")
+        """Where all was named there may be more meanwhile."""
+        labelling = self._labelling
+        if labelling is not None and labelling.telling is None and not labelling.waiting and not self._is_agreement:
+            labelling.begin("", "")
         super().on_screen_resume()
 
     # -- keys --
