@@ -154,5 +154,11 @@ class Gate:
 
 
 def _caller(frame: zmq.Frame) -> bytes:
-    """The public key that a frame came with, as `answer_callers` told it to ZeroMQ."""
-    return str(frame.get("User-Id")).encode()
+    """The public key that a frame came with, as `answer_callers` told it to ZeroMQ.
+
+    Empty for what ZeroMQ itself says of a subscriber that is gone.
+    """
+    try:
+        return str(frame.get("User-Id")).encode()
+    except zmq.ZMQError:
+        return b""
