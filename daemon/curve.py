@@ -45,8 +45,11 @@ def answer_callers(zap: zmq.Socket[bytes], allowed: Container[bytes]) -> int:
 
 
 def key_of(frame: zmq.Frame) -> bytes:
-    """The public key that this frame came with."""
-    return str(frame.get("User-Id")).encode()
+    """The public key that this frame came with; empty for what ZeroMQ itself says of a subscriber that is gone."""
+    try:
+        return str(frame.get("User-Id")).encode()
+    except zmq.ZMQError:
+        return b""
 
 
 def bind_tcp(socket: zmq.Socket[bytes], keys: KeyRing, host: str, port: int) -> None:

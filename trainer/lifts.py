@@ -19,7 +19,7 @@ from trainer.pieces import pieces
 from trainer.policy import Policy, token_logps
 from trainer.reference import Reference
 
-MOST_ANSWERS = 16
+MOST_ANSWERS = 8
 """Answers of a step whose turns are asked about."""
 
 
