@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from ponder import wire
 from ponder.curve_svg import Mark, Scales, curve_svg, stacked, ticks
 from ponder.events import Outcome
 from ponder.plot_text import Curve
+from ponder.recipe import builtin_recipes, dump_recipe, parse_recipe, read_recipe_text
 from ponder.report import Facts, report_page
 from store.reader import Reader
 from tests.store.records import fill_store
@@ -137,6 +139,15 @@ def test_the_page_holds_what_there_is_to_know(plain: Facts) -> None:
         attributes for tag, attributes in page.tags if attributes.get("http-equiv") == "Content-Security-Policy"
     )
     assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_a_run_of_several_stages_says_where_each_begins(plain: Facts) -> None:
+    path = builtin_recipes()["countdown-imitation"]
+    told = dump_recipe(parse_recipe(read_recipe_text(path), str(path)))
+    page = Page(report_page(dataclasses.replace(plain, detail=replace(plain.detail, recipe=told))))
+    check_harmless(page)
+    assert "stage reinforce begins" in page.text
+    assert "stage reinforce begins" not in Page(report_page(plain)).text
 
 
 def test_whatever_a_model_wrote_is_text_on_the_page(plain: Facts) -> None:
