@@ -154,6 +154,12 @@ def last_steps(stages: Sequence[Recipe]) -> dict[str, int]:
     return ends
 
 
+def begins(stages: Sequence[Recipe]) -> list[tuple[int, str]]:
+    """After which step another stage begins than the one before, by its name."""
+    ends = last_steps(stages)
+    return list(zip(ends.values(), list(ends)[1:], strict=False))
+
+
 def check(stages: Sequence[Recipe], links: Sequence[Link]) -> None:
     """Raise RecipeError when a stage lacks its input, or names another one that cannot give it."""
     for place, (recipe, link) in enumerate(zip(stages, links, strict=True)):

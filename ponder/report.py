@@ -15,6 +15,7 @@ from html import escape
 
 from ponder import curve_svg, metrics, wire
 from ponder.answer_text import headline, marked_text, turn_line, with_counted_parts
+from ponder.chain import begins
 from ponder.errors import RecipeError
 from ponder.event_text import format_accuracy, format_duration, measured, model_words, step_of
 from ponder.events import Outcome
@@ -147,6 +148,10 @@ def _curves(facts: Facts) -> str:
     marks = [
         curve_svg.Mark(float(step), mark_sign(what), f"step {step:,}: {what}") for step, what in facts.curves.marks
     ]
+    marks += [
+        curve_svg.Mark(float(step), mark_sign("stage"), f"step {step:,}: stage {name} begins", name)
+        for step, name in _stages(facts)
+    ]
     plots = []
     for name in CURVES:
         points = facts.curves.curves.get(name, [])
@@ -168,6 +173,13 @@ def _curves(facts: Facts) -> str:
         "is in the reward; pointing shows more."
     )
     return f'<p class="dim">{words}</p><div class="plots">{"".join(plots)}</div>' if plots else "<p>no curves yet</p>"
+
+
+def _stages(facts: Facts) -> list[tuple[int, str]]:
+    try:
+        return begins(parse_recipe(facts.detail.recipe, "the stored recipe").stages)
+    except RecipeError:
+        return []
 
 
 def _turned(facts: Facts) -> str:

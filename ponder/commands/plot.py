@@ -136,13 +136,13 @@ def _curves_picture(
 
 def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
+    from ponder.chain import begins
     from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT
-    from ponder.recipe import parse_recipe
     from ponder.tasks import EXPERT
     from ponder.wire import Curves, GetMetrics
 
     run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
-    stages = parse_recipe(detail.recipe, run).stages
+    stages = _stages(detail)
     if EVAL_ACCURACY in names and any(part.stage.data.path == EXPERT for part in stages):
         names = [*names, EVAL_EXPERT]
     curves = client.ask(GetMetrics(run, names, span=span), Curves)
@@ -151,15 +151,17 @@ def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, ove
         raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
     siblings = _siblings(client, detail) if over_seeds else []
     own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
-    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [], _begins(stages))
+    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [], begins(stages))
 
 
-def _begins(stages: Sequence[Recipe]) -> list[tuple[int, str]]:
-    """Where another stage begins than the one before."""
-    from ponder.chain import last_steps
+def _stages(detail: RunDetail) -> list[Recipe]:
+    """Those of the run's recipe; none where it cannot be read any more."""
+    from ponder.recipe import parse_recipe
 
-    ends = last_steps(stages)
-    return list(zip(ends.values(), list(ends)[1:], strict=False))
+    try:
+        return list(parse_recipe(detail.recipe, detail.row.name).stages)
+    except PonderError:
+        return []
 
 
 def _measured_picture(target: str, measured: str) -> Picture:

@@ -91,6 +91,8 @@ def test_a_picture_of_several_stages_says_where_each_begins_and_has_the_line_of_
     assert "s step 300: stage reinforce begins" in said.out
     assert ponder("plot", "1", share, "--out", str(tmp_path / "ceiling.svg")).code == 0
     assert "stage reinforce begins" in (tmp_path / "ceiling.svg").read_text()
+    daemon.replies[wire.GetRun] = lambda _: replace(run_detail(), recipe="of = 'another ponder'", newest={share: 0.5})
+    assert "begins" not in ponder("plot", "1", share).out
 
 
 @pytest.mark.usefixtures("daemon")

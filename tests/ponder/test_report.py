@@ -17,6 +17,7 @@ from ponder.curve_svg import Mark, Scales, curve_svg, stacked, ticks
 from ponder.events import Outcome
 from ponder.metrics import METRICS
 from ponder.plot_text import Curve
+from ponder.recipe import builtin_recipes, dump_recipe, parse_recipe, read_recipe_text
 from ponder.report import Facts, report_page
 from ponder.turn_story import CAUSE
 from store.reader import Reader
@@ -149,6 +150,15 @@ def test_what_turning_back_causes_is_drawn_and_told(plain: Facts) -> None:
     assert "Right by forcing a marker, less by forbidding it: +10.0 points (-5.0..+25.0), 12 turns, step 10" in text
     assert METRICS[metrics.EVAL_CAUSE].label in text
     assert "forcing a marker" not in Page(report_page(plain)).text
+
+
+def test_a_run_of_several_stages_says_where_each_begins(plain: Facts) -> None:
+    path = builtin_recipes()["countdown-imitation"]
+    told = dump_recipe(parse_recipe(read_recipe_text(path), str(path)))
+    page = Page(report_page(dataclasses.replace(plain, detail=replace(plain.detail, recipe=told))))
+    check_harmless(page)
+    assert "stage reinforce begins" in page.text
+    assert "stage reinforce begins" not in Page(report_page(plain)).text
 
 
 def test_whatever_a_model_wrote_is_text_on_the_page(plain: Facts) -> None:
