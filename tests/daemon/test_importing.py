@@ -79,6 +79,14 @@ def test_rubbish_is_said_by_file_and_line_and_counted(served: Home, tmp_path: Pa
     assert f"{file}:2: skipped: no JSON" in said and f"{file}:5: skipped: no JSON object" in said
 
 
+def test_a_file_of_which_nothing_can_be_read_is_refused(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "passwd"
+    file.write_text("root:x:0\n")
+    done = start(home, "verl", str(file))
+    out, said = done.communicate(timeout=60)
+    assert (done.returncode, out) == (2, "") and f"error: no line of `{file}` could be read" in said
+
+
 def test_without_a_daemon_the_next_one_takes_the_import_in(home: Home, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "prime-rl", tmp_path / "run")
     came, _ = take_in(home, "prime-rl", str(tmp_path / "run"))

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import pytest
 
 from daemon.processes import is_attempt_alive, read_started
+from daemon.replay import replay
+from daemon.saved import find_checkpoint
 from ponder import wire
 from ponder.client import child_environment, is_listening
 from ponder.errors import NotFound, Refused, UsageError
@@ -171,9 +173,16 @@ def test_a_loop_that_promises_nothing_is_asked_nothing(served: Home) -> None:
     with teller(served, does=10_000, step_s=0.02):
         wait_for(lambda: read_started(served.paths.run("mine-1")), "the loop")
         wait_for(lambda: is_known(served, "mine-1"), "the run")
-        for request in (wire.PauseRun("mine-1"), wire.StopRun("mine-1"), wire.SetKnob("mine-1", "optim.lr", 1e-3)):
+        for request in (
+            wire.PauseRun("mine-1"), wire.StopRun("mine-1"), wire.SetKnob("mine-1", "optim.lr", 1e-3),
+            wire.PinCheckpoint("mine-1", 3),
+        ):  # fmt: skip
             with pytest.raises(Refused, match="trains elsewhere"):
                 served.client.command(request)
+    with pytest.raises(Refused, match="no checkpoint of it lies here"):
+        find_checkpoint(served.paths, "mine-1", None)
+    with pytest.raises(Refused, match="trains elsewhere"):
+        replay(served.paths, "mine-1", None)
 
 
 def test_a_watched_run_takes_no_place_and_ends_with_no_daemon(served: Home) -> None:

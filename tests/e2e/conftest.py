@@ -173,7 +173,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     make_tiny_model().save_pretrained(folder / "model")
     builtin.countdown_tokenizer().save_pretrained(folder / "model")
-    own = Paths(folder / "home", folder)
+    own = Paths(folder, folder)
     recipe = parse_recipe(RECIPE.format(model=folder / "model"), "tiny.toml")
     own.run(RUN).mkdir(parents=True)
     own.run_recipe(RUN).write_text(dump_recipe(recipe))

@@ -95,6 +95,7 @@ def test_log_probs_are_a_plain_forward_pass_s_and_still_are_right_after_an_updat
         )
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")  # peft's, of GPT-2's transposed layers
 def test_an_adapter_samples_as_it_learns_before_and_after_an_update(make: Make, policy: Policy) -> None:
     pytest.importorskip("peft")
     add_adapter(policy.model, LoraPart(rank=2), seed=1)
