@@ -21,6 +21,7 @@ from ponder.errors import NoDaemon, PonderError, Refused, StoreError, UsageError
 from ponder.events import CommandAccepted, RunState
 from ponder.keys import ClientKey, KeyRing, Pair, Role, read_client_key
 from ponder.remote import find_server
+from ponder.turn_labels import NO_TURN, Turn
 from tests.daemon.conftest import Home, Network, recipe_text, wait_for
 from tests.daemon.test_rankings import by_worth, next_task, said, submit
 from tests.peers.hostile import GREETING
@@ -63,6 +64,9 @@ def test_a_key_that_may_rate_ranks_and_takes_back_its_own_and_steers_nothing(net
         rater.command(wire.UndoRanking(run, "ada"))
         with pytest.raises(Refused, match="not by this key"):
             rater.command(wire.UndoRanking(run, "ada", mine))
+        rater.command(wire.LabelTurn(run, Turn(1, 0, 0, 0, 4, "wait", NO_TURN), "moved", "ada"))
+        (label,) = rater.ask(wire.GetTurns(run), wire.Turns).labels
+        assert (label.said, label.annotator, label.by) == ("moved", "ada", "key rate")
         rater.command(said(task, by_worth(task)))
         for steering in (wire.TellRewardModel(run, 1, "a" * 64, 1, True), wire.SetKnob(run, "reward.preference", 0.0)):
             with pytest.raises(Refused, match="this key may rate, not operate"):
