@@ -61,7 +61,7 @@ from trainer.evaluate import evaluate
 from trainer.features import read_features, write_features
 from trainer.learn import forward_of, make_learner
 from trainer.learnt import groups_learnt, groups_scored
-from trainer.lifts import lift_turns
+from trainer.lifts import lift_rescued, lift_turns
 from trainer.link import Link
 from trainer.live_judge import LiveJudge, combine_groups
 from trainer.memory import GIVE_BACK_EVERY_STEPS, give_back, peak_bytes
@@ -426,8 +426,9 @@ class Chapter:
             self._take_orders()
 
     def _judge_held_out(self, answers: list[Answer]) -> None:
-        """What the live reward model says of answers that nobody is asked about."""
+        """What the start model says of their turns, and the live reward model of answers that nobody is asked about."""
         state = self.state
+        lift_rescued(answers, state.policy, state.reference, state.knobs)
         if state.live and state.live.version:
             features_AF = read_features(answers, state.policy, state.reference, state.knobs)
             state.live.judge(answers, features_AF, state.knobs, state.step)

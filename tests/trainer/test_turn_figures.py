@@ -7,17 +7,23 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from msgspec.structs import replace
 
 from ponder import metrics
-from ponder.events import Finish, GroupLearnt, GroupScored, Mark, Outcome, RunStarted, StepDone
-from ponder.recipe import Recipe, parse_recipe
+from ponder.events import Evaluated, Finish, GroupLearnt, GroupScored, Mark, Outcome, RunStarted, StepDone
+from ponder.knobs import with_value
+from ponder.recipe import ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.gold_turns import COUNTDOWN_KINDS, Gold, countdown_gold
 from tests.trainer.test_loop import go, of, ordering
 from trainer.answers import Answer
 from trainer.evidence import fork_threshold, with_evidence, with_lifts
+from trainer.lifts import lift_rescued
 from trainer.link import ListLink
+from trainer.policy import load_policy, token_logps
+from trainer.reference import Reference
 from trainer.reflection import find_reflections
 from trainer.rewards import Scored
 from trainer.sampler import Sampled
@@ -191,5 +197,44 @@ def test_without_a_kl_term_the_start_model_says_of_turns_what_rl_taught_and_chan
     rescued = [mark for mark in marks(asked, 2) if mark.outcome is Outcome.RESCUED]
     assert all(mark.lift is not None for mark in rescued)
     assert all(mark.lift is None for mark in [*marks(asked, 3), *marks(spared, 1), *marks(spared, 2)])
+    for link in (asked, spared):  # held out, every rescue is asked about, or none
+        for event in of(link, Evaluated):
+            assert event.metrics[metrics.EVAL_AHA] <= event.metrics[metrics.EVAL_RESCUED]
     losses = [[event.metrics[metrics.POLICY_LOSS] for event in of(link, StepDone)] for link in (asked, spared)]
     assert losses[0][:2] == losses[1]
+
+
+def test_of_held_out_answers_every_rescue_is_asked_about(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    part = ModelPart(path="builtin:countdown-base")
+    policy, start = (load_policy(part, device="cpu", models_folder=folder) for _ in range(2))
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.add_(0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    knobs = parse_recipe(RECIPE.format(model="x"), "test", {"sampling.max_new_tokens": 40}).knobs
+    task = Countdown()
+    gold = [task.held_out(1)[0]] * 2
+    texts = [f"{WRONG} no wait {RIGHT} ok", f"{WRONG} no"]
+    answers = []
+    for problem, text in zip(gold, texts, strict=True):
+        ids = policy.inner_ids(text)
+        answer = answer_of(Gold(pose((3, 7, 5), 50), text, is_right="ok" in text))
+        answer.prompt_ids, answer.sampled = (
+            policy.prompt_ids(problem.prompt, problem.plain),
+            Sampled(ids, [-1.0] * len(ids), [0.5] * len(ids), Finish.END),
+        )
+        place = next((at for at, word in enumerate(text.split()) if word == "wait"), 0)
+        answer.reflections.marks[:] = [replace(mark, token=place) for mark in answer.reflections.marks]
+        answers.append(answer)
+    reference = Reference(lambda: start.model)
+    lift_rescued(answers, policy, reference, with_value(knobs, "kl.lift_mb", 0))
+    assert answers[0].reflections.marks[0].lift is None  # it is too large to be kept
+    lift_rescued(answers, policy, reference, knobs)
+    (mark,) = answers[0].reflections.marks
+    expected, _ = token_logps(
+        start, start.model, [answers[0].prompt_ids], [answers[0].sampled.ids], knobs.sampling.temperature
+    )
+    assert mark.lift == pytest.approx(-1.0 - expected[mark.token].item(), abs=1e-4)
+    reference.model = reference.frozen_start
+    lift_rescued(answers, policy, reference, with_value(knobs, "kl.lift_mb", 0))  # it is there anyway
+    assert answers[0].reflections.marks[0].lift == pytest.approx(mark.lift)
