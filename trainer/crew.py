@@ -8,20 +8,23 @@
     collect     what workers have drawn    ◄──    give            answers, looked at before they count
     foresee     groups of steps to come    ──►    take            where nothing of this batch is left
 
-Each takes half of its share of what is left, so that all end at about the same time: guided self-scheduling,
-Polychronopoulos and Kuck 1987. Who waits: the trainer, for what others have taken and nobody else can do, so long as
-patience lasts; each answer wakes it. Then it draws those itself, and what comes later is dropped. A worker that is not
-heard of for a while has its groups taken from it. A version is a number of updates; answers are learnt from where it is
-at most `max_lag` old when its step begins. Deliberately left out: sockets, tensors, and drawing.
+Each takes, in a batch, as much as it draws while the others draw theirs, by how fast they were before: at once, since
+answers that are written side by side take little longer than one. What is left is shared out again. Who waits: the
+trainer, for what others have taken and nobody else can do, so long as patience lasts; each answer wakes it. Then it
+draws those itself, and what comes later is dropped. A worker that is not heard of for a while has its groups taken
+from it. A version is a number of updates; answers are learnt from where it is at most `max_lag` old when its step
+begins. Deliberately left out: sockets, tensors, and drawing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from threading import Condition
 
 from ponder.crew import (
@@ -47,8 +50,8 @@ GONE_S = 10.0
 MOST_REFUSED = 8
 """Whoever gives so many bad answers is not listened to any more."""
 LOOK_S = 0.5
-OWN = -1
-"""The number of what the trainer draws itself."""
+OWN, OWNER = -1, ""
+"""The number of what the trainer draws itself, and its name among the members."""
 
 
 @dataclass
@@ -58,7 +61,16 @@ class Member:
     name: str
     heard: float
     work: Work | None = None
-    """What it is at."""
+    """What it is at, and since when."""
+    since: float = 0.0
+    speed: float = 0.0
+    """Groups a second; 0: not known yet."""
+
+    def learn_speed(self, groups: int, now: float) -> None:
+        """It drew so many, since it took them."""
+        if groups and now > self.since:
+            rate = groups / (now - self.since)
+            self.speed = (self.speed + rate) / 2 if self.speed else rate
 
 
 @dataclass
@@ -111,6 +123,12 @@ class Crew:
     _digest: str = ""
     _batch: list[Lot] = field(default_factory=list)
     _batch_lag: int = 0
+    _served: set[str] = field(default_factory=set)
+    """Who has had a share of the batch."""
+    _own: Member = field(default_factory=lambda: Member("", 0.0))
+    """The trainer itself."""
+    _drawing: int = 0
+    """Groups that it is at."""
     _ahead: list[Lot] = field(default_factory=list)
     _out: dict[int, tuple[str, Work, list[Lot]]] = field(default_factory=dict)
     """What is taken, by its number: by whom, and which lots."""
@@ -152,6 +170,8 @@ class Crew:
         """
         with self._lock:
             self._batch_lag = 0 if is_exact else self._max_lag
+            self._served.clear()
+            self._drawing = 0
             self._batch = [
                 (None if is_exact else self._foreseen(asked, settings)) or Lot(asked, settings, self._version)
                 for asked in groups
@@ -162,11 +182,13 @@ class Crew:
         """Places in the batch that the trainer draws now; none when all is there."""
         deadline = None
         with self._lock:
+            self._own.learn_speed(self._drawing, self.now())
+            self._drawing = 0
             while True:
                 self._let_go()
                 free = [place for place, lot in enumerate(self._batch) if lot.is_free]
                 if free:
-                    return self._keep(free[: self._share(len(free))])
+                    return self._keep(free[: self._share(len(free), OWNER)])
                 missing = [place for place, lot in enumerate(self._batch) if lot.answers is None and lot.taken != OWN]
                 if not missing:
                     return []
@@ -255,7 +277,7 @@ class Crew:
                 if self._out[own.work.number][2][0].version == take.version:
                     return own.work
                 self._cancel(own.work.number)
-            lots = self._free_for(take.version)
+            lots = self._free_for(member, take.version)
             if lots:
                 return self._hand(member, own, lots, take.version)
             return self._offer() if take.version != self._version else None
@@ -280,6 +302,7 @@ class Crew:
             if why:
                 self._refuse(member, own, lots)
             else:
+                own.learn_speed(len(lots), own.heard)
                 size = work.settings.group_size
                 for place, lot in enumerate(lots):
                     lot.answers, lot.by = list(give.answers[place * size : (place + 1) * size]), own.name
@@ -306,32 +329,38 @@ class Crew:
         for number in [number for number, (owner, _, _) in self._out.items() if owner == member]:
             self._cancel(number)
 
-    def _share(self, free: int) -> int:
-        """How many of so many whoever comes next takes."""
-        return -(-free // (2 * (1 + len(self._members)))) if self._members else free
+    def _share(self, free: int, member: str) -> int:
+        """How many of so many this one takes, of those who have not had any yet, or once more of all."""
+        speeds = {name: own.speed for name, own in self._members.items()} | {OWNER: self._own.speed}
+        known = [speed for speed in speeds.values() if speed]
+        usual = sum(known) / len(known) if known else 1.0
+        others = [name for name in speeds if name != member and (name not in self._served or member in self._served)]
+        self._served.add(member)
+        own = speeds[member] or usual
+        return math.ceil(free * own / (own + sum(speeds[name] or usual for name in others)))
 
     def _keep(self, places: list[int]) -> list[int]:
         for place in places:
             self._cancel(self._batch[place].taken)
         for place in places:
             self._batch[place].taken = OWN
+        self._drawing, self._own.since = len(places), self.now()
         return places
 
-    def _free_for(self, version: int) -> list[Lot]:
-        """What a worker with these weights may draw: of the batch, from its end, or else of what is to come."""
+    def _free_for(self, member: str, version: int) -> list[Lot]:
+        """What a worker with these weights may draw: of the batch, from its end, or else of the next step to come."""
+        if version < 0:
+            return []
         free = [lot for lot in reversed(self._batch) if lot.is_free and self._version - version <= self._batch_lag]
-        if not free:
-            free = [lot for lot in self._ahead if lot.is_free and lot.learnt_at - version <= self._max_lag]
-        lots: list[Lot] = []
-        for lot in free[: self._share(len(free))]:
-            if lots and sum(len(one.asked.chances) for one in [*lots, lot]) > WORK_BYTES:
-                break
-            if lot.settings == free[0].settings:
-                lots.append(lot)
-        return lots if version >= 0 else []
+        if free:
+            return _within_a_frame(free[: self._share(len(free), member)])
+        coming = [lot for lot in self._ahead if lot.is_free and lot.learnt_at - version <= self._max_lag]
+        of_step = [lot for lot in coming if (lot.learnt_at, lot.settings) == (coming[0].learnt_at, coming[0].settings)]
+        return _within_a_frame(of_step[: math.ceil(len(of_step) / len(self._members))])
 
     def _hand(self, member: str, own: Member, lots: list[Lot], version: int) -> Work:
         self._numbers += 1
+        own.since = self.now()
         own.work = Work(self._numbers, lots[0].settings, [lot.asked for lot in lots])
         self._out[self._numbers] = member, own.work, lots
         for lot in lots:
@@ -368,6 +397,12 @@ def _pick(lots: list[Lot], prompt_ids: Sequence[int], settings: Settings) -> Lot
         if lot.settings == settings and lot.asked.prompt_ids == prompt_ids:
             return lots.pop(place)
     return None
+
+
+def _within_a_frame(lots: list[Lot]) -> list[Lot]:
+    """The first of them, at least one, that travel together."""
+    sizes = accumulate(len(lot.asked.chances) for lot in lots)
+    return [lot for place, (lot, size) in enumerate(zip(lots, sizes, strict=True)) if not place or size <= WORK_BYTES]
 
 
 def _free(lots: Iterable[Lot]) -> None:

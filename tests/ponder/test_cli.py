@@ -337,5 +337,5 @@ def test_a_word_that_is_none_of_the_possible_ones_is_answered_with_them(ponder: 
     said = ponder("key", "add", "laptop", "--role", "nothing")
     assert said.code == 2
     assert said.err.splitlines()[0] == (
-        "error: Invalid value for '--role': 'nothing' is not one of 'observe', 'rate', 'operate', 'admin'"
+        "error: Invalid value for '--role': 'nothing' is not one of 'observe', 'rate', 'operate', 'sample', 'admin'"
     )

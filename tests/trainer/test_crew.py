@@ -224,13 +224,26 @@ def test_both_ends_are_taken_from_and_what_was_given_is_collected() -> None:
     crew, _ = opened()
     post(crew)
     work = taken(crew)
-    assert [asked.prompt_ids for asked in work.groups] == [[3]] and crew.claim(0.0) == [0]
+    assert [asked.prompt_ids for asked in work.groups] == [[3], [2]] and crew.claim(0.0) == [0, 1]
     assert crew.take(MEMBER, Take(0)) == work
     assert crew.give(MEMBER, Give(work.number, 0, answers(work))).reason == ""
-    assert crew.claim(0.0) == [1] and crew.claim(0.0) == [2] and crew.claim(0.0) == []
-    assert {place: (lot.by, lot.version) for place, lot in crew.collect().items()} == {3: (NAME, 0)}
+    assert crew.claim(0.0) == []
+    assert {place: (lot.by, lot.version) for place, lot in crew.collect().items()} == {2: (NAME, 0), 3: (NAME, 0)}
     assert "late" in crew.give(MEMBER, Give(work.number, 0, answers(work))).reason
-    assert crew.take_count().dropped == 2 and crew.take_count().dropped == 0
+    assert crew.take_count().dropped == 4 and crew.take_count().dropped == 0
+
+
+def test_who_is_faster_takes_more() -> None:
+    crew, clock = opened()
+    post(crew, 8)
+    work = taken(crew)
+    assert len(work.groups) == 4 and crew.claim(0.0) == [0, 1, 2, 3]
+    clock[0] = 1.0
+    crew.give(MEMBER, Give(work.number, 0, answers(work)))
+    clock[0] = 3.0
+    assert crew.claim(0.0) == []
+    post(crew, 8)
+    assert len(taken(crew).groups) == 6 and crew.claim(0.0) == [0, 1]
 
 
 def test_patience_ends_and_the_late_answer_is_dropped() -> None:
@@ -290,12 +303,12 @@ def test_what_was_drawn_ahead_is_used_while_it_is_young_and_dropped_when_it_is_o
 def test_a_work_that_is_called_off_leaves_its_other_groups_to_be_taken() -> None:
     crew, _ = opened(max_lag=4)
     crew.publish(0, lambda: b"w")
-    coming = [(place, [place], lambda: b"8bytes!!") for place in range(1, 5)]
+    coming = [(1, [place], lambda: b"8bytes!!") for place in range(4)]
     crew.foresee(SETTINGS, coming)
     first = taken(crew)
     crew.foresee(SETTINGS, coming[1:])
     again = taken(crew)
-    assert again.number != first.number
+    assert again.number != first.number and [asked.prompt_ids for asked in again.groups] == [[1], [2], [3]]
     assert "late" in crew.give(MEMBER, Give(first.number, 0, answers(first))).reason
 
 
