@@ -29,7 +29,7 @@ EVENTS = (
 )
 HANG_UPS = 8
 """So many in a row are no accident; the next try comes a tenth of a second after each. Whoever speaks another language
-hangs up, too, when he is quicker than we are to see that he does."""
+hangs up, too, when he is quicker than we are to see that he does: so he is asked."""
 
 
 Line = TypeVar("Line", bound=zmq.Socket[Any])
@@ -63,10 +63,11 @@ class Handshakes(Generic[Line]):
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             hint = f"`ponder key list` over there shows whether `{key}` is let in; `ponder key add` makes a key"
             raise Refused("forbidden", f"`{server}` does not let in the key `{key}`", hint)
-        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        is_hung_up_on = self._hang_ups >= HANG_UPS
+        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL or (is_hung_up_on and server.speaks_another_language()):
             hint = "`ponder status` over there says at which address it serves"
             raise NoDaemon(f"what answers at `{server}` is no daemon of ponder's", hint)
-        if self._hang_ups >= HANG_UPS:
+        if is_hung_up_on:
             hint = "PONDER_KEY names the file of another daemon, or this one has a new key: `ponder key add` over there"
             raise NoDaemon(f"`{server}` is not the daemon that made the key `{key}`", hint)
 

@@ -16,6 +16,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol  # Any: what a socket gives, bytes or a future of them
@@ -33,12 +34,16 @@ OPTIONS = {"host": HOST, "host_ponder": HOST_PONDER, "connect": SERVER, "key": K
 """What `ponder` takes before its verb, and the variable that says the same."""
 STANDING_LINE = "ipc://"
 CONNECT_S = 5.0
+GREETING_S = 1.0
 PLACES = {"ctl": 0, "feed": 1}
 """How far each socket's port lies behind the named one. Trainers (`ingest`) are local, always."""
 TROUBLE = "trouble"
 """The file beside a line's sockets that says why it is down."""
 GREETING = b"\xff"
 """What whoever speaks ZeroMQ says first, unasked."""
+VERSION_3 = b"\xff\0\0\0\0\0\0\0\1\x7f" + b"\3\1"
+"""How a greeting begins (ZMTP 3.1, RFC 37); the other side then says its mechanism, before it has heard ours."""
+MECHANISM, CURVE = slice(12, 32), b"CURVE".ljust(20, b"\0")
 
 
 class Elsewhere(Protocol):
@@ -92,6 +97,15 @@ class Server:
                 return True
         except OSError:
             return False
+
+    def speaks_another_language(self) -> bool:
+        """Whether whoever listens there greets with another mechanism than CURVE; one who says nothing is not known."""
+        told = b""
+        with suppress(OSError), socket.create_connection((self.host.strip("[]"), self.port), GREETING_S) as line:
+            line.sendall(VERSION_3)
+            while len(told) < MECHANISM.stop and (piece := line.recv(MECHANISM.stop)):
+                told += piece
+        return len(told) >= MECHANISM.stop and told[MECHANISM] != CURVE
 
     def absence(self) -> NoDaemon:
         return NoDaemon(f"nobody listens at `{self}`", "`ponder up` starts it over there, with `--tcp`")
