@@ -25,9 +25,9 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from daemon.log import say
+from daemon.processes import meeting_prefix
+from daemon.ranks import ranks_of
 from daemon.stack import STACK_SIGNAL, pass_on
 from ponder.errors import RankLost
 
@@ -51,8 +51,8 @@ def launch(arguments: list[str], processes: int, folder: Path) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     signal.signal(signal.SIGTERM, lambda *_: end_soon())
-    signal.signal(STACK_SIGNAL, lambda *_: pass_on(folder, ranks()))
-    with tempfile.TemporaryDirectory(prefix="ponder-ranks-") as meeting:
+    signal.signal(STACK_SIGNAL, lambda *_: pass_on(folder, ranks_of(os.getpid())))
+    with tempfile.TemporaryDirectory(prefix=meeting_prefix(os.getpid())) as meeting:
         os.environ |= environment(Path(meeting))
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=0,
@@ -107,22 +107,9 @@ def verdict(rank: int, processes: int, code: int, said: str) -> tuple[int, str]:
     return code, f"{name} ended with exit code {code}" + (f": {said}" if said else "")
 
 
-def ranks() -> list[tuple[int, int]]:
-    """(rank, pid) of the processes that were started and live, in order."""
-    found = []
-    for child in psutil.Process().children():
-        try:
-            rank = child.environ().get("RANK")
-        except psutil.Error:
-            continue
-        if rank is not None:
-            found.append((int(rank), child.pid))
-    return sorted(found)
-
-
 def end_soon() -> None:
     """Let rank 0 end the run at its next step boundary; at once while there is none."""
-    alive = dict(ranks())
+    alive = dict(ranks_of(os.getpid()))
     if 0 in alive:
         os.kill(alive[0], signal.SIGTERM)
     elif not alive:

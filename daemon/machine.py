@@ -14,12 +14,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import psutil
 
 from daemon.gpus import look_at_gpus
+from daemon.ranks import ranks_of
 from ponder import wire
 
 LEAST_S = 1.0
@@ -60,7 +61,10 @@ class Machine:
         processes = [self._row(DAEMON, "", os.getpid(), over_s, busy)]
         for run, pid in self._trainers().items():
             trainer = self._row("trainer", run, pid, over_s, busy)
-            processes += [trainer, self._workers(run, pid, over_s, busy)]
+            processes.append(trainer)
+            own = ranks_of(pid)
+            processes += [self._row(f"rank {rank}", run, rank_pid, over_s, busy) for rank, rank_pid in own]
+            processes.append(self._workers(run, pid, over_s, busy, {rank_pid for _, rank_pid in own}))
         memory, swap, disk = psutil.virtual_memory(), psutil.swap_memory(), psutil.disk_usage(str(self._home))
         gpus, note = look_at_gpus()
         cpus = os.cpu_count() or 1
@@ -96,13 +100,19 @@ class Machine:
             what, run, pid, self._share(key, times.user + times.system, over_s, busy), memory, threads
         )
 
-    def _workers(self, run: str, pid: int, over_s: float, busy: dict[object, float]) -> wire.ProcessRow | None:
-        """All that the trainer has started, as one row; None when there is nothing."""
+    def _workers(
+        self, run: str, pid: int, over_s: float, busy: dict[object, float], apart: Collection[int]
+    ) -> wire.ProcessRow | None:
+        """All that the trainer has started but those `apart`, as one row; None when there is nothing."""
         try:
             children = psutil.Process(pid).children(recursive=True)
         except (psutil.Error, OSError):
             return None
-        rows = [row for child in children if (row := self._row(REWARD_WORKERS, run, child.pid, over_s, busy))]
+        rows = [
+            row
+            for child in children
+            if child.pid not in apart and (row := self._row(REWARD_WORKERS, run, child.pid, over_s, busy))
+        ]
         if not rows:
             return None
         shares = [row.cpu_share for row in rows if row.cpu_share is not None]

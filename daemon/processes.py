@@ -44,6 +44,11 @@ class Ended:
     ended_us: int
 
 
+def meeting_prefix(pid: int) -> str:
+    """How the name of the folder begins, among temporary ones, in which the ranks of this parent meet."""
+    return f"ponder-ranks-{pid}-"
+
+
 def boot_id() -> str:
     """This boot of the machine, empty where the kernel does not say."""
     try:

@@ -17,9 +17,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +34,7 @@ from daemon.processes import (
     Ended,
     Started,
     boot_id,
+    meeting_prefix,
     start_ticks,
     write_facts,
 )  # fmt: skip
@@ -71,6 +74,7 @@ def main(arguments: list[str]) -> int:
     keep_facts(folder, STARTED_NAME, Started(attempt, child.pid, ticks, boot_id(), os.getpid(), now_us))
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
+    clear_meetings(Path(tempfile.gettempdir()), child.pid)
     ended = Ended(
         attempt=attempt,
         pid=child.pid,
@@ -83,6 +87,12 @@ def main(arguments: list[str]) -> int:
     )
     keep_facts(folder, ENDED_NAME, ended)
     return 0
+
+
+def clear_meetings(temporary: Path, pid: int) -> None:
+    """Delete what a parent of ranks that was killed has left."""
+    for meeting in temporary.glob(f"{meeting_prefix(pid)}*"):
+        shutil.rmtree(meeting, ignore_errors=True)
 
 
 def keep_facts(folder: Path, name: str, facts: Started | Ended) -> None:

@@ -920,7 +920,8 @@ class ProcessRow(Struct, frozen=True):
     """What a process takes, or several that belong together."""
 
     what: str
-    """`daemon`, `trainer`, or `reward workers`, which are all that a trainer has started."""
+    """`daemon`, `trainer`, `rank N` of several that learn together, or `reward workers`: all else that a trainer has
+    started."""
     run: str
     pid: int
     cpu_share: float | None

@@ -4,6 +4,7 @@
         model.safetensors      the policy's weights, with config.json and the tokenizer: a model like any other;
                                or adapter_model.safetensors with adapter_config.json, where an adapter learns
         optimizer.safetensors  AdamW's moments, `parameter.exp_avg` and so on
+        moments/               these, where each process had a share of them (`trainer.moments`); format 2
         reference.safetensors  the KL reference, only when it is no longer the start model
         pool.safetensors       the policy as it was, of a run that plays a game: every snapshot of the pool
         critic.safetensors     the value head (and value model), with critic_optimizer.safetensors, where there is one
@@ -47,7 +48,8 @@ ROOM_WAIT_S = 1.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The last where a limit on the size of files (`ulimit -f`) leaves no room."""
 
-FORMAT = 1
+FORMAT, SHARED_FORMAT = 1, 2
+MOMENTS = "moments"
 TENSORS = ".safetensors"
 GONE = ".gone"
 
@@ -69,6 +71,8 @@ class Restored:
     tensors: dict[str, dict[str, Tensor]]
     """By file: `model` or `adapter_model`, `optimizer`, and what else was saved beside them."""
     state: dict[str, object]
+    shares: Path | None = None
+    """Where the moments lie, of which each process had a share."""
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,6 +87,7 @@ def save_checkpoint(
     state: Mapping[str, object],
     keep: int,
     files: Mapping[str, bytes] | None = None,
+    shares: Path | None = None,
     spare: Collection[int] = (),
     stage: str = "",
     scores: Mapping[str, float] | None = None,
@@ -90,8 +95,9 @@ def save_checkpoint(
 ) -> Saved:
     """Write the checkpoint of `step` below `root`, atomically; keep the newest `keep`, the best, the pinned, `spare`.
 
-    `weights` are the model's where it does not have them all itself. `scores` say how good the policy of `stage` is
-    after this step (`ponder.checkpoints`).
+    `weights` are the model's where it does not have them all itself; `shares` is the folder with the moments of which
+    each process has written a share: it becomes a part of the checkpoint. `scores` say how good the policy of `stage`
+    is after this step (`ponder.checkpoints`).
     Where the disk is full it waits for room, as the journal does: nothing is lost, and the run goes on by itself.
     `tell_full` hears when that begins, and when it is over.
     """
@@ -104,9 +110,14 @@ def save_checkpoint(
             draft.mkdir(parents=True)
             model.save_pretrained(draft, state_dict=dict(weights) if weights else None)
             tokenizer.save_pretrained(draft)
-            written = _write_rest(draft, tensors, files or {}, state)
+            _write_rest(draft, tensors, files or {}, state)
+            if shares:
+                shares.rename(draft / MOMENTS)
+            written = {str(path.relative_to(draft)): (path.stat().st_size, _sha256(path)) for path in _files(draft)}
             manifest = msgspec.json.encode(
-                Manifest(FORMAT, step, written, stage, dict(scores or {}), keep, sorted(spare))
+                Manifest(
+                    SHARED_FORMAT if shares else FORMAT, step, written, stage, dict(scores or {}), keep, sorted(spare)
+                )
             )
             _seal(draft, manifest)
             shutil.rmtree(final, ignore_errors=True)
@@ -114,6 +125,8 @@ def save_checkpoint(
             sync_path(root)
             break
         except (OSError, SafetensorError) as error:
+            if shares and (draft / MOMENTS).exists():
+                (draft / MOMENTS).rename(shares)
             shutil.rmtree(draft, ignore_errors=True)
             if not is_full_disk(error):
                 raise CheckpointError(
@@ -137,21 +150,24 @@ def _write_rest(
     tensors: Mapping[str, Mapping[str, Tensor]],
     files: Mapping[str, bytes],
     state: Mapping[str, object],
-) -> dict[str, tuple[int, str]]:
-    """All beside the model but the manifest; sizes and hashes of the files."""
+) -> None:
+    """All beside the model but shares and the manifest."""
     for name, group in tensors.items():
         save_file({key: value.detach().contiguous() for key, value in group.items()}, draft / f"{name}.safetensors")
     for other, content in files.items():
         (draft / other).write_bytes(content)
     (draft / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-    return {path.name: (path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())}
 
 
 def _seal(draft: Path, manifest: bytes) -> None:
     """Write the manifest, and return when everything is on the disk itself."""
     (draft / MANIFEST).write_bytes(manifest)
-    for path in [*draft.iterdir(), draft]:
+    for path in [*draft.rglob("*"), draft]:
         sync_path(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def tidy(root: Path) -> None:
@@ -226,16 +242,21 @@ def load_checkpoint(folder: Path) -> Restored:
         path = folder / name
         if not path.is_file() or path.stat().st_size != size or _sha256(path) != sha256:
             raise CheckpointError(f"`{path}` is not what was saved", "the checkpoint before it is used")
-    if manifest.format != FORMAT:
-        raise CheckpointError(f"`{folder}` has the format {manifest.format}", f"this ponder reads format {FORMAT}")
+    if manifest.format not in (FORMAT, SHARED_FORMAT):
+        raise CheckpointError(
+            f"`{folder}` has the format {manifest.format}", f"this ponder reads formats {FORMAT} and {SHARED_FORMAT}"
+        )
     try:
         tensors = {
-            name.removesuffix(TENSORS): load_file(folder / name) for name in manifest.files if name.endswith(TENSORS)
+            name.removesuffix(TENSORS): load_file(folder / name)
+            for name in manifest.files
+            if name.endswith(TENSORS) and "/" not in name
         }
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"`{folder}` cannot be read: {error}") from error
-    return Restored(manifest.step, tensors, state, manifest.scores)
+    shares = folder / MOMENTS if manifest.format == SHARED_FORMAT else None
+    return Restored(manifest.step, tensors, state, shares, manifest.scores)
 
 
 def describe(folder: Path) -> Saved:

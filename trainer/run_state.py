@@ -29,6 +29,7 @@ from trainer.learn import Learner
 from trainer.live_judge import TENSORS as LIVE
 from trainer.live_judge import Facts as LiveFacts
 from trainer.live_judge import LiveJudge
+from trainer.moments import read_shares, write_shares
 from trainer.policy import Policy
 from trainer.reference import Reference, freeze
 from trainer.selfplay import TENSORS as POOL
@@ -114,16 +115,22 @@ class RunState:
         """
         if is_regular and self.watchdog.is_calm:
             self.watchdog.memory.good_step = self.step
-        ranks = self.learner.ranks
+        ranks, shares = self.learner.ranks, None
         with self.policy.apart():
             weights = whole_weights(self.policy)
             moments = optimizer_tensors(self.learner.optimizer, dict(self.policy.model.named_parameters()))
-        saved = self._write(root, stage, scores, tell_full, moments, weights) if ranks.is_first else NOTHING_SAVED
+            if self.policy.shards and moments:
+                shared = {name: tensor for name, tensor in moments.items() if tensor.dim()}
+                shares = write_shares(root, self.step, shared, ranks, tell_full)
+                moments = {name: tensor for name, tensor in moments.items() if name not in shared}
+        saved = NOTHING_SAVED
+        if ranks.is_first:
+            saved = self._write(root, stage, scores, tell_full, moments, weights, shares)
         return ranks.of_first(saved, CheckpointSaved)
 
     def _write(
         self, root: Path, stage: str, scores: Mapping[str, float], tell_full: Callable[[bool], None],
-        moments: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None,
+        moments: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None, shares: Path | None,
     ) -> CheckpointSaved:  # fmt: skip
         tensors: dict[str, Mapping[str, Tensor]] = {"optimizer": moments}
         critic = self.learner.critic
@@ -162,6 +169,7 @@ class RunState:
             tensors=tensors,
             state=msgspec.to_builtins(facts),
             keep=self.knobs.saving.keep,
+            shares=shares,
             spare={self.watchdog.memory.good_step, *self.spare},
             stage=stage,
             scores=scores,
@@ -218,6 +226,8 @@ class RunState:
             own = dict(self.policy.model.named_parameters())
             restore_weights(self.policy.model, restored.tensors)
             restore_optimizer(self.learner.optimizer, own, restored.tensors["optimizer"])
+            if restored.shares:
+                read_shares(restored.shares, self.learner.optimizer, own)
         if "reference" in restored.tensors:
             reference = freeze(self.reference.load_start())
             copy_into(dict(reference.named_parameters()), restored.tensors["reference"])

@@ -41,10 +41,13 @@ def whole_weights(policy: Policy) -> dict[str, Tensor] | None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """AdamW's moments as `parameter.moment`."""
+    """AdamW's moments as `parameter.moment`, and how often each parameter was stepped, a scalar, as `parameter.step`.
+
+    Where weights are shared out the moments are shares.
+    """
     names = {parameter: name for name, parameter in own.items()}
     return {
-        f"{names[parameter]}.{key}": whole(value)
+        f"{names[parameter]}.{key}": value
         for parameter, moments in optimizer.state.items()
         for key, value in moments.items()
     }

@@ -17,6 +17,11 @@ from daemon.machine import Machine
 
 BUSY = "import time\nprint(flush=True)\nwhile True: pass"
 PARENT = f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {BUSY!r}])\ntime.sleep(600)"
+NESTED = f"""
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {PARENT!r}], env=os.environ | {{"RANK": "1"}})
+time.sleep(600)
+"""
 
 
 class Clock:
@@ -82,6 +87,25 @@ def test_what_a_trainer_has_started_is_one_row(tmp_path: Path) -> None:
             assert workers.run == "run-1" and workers.memory_bytes > 0
         finally:
             for child in psutil.Process(parent.pid).children():
+                child.kill()
+            parent.kill()
+
+
+def test_ranks_have_rows_of_their_own_and_what_they_start_are_workers(tmp_path: Path) -> None:
+    """A rank's workers are in its environment, too."""
+    with subprocess.Popen([sys.executable, "-c", NESTED], stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            parent.stdout.readline()  # the worker's
+            rows = Machine(tmp_path, lambda: {"run-1": parent.pid}).look().processes
+            family = psutil.Process(parent.pid)
+            (rank,) = family.children()
+            (worker,) = rank.children()
+            assert [(row.what, row.pid) for row in rows[1:]] == [
+                ("trainer", parent.pid), ("rank 1", rank.pid), ("reward workers", worker.pid),
+            ]  # fmt: skip
+        finally:
+            for child in psutil.Process(parent.pid).children(recursive=True):
                 child.kill()
             parent.kill()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from pathlib import Path
 from typing import Any  # Any: parsed JSON output
 
 import psutil
 import pytest
 
+from daemon.processes import meeting_prefix
 from tests.e2e.conftest import Ponder, is_alive, tiny, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -58,6 +61,9 @@ def test_orders_stacks_and_death_reach_every_rank(ponder: Ponder) -> None:
     refused = ponder("set", "sampling.prompts_per_step=1", "--run", run)
     assert "fewer than the 2 processes" in refused.err
     ponder.ok("resume", run)
-    os.kill(ponder.trainer_pid(run), signal.SIGKILL)
+    parent = ponder.trainer_pid(run)
+    os.kill(parent, signal.SIGKILL)
     wait_for(lambda: None if any(map(is_alive, own.values())) else True, "the end of both ranks")
+    left = f"{meeting_prefix(parent)}*"
+    wait_for(lambda: None if any(Path(tempfile.gettempdir()).glob(left)) else True, "nothing left of their meeting")
     ponder("stop", run)

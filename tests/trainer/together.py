@@ -8,6 +8,7 @@ FOLDER/SCENARIO.events, each rank leaves FOLDER/SCENARIO-RANK.json: what it knew
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,10 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from ponder.events import StepDone, TrainerEvent
 from ponder.recipe import read_recipe
 from ponder.wire import Action, KnobOrder, Order, PauseOrder, QuarantineOrder, ResumeOrder, SaveOrder, StopOrder
+from trainer import moments
 from trainer.boundary import Boundary
 from trainer.joining import run_together
 from trainer.link import ListLink
@@ -30,8 +36,23 @@ ORDERS: dict[str, dict[int, list[Action]]] = {
         3: [StopOrder()],
     }
 }
-DIES_AT = {"dies": 2}
-"""Rank 1 is killed after this step."""
+DIES, LIVES_FOR = "dies", 1
+"""In this scenario rank 1 is killed while it saves, after so many checkpoints."""
+
+
+class MortalWriter(HuggingFaceStorageWriter):
+    """Finds no room at first, and dies when its last share is on the disk and the others wait for it."""
+
+    tries = 0
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        MortalWriter.tries += 1
+        if MortalWriter.tries == 1:
+            raise OSError(errno.ENOSPC, "no room")
+        written = super().write_data(plan, planner)
+        if MortalWriter.tries > 1 + LIVES_FOR:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
 
 
 def link_of(name: str) -> ListLink:
@@ -54,12 +75,12 @@ def main(meeting: Path, folder: Path, names: list[str]) -> None:
     def noting(self: Boundary, step: int, save: Callable[[], None]) -> None:
         take(self, step, save)
         known.append((step, self.knobs.optim.lr, self.is_held, self.wants_stop, sorted(self._quarantined or ())))
-        if rank == 1 and step == DIES_AT.get(name):
-            os.kill(os.getpid(), signal.SIGKILL)
 
     Boundary.take = noting  # type: ignore[method-assign]  # each rank's own knowledge has no other door
     for name in names:
         known.clear()
+        if name == DIES and rank == 1:
+            moments.HuggingFaceStorageWriter = MortalWriter  # type: ignore[attr-defined]  # the disk has no other door
         link = link_of(name) if rank == 0 else None
         run_together(
             read_recipe(folder / f"{name}.toml"), folder / name, link,
