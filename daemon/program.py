@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
-from ponder.output import PIPE_EXIT_CODE, is_lost, say, show_error, show_lost, silence_stdout
+from ponder.output import PIPE_EXIT_CODE, is_lost, say, show_error, show_lost, silence_stdout, write_over
 
 SAY_AFTER_S = 2.0
 SHARE_OF_CPUS = 4
@@ -79,10 +79,8 @@ def told_while(what: str | Callable[[], str]) -> Iterator[None]:
             say(say_what())
             return
         while not done.wait(0.5):
-            sys.stderr.write(f"\r\x1b[K{say_what()}, {time.monotonic() - began_s:.0f} s")
-            sys.stderr.flush()
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+            write_over(f"{say_what()}, {time.monotonic() - began_s:.0f} s")
+        write_over("")
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

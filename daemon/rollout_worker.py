@@ -27,7 +27,7 @@ from ponder import crew, wire
 from ponder.client import Client
 from ponder.errors import NoDaemon, OtherVersion, Refused, UsageError
 from ponder.event_text import format_bytes
-from ponder.output import say, write_json
+from ponder.output import say, write_json, write_over
 from ponder.paths import Paths, find_paths
 from ponder.remote import Server, find_server
 
@@ -53,8 +53,7 @@ class Progress:
         """What it does just now; said at once where that is new and nobody sees a line change."""
         now = time.monotonic()
         if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[K{self.words(what)}")
-            sys.stderr.flush()
+            write_over(self.words(what))
         elif now >= self._due or (what != self._said and what in LASTING):
             say(self.words(what))
             self._due = now + SAY_EVERY_S
@@ -70,8 +69,7 @@ class Progress:
 
     def end(self) -> None:
         if self._is_terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            write_over("")
 
 
 WAITING, AWAY = "waiting for the trainer", "the line is down"

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from ponder.events import Finish
+from ponder.output import write_over
 from ponder.safe_text import cell_width, safe_line, safe_text
 from trainer.rewards.form import ANSWER, ANSWERED, THINK, THOUGHT
 from trainer.talk import Said
@@ -149,14 +150,12 @@ class Voice:
         """How far it is, on one line that is written over; only where a person looks."""
         if sys.stderr.isatty():
             self._is_counting = True
-            sys.stderr.write(f"\r\x1b[K{safe_line(text)}")
-            sys.stderr.flush()
+            write_over(text)
 
     def end_count(self) -> None:
         """Take that line away."""
         if self._is_counting:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            write_over("")
         self._is_counting = False
 
     @property

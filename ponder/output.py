@@ -8,8 +8,10 @@ Deliberately left out: what is said (`ponder.commands`), colours beyond Rich's o
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -48,6 +50,14 @@ class Column:
 def say(text: str) -> None:
     """Talk: a line for the person, on stderr."""
     print(safe_text(text), file=sys.stderr, flush=True)
+
+
+def write_over(text: str) -> None:
+    """Talk on a terminal: a line that the next one is written over, cut to its width; empty takes it away."""
+    room = shutil.get_terminal_size().columns - 1
+    widths = itertools.accumulate(map(cell_width, line := safe_line(text)))
+    sys.stderr.write(f"\r\x1b[K{line[: sum(width <= room for width in widths)]}")
+    sys.stderr.flush()
 
 
 def write(text: str) -> None:

@@ -165,9 +165,9 @@ def kappa_words(kappa: Kappa | None) -> str:
 def agreement_lines(found: Agreement) -> list[str]:
     """What there is to say beside the table: all labels, each person with the detector, people with each other."""
     share = f"{found.share:.1%} ({found.low * 100:.1f}..{found.high * 100:.1f})"
-    lines = [f"{found.labels:,} labels, {share} as the detector says; {kappa_words(found.kappa)}"]
+    lines = [f"{_count(found.labels)}, {share} as the detector says; {kappa_words(found.kappa)}"]
     if len(found.people) > 1:
-        lines += [f"{one.annotator}: {one.labels:,} labels, {kappa_words(one.kappa)}" for one in found.people]
+        lines += [f"{one.annotator}: {_count(one.labels)}, {kappa_words(one.kappa)}" for one in found.people]
     lines += [
         f"{pair.one} and {pair.other}: {pair.same:,} of {pair.shared:,} the same, {kappa_words(pair.kappa)}"
         for pair in found.pairs
@@ -179,3 +179,7 @@ def confusion(found: Agreement) -> tuple[list[str], list[list[str]]]:
     """The table: what people said, across; a row for each word of the detector, its name first."""
     said = [word for word in WORDS if any(word in row for row in found.counts.values())]
     return said, [[word, *(str(row.get(other, 0)) for other in said)] for word, row in found.counts.items()]
+
+
+def _count(labels: int) -> str:
+    return f"{labels:,} label{'s' * (labels != 1)}"

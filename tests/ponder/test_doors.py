@@ -34,8 +34,6 @@ DOORS = {
     "ponder/models.py": "pip's own bar, while it brings a model",
     "ponder/plot_text.py": "looks which characters stdout can take",
     "ponder/terminal.py": "our own sequences, which give a terminal back",
-    "daemon/rollout_worker.py": "how a worker fares: numbers, our own words, and a run's name, which is checked",
-    "daemon/program.py": "for how long it takes: numbers only",
     "daemon/voice.py": "an answer while it is written: passes `safe_text` and `safe_line`",
     "daemon/replay.py": "how far a replay is: numbers only",
     "daemon/log.py": "lines of logs: pass `safe_text`",

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ponder.output import write_over
 from ponder.safe_text import MAX_COMBINING, cell_width, safe_line, safe_text, sanitise
 from tests.peers.attacks import BIDI, INVISIBLE, SEQUENCES, TERMINATORS, is_harmless
 
@@ -164,3 +165,15 @@ def test_the_sanitiser_is_light_to_import() -> None:
     code = "import sys, ponder.safe_text; print([m for m in ('rich', 'textual', 'msgspec', 'zmq') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", ["a" * 300, "思" * 300, "\x1b[31m" + "é" * 300, "short"])
+def test_a_line_that_is_written_over_never_wraps(
+    text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    write_over(text)
+    written = capsys.readouterr().err.removeprefix("\r\x1b[K")
+    width = sum(map(cell_width, written))
+    assert width <= 79 and (width >= 78 or written == text)
+    assert safe_line(text).startswith(written)
