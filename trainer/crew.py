@@ -163,20 +163,23 @@ class Crew:
             self._version, self._weights, self._digest = version, made, digest
         self.nudge()
 
-    def post(self, settings: Settings, groups: Sequence[Asked], *, is_exact: bool) -> None:
-        """Lay a batch on the table, to be drawn from the weights that were published.
+    def post(self, settings: Settings, groups: Sequence[Asked], *, is_exact: bool) -> list[Asked]:
+        """Lay a batch on the table, to be drawn from the weights that were published; how it lies there.
 
         Unless those alone will do, older ones may draw it too, and what was drawn ahead for the same prompts is taken.
+        What comes too late is drawn again by its own chances: long answers come late, and others in their place would
+        make a policy's answers seem shorter than they are.
         """
         with self._lock:
             self._batch_lag = 0 if is_exact else self._max_lag
             self._served.clear()
             self._drawing = 0
             self._batch = [
-                (None if is_exact else self._foreseen(asked, settings)) or Lot(asked, settings, self._version)
-                for asked in groups
+                Lot(asked, settings, self._version) if is_exact else self._foreseen(asked, settings) for asked in groups
             ]
+            posted = [lot.asked for lot in self._batch]
         self.nudge()
+        return posted
 
     def claim(self, patience_s: float) -> list[int]:
         """Places in the batch that the trainer draws now; none when all is there."""
@@ -370,15 +373,15 @@ class Crew:
     def _offer(self) -> Offer | None:
         return Offer(self._version, len(self._weights), self._digest) if self._weights else None
 
-    def _foreseen(self, asked: Asked, settings: Settings) -> Lot | None:
-        """What was taken or drawn ahead for this group, and still may be learnt from."""
+    def _foreseen(self, asked: Asked, settings: Settings) -> Lot:
+        """What was laid out ahead for this group; with its answers, or who draws them, while those are young enough."""
         lot = _pick(self._ahead, asked.prompt_ids, settings)
-        if lot is None or lot.is_free:
-            return None
-        if self._version - lot.version > self._max_lag:
-            self._forget(lot)
-            return None
-        return lot
+        if lot is None:
+            return Lot(asked, settings, self._version)
+        if lot.is_free or self._version - lot.version <= self._max_lag:
+            return lot
+        self._forget(lot)
+        return Lot(lot.asked, settings, self._version)
 
     def _forget(self, lot: Lot) -> None:
         if lot.answers is not None:

@@ -282,7 +282,7 @@ def test_old_weights_draw_nothing_where_none_may_be_old() -> None:
 def test_what_was_drawn_ahead_is_used_while_it_is_young_and_dropped_when_it_is_old() -> None:
     crew, _ = opened(max_lag=1)
     crew.publish(0, lambda: b"w")
-    crew.foresee(SETTINGS, [(1, [7], lambda: b"8bytes!!"), (2, [8], lambda: b"8bytes!!")])
+    crew.foresee(SETTINGS, [(1, [7], lambda: b"chance 7"), (2, [8], lambda: b"chance 8")])
     work = taken(crew)
     assert [asked.prompt_ids for asked in work.groups] == [[7]]
     crew.give(MEMBER, Give(work.number, 0, answers(work)))
@@ -296,8 +296,9 @@ def test_what_was_drawn_ahead_is_used_while_it_is_young_and_dropped_when_it_is_o
     work = taken(crew, 1)
     crew.give(MEMBER, Give(work.number, 1, answers(work)))
     crew.publish(3, lambda: b"y")
-    crew.post(SETTINGS, [Asked([8], b"8bytes!!")], is_exact=False)
+    posted = crew.post(SETTINGS, [Asked([8], b"8bytes!!"), Asked([9], b"8bytes!!")], is_exact=False)
     assert crew.claim(0.0) == [0] and crew.take_count().dropped == 2
+    assert posted == [Asked([8], b"chance 8"), Asked([9], b"8bytes!!")]  # what came too late is drawn by the same ones
 
 
 def test_a_work_that_is_called_off_leaves_its_other_groups_to_be_taken() -> None:

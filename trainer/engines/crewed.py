@@ -25,7 +25,7 @@ from ponder.knobs import Knobs
 from ponder.workers import WorkersPart
 from trainer.answers import Answer
 from trainer.crew import Crew, Lot
-from trainer.likeness import describe, to_bytes, weights_of
+from trainer.likeness import describe, from_bytes, to_bytes, weights_of
 from trainer.policy import Policy
 from trainer.sampler import LocalSampler, Sampled, Sampler, TokenListener, sampler_of, tell_whole
 from trainer.trail import Trail
@@ -80,8 +80,9 @@ class CrewedSampler:
             crew.publish(self.version(), lambda: weights_of(self.policy))
             chances = _cut(chance_TB, len(prompts))
             asked = [Asked(list(prompt), own) for prompt, own in zip(prompts, chances, strict=True)]
-            crew.post(settings, asked, is_exact=ahead is None)
+            posted = crew.post(settings, asked, is_exact=ahead is None)
             if ahead:
+                chance_TB = from_bytes([one.chances for one in posted], settings).to(chance_TB)
                 ahead(settings)
             while places := crew.claim(self.part.patience_s):
                 draw(places)
