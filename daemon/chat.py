@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from daemon.processes import is_attempt_alive
-from daemon.program import choose_threads, give_way, run_program, told_while
-from daemon.saved import find_checkpoint, size_bytes
-from daemon.worker import set_threads
+from daemon.beside import choose_device, step_aside
+from daemon.program import run_program, told_while
+from daemon.saved import find_policy, size_bytes
 from ponder.errors import UsageError
 from ponder.event_text import format_bytes
 from ponder.output import say, write_json
 from ponder.paths import Paths, find_paths
-from ponder.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from daemon.dialogue import Dialogue
@@ -79,21 +76,14 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def chat(paths: Paths, given: argparse.Namespace) -> None:
     """Load and talk; raises PonderError."""
-    recipe_path = paths.run_recipe(given.run)
-    whole: Recipe = read_recipe(recipe_path)
-    step, folder = find_checkpoint(paths, given.run, given.step)
-    recipe = whole.stage_after(step) if step else whole
-    is_training = is_attempt_alive(paths.run(given.run))
-    set_threads(choose_threads(given.threads, recipe.compute.threads, is_training))
-    if is_training:
-        give_way()
-    device = given.device or ("cpu" if is_training else recipe.compute.device)
+    step, folder, recipe = find_policy(paths, given.run, given.step)
+    is_training = step_aside(paths, [given.run], recipe.compute.threads, given.threads)
+    device = choose_device(given.device, recipe.compute.device, is_training)
     what = (
         f"loading the checkpoint of step {step:,}, {format_bytes(size_bytes(folder))}"
         if folder
         else f"loading {recipe.model.path}"
     )
-    os.environ.setdefault("TQDM_DISABLE", "1")  # other people's bars; ours says what is loaded
     with told_while(what):
         from daemon.dialogue import Dialogue
         from daemon.voice import Voice

@@ -14,7 +14,6 @@ after Ctrl-C. Deliberately left out: sampling and figures (`trainer.measure`, `p
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +23,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from daemon.processes import is_attempt_alive
-from daemon.program import choose_threads, give_way, run_program, told_while
-from daemon.saved import find_checkpoint
-from daemon.worker import set_threads
+from daemon.beside import choose_device, step_aside
+from daemon.program import run_program, told_while
+from daemon.saved import find_policy
 from ponder.attempts import Difference, compare
 from ponder.errors import PonderError, UsageError
 from ponder.measured import Measured, Way, difference_words, measured_table, split_target, way_words
@@ -53,9 +51,6 @@ class Target:
     folder: Path | None
     """Of a checkpoint; None: the model of the recipe."""
     recipe: Recipe
-
-    def is_training(self, paths: Paths) -> bool:
-        return bool(self.run) and is_attempt_alive(paths.run(self.run))
 
 
 class Comparison(Struct, frozen=True):
@@ -115,9 +110,8 @@ def find_target(paths: Paths, word: str, recipe: str) -> Target:
     """A run's checkpoint, or a model with the recipe that says what it is asked; raises PonderError."""
     name, step = split_target(word)
     if paths.run_recipe(name).is_file():
-        whole = read_recipe(paths.run_recipe(name))
-        chosen, folder = find_checkpoint(paths, name, step)
-        return Target(f"{name}@{chosen}", name, chosen, folder, whole.stage_after(chosen) if chosen else whole)
+        chosen, folder, of_run = find_policy(paths, name, step)
+        return Target(f"{name}@{chosen}", name, chosen, folder, of_run)
     source = find_recipe(recipe)
     model = find_model(ModelPart(word), models=paths.models, folders=[Path.cwd()])
     whole = check_recipe(read_recipe(source), source, models=paths.models)
@@ -135,11 +129,8 @@ def measure(paths: Paths, given: argparse.Namespace) -> None:
     targets = [find_target(paths, word, given.recipe) for word in given.targets]
     if any(target.recipe.task != targets[0].recipe.task for target in targets):
         raise UsageError("the two have different tasks", "compare checkpoints that were asked the same")
-    is_training = any(target.is_training(paths) for target in targets)
-    set_threads(choose_threads(given.threads, targets[0].recipe.compute.threads, is_training))
-    if is_training:
-        give_way()
-    os.environ.setdefault("TQDM_DISABLE", "1")  # other people's bars; ours says how far it is
+    runs = [target.run for target in targets if target.run]
+    is_training = step_aside(paths, runs, targets[0].recipe.compute.threads, given.threads)
     results = [_measure_target(paths, given, target, targets[0].recipe, is_training) for target in targets]
     differences = _compare(results, given.seed) if len(results) > 1 else []
     if given.json:
@@ -151,7 +142,7 @@ def measure(paths: Paths, given: argparse.Namespace) -> None:
 def _measure_target(
     paths: Paths, given: argparse.Namespace, target: Target, terms_of: Recipe, is_training: bool
 ) -> Result:
-    device = given.device or ("cpu" if is_training else target.recipe.compute.device)
+    device = choose_device(given.device, target.recipe.compute.device, is_training)
     with told_while(f"loading {target.name}"):
         from trainer.measure import Terms, load_subject
         from trainer.rewards.judge import Judge

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 
 from msgspec import Struct
 
-from daemon.processes import is_attempt_alive
-from daemon.program import choose_threads, give_way, run_program, told_while
-from daemon.worker import set_threads
+from daemon.beside import choose_device, step_aside
+from daemon.program import run_program, told_while
 from ponder.errors import NotFound
 from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths, saved_steps
@@ -57,14 +55,10 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
 def weigh(paths: Paths, given: argparse.Namespace) -> list[Odds]:
     """Every checkpoint that writes answers, oldest first; raises PonderError."""
     whole = read_recipe(paths.run_recipe(given.run))
-    is_training = is_attempt_alive(paths.run(given.run))
-    set_threads(choose_threads(0, whole.compute.threads, is_training))
-    if is_training:
-        give_way()
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    is_training = step_aside(paths, [given.run], whole.compute.threads)
     with told_while("loading the code"):
         from trainer.talk import load_talk
-    device = "cpu" if is_training else whole.compute.device
+    device = choose_device("", whole.compute.device, is_training)
     found, saved = [], saved_steps(paths.checkpoints(given.run))
     for step in sorted({0, *saved}):
         recipe = whole.stage_after(step) if step else whole

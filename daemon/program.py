@@ -1,10 +1,10 @@
 """How a program that a command starts behaves.
 
-It yields to a trainer that lives, says what takes long, and ends done, with an error in words, or interrupted; never
+It goes second where it is told to, says what takes long, and ends done, with an error in words, or interrupted; never
 with a traceback.
 
-Deliberately left out: what the programs do (`daemon.chat`, `daemon.measure`, `daemon.causal`, `daemon.ladder`,
-`daemon.rm_server`).
+Deliberately left out: whether a trainer lives beside it (`daemon.beside`), and what the programs do (`daemon.chat`,
+`daemon.measure`, `daemon.causal`, `daemon.ladder`, `daemon.rm_server`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
 from ponder.output import PIPE_EXIT_CODE, is_lost, say, show_error, show_lost, silence_stdout, write_over
 
 SAY_AFTER_S = 2.0
-SHARE_OF_CPUS = 4
-"""One in so many threads, while the run's trainer lives."""
 NICENESS = 10
 
 
@@ -45,17 +43,6 @@ def run_program(act: Callable[[], None], interrupted: str = "") -> int:
             raise
         return show_lost(error)
     return 0
-
-
-def choose_threads(asked: int, of_recipe: int, is_training: bool) -> int:
-    """So many threads for this program: as asked, a share while the trainer lives, else as many as it takes itself.
-
-    >>> choose_threads(3, 1, True), choose_threads(0, 4, False)
-    (3, 4)
-    """
-    if asked or not is_training:
-        return asked or of_recipe
-    return max(1, (os.cpu_count() or 1) // SHARE_OF_CPUS)
 
 
 def give_way() -> None:

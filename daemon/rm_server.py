@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from daemon.beside import choose_device, step_aside
 from daemon.log import say_bug
-from daemon.processes import is_attempt_alive
-from daemon.program import choose_threads, give_way, run_program, told_while
+from daemon.program import run_program, told_while
 from daemon.worker import set_threads
 from ponder.errors import NotFound, PonderError, UsageError
 from ponder.output import say, write
@@ -262,11 +262,8 @@ def load_judge(paths: Paths, given: argparse.Namespace) -> TextJudge:
     if (folder / REWARD_MODEL_CARD).is_file() or not paths.run_recipe(given.what).is_file():
         return _load_folder(paths, given, folder, "float32")
     recipe = read_recipe(paths.run_recipe(given.what))
-    is_training = is_attempt_alive(paths.run(given.what))
-    set_threads(choose_threads(given.threads, recipe.compute.threads, is_training))
-    if is_training:
-        give_way()
-    device = given.device or ("cpu" if is_training else recipe.compute.device)
+    is_training = step_aside(paths, [given.what], recipe.compute.threads, given.threads)
+    device = choose_device(given.device, recipe.compute.device, is_training)
     if any(part.stage.kind is StageKind.RL and part.rlhf.live for part in recipe.stages):
         from trainer.sources import live_stage
         from trainer.text_judge import load_live_judge

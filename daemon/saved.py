@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is meant, and what it weighs.
+"""Which checkpoint of a run is meant, by which stage it was left, and what it weighs.
 
 Deliberately left out: whether one can be forked from (`daemon.fork`), and loading it, which needs torch.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from daemon.watched import find_watched, refuse_elsewhere
 from ponder.errors import NotFound
 from ponder.paths import Paths, saved_steps
+from ponder.recipe import Recipe, read_recipe
 
 NOT_HERE = "no checkpoint of it lies here"
 SHOWN = 4
@@ -44,6 +45,13 @@ def find_checkpoint(paths: Paths, run: str, step: int | None) -> tuple[int, Path
         return 0, None
     chosen = choose_step(run, steps, step)
     return chosen, paths.checkpoint(run, chosen)
+
+
+def find_policy(paths: Paths, run: str, step: int | None) -> tuple[int, Path | None, Recipe]:
+    """As `find_checkpoint`, and the recipe of the stage that left it; raises what reading the recipe does, too."""
+    whole = read_recipe(paths.run_recipe(run))
+    chosen, folder = find_checkpoint(paths, run, step)
+    return chosen, folder, whole.stage_after(chosen) if chosen else whole
 
 
 def size_bytes(folder: Path) -> int:

@@ -11,18 +11,15 @@ counting (`trainer.values`).
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from daemon.processes import is_attempt_alive
-from daemon.program import choose_threads, give_way, run_program, told_while
-from daemon.saved import find_checkpoint
-from daemon.worker import set_threads
+from daemon.beside import choose_device, step_aside
+from daemon.program import run_program, told_while
+from daemon.saved import find_policy
 from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
-from ponder.recipe import read_recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,15 +43,9 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def look(paths: Paths, given: argparse.Namespace) -> None:
     """Load, continue, tell; raises PonderError."""
-    whole = read_recipe(paths.run_recipe(given.run))
-    step, folder = find_checkpoint(paths, given.run, given.step)
-    recipe = whole.stage_after(step) if step else whole
-    is_training = is_attempt_alive(paths.run(given.run))
-    set_threads(choose_threads(0, recipe.compute.threads, is_training))
-    if is_training:
-        give_way()
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    device = "cpu" if is_training else recipe.compute.device
+    step, folder, recipe = find_policy(paths, given.run, given.step)
+    is_training = step_aside(paths, [given.run], recipe.compute.threads)
+    device = choose_device("", recipe.compute.device, is_training)
     with told_while(f"loading the policy of step {step:,}"):
         from trainer.policy import load_policy
         from trainer.sampler import sampler_of
