@@ -202,7 +202,7 @@ def choose(queue: Queue, chance: random.Random) -> Choice | None:
     if queue.only is not None:
         weights = {queue.only: 1.0}
     for stream in drawn_order(weights, chance):
-        choice = pick[stream](queue, chance)
+        choice = pick[stream](queue, chance) if stream in pick else None  # what is imported was ranked elsewhere
         if choice is not None:
             return choice
     return None

@@ -21,7 +21,7 @@ from tests.daemon.conftest import Network, wait_for
 
 RAW = b" of step "
 """In every answer of the fake trainer, and in nothing else."""
-REFUSED = {wire.NextRanking, wire.GetLog}
+REFUSED = {wire.NextRanking, wire.GetLog, wire.GetTurns, wire.GetWorkplace}
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def every_question(network: Network, run: str) -> list[wire.Request]:
         wire.GetSample(samples[0].id), wire.GetAha(run), wire.GetKnobs(run), wire.GetCheckpoints(run),
         wire.GetCommand(command), wire.GetLog(run), wire.GetStack(run), wire.GetSystem(),
         wire.NextRanking(run, "ada"), wire.GetRankings(run), wire.GetFeedback(run), wire.GetMeasured(run),
+        wire.GetTurns(run), wire.GetWorkplace(run),
     ]  # fmt: skip
 
 
@@ -133,7 +134,7 @@ def test_a_kind_of_reply_that_nobody_has_looked_at_is_not_sent() -> None:
         wire.RunDetail,
     )  # fmt: skip
     rest = set(get_args(wire.Reply)) - set(covered) - set(WITHOUT_TEXTS)
-    assert rest == {wire.LogPage, wire.RankingTask, wire.Accepted, wire.Refusal}
+    assert rest == {wire.LogPage, wire.RankingTask, wire.Turns, wire.Workplace, wire.Accepted, wire.Refusal}
     with pytest.raises(Refused):
         covered_reply(wire.LogPage("a text", 0, 0, 0, ""), View.SUMMARY)
 

@@ -14,7 +14,7 @@ from ponder.knobs import Knobs
 from ponder.recipe import ModelPart, parse_recipe
 from tests.trainer.conftest import RECIPE
 from trainer.answers import Answer
-from trainer.causal import _answers, check_cause
+from trainer.causal import check_cause, draw_answers
 from trainer.policy import Policy, load_policy
 from trainer.probe import Asked, ask_at_turns
 from trainer.sampler import sampler_of
@@ -45,7 +45,7 @@ def knobs() -> Knobs:
 
 def answers_to(base: Policy, task: Countdown, knobs: Knobs) -> list[Answer]:
     generator = torch.Generator().manual_seed(2)
-    return _answers(base, sampler_of(base), task, knobs, task.held_out(48), 8, generator)
+    return draw_answers(base, sampler_of(base), task, knobs, task.held_out(48), 8, generator)
 
 
 def asked_of(base: Policy, task: Countdown, answers: Sequence[Answer], most: int = 1000) -> Asked:
