@@ -214,6 +214,11 @@ def test_an_annotator_may_ask_for_one_stream_alone(desk: Desk) -> None:
         desk.keep(task)
 
 
+def test_rankings_of_elsewhere_are_asked_of_nobody(desk: Desk) -> None:
+    with pytest.raises(NotFound):
+        desk.ask(only=Stream.IMPORTED)
+
+
 def test_overlap_is_about_the_share_of_groups_that_several_rank(desk: Desk) -> None:
     desk.only("random")
     desk.set(overlap=0.5)
