@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 FAR_HOST = "127.0.0.2"
 """Where the daemon and the trainer serve; a worker knows a weak line at 127.0.0.1 only."""
 PATIENCE_S = 150.0
-MAX_LAG = 100
+MAX_LAG = 64
 """Steps of the tiny model are over long before its weights have come over a weak line."""
 
 
