@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError
-from ponder.output import PIPE_EXIT_CODE, is_lost, say, show_error, show_lost, silence_stdout, write_over
+from ponder.output import say, show_error, stop_writing, write_over
 
 SAY_AFTER_S = 2.0
 NICENESS = 10
@@ -35,13 +35,8 @@ def run_program(act: Callable[[], None], interrupted: str = "") -> int:
     except KeyboardInterrupt:
         say(interrupted)
         return INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:
-        silence_stdout()
-        return PIPE_EXIT_CODE
     except OSError as error:
-        if not is_lost(error):
-            raise
-        return show_lost(error)
+        return stop_writing(error)
     return 0
 
 

@@ -156,6 +156,16 @@ def is_lost(error: OSError) -> bool:
     return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
+def stop_writing(error: OSError) -> int:
+    """The exit code where stdout takes no more: nobody reads it, or it has no room. Other errors are raised again."""
+    if isinstance(error, BrokenPipeError):
+        silence_stdout()
+        return PIPE_EXIT_CODE
+    if not is_lost(error):
+        raise error
+    return show_lost(error)
+
+
 def show_lost(error: OSError) -> int:
     """Say that stdout takes no more; the exit code."""
     silence_stdout()

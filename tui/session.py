@@ -23,7 +23,7 @@ from ponder.async_client import AsyncClient
 from ponder.client import explain_absence, is_served
 from ponder.errors import INTERRUPTED_EXIT_CODE, PonderError, UsageError
 from ponder.event_text import step_of
-from ponder.output import PIPE_EXIT_CODE, is_lost, show_lost, silence_stdout
+from ponder.output import stop_writing
 from ponder.paths import Paths, find_paths
 from ponder.person import user_name
 from ponder.remote import ponder_words
@@ -145,13 +145,8 @@ def run(words: Sequence[str]) -> int:
         if error.hint:
             print(f"hint: {safe_text(error.hint)}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        silence_stdout()
-        return PIPE_EXIT_CODE
     except OSError as error:
-        if not is_lost(error):
-            raise
-        return show_lost(error)
+        return stop_writing(error)
     if words_left and code in (0, INTERRUPTED_EXIT_CODE):
         print("\n".join(safe_line(line) for line in words_left.split("\n")), file=sys.stderr)
     return code
