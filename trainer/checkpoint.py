@@ -63,6 +63,25 @@ class Saved:
     sha256: str
 
 
+class Room:
+    """Waits for room on a full disk, and says so once; `tell_full` hears when that begins, and when it is over."""
+
+    def __init__(self, tell_full: Callable[[bool], None]) -> None:
+        self._tell_full, self._is_waited_for = tell_full, False
+
+    def wait(self, who_waits: str) -> None:
+        if not self._is_waited_for:
+            log.warning("the disk is full: %s for room", who_waits)
+            self._tell_full(True)
+        self._is_waited_for = True
+        time.sleep(ROOM_WAIT_S)
+
+    def end(self) -> None:
+        """What waited, if it did, is written."""
+        if self._is_waited_for:
+            self._tell_full(False)
+
+
 @dataclass(frozen=True)
 class Restored:
     """A checkpoint that was read: tensors by file, and the state."""
@@ -103,7 +122,7 @@ def save_checkpoint(
     """
     final = root / checkpoint_name(step)
     draft = root / f".{final.name}.tmp"
-    has_complained = False
+    room = Room(tell_full)
     while True:
         try:
             shutil.rmtree(draft, ignore_errors=True)
@@ -133,13 +152,8 @@ def save_checkpoint(
                     f"cannot write the checkpoint `{final}`: {getattr(error, 'strerror', None) or error}",
                     "free some space, or set PONDER_HOME",
                 ) from error
-            if not has_complained:
-                log.warning("the disk is full: the checkpoint `%s` waits for room", final)
-                tell_full(True)
-            has_complained = True
-            time.sleep(ROOM_WAIT_S)
-    if has_complained:
-        tell_full(False)
+            room.wait(f"the checkpoint `{final}` waits")
+    room.end()
     _let_go(root, keep, spare)
     size = sum(size for size, _ in written.values()) + len(manifest)
     return Saved(final.name, size, hashlib.sha256(manifest).hexdigest())

@@ -9,9 +9,7 @@ checkpoint is complete (`trainer.checkpoint`), and the weights, which every proc
 
 from __future__ import annotations
 
-import logging
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,10 +24,8 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from ponder.errors import CheckpointError
 from ponder.paths import checkpoint_name
-from trainer.checkpoint import ROOM_WAIT_S, is_full_disk
+from trainer.checkpoint import Room, is_full_disk
 from trainer.parallel import Ranks, together
-
-log = logging.getLogger(__name__)
 
 KINDS = ("exp_avg", "exp_avg_sq")
 
@@ -42,7 +38,7 @@ def write_shares(
     All ranks call it, and wait together for room where the disk is full.
     """
     draft = root / f".{checkpoint_name(step)}.moments.tmp"
-    has_complained = False
+    room = Room(tell_full)
     while True:
         if ranks.is_first:
             shutil.rmtree(draft, ignore_errors=True)
@@ -56,13 +52,8 @@ def write_shares(
             _, (reason, _) = min(error.failures.items())
             if not (isinstance(reason, OSError | SafetensorError) and is_full_disk(reason)):
                 raise CheckpointError(f"cannot write `{draft}`: {reason}") from error
-            if not has_complained:
-                log.warning("the disk is full: the moments of step %d wait for room", step)
-                tell_full(True)
-            has_complained = True
-            time.sleep(ROOM_WAIT_S)
-    if has_complained:
-        tell_full(False)
+            room.wait(f"the moments of step {step} wait")
+    room.end()
     return draft
 
 
