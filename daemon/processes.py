@@ -13,6 +13,10 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LOCK_NAME = "attempt.lock"
 STARTED_NAME = "attempt.json"
@@ -96,7 +100,7 @@ def is_attempt_alive(folder: Path) -> bool:
     return False
 
 
-def write_facts(folder: Path, name: str, facts: Started | Ended) -> None:
+def write_facts(folder: Path, name: str, facts: DataclassInstance) -> None:
     """Write the facts so that a reader sees all of them or the old ones, also after a power cut."""
     draft = folder / f".{name}.{os.getpid()}"
     with draft.open("w", encoding="utf-8") as file:

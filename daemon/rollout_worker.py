@@ -45,7 +45,7 @@ class Progress:
     def __init__(self, run: str) -> None:
         self.run, self.began_s = run, time.monotonic()
         self.version = -1
-        self.answers = self.tokens = self.refused = self.received_bytes = self.sent_bytes = 0
+        self.answers = self.refused = self.received_bytes = self.sent_bytes = 0
         self._said, self._due = "", 0.0
         self._is_terminal = sys.stderr.isatty()
 

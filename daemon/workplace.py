@@ -6,10 +6,12 @@ Deliberately left out: the port itself (`daemon.crew_door`).
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from daemon.processes import write_facts
 from daemon.watched import part_of, refuse_elsewhere
 from ponder import wire
 from ponder.errors import Refused
@@ -17,7 +19,8 @@ from ponder.paths import Paths
 from ponder.recipe import parse_recipe
 
 
-class Papers(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Papers:
     """What a trainer that takes workers says of itself."""
 
     port: int
@@ -31,12 +34,10 @@ def papers_of(run_folder: Path) -> Path:
 def write_papers(run_folder: Path, port: int) -> None:
     """Say where workers may come; 0 takes it back."""
     path = papers_of(run_folder)
-    if not port:
+    if port:
+        write_facts(run_folder, path.name, Papers(port))
+    else:
         path.unlink(missing_ok=True)
-        return
-    draft = path.with_suffix(".new")
-    draft.write_bytes(msgspec.json.encode(Papers(port)))
-    draft.rename(path)
 
 
 def find_workplace(paths: Paths, detail: wire.RunDetail) -> wire.Workplace:

@@ -290,17 +290,14 @@ class Crew:
         with self._lock:
             owner, work, lots = self._out.get(give.work, ("", None, []))
             own, likeness = self._members.get(member), self._likeness
-        if work is None or owner != member or own is None or likeness is None:
-            with self._lock:
-                self.count.dropped += len(give.answers)
-            return Taken(give.work, "late: the trainer has drawn them itself")
+            if work is None or owner != member or own is None or likeness is None:
+                return self._drop(give)
         why = fault_of(give.answers, work, likeness)
         if not why and give.version != lots[0].version:
             why = f"drawn from version {give.version}, and {lots[0].version} had them taken"
         with self._lock:
             if self._out.pop(give.work, None) is None:
-                self.count.dropped += len(give.answers)
-                return Taken(give.work, "late: the trainer has drawn them itself")
+                return self._drop(give)
             own.heard, own.work = self.now(), None
             if why:
                 self._refuse(member, own, lots)
@@ -313,6 +310,10 @@ class Crew:
         return Taken(give.work, why and f"refused: {why}")
 
     # ---- inside, with the lock
+
+    def _drop(self, give: Give) -> Taken:
+        self.count.dropped += len(give.answers)
+        return Taken(give.work, "late: the trainer has drawn them itself")
 
     def _refuse(self, member: str, own: Member, lots: list[Lot]) -> None:
         self.count.refused += sum(lot.settings.group_size for lot in lots)
