@@ -85,6 +85,8 @@ def test_the_wheel_alone_in_an_empty_environment_runs(wheel: Path, tmp_path: Pat
 
 PROVIDERS = {"pynvml": "nvidia-ml-py"}
 """Who brings a module that need not be installed here."""
+CHECKERS = {"_typeshed"}
+"""What type checkers bring and no program imports."""
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -106,7 +108,7 @@ def test_what_is_imported_is_declared() -> None:
                     else []
                 )
                 for name in {name.split(".")[0] for name in names}:
-                    if name in PACKAGES or name in sys.stdlib_module_names or not name:
+                    if name in {"", *PACKAGES, *CHECKERS} or name in sys.stdlib_module_names:
                         continue
                     owners = {
                         owner.replace("_", "-").lower() for owner in providers.get(name, [PROVIDERS.get(name, name)])
