@@ -44,7 +44,8 @@ def check(paths: Paths, given: argparse.Namespace) -> None:
     is_training = step_aside(paths, [given.run], recipe.compute.threads)
     size = f", {format_bytes(size_bytes(folder))}" if folder else ""
     with told_while(f"loading the policy of step {step:,}{size}"):
-        from trainer.causal import Arm, Difference, check_cause
+        from trainer.causal import Arm, check_cause
+        from trainer.places import Difference
         from trainer.sampler import sampler_of
         from trainer.talk import load_talk
 

@@ -24,14 +24,14 @@ from msgspec import Struct
 
 from ponder import metrics
 from ponder.errors import RecipeError
-from ponder.events import Finish
 from ponder.knobs import Knobs
-from trainer.answers import Answer, read_answers
+from trainer.answers import Answer
 from trainer.parallel import Ranks
+from trainer.places import Difference, Place, continue_from, draw_answers, next_chances
 from trainer.policy import Policy
 from trainer.probe import Asked, ask_at_turns
-from trainer.sampler import Sampled, Sampler
-from trainer.tasks import Environment, Problem, Task
+from trainer.sampler import Sampler
+from trainer.tasks import Environment, Task
 from trainer.tasks.forcing import Forcing
 
 MOST_TURNS = 64
@@ -51,14 +51,6 @@ class Arm(StrEnum):
     FORCED = "forced"
 
 
-class Difference(Struct, frozen=True):
-    """A mean difference with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
 class Causal(Struct, frozen=True):
     """What came of it."""
 
@@ -74,19 +66,6 @@ class Causal(Struct, frozen=True):
     forced_less_forbidden: Difference
     free_less_forbidden: Difference
     asked: Asked | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place in an answer: what was asked, and what was written before it."""
-
-    problem: Problem
-    prompt_ids: list[int]
-    before: list[int]
-
-    @property
-    def prefix(self) -> list[int]:
-        return [*self.prompt_ids, *self.before]
 
 
 @dataclass(frozen=True)
@@ -200,59 +179,3 @@ def bootstrap(clusters: Sequence[Sequence[float]], seed: int, resamples: int = R
     )
     whole = statistics.fmean(value for cluster in clusters for value in cluster)
     return Difference(whole, means[int(0.025 * resamples)], means[int(0.975 * resamples)])
-
-
-def draw_answers(
-    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, asked: Sequence[Problem], samples: int,
-    generator: torch.Generator,
-) -> list[Answer]:  # fmt: skip
-    """So many answers to each problem, as in training, read and not scored."""
-    limit = knobs.sampling.max_new_tokens
-    prompts = [policy.prompt_ids(problem.prompt, problem.plain) for problem in asked]
-    drawn = sampler.sample(
-        prompts, group_size=samples, max_new_tokens=limit, temperature=knobs.sampling.temperature, generator=generator
-    )
-    return read_answers(policy, task, asked, prompts, drawn, max_new_tokens=limit, weights=knobs.reward)
-
-
-@torch.inference_mode()
-def next_chances(policy: Policy, places: Sequence[Place], temperature: float) -> torch.Tensor:
-    """(places, V): the distribution of the token at each place."""
-    rows = []
-    for place in places:
-        ids = torch.tensor([place.prefix], device=policy.device)
-        rows.append(torch.softmax(policy.model(input_ids=ids).logits[0, -1].float() / temperature, -1))
-    return torch.stack(rows)
-
-
-def continue_from(
-    policy: Policy, sampler: Sampler, task: Task, knobs: Knobs, turns: Sequence[Place], starts: Sequence[Sequence[int]],
-    generator: torch.Generator,
-) -> list[float]:  # fmt: skip
-    """The share of right answers of each place, continued once from each of its next tokens."""
-    limit, temperature = knobs.sampling.max_new_tokens, knobs.sampling.temperature
-    rows = [(turn, [*turn.before, token]) for turn, tokens in zip(turns, starts, strict=True) for token in tokens]
-    open_rows = [place for place, (_, ids) in enumerate(rows) if ids[-1] not in policy.end_ids and len(ids) < limit]
-    room = max((limit - len(rows[place][1]) for place in open_rows), default=0)
-    written = [ids for _, ids in rows]
-    if open_rows:
-        prompts = [[*rows[place][0].prompt_ids, *rows[place][1]] for place in open_rows]
-        drawn = sampler.sample(prompts, group_size=1, max_new_tokens=room, temperature=temperature, generator=generator)
-        for place, rest in zip(open_rows, drawn, strict=True):
-            written[place] = [*written[place], *rest.ids][:limit]
-    whole = [
-        Sampled(
-            ids, [0.0] * len(ids), [0.0] * len(ids),
-            Finish.END if ids[-1] in policy.end_ids else Finish.TRUNCATED,
-        )
-        for ids in written
-    ]  # fmt: skip
-    read = read_answers(
-        policy, task, [turn.problem for turn, _ in rows], [turn.prompt_ids for turn, _ in rows], whole,
-        max_new_tokens=limit, weights=knobs.reward,
-    )  # fmt: skip
-    each = len(rows) // len(turns)
-    return [
-        statistics.fmean(answer.is_correct for answer in read[start : start + each])
-        for start in range(0, len(read), each)
-    ]

@@ -21,6 +21,7 @@ from msgspec import Struct
 from ponder.events import Finish, Mark, Outcome
 from trainer.answers import Answer
 from trainer.forced import GREEDY, words_or_none
+from trainer.places import next_logits
 from trainer.policy import Policy
 from trainer.reflection import outcome_of
 from trainer.sampler import Sampler
@@ -55,6 +56,10 @@ class _Place:
     @property
     def before(self) -> list[int]:
         return self.answer.sampled.ids[: self.mark.token]
+
+    @property
+    def prefix(self) -> list[int]:
+        return [*self.answer.prompt_ids, *self.before]
 
 
 def ask_at_turns(
@@ -109,8 +114,7 @@ def _ask(
 @torch.inference_mode()
 def _without(policy: Policy, place: _Place, banned: Sequence[int]) -> int:
     """The most probable next token that begins no marker."""
-    ids = torch.tensor([[*place.answer.prompt_ids, *place.before]], device=policy.device)
-    logits_V = policy.model(input_ids=ids).logits[0, -1].float()
+    logits_V = next_logits(policy, place.prefix)
     logits_V[list(banned)] = -torch.inf
     return int(logits_V.argmax())
 

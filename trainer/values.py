@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from ponder.knobs import Knobs
-from trainer.causal import Difference, Place, continue_from, draw_answers, next_chances
 from trainer.critic import Critic, make_critic
+from trainer.places import Difference, Place, continue_from, draw_answers, next_chances
 from trainer.policy import Policy
 from trainer.sampler import Sampler
 from trainer.tasks import Task

@@ -16,9 +16,10 @@ from ponder.knobs import Knobs, with_value
 from ponder.recipe import ModelPart, parse_recipe
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of
-from trainer.causal import Arm, bootstrap, check_cause, draw_answers, first_turns, refuse_cause
+from trainer.causal import Arm, bootstrap, check_cause, first_turns, refuse_cause
 from trainer.link import ListLink
 from trainer.parallel import Ranks
+from trainer.places import draw_answers
 from trainer.policy import Policy, load_policy
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem

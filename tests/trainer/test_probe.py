@@ -14,7 +14,8 @@ from ponder.knobs import Knobs
 from ponder.recipe import ModelPart, parse_recipe
 from tests.trainer.conftest import RECIPE
 from trainer.answers import Answer
-from trainer.causal import check_cause, draw_answers
+from trainer.causal import check_cause
+from trainer.places import draw_answers
 from trainer.policy import Policy, load_policy
 from trainer.probe import Asked, ask_at_turns
 from trainer.sampler import sampler_of

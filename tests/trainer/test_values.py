@@ -11,7 +11,7 @@ import torch
 from ponder.recipe import Recipe, parse_recipe
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import NO_MODELS, go
-from trainer.causal import Place, continue_from, next_chances
+from trainer.places import Place, continue_from, next_chances
 from trainer.policy import Policy, load_policy
 from trainer.sampler import sampler_of
 from trainer.talk import load_talk
