@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ponder.client import Client
-    from ponder.curve_svg import Mark, Scales
+    from ponder.curve_svg import Chart, Mark, Scales
+    from ponder.judged import RunJudges
     from ponder.plot_text import Curve
     from ponder.recipe import Recipe
     from ponder.wire import Curves, RunDetail
@@ -90,12 +91,15 @@ def plot(
         say_written(out)
 
 
+WIDEST, BRIEF = 90, 40
+"""Characters of who judged: below a title, and behind a run's name."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """What is drawn, in whatever way."""
 
-    charts: list[tuple[str, list[Curve]]]
-    """Each its title and its curves."""
+    charts: list[Chart]
     marks: list[Mark]
     scales: Scales
     data: object
@@ -115,6 +119,8 @@ class Told:
     """Of the run and all that differ from it in the seed alone; empty where that was not asked."""
     stages: list[tuple[int, str]]
     """After which step another stage begins, by its name."""
+    judges: RunJudges
+    newest: dict[str, float]
 
 
 def _curves_picture(
@@ -137,9 +143,10 @@ def _curves_picture(
 def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
     from ponder.chain import begins
+    from ponder.judged import read_judges, turned_in
     from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT
     from ponder.tasks import EXPERT
-    from ponder.wire import Curves, GetMetrics
+    from ponder.wire import Curves, GetKnobs, GetMetrics, KnobTable
 
     run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
     stages = _stages(detail)
@@ -151,7 +158,10 @@ def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, ove
         raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
     siblings = _siblings(client, detail) if over_seeds else []
     own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
-    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [], begins(stages))
+    turned = turned_in(client.ask(GetKnobs(run), KnobTable).changes)
+    judges = read_judges(detail.recipe, turned)
+    seeds = [curves, *own] if over_seeds else []
+    return Told(run, span, curves, Places(against, costs), seeds, begins(stages), judges, detail.newest)
 
 
 def _stages(detail: RunDetail) -> list[Recipe]:
@@ -169,17 +179,20 @@ def _measured_picture(target: str, measured: str) -> Picture:
 
     from msgspec.structs import replace
 
-    from ponder.curve_svg import Mark, Scales
+    from ponder.curve_svg import Chart, Mark, Scales
+    from ponder.judged import read_judges
     from ponder.measured import split_target
+    from ponder.metrics import EVAL_ACCURACY
     from ponder.thinking_plot import LINES, alike, highest_words, lines, ways
     from ponder.thinking_turn import find_turn, turn_words
-    from ponder.wire import GetMeasured, MeasuredRows
+    from ponder.wire import GetMeasured, GetRun, MeasuredRows, RunDetail
 
     if measured not in LINES:
         raise UsageError(f"`--eval` cannot be `{measured}`", f"it takes {', '.join(LINES)}")
     name, step = split_target(target)
     with connect() as client:
         found = client.ask(GetMeasured(name_run(client, name), step, with_rates=True), MeasuredRows)
+        judges = read_judges(client.ask(GetRun(found.run, only_ends=True), RunDetail).recipe)
     at, rows = alike(found.rows, found.run, step)
     curves = lines(rows)
     if not curves:
@@ -194,7 +207,8 @@ def _measured_picture(target: str, measured: str) -> Picture:
     brief = [replace(row, rates=[]) for row in rows]
     told = [{"line": name, **asdict(turn), "is_seen": turn.is_seen} for name, turn in turns.items()]
     data = {"run": found.run, "step": at, "measured": brief, "turns": told}
-    return Picture([(title, curves)], marks, Scales("tokens", True), data, notes)
+    chart = Chart(title, curves, judges.of_curve(EVAL_ACCURACY).fitting(WIDEST))
+    return Picture([chart], marks, Scales("tokens", True), data, notes)
 
 
 def _points(told: Told) -> dict[str, object]:
@@ -202,6 +216,8 @@ def _points(told: Told) -> dict[str, object]:
     from msgspec.structs import asdict
 
     data = {"run": told.run, "span": told.span, **asdict(told.curves)}
+    judges = {name: told.judges.of_curve(name, told.newest) for name in told.curves.curves}
+    data["judged_by"] = {name: found.words for name, found in judges.items() if found.words}
     if told.places.axis.source:
         placed = {name: told.places.moved(points) for name, points in told.curves.curves.items()}
         data |= {"x": str(told.places.axis), "placed": placed}
@@ -227,44 +243,52 @@ def _siblings(client: Client, detail: RunDetail) -> list[str]:
     return found
 
 
-def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> tuple[str, list[Curve]]:
-    """A title, and a mean with its span for each recipe and variant; where its steps stand says the run itself."""
+def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> Chart:
+    """A mean with its span for each recipe and variant; where its steps stand says the run itself."""
     from dataclasses import replace
 
     from ponder.spread import over_seeds
 
-    title, curves = _chart(name, found, 0.0)
+    chart = _chart(name, found, 0.0)
+    title, curves = chart.title, chart.curves
     scale = 100.0 if title.endswith(", %") else 1.0
     drawn = []
     for told, curve in zip(found, curves, strict=False):
         own = told.seeds
-        label = f"{curve.name.rpartition('-')[0] or curve.name} ({len(own)} seed{'s' if len(own) > 1 else ''})"
+        whose = curve.name.removeprefix(told.run)
+        label = f"{told.run.rpartition('-')[0] or told.run} ({len(own)} seed{'s' if len(own) > 1 else ''}){whose}"
         mean = over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale)
         drawn.append(replace(mean, points=told.places.moved(mean.points), bands=told.places.moved_bands(mean.bands)))
     several = any(len(told.seeds) > 1 for told in found)
-    return f"{title} (mean, least to most)" if several else title, [*drawn, *curves[len(found) :]]
+    named = f"{title} (mean, least to most)" if several else title
+    return replace(chart, title=named, curves=[*drawn, *curves[len(found) :]])
 
 
-def _chart(name: str, found: Sequence[Told], smoothing: float) -> tuple[str, list[Curve]]:
-    """A title, and a curve for each run."""
+def _chart(name: str, found: Sequence[Told], smoothing: float) -> Chart:
+    """A curve for each run, and who judged them: all of them, or each by its name."""
     from ponder import metrics
+    from ponder.curve_svg import Chart
     from ponder.plot_text import Curve
 
     metric = metrics.find_metric(name)
     is_share = metric is not None and metric.is_share
     scale = 100.0 if is_share else 1.0
     unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
+    judges = [told.judges.of_curve(name, told.newest) for told in found]
+    is_one = len(set(judges)) == 1
     drawn = []
     for number, told in enumerate(found):
         points = [(float(step), value * scale) for step, value in told.curves.curves.get(name, [])]
         bands = [(float(step), low * scale, high * scale) for step, low, high in told.curves.bands.get(name, [])]
         eased = smoothing**told.span if not metrics.is_evaluation(name) else 0.0
         sign = "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""
-        drawn.append(Curve(told.places.moved(points), told.run, eased, told.places.moved_bands(bands), sign))
+        whose = "" if is_one else judges[number].fitting(BRIEF)
+        called = f"{told.run} ({whose})" if whose else told.run
+        drawn.append(Curve(told.places.moved(points), called, eased, told.places.moved_bands(bands), sign))
     if name == metrics.EVAL_ACCURACY:
         drawn += _expert(found)
     label = metric.label if metric is not None else name
-    return f"{label}{f', {unit}' if unit else ''}", drawn
+    return Chart(f"{label}{f', {unit}' if unit else ''}", drawn, judges[0].fitting(WIDEST) if is_one else "")
 
 
 def _expert(found: Sequence[Told]) -> list[Curve]:
@@ -303,10 +327,10 @@ def _draw_here(picture: Picture) -> None:
 
     scales = picture.scales
     frame = Frame(marks={mark.x: mark.sign for mark in picture.marks}, is_log=scales.is_log, is_log_x=scales.is_log_x)
-    for title, curves in picture.charts:
-        names = "   ".join(f"{curve.sign} {curve.name}".strip() for curve in curves)
-        write(f"{title}   {names}")
-        for line in braille_lines(curves, min(terminal_width(), 120), 14, frame=frame):
+    for chart in picture.charts:
+        names = "   ".join(f"{curve.sign} {curve.name}".strip() for curve in chart.curves)
+        write("   ".join(filter(None, (chart.title, chart.judged, names))))
+        for line in braille_lines(chart.curves, min(terminal_width(), 120), 14, frame=frame):
             write(line.rstrip())
         if scales.is_log_x:
             write(f"x: {scales.x_label}, by the logarithm")
@@ -332,10 +356,11 @@ def _write_png(path: Path, picture: Picture) -> None:
 
     charts, scales = picture.charts, picture.scales
     figure = Figure(figsize=(9, 3.4 * len(charts)), dpi=120, layout="constrained")
-    for number, (title, curves) in enumerate(charts):
+    for number, chart in enumerate(charts):
         axes = figure.add_subplot(len(charts), 1, number + 1)
-        axes.set_title(_plain(title), loc="left", fontsize=10, fontweight="bold")
-        for place, curve in enumerate(curves):
+        axes.set_title(_plain(chart.title), loc="left", fontsize=10, fontweight="bold")
+        axes.set_title(chart.judged, loc="right", fontsize=8, fontstyle="italic")
+        for place, curve in enumerate(chart.curves):
             colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
             style = (0, tuple(map(int, dashes.split()))) if dashes else "-"
             if curve.bands:
@@ -355,7 +380,7 @@ def _write_png(path: Path, picture: Picture) -> None:
         if scales.is_log_x:
             axes.set_xscale("log")
         axes.grid(alpha=0.25)
-        if len(curves) > 1:
+        if len(chart.curves) > 1:
             axes.legend(fontsize=8)
         axes.set_xlabel(scales.x_label, fontsize=8)
     try:
