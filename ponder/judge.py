@@ -1,11 +1,5 @@
 """Who can judge an answer, and the words by which charts say who judged what they show.
 
-    verifier       compares with what is right: a task's own check, the rules of a game, a function that verifies
-    reward model   has learnt from rankings what people like: what it says is an opinion, and can be gamed
-    person         said it himself, of each answer
-    own code       a recipe's own `[[rewards]]`, of which nobody knows what it compares with
-    rules          what any text shows without a right answer: form, length, repetition, script
-
 Deliberately left out: which of them judge a run (`ponder.judged`).
 """
 
@@ -36,6 +30,13 @@ class JudgedBy(StrEnum):
     """Whoever gives the run's reward, or this part of it."""
 
 
+MEANINGS = {
+    Judge.VERIFIER: "Compares with what is right: a task's own check, the rules of a game, a function that verifies.",
+    Judge.PERSON: "Said it himself, of each answer.",
+    Judge.RULES: "What any text shows without a right answer: form, length, repetition, script.",
+    Judge.CODE: "A recipe's own `[[rewards]]`; nobody knows what it compares with.",
+    Judge.MODEL: "Has learnt from rankings what is liked: what it says is an opinion, and can be gamed.",
+}
 OPINION = "a model's opinion"
 UNKNOWN, UNKNOWN_SIGN = "unknown", "?"
 WORDS = {judge: str(judge) for judge in Judge}
@@ -44,7 +45,7 @@ SIGNS = {Judge.VERIFIER: "V", Judge.MODEL: "O", Judge.PERSON: "P", Judge.CODE: "
 SIGN_WORDS = {
     **{sign: str(judge) for judge, sign in SIGNS.items()},
     SIGNS[Judge.MODEL]: "opinion of a model",
-    UNKNOWN_SIGN: "judge unknown",
+    UNKNOWN_SIGN: UNKNOWN,
 }
 
 
@@ -84,6 +85,12 @@ class Judges:
             return ()
         brief = self._said({**WORDS, Judge.MODEL: OPINION.removeprefix("a ")})
         return f"judged by: {self.words}", brief, self._said(SIGNS, "+", ", ", "")
+
+    @property
+    def signs(self) -> frozenset[str]:
+        """Those of the shortest label, each of which `SIGN_WORDS` explains."""
+        judges = frozenset(SIGNS[judge] for group in self.in_turn for judge in group)
+        return judges if self.is_known else frozenset(UNKNOWN_SIGN)
 
     def fitting(self, room: int) -> str:
         """The longest label of so many characters at most, or the shortest there is."""

@@ -13,7 +13,7 @@ orders the answers that a reward model learns from.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from ponder.tasks import verified_parts
 if TYPE_CHECKING:
     from ponder.knobs import KnobValue
     from ponder.recipe import Recipe
-    from ponder.wire import KnobChange
+    from ponder.wire import KnobChange, RunDetail
 
 PART_JUDGES: dict[str, Judge] = {
     "correct": Judge.VERIFIER, "outcome": Judge.VERIFIER, "perfect": Judge.VERIFIER,
@@ -43,25 +43,22 @@ Turned = tuple[int, str, "KnobValue"]
 """After which step a knob was turned, its name, its new value."""
 
 
-def turned_in(changes: Iterable[KnobChange]) -> tuple[Turned, ...]:
-    """Those of the changes that were applied."""
-    return tuple((one.applied_step, one.name, one.new) for one in changes if one.applied_step is not None)
-
-
 @dataclass(frozen=True)
 class RunJudges:
     """Who judges in a run: who gives its reward, and so who judged a curve."""
 
     reward: Judges = UNKNOWN
-    watched: frozenset[Judge] | None = None
-    """What a loop elsewhere says; None where ponder trains."""
+    said: frozenset[Judge] | None = frozenset()
+    """Whom a loop elsewhere names; None where ponder trains, and so knows."""
     own: Mapping[str, Judge] = field(default_factory=dict)
     """Who gives each part that the recipe brings itself."""
     is_apart: bool = False
     """Whether learnt scores never weigh for what a verifier judges."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """The run's newest, which tell which of its sources are verified."""
 
-    def of_curve(self, name: str, newest: Mapping[str, float] | None = None) -> Judges:
-        """Who judged this metric. `newest` are the run's figures, which tell which of its sources are verified."""
+    def of_curve(self, name: str) -> Judges:
+        """Who judged this metric."""
         metric = metrics.find_metric(name)
         match metric.judged_by if metric is not None else JudgedBy.NOBODY:
             case JudgedBy.NOBODY:
@@ -74,20 +71,20 @@ class RunJudges:
         if family in ("part", "part_std"):
             return self._of_part(member)
         if family == "source_reward":
-            return self._of_source((newest or {}).get(metrics.SOURCE_VERIFIED.replace("*", member)))
+            return self._of_source(self.figures.get(metrics.SOURCE_VERIFIED.replace("*", member)))
         return self.reward
 
     def _one(self, judge: Judge) -> Judges:
-        return Judges(((judge,),)) if self.watched is None or judge in self.watched else UNKNOWN
+        return Judges(((judge,),)) if self.said is None or judge in self.said else UNKNOWN
 
     def _of_part(self, part: str) -> Judges:
-        if self.watched is not None:
-            return self.reward if len(self.watched) == 1 else UNKNOWN  # which of several gives it is not said
+        if self.said is not None:
+            return self.reward if len(self.said) == 1 else UNKNOWN  # which of several gives it is not said
         return self._one(PART_JUDGES.get(part) or self.own.get(part.partition("/")[0], Judge.CODE))
 
     def _of_source(self, verified: float | None) -> Judges:
         """The reward of a source's answers, of which that share is verified."""
-        if verified is None or self.watched is not None:
+        if verified is None or self.said is not None:
             return self.reward
         absent = {Judge.VERIFIER} if verified == 0.0 else {Judge.MODEL} if self.is_apart and verified == 1.0 else set()
         return in_turn(tuple(judge for judge in group if judge not in absent) for group in self.reward.in_turn)
@@ -110,17 +107,18 @@ def run_judges(recipe: Recipe, turned: Iterable[Turned] = ()) -> RunJudges:
         LearntFor.ALL not in (part.reward.learnt_for, *weighed[part.stage.title].get("reward.learnt_for", []))
         for part in rewarding
     )
-    return RunJudges(in_turn(groups), own=own, is_apart=is_apart)
+    return RunJudges(in_turn(groups), None, own, is_apart)
 
 
-def read_judges(text: str, turned: tuple[Turned, ...] = ()) -> RunJudges:
-    """The same of a stored recipe's text; unknown where it cannot be read any more."""
-    return _read(text, turned)
+def judges_of(detail: RunDetail, changes: Iterable[KnobChange] = ()) -> RunJudges:
+    """The same of a stored run and all that was asked of its knobs; unknown where its recipe cannot be read."""
+    turned = tuple((one.applied_step, one.name, one.new) for one in changes if one.applied_step is not None)
+    return replace(_read(detail.recipe, turned), figures=detail.newest)
 
 
 @lru_cache(maxsize=32)
 def _read(text: str, turned: tuple[Turned, ...]) -> RunJudges:
-    """Screens ask at every picture, and a recipe takes milliseconds to read."""
+    """Screens ask again and again, and a recipe takes milliseconds to read."""
     from ponder.errors import PonderError
     from ponder.recipe import parse_recipe
 

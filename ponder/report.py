@@ -19,7 +19,7 @@ from ponder.chain import begins
 from ponder.errors import RecipeError
 from ponder.event_text import format_accuracy, format_duration, measured, model_words, step_of
 from ponder.events import Outcome
-from ponder.judged import RunJudges, read_judges, turned_in
+from ponder.judged import RunJudges, judges_of
 from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
 from ponder.plot_text import Curve, mark_sign
 from ponder.recipe import parse_recipe
@@ -149,7 +149,7 @@ def _summary(facts: Facts) -> str:
 
 
 def _judges(facts: Facts) -> RunJudges:
-    return read_judges(facts.detail.recipe, turned_in(facts.knobs.changes))
+    return judges_of(facts.detail, facts.knobs.changes)
 
 
 def _curves(facts: Facts) -> str:
@@ -176,7 +176,7 @@ def _curves(facts: Facts) -> str:
             [(float(step), low * scale, high * scale) for step, low, high in facts.curves.bands.get(name, [])],
         )
         title = f"{metric.label}{f', {unit}' if unit and unit != 'reward' else ''}"
-        judged = judges.of_curve(name, facts.detail.newest).fitting(WIDEST)
+        judged = judges.of_curve(name).fitting(WIDEST)
         plots.append(curve_svg.curve_svg([curve], title, marks=marks, width=460, height=230, judged=judged))
     words = (
         "Letters: k a knob was turned, r the run went back, f it was forked, w the watchdog fired, m a monitor "

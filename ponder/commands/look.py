@@ -102,7 +102,7 @@ def _write_runs(runs: list[RunRow]) -> None:
 def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
     """Show all about one run: where it is, what it measured, where it lies."""
     from ponder import metrics
-    from ponder.judged import read_judges, turned_in
+    from ponder.judged import judges_of
     from ponder.measured import measured_words
     from ponder.wire import GetKnobs, GetMeasured, GetRun, KnobTable, MeasuredRows, RunDetail
 
@@ -112,7 +112,7 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
             write_json("run", detail)
             return
         row = detail.row
-        turned = turned_in(client.ask(GetKnobs(row.name), KnobTable).changes)
+        judges = judges_of(detail, client.ask(GetKnobs(row.name), KnobTable).changes)
         write_pairs(
             [
                 ("run", f"{row.name} (id {row.id})"),
@@ -124,7 +124,7 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
                 ),
                 *([("past", f"forked from {row.forked_from} at step {row.forked_at}")] if row.forked_from else []),
                 ("stage", row.stage),
-                ("judged by", read_judges(detail.recipe, turned).reward.words or "nobody: nothing is rewarded"),
+                ("judged by", judges.reward.words or "nobody: nothing is rewarded"),
                 ("model", model_words(detail.model, detail.parameters, detail.device)),
                 ("began", format_ago(row.started_us)),
                 ("took", _took(row)),

@@ -120,7 +120,6 @@ class Told:
     stages: list[tuple[int, str]]
     """After which step another stage begins, by its name."""
     judges: RunJudges
-    newest: dict[str, float]
 
 
 def _curves_picture(
@@ -143,7 +142,7 @@ def _curves_picture(
 def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
     from ponder.chain import begins
-    from ponder.judged import read_judges, turned_in
+    from ponder.judged import judges_of
     from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT
     from ponder.tasks import EXPERT
     from ponder.wire import Curves, GetKnobs, GetMetrics, KnobTable
@@ -158,10 +157,9 @@ def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, ove
         raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
     siblings = _siblings(client, detail) if over_seeds else []
     own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
-    turned = turned_in(client.ask(GetKnobs(run), KnobTable).changes)
-    judges = read_judges(detail.recipe, turned)
+    judges = judges_of(detail, client.ask(GetKnobs(run), KnobTable).changes)
     seeds = [curves, *own] if over_seeds else []
-    return Told(run, span, curves, Places(against, costs), seeds, begins(stages), judges, detail.newest)
+    return Told(run, span, curves, Places(against, costs), seeds, begins(stages), judges)
 
 
 def _stages(detail: RunDetail) -> list[Recipe]:
@@ -180,7 +178,7 @@ def _measured_picture(target: str, measured: str) -> Picture:
     from msgspec.structs import replace
 
     from ponder.curve_svg import Chart, Mark, Scales
-    from ponder.judged import read_judges
+    from ponder.judged import judges_of
     from ponder.measured import split_target
     from ponder.metrics import EVAL_ACCURACY
     from ponder.thinking_plot import LINES, alike, highest_words, lines, ways
@@ -192,7 +190,7 @@ def _measured_picture(target: str, measured: str) -> Picture:
     name, step = split_target(target)
     with connect() as client:
         found = client.ask(GetMeasured(name_run(client, name), step, with_rates=True), MeasuredRows)
-        judges = read_judges(client.ask(GetRun(found.run, only_ends=True), RunDetail).recipe)
+        judges = judges_of(client.ask(GetRun(found.run, only_ends=True), RunDetail))
     at, rows = alike(found.rows, found.run, step)
     curves = lines(rows)
     if not curves:
@@ -216,7 +214,7 @@ def _points(told: Told) -> dict[str, object]:
     from msgspec.structs import asdict
 
     data = {"run": told.run, "span": told.span, **asdict(told.curves)}
-    judges = {name: told.judges.of_curve(name, told.newest) for name in told.curves.curves}
+    judges = {name: told.judges.of_curve(name) for name in told.curves.curves}
     data["judged_by"] = {name: found.words for name, found in judges.items() if found.words}
     if told.places.axis.source:
         placed = {name: told.places.moved(points) for name, points in told.curves.curves.items()}
@@ -274,7 +272,7 @@ def _chart(name: str, found: Sequence[Told], smoothing: float) -> Chart:
     is_share = metric is not None and metric.is_share
     scale = 100.0 if is_share else 1.0
     unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
-    judges = [told.judges.of_curve(name, told.newest) for told in found]
+    judges = [told.judges.of_curve(name) for told in found]
     is_one = len(set(judges)) == 1
     drawn = []
     for number, told in enumerate(found):

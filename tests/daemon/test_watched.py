@@ -20,7 +20,7 @@ from ponder.client import child_environment, is_listening
 from ponder.errors import NotFound, Refused, UsageError
 from ponder.events import CommandApplied, Mark, Outcome, RunState
 from ponder.journal import read_records
-from ponder.judged import read_judges
+from ponder.judged import judges_of
 from tests.daemon.conftest import Home, wait_for
 
 
@@ -251,7 +251,7 @@ def test_a_loop_says_who_judges_and_nobody_is_made_up_where_it_does_not(
 ) -> None:
     told(served, does=1, judges=said)
     served.wait_state("mine-1", RunState.FINISHED)
-    judges = read_judges(served.client.ask(wire.GetRun("mine-1"), wire.RunDetail).recipe)
+    judges = judges_of(served.client.ask(wire.GetRun("mine-1"), wire.RunDetail))
     assert judges.of_curve("reward/mean").words == words
     assert judges.of_curve("part/right").words == of_part
     assert judges.of_curve("reward/correct").words == ("verifier" if "verifier" in said else "unknown")

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_field
+
 import pytest
+from msgspec.structs import replace
 
 from ponder import metrics
 from ponder.errors import RecipeError
 from ponder.judge import SIGN_WORDS, SIGNS, Judge, JudgedBy, Judges
-from ponder.judged import PART_JUDGES, Turned, read_judges, run_judges, why_steps
+from ponder.judged import PART_JUDGES, Turned, judges_of, run_judges, why_steps
 from ponder.knobs import Reward
 from ponder.metrics import METRICS
-from ponder.recipe import Recipe, builtin_recipes, parse_recipe, part_weights, read_recipe, read_recipe_text
+from ponder.recipe import (
+    Recipe,
+    builtin_recipes,
+    dump_recipe,
+    parse_recipe,
+    part_weights,
+    read_recipe,
+    read_recipe_text,
+)
 from ponder.rlhf import PARTS
 from ponder.tasks import TASKS, VERIFIED_PARTS
+from ponder.wire import CommandState, KnobChange
+from tests.ponder.scripted_daemon import run_detail
 from trainer.tasks import find_task
 
 V, M, C, R = Judge.VERIFIER, Judge.MODEL, Judge.CODE, Judge.RULES
@@ -67,16 +80,15 @@ def test_every_kind_of_recipe_says_who_gives_its_reward(name: str, words: str) -
 )
 def test_each_curve_of_a_mixed_run_is_its_judges_own(curve: str, words: str) -> None:
     newest = {"source_verified/sums": 1.0, "source_verified/tales": 0.0, "source_verified/both": 0.5}
-    assert run_judges(builtin("mixed")).of_curve(curve, newest).words == words
+    assert replace_field(run_judges(builtin("mixed")), figures=newest).of_curve(curve).words == words
 
 
 def test_a_verified_sources_reward_is_the_verifiers_alone_only_where_learnt_scores_are_kept_out() -> None:
     for_all = builtin("mixed", **{"reward.learnt_for": "all"})
-    newest = {"source_verified/sums": 1.0}
-    assert run_judges(for_all).of_curve("source_reward/sums", newest).words == f"verifier + {OPINION}"
     turned: list[Turned] = [(300, "reward.learnt_for", "all")]
-    found = run_judges(builtin("mixed"), turned).of_curve("source_reward/sums", newest)
-    assert found.words == f"verifier + {OPINION}"
+    for judges in (run_judges(for_all), run_judges(builtin("mixed"), turned)):
+        found = replace_field(judges, figures={"source_verified/sums": 1.0}).of_curve("source_reward/sums")
+        assert found.words == f"verifier + {OPINION}"
 
 
 def test_what_measures_and_weighs_nothing_judges_nothing() -> None:
@@ -124,8 +136,17 @@ def test_code_of_its_own_and_rules_are_no_verifier(
 
 
 def test_a_recipe_that_cannot_be_read_any_more_has_unknown_judges() -> None:
-    judges = read_judges("of = 'another ponder'")
-    assert judges.of_curve("reward/mean").words == "unknown"
+    stored = run_detail()
+    judges = judges_of(replace(stored, recipe="of = 'another ponder'"))
+    assert {judges.of_curve(name).words for name in ("reward/mean", "eval/accuracy", "part/model")} == {"unknown"}
+
+
+def test_what_was_asked_of_a_knob_counts_when_it_was_applied() -> None:
+    stored = replace(run_detail(), recipe=dump_recipe(builtin("countdown-zero")))
+    asked = KnobChange("c", "reward.format", 0.0, 0.5, "ada", 0, CommandState.ACCEPTED, None, "")
+    assert judges_of(stored, [asked]).reward.words == "verifier"
+    applied = replace(asked, state=CommandState.APPLIED, applied_step=7)
+    assert judges_of(stored, [applied]).reward.words == "verifier + rules"
 
 
 def test_every_part_and_every_task_has_its_judge_declared() -> None:

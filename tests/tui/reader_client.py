@@ -63,6 +63,8 @@ class ReaderClient:
         """Given instead of the next Accepted."""
         self.overrides: dict[str, wire.RunRow] = {}
         """Rows that tests put in the place of the stored ones, by run."""
+        self.recipes: dict[str, str] = {}
+        """The same of recipes."""
         self.saved: dict[int, wire.CheckpointRow] = {}
         """Checkpoints that tests put in the place of the stored ones, by step."""
         self.measured: list[wire.MeasuredRow] = []
@@ -84,7 +86,8 @@ class ReaderClient:
         """What is told of a run."""
         detail = self._reader.run(self._reader.resolve(run), only_ends)
         row = self.overrides.get(detail.row.name, detail.row)
-        return replace(detail, row=row, folder=f"/home/ada/ponder/runs/{row.name}")
+        recipe = self.recipes.get(row.name, detail.recipe)
+        return replace(detail, row=row, recipe=recipe, folder=f"/home/ada/ponder/runs/{row.name}")
 
     def ring(self) -> None:
         """Something durable happened."""

@@ -11,8 +11,9 @@ from ponder import wire
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import check_snapshot, go_to, key_line, play, screen_text, settled, until
 from tui.app import Console
+from tui.grid import grid_columns
 from tui.screens.chooser import Chooser
-from tui.screens.curves import MOST_CHARTS, CurvesScreen, grid_columns
+from tui.screens.curves import MOST_CHARTS, CurvesScreen
 from tui.screens.text_line import TextLine
 
 
