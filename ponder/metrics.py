@@ -635,6 +635,15 @@ COMPUTE_TOKENS = _metric(
 LOSS = _metric(
     "loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a supervised step's learnt tokens"
 )
+UNIGRAM = _metric(
+    "loss/unigram",
+    "unigram entropy",
+    "nats",
+    WATCH,
+    "- sum over tokens of p log p, p how often a token is learnt in the corpus of `pretrain`: the least cross-entropy "
+    "for whoever knows how often each token comes, and nothing of what stands before it",
+    "Shannon 1948 section 7",
+)
 EXAMPLES = _metric("batch/examples", "examples", "examples", WATCH, "Examples that a supervised step learnt from")
 KEPT = _metric("reject/kept", "kept", "share", WATCH, "Share of a rejection step's answers that went into the set")
 NOT_KEPT = _metric("not_kept/*", "*", "share", WATCH, "Share of a rejection step's answers that were not kept, and why")
@@ -884,6 +893,14 @@ EVAL_CONS = _metric(
     "arXiv:2203.11171",
     judge=VERIFIER,
 )
+
+EXPERT_LINE = (EVAL_EXPERT, "x", "the expert who is imitated")
+"""The line on `eval/accuracy` of a run that imitates an expert; what he makes of the problems others are told, too."""
+REFERENCE_LINES: dict[str, tuple[str, str, str]] = {
+    LOSS: (UNIGRAM, "u", "unigram entropy of the corpus"),
+    EVAL_LOSS: (UNIGRAM, "u", "unigram entropy of the corpus"),
+}
+"""Metrics that are read against another one: which, the letter at its line, and what the line is called."""
 
 HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 """The four curves that a person looks at first."""

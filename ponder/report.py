@@ -29,7 +29,8 @@ from ponder.turn_story import cause_line
 
 CURVES = (
     *metrics.HEADLINES, metrics.EVAL_RESCUED, metrics.EVAL_CAUSE, metrics.RESCUED, metrics.HARMED, metrics.KL_K3,
-    metrics.ENTROPY, metrics.TRUNCATED, metrics.GROUPS_MIXED, metrics.GRAD_NORM, metrics.LR, metrics.STEP_S,
+    metrics.ENTROPY, metrics.LOSS, metrics.EVAL_LOSS,
+    metrics.TRUNCATED, metrics.GROUPS_MIXED, metrics.GRAD_NORM, metrics.LR, metrics.STEP_S,
 )  # fmt: skip
 """What is drawn, where the run has it; all other metrics stand in a table."""
 SMOOTHING = 0.9
@@ -175,9 +176,12 @@ def _curves(facts: Facts) -> str:
             0.0 if is_evaluation(name) or len(points) < 10 else SMOOTHING**facts.span,
             [(float(step), low * scale, high * scale) for step, low, high in facts.curves.bands.get(name, [])],
         )
+        line, sign, words = metrics.REFERENCE_LINES.get(name, ("", "", ""))
+        known = [(float(step), value * scale) for step, value in facts.curves.curves.get(line, [])]
+        drawn = [curve, Curve(known, words, sign=sign)] if known else [curve]
         title = f"{metric.label}{f', {unit}' if unit and unit != 'reward' else ''}"
         judged = judges.of_curve(name).fitting(WIDEST)
-        plots.append(curve_svg.curve_svg([curve], title, marks=marks, width=460, height=230, judged=judged))
+        plots.append(curve_svg.curve_svg(drawn, title, marks=marks, width=460, height=230, judged=judged))
     words = (
         "Letters: k a knob was turned, r the run went back, f it was forked, w the watchdog fired, m a monitor "
         "is in the reward; pointing shows more."

@@ -143,14 +143,16 @@ def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, ove
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
     from ponder.chain import begins
     from ponder.judged import judges_of
-    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT
+    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT, REFERENCE_LINES
     from ponder.tasks import EXPERT
     from ponder.wire import Curves, GetKnobs, GetMetrics, KnobTable
 
     run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
     stages = _stages(detail)
+    lines = [REFERENCE_LINES[name][0] for name in names if name in REFERENCE_LINES]
     if EVAL_ACCURACY in names and any(part.stage.data.path == EXPERT for part in stages):
-        names = [*names, EVAL_EXPERT]
+        lines.append(EVAL_EXPERT)
+    names = list(dict.fromkeys([*names, *lines]))
     curves = client.ask(GetMetrics(run, names, span=span), Curves)
     costs = client.ask(GetMetrics(run, [source]), Curves).curves.get(source, []) if source else []
     if source and not costs:
@@ -283,21 +285,21 @@ def _chart(name: str, found: Sequence[Told], smoothing: float) -> Chart:
         whose = "" if is_one else judges[number].fitting(BRIEF)
         called = f"{told.run} ({whose})" if whose else told.run
         drawn.append(Curve(told.places.moved(points), called, eased, told.places.moved_bands(bands), sign))
-    if name == metrics.EVAL_ACCURACY:
-        drawn += _expert(found)
+    drawn += _reference(name, found, scale)
     label = metric.label if metric is not None else name
     return Chart(f"{label}{f', {unit}' if unit else ''}", drawn, judges[0].fitting(WIDEST) if is_one else "")
 
 
-def _expert(found: Sequence[Told]) -> list[Curve]:
-    """The line of whom a policy imitates, from the first run that has one."""
-    from ponder.metrics import EVAL_EXPERT
+def _reference(name: str, found: Sequence[Told], scale: float) -> list[Curve]:
+    """The line that a metric is read against, from the first run that has one."""
+    from ponder.metrics import EVAL_ACCURACY, EXPERT_LINE, REFERENCE_LINES
     from ponder.plot_text import Curve
 
+    line, sign, words = {EVAL_ACCURACY: EXPERT_LINE, **REFERENCE_LINES}.get(name, ("", "", ""))
     for told in found:
-        if known := told.curves.curves.get(EVAL_EXPERT):
-            points = told.places.moved([(float(step), 100.0 * share) for step, share in known])
-            return [Curve(points, "the expert who is imitated", sign="x")]
+        if known := told.curves.curves.get(line):
+            points = told.places.moved([(float(step), scale * value) for step, value in known])
+            return [Curve(points, words, sign=sign)]
     return []
 
 

@@ -97,6 +97,27 @@ def test_a_picture_of_several_stages_says_where_each_begins_and_has_the_line_of_
     assert "begins" not in ponder("plot", "1", share).out
 
 
+def test_a_loss_is_drawn_with_the_line_that_it_is_read_against(
+    daemon: ScriptedDaemon, ponder: Command, tmp_path: Path
+) -> None:
+    loss, line = "loss/cross_entropy", "loss/unigram"
+    daemon.replies |= {
+        wire.GetRun: lambda _: replace(run_detail(), newest={loss: 0.5, line: 3.4}),
+        wire.GetMetrics: lambda _: wire.Curves({loss: [(1, 4.5), (9, 0.5)], line: [(1, 3.4), (9, 3.4)]}, []),
+        wire.GetKnobs: wire.KnobTable("countdown-zero-3", 9, [], []),
+        wire.GetSamples: wire.Samples([], 0),
+        wire.GetAha: wire.Aha({}, 0, None, []),
+    }
+    said = ponder("plot", "1", loss)
+    assert "cross-entropy, nats   countdown-zero-3   u unigram entropy of the corpus" in said.out
+    assert "u unigram entropy" not in ponder("plot", "1", line).out
+    svg = tmp_path / "loss.svg"
+    assert ponder("plot", "1", loss, "--out", str(svg)).code == 0
+    assert "u unigram entropy of the corpus" in svg.read_text()
+    assert ponder("report", "1", "-o", str(tmp_path / "page.html")).code == 0
+    assert "u unigram entropy of the corpus" in (tmp_path / "page.html").read_text()
+
+
 @pytest.mark.usefixtures("daemon")
 def test_curves_are_drawn_here_with_what_was_turned(ponder: Command) -> None:
     said = ponder("plot", "1", "reward", "length")

@@ -65,6 +65,8 @@ class ReaderClient:
         """Rows that tests put in the place of the stored ones, by run."""
         self.recipes: dict[str, str] = {}
         """The same of recipes."""
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        """Curves that tests add to the stored ones, by metric."""
         self.saved: dict[int, wire.CheckpointRow] = {}
         """Checkpoints that tests put in the place of the stored ones, by step."""
         self.measured: list[wire.MeasuredRow] = []
@@ -158,7 +160,9 @@ class ReaderClient:
             case wire.GetRun():
                 return self.detail(request.run, request.only_ends)
             case wire.GetMetrics():
-                return reader.metrics(**asdict(request))
+                found = reader.metrics(**asdict(request))
+                added = {name: self.curves[name] for name in request.names if name in self.curves}
+                return replace(found, curves=found.curves | added)
             case wire.GetEvents():
                 return reader.events(request.after, request.run, request.limit, request.only_notable)
             case wire.GetGroups():

@@ -23,7 +23,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.event_text import format_duration
 from ponder.judged import RunJudges, judges_of
-from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
+from ponder.metrics import METRICS, REFERENCE_LINES, find_metric, format_metric, is_evaluation
 from ponder.plot_text import MOST_RUNS, Frame, mark_sign, short_number
 from tui import actions
 from tui.axes import curve_range
@@ -31,7 +31,7 @@ from tui.grid import LEAST_HEIGHT, LEAST_WIDTH, grid_columns
 from tui.screens.chooser import Choice, Chooser
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
-from tui.series import RunSeries, Window, part_window, whole_window
+from tui.series import RunSeries, Window, part_window, whole_window, with_lines
 from tui.terms import CURVE_SIGNS, judge_legend
 from tui.view import View
 from tui.widgets.curve_chart import CurveChart
@@ -151,7 +151,7 @@ class CurvesScreen(ConsoleScreen):
         self._series = {name: self._series.get(name, RunSeries()) for name in self._runs}
         for name in self._runs:
             row, series = watched if name == watched.name else self._rows[name], self._series[name]
-            for request in series.requests(row, self._shown, self._window(name, row.step)):
+            for request in series.requests(row, with_lines(self._shown), self._window(name, row.step)):
                 series.take(request, await console.ask(request, wire.Curves))
             series.caught_up(row)
 
@@ -362,17 +362,23 @@ class CurvesScreen(ConsoleScreen):
         smoothing = self._smoothing if not is_evaluation(name) else 0.0
         curves, values, judges = [], [], []
         is_alone = len(self._runs) < 2
+        scale = 100.0 if is_share else 1.0
         for letter, run in zip(LETTERS, self._runs, strict=False):
             series = self._series.get(run)
             if series is None:
                 continue
             sign = "" if is_alone else letter
-            scale = 100.0 if is_share else 1.0
             curve = series.curve(name, smoothing=smoothing, scale=scale, is_time=self._is_time, sign=sign)
             value = series.value_at(name, self._step_of(series))
             curves.append(curve)
             judges.append(self._judges_of(run).of_curve(name))
             values.append("-" if value is None else format_metric(name, value))
+        line, sign, _ = REFERENCE_LINES.get(name, ("", "", ""))
+        series = self._series.get(self.console.run_name)
+        if is_alone and series is not None and (value := series.value_at(line, self._step_of(series))) is not None:
+            curves.append(series.curve(line, smoothing=0.0, scale=scale, is_time=self._is_time, sign=sign))
+            judges.append(judges[0])
+            values.append(format_metric(line, value))
         low, high = frame.x_low or 0.0, frame.x_high or 0.0
         heights = [y for curve in curves for x, y in curve.points if low <= x <= high]
         heights += [y for curve in curves for x, *ends in curve.bands if low <= x <= high for y in ends]
