@@ -858,7 +858,6 @@ EVAL_LANGUAGE = _metric(
     "share",
     UP,
     "part/language on held-out problems: letters of `reward.script`",
-    judge=REWARD,
 )
 EVAL_SOURCE = _metric(
     "eval_source/*",

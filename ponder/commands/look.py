@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run, terminal_width
+from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run
 from ponder.errors import UsageError
 from ponder.event_text import format_ago, format_bytes, format_duration, measured_line, model_words, step_of
 from ponder.events import Outcome, event_name
-from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
+from ponder.output import Column, Interrupted, say, terminal_width, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
 from ponder.remote import ponder_words
 

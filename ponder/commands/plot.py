@@ -1,7 +1,7 @@
 """The verb that draws curves: plot, of metrics by step or by what was spent, or of what `ponder eval` measured.
 
     here      lines of text                                    `ponder.plot_text`
-    --out     SVG, or PNG where matplotlib is there            `ponder.curve_svg`
+    --out     SVG, or PNG where matplotlib is there            `ponder.chart_file`
 
 Deliberately left out: what stands on the axes (`ponder.axis`, `ponder.thinking_plot`), and the console's own charts.
 """
@@ -9,17 +9,16 @@ Deliberately left out: what stands on the axes (`ponder.axis`, `ponder.thinking_
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ponder.axis import Axis, Places, find_axis
-from ponder.commands.options import JsonOption, complete_run, connect, name_run, terminal_width
-from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written, write_file
+from ponder.chart_file import check_picture, write_charts
+from ponder.commands.options import JsonOption, complete_run, connect, name_run
+from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written
 from ponder.errors import NotFound, PonderError, UsageError
-from ponder.file_kind import ELSEWHERE
-from ponder.output import write, write_json
+from ponder.output import terminal_width, write, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +68,8 @@ def plot(
     as_json: JsonOption = False,
 ) -> None:
     """Draw metrics of a run, and what was turned on the way: here, or as SVG or PNG with `--out`."""
-    if out is not None and out.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"`{out}` is neither SVG nor PNG", "give a name that ends in `.svg` or `.png`")
+    if out is not None:
+        check_picture(out)
     if measured:
         picture = _measured_picture(run, measured)
     elif names:
@@ -81,13 +80,8 @@ def plot(
         write_json("plot", picture.data)
     elif out is None:
         _draw_here(picture)
-    elif out.suffix.lower() == ".svg":
-        from ponder.curve_svg import stacked
-
-        write_file(out, stacked(picture.charts, picture.marks, picture.scales))
-        say_written(out)
     else:
-        _write_png(out, picture)
+        write_charts(out, picture.charts, picture.marks, picture.scales)
         say_written(out)
 
 
@@ -338,61 +332,3 @@ def _draw_here(picture: Picture) -> None:
         write(f"{mark.sign} {mark.words}")
     for note in picture.notes:
         write(note)
-
-
-def _write_png(path: Path, picture: Picture) -> None:
-    """By matplotlib, where it is there."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PonderError(
-            "PNG needs matplotlib, which is not installed", "`pip install 'ponder[plots]'`, or write an `.svg`"
-        ) from None
-    from ponder.curve_svg import COLOURS, DASHES
-    from ponder.safe_text import safe_line
-
-    charts, scales = picture.charts, picture.scales
-    figure = Figure(figsize=(9, 3.4 * len(charts)), dpi=120, layout="constrained")
-    for number, chart in enumerate(charts):
-        axes = figure.add_subplot(len(charts), 1, number + 1)
-        axes.set_title(_plain(chart.title), loc="left", fontsize=10, fontweight="bold")
-        axes.set_title(chart.judged, loc="right", fontsize=8, fontstyle="italic")
-        for place, curve in enumerate(chart.curves):
-            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            style = (0, tuple(map(int, dashes.split()))) if dashes else "-"
-            if curve.bands:
-                xs, lows, highs = zip(*curve.bands, strict=True)
-                axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0)
-            elif curve.smoothing:
-                axes.plot(*_columns(curve.points), color=colour, alpha=0.25, linewidth=1)
-            name = _plain(safe_line(f"{curve.sign} {curve.name}".strip()))
-            axes.plot(*_columns(curve.smoothed()), color=colour, linestyle=style, linewidth=1.6, label=name)
-        for mark in picture.marks:
-            axes.axvline(mark.x, color="#555555", linestyle=":", linewidth=1)
-            axes.text(
-                mark.x, 1.0, mark.sign, transform=axes.get_xaxis_transform(), fontsize=8, ha="center", va="bottom"
-            )
-        if scales.is_log:
-            axes.set_yscale("log")
-        if scales.is_log_x:
-            axes.set_xscale("log")
-        axes.grid(alpha=0.25)
-        if len(chart.curves) > 1:
-            axes.legend(fontsize=8)
-        axes.set_xlabel(scales.x_label, fontsize=8)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}", ELSEWHERE) from None
-
-
-def _plain(text: str) -> str:
-    """What matplotlib takes as text and not as a formula."""
-    return text.replace("$", r"\$")
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
