@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from bench.ceiling import NO_MODELS, match_of
-from ponder.curve_svg import stacked
+from ponder.curve_svg import Chart, stacked
 from ponder.ladder import EVEN, SLACK, Past
 from ponder.paths import checkpoint_name, saved_steps
 from ponder.plot_text import Curve
@@ -64,7 +64,7 @@ def told(name: str, seed: int, past: Past, seconds: float) -> list[str]:
 
 def picture(matches: Mapping[str, Match]) -> str:
     """How each way plays the game's one beginning, where it has one, and what it gets against its whole past."""
-    charts: list[tuple[str, list[Curve]]] = []
+    charts: list[Chart] = []
     past = []
     for (name, match), sign in zip(matches.items(), "ab", strict=False):
         learning = [one for one in match.players if one.step is not None]
@@ -76,12 +76,12 @@ def picture(matches: Mapping[str, Match]) -> str:
                 )
                 for move in begins[0]
             ]
-            charts.append((f"{name}: what it plays, %", moves))
+            charts.append(Chart(f"{name}: what it plays, %", moves))
         past.append(
             Curve([(s, 100 * share) for s, share in zip(steps[1:], match.past.whole, strict=True)], name, sign=sign)
         )
     even = Curve([(past[0].points[0][0], 50.0), (past[0].points[-1][0], 50.0)], "even", sign="e")
-    return stacked([*charts, ("what it gets against all its older selves, %", [*past, even])], [])
+    return stacked([*charts, Chart("what it gets against all its older selves, %", [*past, even])], [])
 
 
 HEAD = [

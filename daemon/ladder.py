@@ -17,7 +17,7 @@ from pathlib import Path
 from daemon.processes import is_attempt_alive
 from daemon.program import give_way, run_program
 from daemon.saved import find_checkpoint
-from ponder.curve_svg import stacked
+from ponder.curve_svg import Chart, stacked
 from ponder.errors import PonderError, UsageError
 from ponder.ladder import Against, Ladder, Rung
 from ponder.output import Column, say, write, write_json, write_table
@@ -132,7 +132,7 @@ def picture(ladder: Ladder) -> str:
         )
         if getattr(learning[0], field) is not None
     ]  # fmt: skip
-    charts = [(f"{ladder.run}: Elo, the expert has 0", [*own, *level]), ("share, %", shares)]
+    charts = [Chart(f"{ladder.run}: Elo, the expert has 0", [*own, *level]), Chart("share, %", shares)]
     begins = [
         Curve([(step, 100 * rung.begins[move]) for step, rung in zip(steps, learning, strict=True)], move, sign=move[0])
         for move in learning[0].begins
@@ -142,8 +142,8 @@ def picture(ladder: Ladder) -> str:
               sign="a"),
         Curve([(end, 50.0) for end in ends], "even", sign="e"),
     ]  # fmt: skip
-    charts += [("how it begins, %", begins)] if begins else []
-    charts += [("won against all its older selves, in the mean, %", past)] if ladder.past.pairs else []
+    charts += [Chart("how it begins, %", begins)] if begins else []
+    charts += [Chart("won against all its older selves, in the mean, %", past)] if ladder.past.pairs else []
     return stacked(charts, [])
 
 

@@ -13,17 +13,25 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
 from daemon.beside import choose_device, step_aside
 from daemon.program import run_program, told_while
+from ponder.chart_file import write_charts
+from ponder.curve_svg import BY_STEP, Chart
 from ponder.errors import NotFound
-from ponder.output import Column, say, write, write_json, write_table
+from ponder.output import Column, say, terminal_width, write, write_json, write_table
 from ponder.paths import Paths, find_paths, saved_steps
+from ponder.plot_text import Curve, braille_lines
 from ponder.recipe import read_recipe
 
 SHOWN_TOKENS = 12
+SIGNS = "abcdefgh"
+"""At the curves of single tokens: as many as colours tell apart."""
+MOST_WIDTH, HEIGHT = 120, 14
+"""Cells of the chart in the terminal."""
 END = "(end)"
 
 
@@ -48,6 +56,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("run")
     parser.add_argument("--prompt", required=True)
     parser.add_argument("--answer", required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(words)
 
@@ -75,9 +84,26 @@ def weigh(paths: Paths, given: argparse.Namespace) -> list[Odds]:
     return found
 
 
+def charts(found: Sequence[Odds]) -> list[Chart]:
+    """The whole answer's chance over the checkpoints, and that of each of its first tokens."""
+    whole = Curve([(float(one.step), one.logp) for one in found], "the whole answer")
+    tokens = [
+        Curve(
+            [(float(one.step), 100 * math.exp(one.tokens[place].logp)) for one in found if one.tokens[place:]],
+            f"{place + 1}. {token.text.strip() or END}",
+            sign=SIGNS[place],
+        )
+        for place, token in enumerate(found[-1].tokens[: len(SIGNS)])
+    ]
+    return [Chart("log chance of the whole answer, nats", [whole]), Chart("chance of each token, %", tokens)]
+
+
 def tell(paths: Paths, given: argparse.Namespace) -> None:
     """Weigh, and print a row for each checkpoint."""
     found = weigh(paths, given)
+    if given.out and found:
+        write_charts(given.out, charts(found), [], BY_STEP)
+        say(f"written: {given.out}")
     if given.json:
         write_json("odds", {"run": given.run, "prompt": given.prompt, "answer": given.answer, "odds": found})
         return
@@ -100,6 +126,11 @@ def tell(paths: Paths, given: argparse.Namespace) -> None:
     )  # fmt: skip
     if more := len(found[-1].tokens) - len(shown):
         say(f"{more} more tokens of the answer are in `whole`, and with `--json`")
+    if len(found) > 1:
+        whole = charts(found)[0]
+        write(f"\n{whole.title}, by step")
+        for line in braille_lines(whole.curves, min(terminal_width(), MOST_WIDTH), HEIGHT):
+            write(line.rstrip())
 
 
 def main(words: list[str]) -> int:

@@ -60,7 +60,7 @@ from ponder.paths import Paths, explain_file_error, find_paths, make_private_fol
 from ponder.recipe import ModelPart, Recipe, RunPart, TaskPart, dump_recipe, parse_recipe, read_recipe
 from ponder.stage import StageKind, StagePart
 from ponder.telling import NO_SETTERS, Completion, Order
-from ponder.watched import STAGE, VERBS, WatchedPart, check_honours, clean, plain_settings, run_name
+from ponder.watched import STAGE, VERBS, WatchedPart, check_honours, check_judges, clean, plain_settings, run_name
 from store.reader import Reader
 from trainer.foreign import our_name, read_step
 
@@ -79,7 +79,7 @@ UNSAID = "its program ended without a word on the run"
 
 def begin(
     name: str, config: Mapping[str, object], *, steps: int = 0, model: str = "", honours: Sequence[str] = (),
-    knobs: Mapping[str, KnobValue] | None = None, producer: str = "", resume: str = "",
+    knobs: Mapping[str, KnobValue] | None = None, producer: str = "", judges: Sequence[str] = (), resume: str = "",
 ) -> Producer:  # fmt: skip
     """See `ponder.telling.log_run`."""
     if not 0 <= steps <= MOST_STEPS:
@@ -87,7 +87,8 @@ def begin(
     settings, promised = dict(knobs or {}), list(dict.fromkeys([*honours, *(knobs or {})]))
     if missing := [word for word in check_honours(promised) if word not in VERBS and word not in settings]:
         raise UsageError(f"what `{missing[0]}` is now is not said", f'give `knobs={{"{missing[0]}": ...}}`')
-    part = WatchedPart(clean(producer)[:200] or "a loop of its own", promised, plain_settings(config))
+    called = clean(producer)[:200] or "a loop of its own"
+    part = WatchedPart(called, promised, check_judges(judges), plain_settings(config))
     paths = find_paths()
     make_private_folder(paths.home)
     if resume:

@@ -1,9 +1,9 @@
 """Curves as an SVG that loads nothing: for files, and for the pages of a report.
 
 Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends; names stand in columns
-below the title, each behind a piece of its line. Raw values and spans lie pale behind a curve; a mark is a dashed line
-whose words a browser shows under the pointer. Deliberately left out: PNG (`ponder.commands.plot`, by matplotlib), and
-characters (`ponder.plot_text`).
+below the title and who judged what is drawn, each behind a piece of its line. Raw values and spans lie pale behind a
+curve; a mark is a dashed line whose words a browser shows under the pointer. Deliberately left out: PNG
+(`ponder.commands.plot`, by matplotlib), and characters (`ponder.plot_text`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STYLE = (
     ".plot text{font:12px system-ui,sans-serif;fill:currentColor}.plot .title{font-weight:600;font-size:14px}"
     ".plot path{fill:none}.plot .grid{stroke:currentColor;stroke-opacity:.15}.plot .mark{stroke:currentColor;"
     "stroke-opacity:.55;stroke-dasharray:3 3}.plot .raw{stroke-opacity:.28}.plot .span{fill-opacity:.13}"
-    ".plot .line{stroke-width:1.8}.plot .mark-name{opacity:.6}"
+    ".plot .line{stroke-width:1.8}.plot .mark-name{opacity:.6}.plot .judged{font-style:italic}"
 )
 
 
@@ -43,6 +43,16 @@ class Mark:
     words: str
     name: str = ""
     """Stands upright beside the line, in place of the letter above it."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One of several drawings."""
+
+    title: str
+    curves: Sequence[Curve]
+    judged: str = ""
+    """Who judged what is drawn (`ponder.judge`), in a line below the title."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,18 @@ def curve_svg(
     width: int = 720,
     height: int = 280,
     scales: Scales = BY_STEP,
+    judged: str = "",
 ) -> str:
     """One chart, as a part of a page or picture that has STYLE."""
     is_log = scales.is_log
     lines = [_above_zero(curve.smoothed(), is_log) for curve in curves]
     raws = [_above_zero(finite(curve.points), is_log) if curve.smoothing else [] for curve in curves]
     bands = [[band for band in curve.bands if not is_log or band[1] > 0] for curve in curves]
-    plane = _plane(lines, raws, bands, marks, width, height, scales)
+    head = NAME_HEIGHT if judged else 0
+    plane = _plane(lines, raws, bands, marks, width, height, scales, head)
     body = [f'<text class="title" x="{LEFT}" y="16">{_text(title)}</text>']
+    if judged:
+        body.append(f'<text class="judged" x="{LEFT}" y="{16 + NAME_HEIGHT}">{_text(judged)}</text>')
     if plane is None:
         body.append(f'<text x="{LEFT}" y="{height / 2:.0f}">no data</text>')
     else:
@@ -84,7 +98,7 @@ def curve_svg(
             body += plane.curve(number, curve, lines[number], raws[number], bands[number])
         body += plane.signs(curves, lines)
     columns = _columns(width)
-    legend = [_legend(number, curve, columns) for number, curve in enumerate(curves) if len(curves) > 1]
+    legend = [_legend(number, curve, columns, head) for number, curve in enumerate(curves) if len(curves) > 1]
     return (
         f'<svg class="plot" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img"><title>{_text(title)}</title>{"".join(body)}'
@@ -92,13 +106,11 @@ def curve_svg(
     )
 
 
-def stacked(charts: Sequence[tuple[str, Sequence[Curve]]], marks: Sequence[Mark], scales: Scales = BY_STEP) -> str:
-    """A file with several charts below each other; each is its title and its curves."""
+def stacked(charts: Sequence[Chart], marks: Sequence[Mark], scales: Scales = BY_STEP) -> str:
+    """A file with several charts below each other."""
     width, height = 720, 280
-    inside = "".join(
-        f'<g transform="translate(0 {number * height})">{curve_svg(curves, title, marks=marks, scales=scales)}</g>'
-        for number, (title, curves) in enumerate(charts)
-    )
+    drawn = [curve_svg(chart.curves, chart.title, marks=marks, scales=scales, judged=chart.judged) for chart in charts]
+    inside = "".join(f'<g transform="translate(0 {number * height})">{svg}</g>' for number, svg in enumerate(drawn))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height * len(charts)}" width="{width}" '
         f'height="{height * len(charts)}" color="#222"><style>{STYLE}</style>'
@@ -119,10 +131,10 @@ def _columns(width: int) -> int:
     return max(1, (width - LEFT - RIGHT) // NAME_WIDTH)
 
 
-def _legend(number: int, curve: Curve, columns: int) -> str:
-    """One name of a curve below the title, behind a piece of its line."""
+def _legend(number: int, curve: Curve, columns: int, head: int) -> str:
+    """One name of a curve below the title and `head` more, behind a piece of its line."""
     row, column = divmod(number, columns)
-    x, y = LEFT + NAME_WIDTH * column, 18 + NAME_HEIGHT * (row + 1)
+    x, y = LEFT + NAME_WIDTH * column, 18 + head + NAME_HEIGHT * (row + 1)
     words = f"{curve.sign} {curve.name}".strip()
     return (
         f"{_line(number, f'M{x} {y - 4}H{x + SAMPLE}')}"
@@ -149,6 +161,7 @@ def _plane(
     width: int,
     height: int,
     scales: Scales,
+    head: int,
 ) -> _Plane | None:
     is_log = scales.is_log
     points = [point for part in (*lines, *raws) for point in part]
@@ -167,7 +180,7 @@ def _plane(
         right = left * 2 if scales.is_log_x else left + 1
     rows = math.ceil(len(lines) / _columns(width)) if len(lines) > 1 else 0
     marked = NAME_HEIGHT if rows and any(not mark.name for mark in marks) else 0
-    return _Plane(left, right, low, high, width, height, scales, max(TOP, 26 + NAME_HEIGHT * rows + marked))
+    return _Plane(left, right, low, high, width, height, scales, head + max(TOP, 26 + NAME_HEIGHT * rows + marked))
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,9 @@ def metrics_page() -> str:
         NOTICE.format(source="ponder/metrics.py"),
         "",
         "Every number that a run reports. *Better* says which way it should go; *watch* means that it tells something",
-        "and a target would spoil it. Those of `eval/` are of held-out problems, one sample each; all others are of",
-        "one step.",
+        "and a target would spoil it. *Judged by* says by whose word it is right or good: a verifier's, that of a",
+        "learnt model, whose word is an opinion, or whoever gives the run's reward (`ponder.judged`). Those of `eval/`",
+        "are of held-out problems, one sample each; all others are of one step.",
         f"A person looks first at {', '.join(f'`{name}`' for name in metrics.HEADLINES)}.",
         "",
     ]
@@ -144,9 +145,17 @@ def metrics_page() -> str:
     for group, members in groups.items():
         lines += [f"## {group}", ""]
         lines += _table(
-            ["metric", "label", "unit", "better", "meaning", "source"],
+            ["metric", "label", "unit", "better", "judged by", "meaning", "source"],
             [
-                [f"`{metric.name}`", metric.label, metric.unit, str(metric.better), metric.doc, metric.source]
+                [
+                    f"`{metric.name}`",
+                    metric.label,
+                    metric.unit,
+                    str(metric.better),
+                    str(metric.judged_by),
+                    metric.doc,
+                    metric.source,
+                ]
                 for metric in members
             ],
         )

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ponder.judge import JudgedBy
+
 
 class Better(StrEnum):
     """Which way a metric should go."""
@@ -33,6 +35,8 @@ class Metric:
     source: str = ""
     low: float | None = None
     high: float | None = None
+    judged_by: JudgedBy = JudgedBy.NOBODY
+    """By whose word it is what it is; `ponder.judged` tells it of a run's curve."""
 
     @property
     def is_share(self) -> bool:
@@ -60,35 +64,62 @@ def _metric(
     source: str = "",
     *,
     low: float = 0.0,
+    judge: JudgedBy = JudgedBy.NOBODY,
 ) -> str:
     is_share = unit == "share"
-    METRICS[name] = Metric(name, label, unit, better, doc, source, low if is_share else None, 1.0 if is_share else None)
+    least, most = (low, 1.0) if is_share else (None, None)
+    METRICS[name] = Metric(name, label, unit, better, doc, source, least, most, judge)
     return name
 
 
 UP, DOWN, WATCH = Better.UP, Better.DOWN, Better.WATCH
+VERIFIER, MODEL, REWARD = JudgedBy.VERIFIER, JudgedBy.MODEL, JudgedBy.REWARD
 
-REWARD_MEAN = _metric("reward/mean", "reward", "reward", UP, "Mean reward of the step's scored answers")
+REWARD_MEAN = _metric("reward/mean", "reward", "reward", UP, "Mean reward of the step's scored answers", judge=REWARD)
 REWARD_STD = _metric(
-    "reward/std", "reward std", "reward", WATCH, "Standard deviation of all rewards of the step, ddof 0"
+    "reward/std", "reward std", "reward", WATCH, "Standard deviation of all rewards of the step, ddof 0", judge=REWARD
 )
-REWARD_MIN = _metric("reward/min", "least reward", "reward", WATCH, "Least reward of the step")
-REWARD_MAX = _metric("reward/max", "largest reward", "reward", WATCH, "Largest reward of the step")
+REWARD_MIN = _metric("reward/min", "least reward", "reward", WATCH, "Least reward of the step", judge=REWARD)
+REWARD_MAX = _metric("reward/max", "largest reward", "reward", WATCH, "Largest reward of the step", judge=REWARD)
 CORRECT = _metric(
-    "reward/correct", "correct", "share", UP, "Share of the step's scored answers that are verified right"
+    "reward/correct",
+    "correct",
+    "share",
+    UP,
+    "Share of the step's scored answers that are verified right",
+    judge=VERIFIER,
 )
 UNSCORED = _metric(
     "reward/unscored", "unscored", "share", DOWN, "Share of answers that could not be scored; they are not zero"
 )
-PART_FORMAT = _metric("part/format", "form", "share", UP, "Mean of the reward part `format`, before its weight")
+PART_FORMAT = _metric(
+    "part/format", "form", "share", UP, "Mean of the reward part `format`, before its weight", judge=REWARD
+)
 PART_OVERLONG = _metric(
-    "part/overlong", "overlong", "reward", UP, "Mean of the reward part `overlong`, -1 to 0", "DAPO eq. 13"
+    "part/overlong",
+    "overlong",
+    "reward",
+    UP,
+    "Mean of the reward part `overlong`, -1 to 0",
+    "DAPO eq. 13",
+    judge=REWARD,
 )
 PART_REPETITION = _metric(
-    "part/repetition", "repetition", "share", DOWN, "Mean share of an answer's 4-grams that occurred earlier in it"
+    "part/repetition",
+    "repetition",
+    "share",
+    DOWN,
+    "Mean share of an answer's 4-grams that occurred earlier in it",
+    judge=REWARD,
 )
 PART_LANGUAGE = _metric(
-    "part/language", "language", "share", UP, "Mean share of an answer's letters that are of `reward.script`", "R1"
+    "part/language",
+    "language",
+    "share",
+    UP,
+    "Mean share of an answer's letters that are of `reward.script`",
+    "R1",
+    judge=REWARD,
 )
 PART_MODEL = _metric(
     "part/model",
@@ -96,6 +127,7 @@ PART_MODEL = _metric(
     "reward",
     UP,
     "Mean of the reward part `model`: deviations above the reward model's mean",
+    judge=MODEL,
 )
 PART_PREFERENCE = _metric(
     "part/preference",
@@ -103,6 +135,7 @@ PART_PREFERENCE = _metric(
     "reward",
     UP,
     "Mean of the reward part `preference`: deviations above the live reward model's mean on its fixed sample",
+    judge=MODEL,
 )
 PART = _metric(
     "part/*",
@@ -111,6 +144,7 @@ PART = _metric(
     WATCH,
     "Mean of a reward part, before its weight, over the answers that have it; a recipe's own too",
     "TRL",
+    judge=REWARD,
 )
 MONITORED = _metric(
     "monitor/*",
@@ -121,19 +155,38 @@ MONITORED = _metric(
     "arXiv:2503.11926",
 )
 PART_STD = _metric(
-    "part_std/*", "* std", "", WATCH, "Standard deviation of a reward part over the answers that have it, ddof 0", "TRL"
+    "part_std/*",
+    "* std",
+    "",
+    WATCH,
+    "Standard deviation of a reward part over the answers that have it, ddof 0",
+    "TRL",
+    judge=REWARD,
 )
 SOURCE_REWARD = _metric(
-    "source_reward/*", "* reward", "reward", UP, "Mean reward of the answers to prompts of one source"
+    "source_reward/*", "* reward", "reward", UP, "Mean reward of the answers to prompts of one source", judge=REWARD
 )
 SOURCE_CORRECT = _metric(
-    "source_correct/*", "* right", "share", UP, "Share of right answers to prompts of one source that has a verifier"
+    "source_correct/*",
+    "* right",
+    "share",
+    UP,
+    "Share of right answers to prompts of one source that has a verifier",
+    judge=VERIFIER,
+)
+SOURCE_VERIFIED = _metric(
+    "source_verified/*", "* verified", "share", WATCH, "Share of one source's answers that a verifier judged"
 )
 SOURCE_LENGTH = _metric(
     "source_length/*", "* length", "tokens", WATCH, "Mean tokens of an answer to a prompt of one source"
 )
 SOURCE_PREFERENCE = _metric(
-    "source_preference/*", "* preference", "reward", UP, "Mean of the live reward model's score of one source's answers"
+    "source_preference/*",
+    "* preference",
+    "reward",
+    UP,
+    "Mean of the live reward model's score of one source's answers",
+    judge=MODEL,
 )
 RM_VERSION = _metric(
     "reward_model/version", "reward model", "", WATCH, "The version of the live reward model that scored the step"
@@ -154,8 +207,11 @@ WON_SELF = _metric(
     "share",
     WATCH,
     "Games won against the present policy: no sign of strength, but of what beginning is worth",
+    judge=VERIFIER,
 )
-WON_PAST = _metric("selfplay/won_past", "won against its past", "share", UP, "Games won against snapshots of the pool")
+WON_PAST = _metric(
+    "selfplay/won_past", "won against its past", "share", UP, "Games won against snapshots of the pool", judge=VERIFIER
+)
 FINDS = _metric(
     "selfplay/finds",
     "unexpected wins",
@@ -163,13 +219,21 @@ FINDS = _metric(
     WATCH,
     "Games won with a winning move that the policy would hardly have made when the stage began",
     "AlphaGo's move 37",
+    judge=VERIFIER,
 )
 GROUPS_ALL_BAD = _metric(
-    "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right"
+    "group/all_bad", "all-bad groups", "share", DOWN, "Share of groups in which no answer is right", judge=VERIFIER
 )
-GROUPS_MIXED = _metric("group/mixed", "mixed groups", "share", WATCH, "Share of groups with spread: only these teach")
+GROUPS_MIXED = _metric(
+    "group/mixed", "mixed groups", "share", WATCH, "Share of groups with spread: only these teach", judge=REWARD
+)
 GROUPS_ALL_GOOD = _metric(
-    "group/all_good", "all-good groups", "share", WATCH, "Share of groups in which every answer is right"
+    "group/all_good",
+    "all-good groups",
+    "share",
+    WATCH,
+    "Share of groups in which every answer is right",
+    judge=VERIFIER,
 )
 GROUPS_DRAWN = _metric(
     "group/drawn", "groups drawn", "groups", WATCH, "Groups drawn in the step; more than asked with dynamic sampling"
@@ -177,8 +241,8 @@ GROUPS_DRAWN = _metric(
 LENGTH_MEAN = _metric(
     "length/mean", "length", "tokens", WATCH, "Mean tokens of an answer, its end token included", "R1 fig. 3"
 )
-LENGTH_RIGHT = _metric("length/right", "length, right", "tokens", WATCH, "Mean tokens of right answers")
-LENGTH_WRONG = _metric("length/wrong", "length, wrong", "tokens", WATCH, "Mean tokens of wrong answers")
+LENGTH_RIGHT = _metric("length/right", "length, right", "tokens", WATCH, "Mean tokens of right answers", judge=VERIFIER)
+LENGTH_WRONG = _metric("length/wrong", "length, wrong", "tokens", WATCH, "Mean tokens of wrong answers", judge=VERIFIER)
 LENGTH_MAX = _metric("length/max", "longest", "tokens", WATCH, "Tokens of the longest answer")
 LENGTH_MIN = _metric("length/min", "shortest", "tokens", WATCH, "Tokens of the shortest answer")
 LENGTH_P10 = _metric(
@@ -217,6 +281,7 @@ RESCUED = _metric(
     "share",
     UP,
     "Share of answers whose first try was wrong and that reflection made right",
+    judge=VERIFIER,
 )
 HARMED = _metric(
     "reflection/harmed",
@@ -224,6 +289,7 @@ HARMED = _metric(
     "share",
     DOWN,
     "Share of answers whose first try was right and that reflection made wrong",
+    judge=VERIFIER,
 )
 SUPERFICIAL = _metric(
     "reflection/superficial",
@@ -232,9 +298,17 @@ SUPERFICIAL = _metric(
     DOWN,
     "Share of answers that reflect and change nothing: stuck, confirmed by a copy, or a round of a loop",
     "oat-zero",
+    judge=VERIFIER,
 )
 NET = _metric(
-    "reflection/net", "net rescued", "share", UP, "reflection/rescued less reflection/harmed", "docs/MATHS.md", low=-1.0
+    "reflection/net",
+    "net rescued",
+    "share",
+    UP,
+    "reflection/rescued less reflection/harmed",
+    "docs/MATHS.md",
+    low=-1.0,
+    judge=VERIFIER,
 )
 AHA = _metric(
     "reflection/aha",
@@ -242,6 +316,7 @@ AHA = _metric(
     "share",
     UP,
     "Share of answers with a mark that earns the badge: it rescued, and its token was a fork",
+    judge=VERIFIER,
 )
 TURNS_PER_1000 = _metric(
     "reflection/per_1000_tokens", "turns", "/1,000 tokens", WATCH, "Marks in 1,000 tokens of answers: length apart"
@@ -250,7 +325,9 @@ TURN_ANSWERS = _metric(
     "reflection/answers", "answers read", "answers", WATCH, "How many answers the step's shares of answers are of"
 )
 TURN_MARKS = _metric("reflection/marks", "marks", "marks", WATCH, "How many marks the step's answers have")
-RESCUE_SHARE = _metric("reflection/rescue_share", "marks that rescue", "share", UP, "Share of marks that rescued")
+RESCUE_SHARE = _metric(
+    "reflection/rescue_share", "marks that rescue", "share", UP, "Share of marks that rescued", judge=VERIFIER
+)
 NULL_SHARE = _metric(
     "reflection/null_share",
     "by chance",
@@ -258,6 +335,7 @@ NULL_SHARE = _metric(
     WATCH,
     "What reflection/rescue_share is expected to be with as many marks at random places of the same answers",
     "docs/MATHS.md",
+    judge=VERIFIER,
 )
 CONTROL = _metric(
     "reflection/control",
@@ -266,8 +344,11 @@ CONTROL = _metric(
     UP,
     "Accuracy of answers that reflect less that of those that do not, mean over prompts that have both",
     low=-1.0,
+    judge=VERIFIER,
 )
-TURN = _metric("turn/*", "*", "share", WATCH, "Share of answers whose turns came to this (`Rollout.outcome`)")
+TURN = _metric(
+    "turn/*", "*", "share", WATCH, "Share of answers whose turns came to this (`Rollout.outcome`)", judge=VERIFIER
+)
 MARKER = _metric("marker/*", "*", "share", WATCH, "Share of answers with a marker of this kind")
 VERDICT_PRECISION = _metric(
     "verdict/precision",
@@ -275,6 +356,7 @@ VERDICT_PRECISION = _metric(
     "share",
     UP,
     "Of the candidates that the answers themselves call right, the share that is",
+    judge=VERIFIER,
 )
 VERDICT_RECALL = _metric(
     "verdict/recall",
@@ -282,9 +364,14 @@ VERDICT_RECALL = _metric(
     "share",
     UP,
     "Of the right candidates with a verdict, the share that the answers themselves call right",
+    judge=VERIFIER,
 )
-FIRST_TRY = _metric("reflection/first_try", "first try", "share", UP, "Share of answers whose first candidate is right")
-STEP_TRUTH = _metric("steps/truth", "true steps", "share", UP, "Share of written steps (a x b = c) that are true")
+FIRST_TRY = _metric(
+    "reflection/first_try", "first try", "share", UP, "Share of answers whose first candidate is right", judge=VERIFIER
+)
+STEP_TRUTH = _metric(
+    "steps/truth", "true steps", "share", UP, "Share of written steps (a x b = c) that are true", judge=VERIFIER
+)
 POLICY_LOSS = _metric(
     "loss/policy", "policy loss", "", WATCH, "Clipped surrogate, negated; near 0 is normal", "PPO eq. 7"
 )
@@ -548,6 +635,15 @@ COMPUTE_TOKENS = _metric(
 LOSS = _metric(
     "loss/cross_entropy", "cross-entropy", "nats", DOWN, "Mean next-token loss of a supervised step's learnt tokens"
 )
+UNIGRAM = _metric(
+    "loss/unigram",
+    "unigram entropy",
+    "nats",
+    WATCH,
+    "- sum over tokens of p log p, p how often a token is learnt in the corpus of `pretrain`: the least cross-entropy "
+    "for whoever knows how often each token comes, and nothing of what stands before it",
+    "Shannon 1948 section 7",
+)
 EXAMPLES = _metric("batch/examples", "examples", "examples", WATCH, "Examples that a supervised step learnt from")
 KEPT = _metric("reject/kept", "kept", "share", WATCH, "Share of a rejection step's answers that went into the set")
 NOT_KEPT = _metric("not_kept/*", "*", "share", WATCH, "Share of a rejection step's answers that were not kept, and why")
@@ -571,10 +667,18 @@ PAIR_MARGIN = _metric(
     WATCH,
     "Mean score of the better minus that of the worse over those pairs; a DPO policy's scores are its implicit rewards",
     "DPO arXiv:2305.18290 eq. 5",
+    judge=MODEL,
 )
-SCORE_MEAN = _metric("preference/score", "score", "", WATCH, "Mean score of the step's answers; rankings leave it free")
+SCORE_MEAN = _metric(
+    "preference/score", "score", "", WATCH, "Mean score of the step's answers; rankings leave it free", judge=MODEL
+)
 BEST_SCORE = _metric(
-    "preference/best", "score of the best", "", WATCH, "Mean score of the answers that their rankings put first"
+    "preference/best",
+    "score of the best",
+    "",
+    WATCH,
+    "Mean score of the answers that their rankings put first",
+    judge=MODEL,
 )
 EVAL_ACCURACY = _metric(
     "eval/accuracy",
@@ -582,24 +686,46 @@ EVAL_ACCURACY = _metric(
     "share",
     UP,
     "Share of held-out problems answered right by one sample (pass@1)",
+    judge=VERIFIER,
 )
 EVAL_LOW = _metric(
-    "eval/accuracy_low", "accuracy, low", "share", UP, "Lower end of the 95 % Wilson interval of eval/accuracy"
+    "eval/accuracy_low",
+    "accuracy, low",
+    "share",
+    UP,
+    "Lower end of the 95 % Wilson interval of eval/accuracy",
+    judge=VERIFIER,
 )
 EVAL_HIGH = _metric(
-    "eval/accuracy_high", "accuracy, high", "share", UP, "Upper end of the 95 % Wilson interval of eval/accuracy"
+    "eval/accuracy_high",
+    "accuracy, high",
+    "share",
+    UP,
+    "Upper end of the 95 % Wilson interval of eval/accuracy",
+    judge=VERIFIER,
 )
 EVAL_LENGTH = _metric(
     "eval/length", "held-out length", "tokens", WATCH, "Mean tokens of an answer to a held-out problem"
 )
 EVAL_REFLECT = _metric("eval/reflect", "held-out reflecting", "share", WATCH, "reflection/rate on held-out problems")
-EVAL_RESCUED = _metric("eval/rescued", "held-out rescued", "share", UP, "reflection/rescued on held-out problems")
-EVAL_HARMED = _metric("eval/harmed", "held-out harmed", "share", DOWN, "reflection/harmed on held-out problems")
-EVAL_SUPERFICIAL = _metric(
-    "eval/superficial", "held-out superficial", "share", DOWN, "reflection/superficial on held-out problems"
+EVAL_RESCUED = _metric(
+    "eval/rescued", "held-out rescued", "share", UP, "reflection/rescued on held-out problems", judge=VERIFIER
 )
-EVAL_NET = _metric("eval/net", "held-out net rescued", "share", UP, "reflection/net on held-out problems", low=-1.0)
-EVAL_AHA = _metric("eval/aha", "held-out aha", "share", UP, "reflection/aha on held-out problems")
+EVAL_HARMED = _metric(
+    "eval/harmed", "held-out harmed", "share", DOWN, "reflection/harmed on held-out problems", judge=VERIFIER
+)
+EVAL_SUPERFICIAL = _metric(
+    "eval/superficial",
+    "held-out superficial",
+    "share",
+    DOWN,
+    "reflection/superficial on held-out problems",
+    judge=VERIFIER,
+)
+EVAL_NET = _metric(
+    "eval/net", "held-out net rescued", "share", UP, "reflection/net on held-out problems", low=-1.0, judge=VERIFIER
+)
+EVAL_AHA = _metric("eval/aha", "held-out aha", "share", UP, "reflection/aha on held-out problems", judge=VERIFIER)
 EVAL_CAUSE = _metric(
     "eval/cause",
     "what turning back causes",
@@ -609,25 +735,47 @@ EVAL_CAUSE = _metric(
     "answers to held-out problems, from just before it (`evaluation.cause_every`)",
     "arXiv:2501.19393",
     low=-1.0,
+    judge=VERIFIER,
 )
 EVAL_CAUSE_LOW = _metric(
-    "eval/cause_low", "cause, low", "share", UP, "Lower end of its 95 % interval, over problems", low=-1.0
+    "eval/cause_low",
+    "cause, low",
+    "share",
+    UP,
+    "Lower end of its 95 % interval, over problems",
+    low=-1.0,
+    judge=VERIFIER,
 )
-EVAL_CAUSE_HIGH = _metric("eval/cause_high", "cause, high", "share", UP, "Upper end of the same interval", low=-1.0)
+EVAL_CAUSE_HIGH = _metric(
+    "eval/cause_high", "cause, high", "share", UP, "Upper end of the same interval", low=-1.0, judge=VERIFIER
+)
 EVAL_CAUSE_FREE = _metric(
-    "eval/cause_free", "free less forbidden", "share", UP, "As eval/cause, of answers that go on as they like", low=-1.0
+    "eval/cause_free",
+    "free less forbidden",
+    "share",
+    UP,
+    "As eval/cause, of answers that go on as they like",
+    low=-1.0,
+    judge=VERIFIER,
 )
 EVAL_CAUSE_TURNS = _metric("eval/cause_turns", "turns followed", "turns", WATCH, "Turns that eval/cause was asked of")
 EVAL_VERDICT_PRECISION = _metric(
-    "eval/verdict_precision", "held-out true `ok`s", "share", UP, "verdict/precision on held-out problems"
+    "eval/verdict_precision",
+    "held-out true `ok`s",
+    "share",
+    UP,
+    "verdict/precision on held-out problems",
+    judge=VERIFIER,
 )
 EVAL_VERDICT_RECALL = _metric(
-    "eval/verdict_recall", "held-out known as right", "share", UP, "verdict/recall on held-out problems"
+    "eval/verdict_recall", "held-out known as right", "share", UP, "verdict/recall on held-out problems", judge=VERIFIER
 )
 EVAL_FIRST_TRY = _metric(
-    "eval/first_try", "held-out first try", "share", UP, "reflection/first_try on held-out problems"
+    "eval/first_try", "held-out first try", "share", UP, "reflection/first_try on held-out problems", judge=VERIFIER
 )
-EVAL_STEP_TRUTH = _metric("eval/step_truth", "held-out true steps", "share", UP, "steps/truth on held-out problems")
+EVAL_STEP_TRUTH = _metric(
+    "eval/step_truth", "held-out true steps", "share", UP, "steps/truth on held-out problems", judge=VERIFIER
+)
 EVAL_TRUNCATED = _metric("eval/truncated", "held-out truncated", "share", DOWN, "length/truncated on held-out problems")
 EVAL_LOSS = _metric(
     "eval/cross_entropy", "held-out cross-entropy", "nats", DOWN, "loss/cross_entropy on held-out examples"
@@ -652,10 +800,17 @@ EVAL_PAIR_LOW = _metric(
 EVAL_PAIR_HIGH = _metric(
     "eval/pair_accuracy_high", "pair accuracy, high", "share", UP, "Upper end of the same interval"
 )
-EVAL_PAIR_MARGIN = _metric("eval/pair_margin", "held-out margin", "", WATCH, "preference/margin on held-out rankings")
+EVAL_PAIR_MARGIN = _metric(
+    "eval/pair_margin", "held-out margin", "", WATCH, "preference/margin on held-out rankings", judge=MODEL
+)
 EVAL_PAIRS = _metric("eval/pairs", "held-out pairs", "pairs", WATCH, "Pairs that the held-out rankings decide")
 EVAL_MODEL = _metric(
-    "eval/model", "held-out learnt reward", "reward", WATCH, "Mean of the reward part `model` on held-out problems"
+    "eval/model",
+    "held-out learnt reward",
+    "reward",
+    WATCH,
+    "Mean of the reward part `model` on held-out problems",
+    judge=MODEL,
 )
 EVAL_PREFERENCE = _metric(
     "eval/preference",
@@ -663,6 +818,7 @@ EVAL_PREFERENCE = _metric(
     "reward",
     WATCH,
     "Mean of the reward part `preference` on held-out problems",
+    judge=MODEL,
 )
 EVAL_EXPERT = _metric(
     "eval/expert",
@@ -670,12 +826,23 @@ EVAL_EXPERT = _metric(
     "share",
     WATCH,
     "Held-out problems that the expert solves whom the policy imitates (`sft`); a game's: that it wins against itself",
+    judge=VERIFIER,
 )
 EVAL_EXPERT_LOW = _metric(
-    "eval/expert_low", "the expert, low", "share", WATCH, "Lower end of the 95 % Wilson interval of eval/expert"
+    "eval/expert_low",
+    "the expert, low",
+    "share",
+    WATCH,
+    "Lower end of the 95 % Wilson interval of eval/expert",
+    judge=VERIFIER,
 )
 EVAL_EXPERT_HIGH = _metric(
-    "eval/expert_high", "the expert, high", "share", WATCH, "Upper end of the 95 % Wilson interval of eval/expert"
+    "eval/expert_high",
+    "the expert, high",
+    "share",
+    WATCH,
+    "Upper end of the 95 % Wilson interval of eval/expert",
+    judge=VERIFIER,
 )
 EVAL_PERFECT = _metric(
     "eval/perfect",
@@ -683,12 +850,22 @@ EVAL_PERFECT = _metric(
     "share",
     UP,
     "Of the moves of a held-out game that could throw something away, those that did not; the mean over the games",
+    judge=VERIFIER,
 )
 EVAL_LANGUAGE = _metric(
-    "eval/language", "held-out language", "share", UP, "part/language on held-out problems: letters of `reward.script`"
+    "eval/language",
+    "held-out language",
+    "share",
+    UP,
+    "part/language on held-out problems: letters of `reward.script`",
 )
 EVAL_SOURCE = _metric(
-    "eval_source/*", "held-out *", "share", UP, "eval/accuracy on held-out problems of one source that has a verifier"
+    "eval_source/*",
+    "held-out *",
+    "share",
+    UP,
+    "eval/accuracy on held-out problems of one source that has a verifier",
+    judge=VERIFIER,
 )
 EVAL_PROBLEMS = _metric(
     "eval/problems", "held-out problems", "problems", WATCH, "How many held-out problems were asked and judged"
@@ -703,6 +880,7 @@ EVAL_PASS = _metric(
     "How probable it is that one of so many answers to a held-out problem is right: 1 - C(n - c, k) / C(n, k), the "
     "mean over problems; with `evaluation.samples`, or measured by `ponder eval`",
     "arXiv:2107.03374 eq. 1",
+    judge=VERIFIER,
 )
 EVAL_CONS = _metric(
     "eval/cons@*",
@@ -712,7 +890,16 @@ EVAL_CONS = _metric(
     "How probable it is that the most frequent of so many answers to a held-out problem is right, ties broken at "
     "random; with `evaluation.samples`, or measured by `ponder eval`",
     "arXiv:2203.11171",
+    judge=VERIFIER,
 )
+
+EXPERT_LINE = (EVAL_EXPERT, "x", "the expert who is imitated")
+"""The line on `eval/accuracy` of a run that imitates an expert; what he makes of the problems others are told, too."""
+REFERENCE_LINES: dict[str, tuple[str, str, str]] = {
+    LOSS: (UNIGRAM, "u", "unigram entropy of the corpus"),
+    EVAL_LOSS: (UNIGRAM, "u", "unigram entropy of the corpus"),
+}
+"""Metrics that are read against another one: which, the letter at its line, and what the line is called."""
 
 HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 """The four curves that a person looks at first."""

@@ -204,3 +204,11 @@ def _write_private(path: Path, text: str) -> Path | None:
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
     return path
+
+
+def terminal_width() -> int:
+    """Columns for wrapped text: those of the terminal, 100 where there is none."""
+    try:
+        return max(os.get_terminal_size(1).columns, 40)
+    except OSError:
+        return 100

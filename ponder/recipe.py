@@ -37,6 +37,7 @@ from ponder.compute import ComputePart, check_processes
 from ponder.engine import ENGINE_KEY, Correction, VllmPart, bring_correction
 from ponder.errors import KnobError, NotFound, RecipeError, UsageError
 from ponder.gold import find_gold
+from ponder.judged import why_steps
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
 from ponder.marker_file import ReflectionPart
 from ponder.own_reward import Monitor, OwnReward, check_monitors
@@ -445,7 +446,12 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
     if missing:
         key = ".".join(filter(None, (missing[2], missing[1])))
         kind = "table" if not missing[2] else "key"
-        return RecipeError(f"`{source}`: the {kind} `{key}` is missing", "`ponder recipes` shows complete examples")
+        said = f"`{source}`: the {kind} `{key}` is missing"
+        if key == "stage.steps" and (
+            why := why_steps(_convert({**tree, "stage": {**tree["stage"], "steps": 1}}, source))
+        ):
+            return RecipeError(f"{said}: {why}", "write `steps` in the stage: after so many steps it ends")
+        return RecipeError(said, "`ponder recipes` shows complete examples")
     place = re.search(r" - at `\$\.?(.*?)`$", text)
     key = place[1] if place else ""
     reason = text[: place.start()] if place else text

@@ -19,6 +19,7 @@ from ponder.chain import begins
 from ponder.errors import RecipeError
 from ponder.event_text import format_accuracy, format_duration, measured, model_words, step_of
 from ponder.events import Outcome
+from ponder.judged import RunJudges, judges_of
 from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
 from ponder.plot_text import Curve, mark_sign
 from ponder.recipe import parse_recipe
@@ -28,10 +29,13 @@ from ponder.turn_story import cause_line
 
 CURVES = (
     *metrics.HEADLINES, metrics.EVAL_RESCUED, metrics.EVAL_CAUSE, metrics.RESCUED, metrics.HARMED, metrics.KL_K3,
-    metrics.ENTROPY, metrics.TRUNCATED, metrics.GROUPS_MIXED, metrics.GRAD_NORM, metrics.LR, metrics.STEP_S,
+    metrics.ENTROPY, metrics.LOSS, metrics.EVAL_LOSS,
+    metrics.TRUNCATED, metrics.GROUPS_MIXED, metrics.GRAD_NORM, metrics.LR, metrics.STEP_S,
 )  # fmt: skip
 """What is drawn, where the run has it; all other metrics stand in a table."""
 SMOOTHING = 0.9
+WIDEST = 64
+"""Characters of who judged, below the title of a curve."""
 STYLE = (
     ":root{color-scheme:light dark;--ink:#1d232b;--paper:#fbfbf9;--soft:#f1f1ee;--line:#8884;"
     "--good:#186a2b;--bad:#b3261e;--turn:#8a5a00}@media(prefers-color-scheme:dark){:root{--ink:#d3dae3;--paper:#10151c;--soft:#1d2631;--good:#6bc46d;"
@@ -125,6 +129,7 @@ def _summary(facts: Facts) -> str:
         ("began", _clock(row.started_us)),
         ("ended", _clock(row.ended_us)),
         ("answers", f"{detail.rollouts:,}"),
+        ("judged by", _judges(facts).reward.words or "nobody: nothing is rewarded"),
     ]
     end_us = row.ended_us or row.seen_us
     if row.started_us and end_us:
@@ -144,7 +149,12 @@ def _summary(facts: Facts) -> str:
     return _table((), rows) + table
 
 
+def _judges(facts: Facts) -> RunJudges:
+    return judges_of(facts.detail, facts.knobs.changes)
+
+
 def _curves(facts: Facts) -> str:
+    judges = _judges(facts)
     marks = [
         curve_svg.Mark(float(step), mark_sign(what), f"step {step:,}: {what}") for step, what in facts.curves.marks
     ]
@@ -166,8 +176,12 @@ def _curves(facts: Facts) -> str:
             0.0 if is_evaluation(name) or len(points) < 10 else SMOOTHING**facts.span,
             [(float(step), low * scale, high * scale) for step, low, high in facts.curves.bands.get(name, [])],
         )
+        line, sign, words = metrics.REFERENCE_LINES.get(name, ("", "", ""))
+        known = [(float(step), value * scale) for step, value in facts.curves.curves.get(line, [])]
+        drawn = [curve, Curve(known, words, sign=sign)] if known else [curve]
         title = f"{metric.label}{f', {unit}' if unit and unit != 'reward' else ''}"
-        plots.append(curve_svg.curve_svg([curve], title, marks=marks, width=460, height=230))
+        judged = judges.of_curve(name).fitting(WIDEST)
+        plots.append(curve_svg.curve_svg(drawn, title, marks=marks, width=460, height=230, judged=judged))
     words = (
         "Letters: k a knob was turned, r the run went back, f it was forked, w the watchdog fired, m a monitor "
         "is in the reward; pointing shows more."

@@ -148,6 +148,15 @@ EXPERT = "task:expert"
 """Stands in a stage `sft` for what an expert of the task writes."""
 HAVE_EXPERTS = ("countdown", "nim", "rps")
 """Tasks with such an expert."""
+VERIFIED_PARTS: dict[str, tuple[str, ...]] = {
+    "countdown": ("correct",),
+    "arithmetic": ("correct",),
+    "nim": ("correct", "outcome", "perfect"),
+    "rps": ("correct", "outcome", "perfect"),
+    "copying": ("correct",),
+    "dataset": ("correct",),
+}
+"""The reward parts of every task that come from a verifier: from comparing with what is right."""
 
 PROMPT_COLUMNS = ("prompt", "question", "problem", "instruction", "query", "input")
 ANSWER_COLUMNS = ("answer", "solution", "target", "reference", "label", "output", "response")
@@ -179,6 +188,16 @@ def check_task(name: str, options: Options) -> Struct:
     if isinstance(checked, DatasetOptions):
         _check_dataset(checked)
     return checked
+
+
+def verified_parts(name: str, options: Options) -> tuple[str, ...]:
+    """The parts of a task's reward that a verifier gives; none where nothing is right or wrong.
+
+    >>> verified_parts("countdown", {}), verified_parts("dataset", {"path": "x.csv", "verifier": "none"})
+    (('correct',), ())
+    """
+    is_verified = name != "dataset" or options.get("verifier") != Verifier.NONE
+    return VERIFIED_PARTS.get(name, ()) if is_verified else ()
 
 
 def _check_dataset(options: DatasetOptions) -> None:

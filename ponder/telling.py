@@ -120,18 +120,20 @@ class Run(Protocol):
 def log_run(
     name: str, config: Mapping[str, object] | None = None, *, steps: int = 0, model: str = "",
     honours: Sequence[str] = (), knobs: Mapping[str, KnobValue] | None = None, producer: str = "a loop of its own",
-    resume: str = "",
+    judges: Sequence[str] = (), resume: str = "",
 ) -> Run:  # fmt: skip
     """Begin to tell of a run, which appears as `NAME-1` in `ponder ls`; call it in one process of a loop's.
 
     `steps` is how many it will be, 0 where nobody knows. `honours` names `pause` and `stop` where the loop calls `obey`
     or `orders` between its steps, and `knobs` gives the value of each knob that it can set; what is not named is
-    refused with a reason. `resume` is the name of a run that was told of before, and goes on. Raises StoreError when
-    the run's folder cannot be written, UsageError, KnobError, NotFound or Refused when it is not to be had.
+    refused with a reason. `judges` says who gives the reward: some of `verifier`, `reward model`, `person`, `rules` and
+    `own code`; charts say "judged by: unknown" where it is left out. `resume` is the name of a run that was told of
+    before, and goes on. Raises StoreError when the run's folder cannot be written, UsageError, KnobError, NotFound or
+    Refused when it is not to be had.
     """
     body = cast(Any, import_module(PRODUCER))
     begun: Run = body.begin(
         name, config or {}, steps=steps, model=model, honours=honours, knobs=knobs or {}, producer=producer,
-        resume=resume,
+        judges=judges, resume=resume,
     )  # fmt: skip
     return begun

@@ -3,6 +3,7 @@
     [watched]            in the recipe that `ponder.log_run` writes into the run's folder; nobody writes it by hand
     producer = "trl"     what trains
     honours = ["pause", "stop", "optim.lr"]
+    judges = ["verifier"]   who gives its reward, where the loop says so
     [watched.config]     what the loop says of its settings
 
 A watched run is never started, restarted or ended by the daemon: its state follows from its lock and its events.
@@ -19,6 +20,7 @@ from msgspec import Meta, Struct
 
 from ponder import knobs
 from ponder.errors import UsageError
+from ponder.judge import Judge
 
 STAGE = "watched"
 """What the stage of a watched run is called."""
@@ -36,6 +38,9 @@ class WatchedPart(Struct, frozen=True, forbid_unknown_fields=True):
     honours: Annotated[
         list[str], Meta(description="What it does when it is asked: `pause`, `stop`, and the knobs that it sets")
     ] = []
+    judges: Annotated[
+        list[Judge], Meta(description="Who gives its reward; empty: it does not say, and nobody knows")
+    ] = []
     config: Annotated[dict[str, bool | int | float | str], Meta(description="What the loop says of its settings")] = {}
 
 
@@ -51,6 +56,20 @@ def check_honours(words: Iterable[str]) -> list[str]:
             hint = knobs.nearest(word, [*VERBS, *knobs.DECLARATIONS]) or "`ponder knobs --all` lists the knobs"
             raise UsageError(f"no loop can honour `{word}`: it is neither pause, stop nor a live knob", hint)
     return checked
+
+
+def check_judges(words: Iterable[str]) -> list[Judge]:
+    """The words as judges; UsageError on one that is none.
+
+    >>> check_judges(["verifier", "reward model"])
+    [<Judge.VERIFIER: 'verifier'>, <Judge.MODEL: 'reward model'>]
+    """
+    known, said = [str(judge) for judge in Judge], list(dict.fromkeys(words))
+    for word in said:
+        if word not in known:
+            hint = knobs.nearest(word, known) or f"it takes {', '.join(f'`{judge}`' for judge in known)}"
+            raise UsageError(f"nobody is called `{word}` who could judge", hint)
+    return [Judge(word) for word in said]
 
 
 def run_name(words: str) -> str:

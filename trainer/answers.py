@@ -215,6 +215,9 @@ def source_figures(answers: Sequence[Answer]) -> dict[str, float]:
         found = {
             metrics.SOURCE_REWARD: rewards,
             metrics.SOURCE_CORRECT: [float(answer.is_correct) for answer in judged],
+            metrics.SOURCE_VERIFIED: [
+                float(answer.scored.is_correct is not None) for answer in own if answer.scored.reward is not None
+            ],
             metrics.SOURCE_LENGTH: [float(answer.length) for answer in own],
             metrics.SOURCE_PREFERENCE: liked,
         }

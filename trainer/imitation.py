@@ -4,7 +4,8 @@ Legend: N learnt tokens of a piece on one flat axis.
 
     loss = - 1/M sum log pi(token | everything before it),  over all M learnt tokens of the batch
 
-In `pretrain` every token of a text is learnt but its first; in `sft` and `distil` those of the response and its end,
+In `pretrain` every token of a text is learnt but its first, and the loss is told beside the unigram entropy of what is
+learnt; in `sft` and `distil` those of the response and its end,
 never the prompt's, nor what a world said between them. A batch weighs its tokens alike, however it is cut into pieces.
 Deliberately left out: where examples come from (`trainer.corpus`).
 """
@@ -12,13 +13,14 @@ Deliberately left out: where examples come from (`trainer.corpus`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ponder import metrics
 from ponder.knobs import Knobs
-from trainer.corpus import Corpus, Example
+from trainer.corpus import Corpus, Example, unigram_entropy
 from trainer.drawing import Draw
 from trainer.learn import forward_of
 from trainer.pieces import pieces
@@ -31,8 +33,8 @@ class Imitation:
 
     speaks = True
 
-    def __init__(self, policy: Policy, corpus: Corpus) -> None:
-        self.policy, self.corpus = policy, corpus
+    def __init__(self, policy: Policy, corpus: Corpus, *, is_pretraining: bool = False) -> None:
+        self.policy, self.corpus, self.is_pretraining = policy, corpus, is_pretraining
         self.draw: Draw[Example] = Draw(corpus.examples)
 
     @property
@@ -52,6 +54,11 @@ class Imitation:
     def extra_files(self) -> Mapping[str, bytes]:
         return {}
 
+    @cached_property
+    def _lines(self) -> dict[str, float]:
+        """What the loss is read against, where whole texts are learnt: once a stage, for the corpus stays the same."""
+        return {metrics.UNIGRAM: unigram_entropy(self.corpus)} if self.is_pretraining else {}
+
     def learn(self, knobs: Knobs) -> dict[str, float]:
         batch = self.draw.take(knobs.supervised.batch_tokens)
         self.policy.forward = forward_of(knobs)
@@ -66,6 +73,7 @@ class Imitation:
         tokens = sum(example.total for example in batch)
         return {
             metrics.LOSS: loss,
+            **self._lines,
             metrics.EXAMPLES: float(len(batch)),
             metrics.PAD_SHARE: 1 - filled / positions,
             metrics.TOKENS_PER_SECOND: float(tokens),

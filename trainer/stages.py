@@ -115,7 +115,9 @@ class Run:
     def _lesson(self, recipe: Recipe) -> Lesson:
         policy, seed = equip(self._load(recipe), recipe), recipe.run.seed
         if not recipe.stage.kind.reads_rankings:
-            return Imitation(policy, make_corpus(recipe, policy))
+            return Imitation(
+                policy, make_corpus(recipe, policy), is_pretraining=recipe.stage.kind is StageKind.PRETRAIN
+            )
         rankings = read_rankings(recipe.stage.data)
         refuse_too_long(rankings, policy)
         if rankings.undecided:

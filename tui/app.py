@@ -28,6 +28,7 @@ from ponder import wire
 from ponder.answer_text import with_counted_parts
 from ponder.errors import INTERRUPTED_EXIT_CODE, NoDaemon, OtherVersion, PonderError
 from ponder.events import Progress, RunState
+from ponder.judged import RunJudges, judges_of
 from ponder.knobs import KnobValue
 from ponder.news import News, Notice
 from ponder.person import user_name
@@ -124,6 +125,7 @@ class Console(SteeringApp, LineApp):
         self.knobs: dict[str, KnobValue] = {}
         """The watched run's knobs, as they were at its newest step."""
         self._knobs_of: tuple[str, int] = ("", -1)
+        self._changes: list[wire.KnobChange] = []
         self.other_version: OtherVersion | None = None
         """What the daemon said last could not be read; what is shown is older."""
         self.no_run_words = "asking the daemon"
@@ -243,8 +245,13 @@ class Console(SteeringApp, LineApp):
     async def _pull_knobs(self, row: wire.RunRow) -> None:
         """Knobs are turned at the boundaries of steps, so that they are asked for once a step."""
         if (row.name, row.step) != self._knobs_of:
-            self.knobs = (await self.ask(wire.GetKnobs(row.name), wire.KnobTable)).values
-            self._knobs_of = (row.name, row.step)
+            table = await self.ask(wire.GetKnobs(row.name), wire.KnobTable)
+            self.knobs, self._changes, self._knobs_of = table.values, table.changes, (row.name, row.step)
+
+    @property
+    def judges(self) -> RunJudges:
+        """Who judges the watched run."""
+        return RunJudges() if self.detail is None else judges_of(self.detail, self._changes)
 
     def counted(self, stored: wire.StoredRollout) -> wire.StoredRollout:
         """An answer of the watched run with those parts of its reward that weigh something."""

@@ -5,12 +5,15 @@ Deliberately left out: knobs and metrics, which explain themselves where they ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ponder import metrics
 from ponder.events import Mark, Outcome, RunState
+from ponder.judge import MEANINGS, SIGN_WORDS, SIGNS, Judge
 from ponder.knobs import DECLARATIONS
 from ponder.wire import CommandState
+from tui.widgets.braille_chart import BrailleChart
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,19 @@ CURVE_SIGNS = {
 """The letters above the vertical marks of a curve."""
 
 
+OPINION_SIGN = SIGNS[Judge.MODEL]
+
+
+def judge_legend(charts: Iterable[BrailleChart], room: int) -> str:
+    """What the signs mean by which narrow charts say who judged; where there is little room, that of an opinion."""
+    signs = {sign for chart in charts if chart.display for sign in chart.signs}
+    brief = {**SIGN_WORDS, OPINION_SIGN: "opinion"}
+    most = [f"{sign} {words}" for sign, words in SIGN_WORDS.items() if sign in signs]
+    less = [f"{sign} {words}" for sign, words in brief.items() if sign in signs]
+    least = [words for words in less if words.startswith(OPINION_SIGN)]
+    return next((said for said in map("  ".join, (most, less, least)) if len(said) <= room), "")
+
+
 def glossary() -> list[tuple[str, str]]:
     """Every term of the screens with its explanation, for the help page."""
     scale = DECLARATIONS["policy.advantage_scale"]
@@ -89,6 +105,8 @@ def glossary() -> list[tuple[str, str]]:
             "How much better an answer did than the other answers to its prompt: its reward less the group's mean. "
             f"{scale.doc} (`{scale.name}`). Above 0 an answer becomes more probable, below 0 less.",
         ),
+        ("judged by", "Who said what is right or good; it stands behind a curve's name, in brackets."),
+        *((f"{SIGNS[judge]} {judge}", meaning) for judge, meaning in MEANINGS.items()),
         ("group", DECLARATIONS["sampling.group_size"].doc),
         ("reflection", "A place in an answer where it turns back on itself, such as `wait`; every one is marked R."),
         *((f"{OUTCOMES[outcome].sign} {outcome}", OUTCOMES[outcome].meaning) for outcome in Outcome),

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.look import LimitOption
-from ponder.commands.options import JsonOption, RunArgument, connect, name_run, terminal_width
+from ponder.commands.options import JsonOption, RunArgument, connect, name_run
 from ponder.errors import UsageError
-from ponder.output import Column, say, write, write_json, write_table
+from ponder.output import Column, say, terminal_width, write, write_json, write_table
 from ponder.person import check_name, user_name
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from msgspec.structs import replace
 
-from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run, terminal_width
+from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run
 from ponder.errors import UsageError
 from ponder.event_text import format_ago, format_bytes, format_duration, measured_line, model_words, step_of
 from ponder.events import Outcome, event_name
-from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
+from ponder.output import Column, Interrupted, say, terminal_width, write, write_json, write_pairs, write_table
 from ponder.paths import find_paths
 from ponder.remote import ponder_words
 
@@ -102,8 +102,9 @@ def _write_runs(runs: list[RunRow]) -> None:
 def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
     """Show all about one run: where it is, what it measured, where it lies."""
     from ponder import metrics
+    from ponder.judged import judges_of
     from ponder.measured import measured_words
-    from ponder.wire import GetMeasured, GetRun, MeasuredRows, RunDetail
+    from ponder.wire import GetKnobs, GetMeasured, GetRun, KnobTable, MeasuredRows, RunDetail
 
     with connect() as client:
         detail = client.ask(GetRun(name_run(client, run)), RunDetail)
@@ -111,6 +112,7 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
             write_json("run", detail)
             return
         row = detail.row
+        judges = judges_of(detail, client.ask(GetKnobs(row.name), KnobTable).changes)
         write_pairs(
             [
                 ("run", f"{row.name} (id {row.id})"),
@@ -122,6 +124,7 @@ def show(run: RunArgument = "", as_json: JsonOption = False) -> None:
                 ),
                 *([("past", f"forked from {row.forked_from} at step {row.forked_at}")] if row.forked_from else []),
                 ("stage", row.stage),
+                ("judged by", judges.reward.words or "nobody: nothing is rewarded"),
                 ("model", model_words(detail.model, detail.parameters, detail.device)),
                 ("began", format_ago(row.started_us)),
                 ("took", _took(row)),

@@ -179,11 +179,3 @@ def name_run(client: Client, run: str, *, even_over: bool = True) -> str:
         what = "no run yet" if even_over else "no run that is not over"
         raise NotFound(f"there is {what}", "`ponder demo` or `ponder run RECIPE` starts one; `ponder ls` lists all")
     return newest[0].name
-
-
-def terminal_width() -> int:
-    """Columns for wrapped text: those of the terminal, 100 where there is none."""
-    try:
-        return max(os.get_terminal_size(1).columns, 40)
-    except OSError:
-        return 100

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ponder.chart_file import write_file
 from ponder.commands.options import JsonOption, RunArgument, RunOption, complete_run, connect, name_run
-from ponder.errors import NotFound, PonderError, UsageError
-from ponder.file_kind import ELSEWHERE
+from ponder.errors import NotFound, UsageError
 from ponder.output import Column, Interrupted, say, write, write_json, write_table
 from ponder.paths import find_paths
 
@@ -168,13 +168,6 @@ def find_named_metric(word: str, known: set[str]) -> str:
         f"did you mean {', '.join(f'`{name}`' for name in parts[:5])}?" if parts else nearest(word, [*known, *labels])
     )
     raise NotFound(f"the run has no metric `{word}`", hint or "`ponder show` lists those that it has")
-
-
-def write_file(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}", ELSEWHERE) from None
 
 
 def say_written(path: Path, as_json: bool = False) -> None:

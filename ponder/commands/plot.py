@@ -1,7 +1,7 @@
 """The verb that draws curves: plot, of metrics by step or by what was spent, or of what `ponder eval` measured.
 
     here      lines of text                                    `ponder.plot_text`
-    --out     SVG, or PNG where matplotlib is there            `ponder.curve_svg`
+    --out     SVG, or PNG where matplotlib is there            `ponder.chart_file`
 
 Deliberately left out: what stands on the axes (`ponder.axis`, `ponder.thinking_plot`), and the console's own charts.
 """
@@ -9,23 +9,23 @@ Deliberately left out: what stands on the axes (`ponder.axis`, `ponder.thinking_
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ponder.axis import Axis, Places, find_axis
-from ponder.commands.options import JsonOption, complete_run, connect, name_run, terminal_width
-from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written, write_file
+from ponder.chart_file import check_picture, write_charts
+from ponder.commands.options import JsonOption, complete_run, connect, name_run
+from ponder.commands.pictures import POINTS, OutOption, find_named_metric, say_written
 from ponder.errors import NotFound, PonderError, UsageError
-from ponder.file_kind import ELSEWHERE
-from ponder.output import write, write_json
+from ponder.output import terminal_width, write, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ponder.client import Client
-    from ponder.curve_svg import Mark, Scales
+    from ponder.curve_svg import Chart, Mark, Scales
+    from ponder.judged import RunJudges
     from ponder.plot_text import Curve
     from ponder.recipe import Recipe
     from ponder.wire import Curves, RunDetail
@@ -68,8 +68,8 @@ def plot(
     as_json: JsonOption = False,
 ) -> None:
     """Draw metrics of a run, and what was turned on the way: here, or as SVG or PNG with `--out`."""
-    if out is not None and out.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"`{out}` is neither SVG nor PNG", "give a name that ends in `.svg` or `.png`")
+    if out is not None:
+        check_picture(out)
     if measured:
         picture = _measured_picture(run, measured)
     elif names:
@@ -80,22 +80,20 @@ def plot(
         write_json("plot", picture.data)
     elif out is None:
         _draw_here(picture)
-    elif out.suffix.lower() == ".svg":
-        from ponder.curve_svg import stacked
-
-        write_file(out, stacked(picture.charts, picture.marks, picture.scales))
-        say_written(out)
     else:
-        _write_png(out, picture)
+        write_charts(out, picture.charts, picture.marks, picture.scales)
         say_written(out)
+
+
+WIDEST, BRIEF = 90, 40
+"""Characters of who judged: below a title, and behind a run's name."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """What is drawn, in whatever way."""
 
-    charts: list[tuple[str, list[Curve]]]
-    """Each its title and its curves."""
+    charts: list[Chart]
     marks: list[Mark]
     scales: Scales
     data: object
@@ -115,6 +113,7 @@ class Told:
     """Of the run and all that differ from it in the seed alone; empty where that was not asked."""
     stages: list[tuple[int, str]]
     """After which step another stage begins, by its name."""
+    judges: RunJudges
 
 
 def _curves_picture(
@@ -137,21 +136,26 @@ def _curves_picture(
 def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, over_seeds: bool) -> Told:
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
     from ponder.chain import begins
-    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT
+    from ponder.judged import judges_of
+    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT, REFERENCE_LINES
     from ponder.tasks import EXPERT
-    from ponder.wire import Curves, GetMetrics
+    from ponder.wire import Curves, GetKnobs, GetMetrics, KnobTable
 
     run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
     stages = _stages(detail)
+    lines = [REFERENCE_LINES[name][0] for name in names if name in REFERENCE_LINES]
     if EVAL_ACCURACY in names and any(part.stage.data.path == EXPERT for part in stages):
-        names = [*names, EVAL_EXPERT]
+        lines.append(EVAL_EXPERT)
+    names = list(dict.fromkeys([*names, *lines]))
     curves = client.ask(GetMetrics(run, names, span=span), Curves)
     costs = client.ask(GetMetrics(run, [source]), Curves).curves.get(source, []) if source else []
     if source and not costs:
         raise NotFound(f"`{run}` has not told `{source}`", "it has made no step, or was made by an older ponder")
     siblings = _siblings(client, detail) if over_seeds else []
     own = [client.ask(GetMetrics(name, names, span=span), Curves) for name in siblings]
-    return Told(run, span, curves, Places(against, costs), [curves, *own] if over_seeds else [], begins(stages))
+    judges = judges_of(detail, client.ask(GetKnobs(run), KnobTable).changes)
+    seeds = [curves, *own] if over_seeds else []
+    return Told(run, span, curves, Places(against, costs), seeds, begins(stages), judges)
 
 
 def _stages(detail: RunDetail) -> list[Recipe]:
@@ -169,17 +173,20 @@ def _measured_picture(target: str, measured: str) -> Picture:
 
     from msgspec.structs import replace
 
-    from ponder.curve_svg import Mark, Scales
+    from ponder.curve_svg import Chart, Mark, Scales
+    from ponder.judged import judges_of
     from ponder.measured import split_target
+    from ponder.metrics import EVAL_ACCURACY
     from ponder.thinking_plot import LINES, alike, highest_words, lines, ways
     from ponder.thinking_turn import find_turn, turn_words
-    from ponder.wire import GetMeasured, MeasuredRows
+    from ponder.wire import GetMeasured, GetRun, MeasuredRows, RunDetail
 
     if measured not in LINES:
         raise UsageError(f"`--eval` cannot be `{measured}`", f"it takes {', '.join(LINES)}")
     name, step = split_target(target)
     with connect() as client:
         found = client.ask(GetMeasured(name_run(client, name), step, with_rates=True), MeasuredRows)
+        judges = judges_of(client.ask(GetRun(found.run, only_ends=True), RunDetail))
     at, rows = alike(found.rows, found.run, step)
     curves = lines(rows)
     if not curves:
@@ -194,7 +201,8 @@ def _measured_picture(target: str, measured: str) -> Picture:
     brief = [replace(row, rates=[]) for row in rows]
     told = [{"line": name, **asdict(turn), "is_seen": turn.is_seen} for name, turn in turns.items()]
     data = {"run": found.run, "step": at, "measured": brief, "turns": told}
-    return Picture([(title, curves)], marks, Scales("tokens", True), data, notes)
+    chart = Chart(title, curves, judges.of_curve(EVAL_ACCURACY).fitting(WIDEST))
+    return Picture([chart], marks, Scales("tokens", True), data, notes)
 
 
 def _points(told: Told) -> dict[str, object]:
@@ -202,6 +210,8 @@ def _points(told: Told) -> dict[str, object]:
     from msgspec.structs import asdict
 
     data = {"run": told.run, "span": told.span, **asdict(told.curves)}
+    judges = {name: told.judges.of_curve(name) for name in told.curves.curves}
+    data["judged_by"] = {name: found.words for name, found in judges.items() if found.words}
     if told.places.axis.source:
         placed = {name: told.places.moved(points) for name, points in told.curves.curves.items()}
         data |= {"x": str(told.places.axis), "placed": placed}
@@ -227,55 +237,63 @@ def _siblings(client: Client, detail: RunDetail) -> list[str]:
     return found
 
 
-def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> tuple[str, list[Curve]]:
-    """A title, and a mean with its span for each recipe and variant; where its steps stand says the run itself."""
+def _chart_over_seeds(name: str, found: Sequence[Told], _smoothing: float) -> Chart:
+    """A mean with its span for each recipe and variant; where its steps stand says the run itself."""
     from dataclasses import replace
 
     from ponder.spread import over_seeds
 
-    title, curves = _chart(name, found, 0.0)
+    chart = _chart(name, found, 0.0)
+    title, curves = chart.title, chart.curves
     scale = 100.0 if title.endswith(", %") else 1.0
     drawn = []
     for told, curve in zip(found, curves, strict=False):
         own = told.seeds
-        label = f"{curve.name.rpartition('-')[0] or curve.name} ({len(own)} seed{'s' if len(own) > 1 else ''})"
+        whose = curve.name.removeprefix(told.run)
+        label = f"{told.run.rpartition('-')[0] or told.run} ({len(own)} seed{'s' if len(own) > 1 else ''}){whose}"
         mean = over_seeds([one.curves.get(name, []) for one in own], label, curve.sign, scale)
         drawn.append(replace(mean, points=told.places.moved(mean.points), bands=told.places.moved_bands(mean.bands)))
     several = any(len(told.seeds) > 1 for told in found)
-    return f"{title} (mean, least to most)" if several else title, [*drawn, *curves[len(found) :]]
+    named = f"{title} (mean, least to most)" if several else title
+    return replace(chart, title=named, curves=[*drawn, *curves[len(found) :]])
 
 
-def _chart(name: str, found: Sequence[Told], smoothing: float) -> tuple[str, list[Curve]]:
-    """A title, and a curve for each run."""
+def _chart(name: str, found: Sequence[Told], smoothing: float) -> Chart:
+    """A curve for each run, and who judged them: all of them, or each by its name."""
     from ponder import metrics
+    from ponder.curve_svg import Chart
     from ponder.plot_text import Curve
 
     metric = metrics.find_metric(name)
     is_share = metric is not None and metric.is_share
     scale = 100.0 if is_share else 1.0
     unit = "%" if is_share else metric.unit if metric is not None and metric.unit != "reward" else ""
+    judges = [told.judges.of_curve(name) for told in found]
+    is_one = len(set(judges)) == 1
     drawn = []
     for number, told in enumerate(found):
         points = [(float(step), value * scale) for step, value in told.curves.curves.get(name, [])]
         bands = [(float(step), low * scale, high * scale) for step, low, high in told.curves.bands.get(name, [])]
         eased = smoothing**told.span if not metrics.is_evaluation(name) else 0.0
         sign = "abcdefghijklmnop"[number % 16] if len(found) > 1 else ""
-        drawn.append(Curve(told.places.moved(points), told.run, eased, told.places.moved_bands(bands), sign))
-    if name == metrics.EVAL_ACCURACY:
-        drawn += _expert(found)
+        whose = "" if is_one else judges[number].fitting(BRIEF)
+        called = f"{told.run} ({whose})" if whose else told.run
+        drawn.append(Curve(told.places.moved(points), called, eased, told.places.moved_bands(bands), sign))
+    drawn += _reference(name, found, scale)
     label = metric.label if metric is not None else name
-    return f"{label}{f', {unit}' if unit else ''}", drawn
+    return Chart(f"{label}{f', {unit}' if unit else ''}", drawn, judges[0].fitting(WIDEST) if is_one else "")
 
 
-def _expert(found: Sequence[Told]) -> list[Curve]:
-    """The line of whom a policy imitates, from the first run that has one."""
-    from ponder.metrics import EVAL_EXPERT
+def _reference(name: str, found: Sequence[Told], scale: float) -> list[Curve]:
+    """The line that a metric is read against, from the first run that has one."""
+    from ponder.metrics import EVAL_ACCURACY, EXPERT_LINE, REFERENCE_LINES
     from ponder.plot_text import Curve
 
+    line, sign, words = {EVAL_ACCURACY: EXPERT_LINE, **REFERENCE_LINES}.get(name, ("", "", ""))
     for told in found:
-        if known := told.curves.curves.get(EVAL_EXPERT):
-            points = told.places.moved([(float(step), 100.0 * share) for step, share in known])
-            return [Curve(points, "the expert who is imitated", sign="x")]
+        if known := told.curves.curves.get(line):
+            points = told.places.moved([(float(step), scale * value) for step, value in known])
+            return [Curve(points, words, sign=sign)]
     return []
 
 
@@ -303,10 +321,10 @@ def _draw_here(picture: Picture) -> None:
 
     scales = picture.scales
     frame = Frame(marks={mark.x: mark.sign for mark in picture.marks}, is_log=scales.is_log, is_log_x=scales.is_log_x)
-    for title, curves in picture.charts:
-        names = "   ".join(f"{curve.sign} {curve.name}".strip() for curve in curves)
-        write(f"{title}   {names}")
-        for line in braille_lines(curves, min(terminal_width(), 120), 14, frame=frame):
+    for chart in picture.charts:
+        names = "   ".join(f"{curve.sign} {curve.name}".strip() for curve in chart.curves)
+        write("   ".join(filter(None, (chart.title, chart.judged, names))))
+        for line in braille_lines(chart.curves, min(terminal_width(), 120), 14, frame=frame):
             write(line.rstrip())
         if scales.is_log_x:
             write(f"x: {scales.x_label}, by the logarithm")
@@ -314,60 +332,3 @@ def _draw_here(picture: Picture) -> None:
         write(f"{mark.sign} {mark.words}")
     for note in picture.notes:
         write(note)
-
-
-def _write_png(path: Path, picture: Picture) -> None:
-    """By matplotlib, where it is there."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PonderError(
-            "PNG needs matplotlib, which is not installed", "`pip install 'ponder[plots]'`, or write an `.svg`"
-        ) from None
-    from ponder.curve_svg import COLOURS, DASHES
-    from ponder.safe_text import safe_line
-
-    charts, scales = picture.charts, picture.scales
-    figure = Figure(figsize=(9, 3.4 * len(charts)), dpi=120, layout="constrained")
-    for number, (title, curves) in enumerate(charts):
-        axes = figure.add_subplot(len(charts), 1, number + 1)
-        axes.set_title(_plain(title), loc="left", fontsize=10, fontweight="bold")
-        for place, curve in enumerate(curves):
-            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)]
-            style = (0, tuple(map(int, dashes.split()))) if dashes else "-"
-            if curve.bands:
-                xs, lows, highs = zip(*curve.bands, strict=True)
-                axes.fill_between(xs, lows, highs, color=colour, alpha=0.2, linewidth=0)
-            elif curve.smoothing:
-                axes.plot(*_columns(curve.points), color=colour, alpha=0.25, linewidth=1)
-            name = _plain(safe_line(f"{curve.sign} {curve.name}".strip()))
-            axes.plot(*_columns(curve.smoothed()), color=colour, linestyle=style, linewidth=1.6, label=name)
-        for mark in picture.marks:
-            axes.axvline(mark.x, color="#555555", linestyle=":", linewidth=1)
-            axes.text(
-                mark.x, 1.0, mark.sign, transform=axes.get_xaxis_transform(), fontsize=8, ha="center", va="bottom"
-            )
-        if scales.is_log:
-            axes.set_yscale("log")
-        if scales.is_log_x:
-            axes.set_xscale("log")
-        axes.grid(alpha=0.25)
-        if len(curves) > 1:
-            axes.legend(fontsize=8)
-        axes.set_xlabel(scales.x_label, fontsize=8)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise PonderError(f"`{path}` cannot be written: {error.strerror or error}", ELSEWHERE) from None
-
-
-def _plain(text: str) -> str:
-    """What matplotlib takes as text and not as a formula."""
-    return text.replace("$", r"\$")
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]

@@ -25,10 +25,9 @@ from ponder.commands.options import (
     connect,
     name_run,
     parse_overrides,
-    terminal_width,
 )
 from ponder.errors import PonderError, UsageError
-from ponder.output import Column, Interrupted, say, write, write_json, write_table
+from ponder.output import Column, Interrupted, say, terminal_width, write, write_json, write_table
 from ponder.paths import find_paths
 from ponder.remote import ponder_words
 

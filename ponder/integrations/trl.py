@@ -11,6 +11,7 @@
 Answers come from what TRL keeps for its own table (`_logs`: every answer of the newest batch that was sampled, also
 where `log_completions` is off), and their tokens from what the reward functions are given, which are wrapped for that;
 where a version has no such table, all comes from there. Reward models and `async` functions are left as they are.
+Which of both gives the reward is said with the curves; of a function nobody knows what it compares with.
 With several processes the first one tells, and nothing can be asked: all of them would have to hear of it. Imports
 neither TRL nor transformers, whose callbacks are known by their methods. Deliberately left out: checkpoints.
 """
@@ -26,6 +27,7 @@ from typing import Any  # Any: TRL's and transformers' objects, of whatever vers
 
 from ponder import metrics
 from ponder.errors import UsageError
+from ponder.judge import Judge
 from ponder.knobs import KnobValue
 from ponder.telling import Completion, Run, log_run
 from ponder.watched import as_text
@@ -59,10 +61,13 @@ LR = "optim.lr"
 
 
 class PonderCallback:
-    """Tells ponder of a trainer's run. `config` is what else is to be known of it."""
+    """Tells ponder of a trainer's run. `config` is what else is to be known of it.
 
-    def __init__(self, name: str, config: Mapping[str, object] | None = None) -> None:
-        self._name, self._config = name, dict(config or {})
+    `judges` says who gives the reward, as for `ponder.log_run`; left out, the trainer's reward functions tell.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, object] | None = None, judges: Sequence[str] = ()) -> None:
+        self._name, self._config, self._judges = name, dict(config or {}), list(judges)
         self._trainer: Any = None
         self._run: Run | None = None
         self._seen: object = None
@@ -77,6 +82,7 @@ class PonderCallback:
         self._trainer = trainer
         trainer.add_callback(self)
         self._is_wrapping = not _kept(trainer)
+        self._judges = self._judges or judges_of(trainer)
         if getattr(trainer, "reward_funcs", None):
             trainer.reward_funcs = [self._wrap(function) for function in trainer.reward_funcs]
         return self
@@ -100,6 +106,7 @@ class PonderCallback:
             self._run = log_run(
                 self._name, {**settings, **self._config}, steps=int(state.max_steps), model=_model_name(said),
                 honours=HONOURS if is_alone else (), knobs=knobs, producer=_producer(self._trainer),
+                judges=self._judges,
             )  # fmt: skip
         except Exception as error:  # a border: whoever trains must not lose hours to whoever watches
             _say(f"ponder does not watch this run: {error}")
@@ -183,7 +190,7 @@ class PonderCallback:
 
     def _wrap(self, function: Any) -> Any:
         """A reward function that tells what it was given and what it gave."""
-        if not callable(function) or hasattr(function, "parameters") or inspect.iscoroutinefunction(function):
+        if not callable(function) or _is_model(function) or inspect.iscoroutinefunction(function):
             return function
 
         @functools.wraps(function)
@@ -212,6 +219,17 @@ class PonderCallback:
             Completion(prompt, text, rewards={**known, name: score})
             for (prompt, text), known, score in zip(said, before, scores, strict=True)
         ]
+
+
+def judges_of(trainer: Any) -> list[str]:
+    """Who gives its reward: reward models, functions, or both; nobody knows of a trainer without either."""
+    functions = getattr(trainer, "reward_funcs", None) or ()
+    return list(dict.fromkeys(str(Judge.MODEL if _is_model(one) else Judge.CODE) for one in functions))
+
+
+def _is_model(function: Any) -> bool:
+    """Whether it is a module of torch, and no plain function."""
+    return hasattr(function, "parameters")
 
 
 def _kept(trainer: Any) -> Any:

@@ -20,6 +20,7 @@ from ponder.client import child_environment, is_listening
 from ponder.errors import NotFound, Refused, UsageError
 from ponder.events import CommandApplied, Mark, Outcome, RunState
 from ponder.journal import read_records
+from ponder.judged import judges_of
 from tests.daemon.conftest import Home, wait_for
 
 
@@ -229,9 +230,32 @@ def test_a_promise_is_checked_before_anything_begins(home: Home, monkeypatch: py
         ponder.log_run("mine", honours=["paus"])
     with pytest.raises(UsageError, match=r"what `optim.lr` is now is not said"):
         ponder.log_run("mine", honours=["optim.lr"])
+    with pytest.raises(UsageError, match="nobody is called `verifyer`") as caught:
+        ponder.log_run("mine", judges=["verifyer"])
+    assert "`verifier`" in caught.value.hint
     with pytest.raises(NotFound):
         ponder.log_run("mine", resume="mine-7")
     assert not list(home.paths.runs.glob("*")), "nothing was left behind"
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "of_part"),
+    [
+        ([], "unknown", "unknown"),
+        (["verifier"], "verifier", "verifier"),
+        (["person", "reward model"], "person + reward model (a model's opinion)", "unknown"),
+    ],
+)
+def test_a_loop_says_who_judges_and_nobody_is_made_up_where_it_does_not(
+    served: Home, said: list[str], words: str, of_part: str
+) -> None:
+    told(served, does=1, judges=said)
+    served.wait_state("mine-1", RunState.FINISHED)
+    judges = judges_of(served.client.ask(wire.GetRun("mine-1"), wire.RunDetail))
+    assert judges.of_curve("reward/mean").words == words
+    assert judges.of_curve("part/right").words == of_part
+    assert judges.of_curve("reward/correct").words == ("verifier" if "verifier" in said else "unknown")
+    assert not judges.of_curve("length/mean").labels and not judges.of_curve("mine").labels
 
 
 def test_importing_ponder_is_light() -> None:

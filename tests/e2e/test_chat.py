@@ -4,11 +4,13 @@ answer reaches a terminal raw."""
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pyte
 import pytest
 import torch
@@ -75,8 +77,18 @@ def test_each_checkpoint_says_how_likely_it_finds_an_answer_as_its_weights_do(
         assert [token["logp"] for token in row["tokens"]] == pytest.approx(own.tolist(), abs=1e-4)
         assert row["logp"] == pytest.approx(own.sum().item(), abs=1e-3)
     assert len({row["logp"] for row in found}) == 3
-    assert odds.main([*words, f"--answer={answer}"]) == 0
-    assert "(end)" in capsys.readouterr().out
+    picture = paths.home / "odds.svg"
+    assert odds.main([*words, f"--answer={answer}", f"--out={picture}"]) == 0
+    said = capsys.readouterr()
+    assert "(end)" in said.out and f"written: {picture}" in said.err
+    assert "log chance of the whole answer, nats, by step" in said.out
+    whole, tokens = odds.charts([msgspec.convert(row, odds.Odds) for row in found])
+    assert whole.curves[0].points == [(row["step"], row["logp"]) for row in found]
+    assert [curve.name for curve in tokens.curves] == [f"{n}. {word}" for n, word in enumerate(answer.split()[:8], 1)]
+    third = [100 * math.exp(row["tokens"][2]["logp"]) for row in found]
+    assert [chance for _, chance in tokens.curves[2].points] == pytest.approx(third)
+    text = picture.read_text()
+    assert "log chance of the whole answer, nats" in text and "c 3. 7" in text
 
 
 def test_the_same_seed_says_the_same_and_another_step_or_seed_something_else(

@@ -1,7 +1,8 @@
 """A training loop that ponder did not start: `python -m tests.peers.teller NAME HOW`, HOW being JSON.
 
-`steps` of `step_s` seconds; `ends` by itself, or it may `raise`, `kill` itself, or `leave` without a word; `honours`
-and `knobs` as for `ponder.log_run`; `forks` a child that outlives it; `most_bytes` is the longest file it may write.
+`steps` of `step_s` seconds; `ends` by itself, or it may `raise`, `kill` itself, or `leave` without a word; `honours`,
+`judges` and `knobs` as for `ponder.log_run`; `forks` a child that outlives it; `most_bytes` is the longest file that it
+may write.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def main() -> None:
 
     with ponder.log_run(
         name, {"seed": 1}, steps=how.get("steps", 0), honours=how.get("honours", ()), knobs=lr, model="tiny",
-        resume=how.get("resume", ""),
+        judges=how.get("judges", ()), resume=how.get("resume", ""),
     ) as run:  # fmt: skip
         if how.get("forks") and os.fork() == 0:
             os.closerange(1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -85,6 +86,7 @@ def test_a_picture_of_several_stages_says_where_each_begins_and_has_the_line_of_
         wire.GetMetrics: lambda _: wire.Curves(
             {share: [(300, 0.15), (440, 0.5)], expert: [(300, 0.4), (440, 0.4)]}, []
         ),
+        wire.GetKnobs: wire.KnobTable("countdown-zero-3", 440, [], []),
     }
     said = ponder("plot", "1", share)
     assert "x the expert who is imitated" in said.out
@@ -95,14 +97,91 @@ def test_a_picture_of_several_stages_says_where_each_begins_and_has_the_line_of_
     assert "begins" not in ponder("plot", "1", share).out
 
 
+def test_a_loss_is_drawn_with_the_line_that_it_is_read_against(
+    daemon: ScriptedDaemon, ponder: Command, tmp_path: Path
+) -> None:
+    loss, line = "loss/cross_entropy", "loss/unigram"
+    daemon.replies |= {
+        wire.GetRun: lambda _: replace(run_detail(), newest={loss: 0.5, line: 3.4}),
+        wire.GetMetrics: lambda _: wire.Curves({loss: [(1, 4.5), (9, 0.5)], line: [(1, 3.4), (9, 3.4)]}, []),
+        wire.GetKnobs: wire.KnobTable("countdown-zero-3", 9, [], []),
+        wire.GetSamples: wire.Samples([], 0),
+        wire.GetAha: wire.Aha({}, 0, None, []),
+    }
+    said = ponder("plot", "1", loss)
+    assert "cross-entropy, nats   countdown-zero-3   u unigram entropy of the corpus" in said.out
+    assert "u unigram entropy" not in ponder("plot", "1", line).out
+    svg = tmp_path / "loss.svg"
+    assert ponder("plot", "1", loss, "--out", str(svg)).code == 0
+    assert "u unigram entropy of the corpus" in svg.read_text()
+    assert ponder("report", "1", "-o", str(tmp_path / "page.html")).code == 0
+    assert "u unigram entropy of the corpus" in (tmp_path / "page.html").read_text()
+
+
 @pytest.mark.usefixtures("daemon")
 def test_curves_are_drawn_here_with_what_was_turned(ponder: Command) -> None:
     said = ponder("plot", "1", "reward", "length")
     assert said.code == 0
     assert "length, tokens   countdown-zero-1" in said.out
+    assert "reward   judged by: verifier   countdown-zero-1" in said.out
     assert "k step 10: optim.lr 0.0003 -> 0.0001" in said.out
     found = ponder("plot", "1", "reward", "--json").json()
     assert len(found["runs"][0]["curves"]["reward/mean"]) == 30
+    assert found["runs"][0]["judged_by"] == {"reward/mean": "verifier"}
+
+
+def recipes(daemon: ScriptedDaemon, **by_run: str) -> None:
+    """Let the runs of the store have these recipes."""
+    stored = daemon.replies[wire.GetRun]
+    assert callable(stored)
+
+    def detail(request: Any) -> Any:
+        told = stored(request)
+        path = builtin_recipes()[by_run[f"run{request.run.rpartition('-')[2]}"]]
+        return replace(told, recipe=dump_recipe(parse_recipe(read_recipe_text(path), str(path))))
+
+    daemon.replies[wire.GetRun] = detail
+
+
+def test_a_picture_says_which_curve_a_verifier_judged_and_which_is_a_models_opinion(
+    daemon: ScriptedDaemon, filled: Path, ponder: Command
+) -> None:
+    recipes(daemon, run1="rlhf-synthetic", run2="countdown-zero")
+    said = ponder("plot", "1", "reward", "held-out accuracy", "length")
+    assert "reward   judged by: reward model (a model's opinion)   countdown-zero-1" in said.out
+    assert "held-out accuracy, %   judged by: verifier   countdown-zero-1" in said.out
+    assert "length, tokens   countdown-zero-1" in said.out, "nobody judges a length"
+    svg = filled / "x.svg"
+    assert ponder("plot", "1", "reward", "held-out accuracy", "-o", str(svg)).code == 0
+    judged = re.findall(r'class="judged"[^>]*>([^<]*)<', svg.read_text())
+    assert judged == ["judged by: reward model (a model&#x27;s opinion)", "judged by: verifier"]
+
+
+def test_runs_over_each_other_that_others_judged_are_told_apart_by_name(
+    daemon: ScriptedDaemon, filled: Path, ponder: Command
+) -> None:
+    recipes(daemon, run1="rlhf-synthetic", run2="countdown-zero")
+    said = ponder("plot", "1", "reward", "--with", "2")
+    assert "reward   a countdown-zero-1 (model's opinion)   b countdown-zero-2 (judged by: verifier)" in said.out
+    over = ponder("plot", "1", "reward", "--with", "2", "--over-seeds")
+    assert "a countdown-zero (1 seed) (model's opinion)   b countdown-zero (1 seed) (judged by: verifier)" in over.out
+    svg = filled / "x.svg"
+    assert ponder("plot", "1", "reward", "--with", "2", "-o", str(svg)).code == 0
+    assert "a countdown-zero-1 (model&#x27;s opinion)" in svg.read_text()
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_report_says_who_judged_the_run_and_each_curve(
+    daemon: ScriptedDaemon, ponder: Command, tmp_path: Path
+) -> None:
+    recipes(daemon, run1="rlhf-synthetic", run2="countdown-zero")
+    for run, reward in (("1", "reward model (a model&#x27;s opinion)"), ("2", "verifier")):
+        assert ponder("report", run, "-o", str(tmp_path / "page.html")).code == 0
+        text = (tmp_path / "page.html").read_text()
+        assert f"<td>judged by</td><td>{reward}</td>" in text
+        titles = dict(re.findall(r'class="title"[^>]*>([^<]*)</text><text class="judged"[^>]*>([^<]*)<', text))
+        assert titles["reward"] == f"judged by: {reward}" and titles["held-out accuracy, %"] == "judged by: verifier"
+        assert "length, tokens" not in titles
 
 
 def test_curves_become_a_file_of_the_kind_that_its_name_says(filled: Path, ponder: Command) -> None:

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from ponder import metrics, wire
-from ponder.curve_svg import Mark, Scales, curve_svg, stacked, ticks
+from ponder.curve_svg import Chart, Mark, Scales, curve_svg, stacked, ticks
 from ponder.events import Outcome
 from ponder.metrics import METRICS
 from ponder.plot_text import Curve
@@ -204,7 +204,7 @@ def test_a_run_that_has_nothing_yet_has_a_page_that_says_so(plain: Facts) -> Non
 
 def test_a_picture_of_curves_shows_each_with_a_letter_and_every_mark_with_its_words() -> None:
     curves = [Curve([(0, 0.0), (10, 1.0)], "one", sign="a"), Curve([(0, 1.0), (10, 0.5)], ATTACK, 0.9, sign="b")]
-    text = stacked([("reward", curves), (ATTACK, [])], [Mark(5.0, "k", f"step 5: {ATTACK}")])
+    text = stacked([Chart("reward", curves, ATTACK), Chart(ATTACK, [])], [Mark(5.0, "k", f"step 5: {ATTACK}")])
     page = Page(text)
     check_harmless(page)
     assert "a one" in page.text

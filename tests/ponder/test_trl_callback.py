@@ -149,7 +149,21 @@ def test_each_step_is_told_once_with_its_answers_and_figures(kept: Kept) -> None
     assert second.reward == 0.0, "an unscored part is left out, and is no zero of its own"
     assert kept.evaluations == [(3, {"reward": 0.75, "runtime": 3.0})]
     assert kept.begun["config"] == {"beta": 0.0, "note": "x"} and kept.begun["steps"] == 10
+    assert kept.begun["judges"] == ["own code"]
     assert kept.is_over
+
+
+def test_who_judges_is_told_by_the_reward_functions_or_by_whoever_attaches(kept: Kept) -> None:
+    trainer = Trainer()
+    trainer.reward_funcs = [torch.nn.Linear(1, 1), trainer.right]
+    PonderCallback("mine").attach(trainer).on_train_begin(trainer.args, trainer.state, trainer.control)
+    assert kept.begun["judges"] == ["reward model", "own code"]
+    PonderCallback("mine", judges=["verifier"]).attach(trainer).on_train_begin(
+        trainer.args, trainer.state, trainer.control
+    )
+    assert kept.begun["judges"] == ["verifier"]
+    PonderCallback("mine").on_train_begin(trainer.args, trainer.state, trainer.control)
+    assert kept.begun["judges"] == []
 
 
 def test_a_version_that_keeps_no_table_is_read_at_its_reward_functions(kept: Kept) -> None:

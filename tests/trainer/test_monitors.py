@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ponder import metrics
 from ponder.errors import RecipeError
-from ponder.events import GroupScored, Rollout, RunPaused, RunStarted, StepDone
-from ponder.recipe import Recipe, dump_recipe, parse_recipe
+from ponder.events import CheckpointSaved, GroupScored, Rollout, RunPaused, RunStarted, StepDone
+from ponder.recipe import Recipe, builtin_recipes, dump_recipe, parse_recipe, read_recipe, read_recipe_text
 from ponder.wire import Order, ResumeOrder
 from tests.trainer.conftest import RECIPE
 from tests.trainer.test_loop import go, of, ordering, what_was_learnt
 from trainer.link import ListLink
+from trainer.rewards.judge import Asked, Judge
+from trainer.tasks import find_task
 
 PLUS = '[[monitors]]\nname = "plus"\npattern = "\\\\+"\n'
 WORD = '[[monitors]]\nname = "word"\nwords = ["WAIT", "ok"]\n'
@@ -60,6 +63,49 @@ def test_findings_are_counted_beside_the_reward_and_change_nothing(tiny_folder: 
     assert any(one.parts["monitor/plus"] for one in first)
     assert without_monitors(what_was_learnt(watched)) == without_monitors(what_was_learnt(plain))
     assert of(watched, RunStarted)[0].warnings == []
+
+
+SEVEN = "3 + 7 = 10 + 5 = 15"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{SEVEN} no", 1.0),
+        (f"{SEVEN} no wait {SEVEN} no ", 1.0),
+        (f"{SEVEN} no wait {SEVEN} ok", 0.0),
+        (f"{SEVEN} no wait {SEVEN}", 0.0),
+        (f"{SEVEN} no wait", 0.0),
+        (SEVEN, 0.0),
+        ("", 0.0),
+    ],
+)
+def test_r1_zero_is_shipped_with_one_that_counts_who_gives_up(text: str, found: float) -> None:
+    recipe = read_recipe(builtin_recipes()["countdown-zero"])
+    assert [(one.name, one.in_reward, one.weight) for one in recipe.monitors] == [("gives-up", False, 0.0)]
+    task = find_task("countdown", {})
+    asked = Asked(task.training_problem(1, 0), text, len(text.split()), 80)
+    with Judge(task, monitors=recipe.monitors) as judge, Judge(task) as without:
+        (watched,), (plain,) = judge.score([asked], recipe.reward), without.score([asked], recipe.reward)
+    assert watched.parts.pop("monitor/gives-up") == found
+    assert watched == plain
+
+
+def test_what_the_shipped_recipe_learns_is_the_same_without_its_monitor(tmp_path: Path) -> None:
+    few: dict[str, str | bool | int | float] = {
+        "stage.steps": 2, "sampling.prompts_per_step": 4, "sampling.group_size": 4, "sampling.max_new_tokens": 24,
+        "evaluation.every_steps": 0, "evaluation.problems": 1, "evaluation.final_problems": 1,
+    }  # fmt: skip
+    text = read_recipe_text(builtin_recipes()["countdown-zero"])
+    watched = parse_recipe(text, "countdown-zero.toml", few)
+    runs = [
+        go(recipe, tmp_path / str(len(recipe.monitors)))
+        for recipe in (watched, msgspec.structs.replace(watched, monitors=[]))
+    ]
+    with_it, without = map(what_was_learnt, runs)
+    assert all("monitor/gives-up" in step.metrics for step in of(runs[0], StepDone))
+    assert without_monitors(with_it) == without_monitors(without)
+    assert of(runs[0], CheckpointSaved)[-1].sha256 == of(runs[1], CheckpointSaved)[-1].sha256, "to the bit"
 
 
 def test_one_that_is_in_the_reward_weighs_and_is_told_at_the_start(tiny_folder: Path, tmp_path: Path) -> None:

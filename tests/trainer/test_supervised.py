@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from ponder.knobs import KnobValue
 from ponder.recipe import ModelPart, Recipe, parse_recipe
 from ponder.wire import KnobOrder, Order, ResumeOrder, StopOrder
 from trainer import builtin
-from trainer.corpus import Example, make_corpus
+from trainer.corpus import SAMPLED_PAGES, Example, make_corpus, unigram_entropy
 from trainer.imitation import Imitation
 from trainer.link import ListLink
 from trainer.policy import Policy, load_policy, make_policy, token_logps
@@ -327,3 +329,47 @@ def steps_of(events: list[TrainerEvent]) -> list[dict[str, float]]:
         for event in events
         if isinstance(event, StepDone)
     ]
+
+
+WORDS = "1 + 2 + 2 + 2"
+"""Eight tokens with its end; all but the first are learnt: three times `+`, three times `2`, and the end."""
+BY_HAND = -(3 / 7 * math.log(3 / 7) * 2 + 1 / 7 * math.log(1 / 7))
+
+
+def test_the_unigram_entropy_is_the_one_computed_by_hand(policy: Policy, tmp_path: Path) -> None:
+    path = tmp_path / "pages.jsonl"
+    path.write_text(json.dumps({"text": WORDS}) + "\n")
+    recipe = parse_recipe(TEXT.format(kind="pretrain", model="unused", data=path).replace("0.2", "0.0"), "one.toml")
+    assert unigram_entropy(make_corpus(recipe, policy)) == pytest.approx(BY_HAND, abs=1e-12)
+    path.write_text((json.dumps({"text": WORDS}) + "\n") * 5)
+    assert unigram_entropy(make_corpus(recipe, policy)) == pytest.approx(BY_HAND, abs=1e-12), "shares alone count"
+    path.write_text('{"text": "2 2 2 2"}\n')
+    three_and_end = -(3 / 4 * math.log(3 / 4) + 1 / 4 * math.log(1 / 4))
+    assert unigram_entropy(make_corpus(recipe, policy)) == pytest.approx(three_and_end, abs=1e-12)
+
+
+def test_pretraining_tells_its_loss_beside_the_unigram_entropy_and_goes_below_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "pages.jsonl"
+    path.write_text((json.dumps({"text": WORDS}) + "\n") * 40)
+    recipe = make("pretrain", tiny_folder, path, **{"stage.steps": "60", "evaluation.every_steps": "0"})
+    events = go(recipe, tmp_path / "run")
+    told = [event.metrics[metrics.UNIGRAM] for event in events if isinstance(event, StepDone)]
+    assert told == [pytest.approx(BY_HAND, abs=1e-12)] * 60
+    assert losses(events)[0] > BY_HAND > losses(events)[-1], (
+        "what stands before a token tells more than how often it is"
+    )
+
+
+def test_stages_that_learn_responses_alone_have_no_such_line(tiny_folder: Path, pairs: Path, tmp_path: Path) -> None:
+    steps = of(go(make("sft", tiny_folder, pairs, **{"stage.steps": "1"}), tmp_path), StepDone)
+    assert steps and not any(metrics.UNIGRAM in step.metrics for step in steps if isinstance(step, StepDone))
+
+
+def test_pages_without_end_have_the_entropy_of_their_beginning(policy: Policy) -> None:
+    recipe = parse_recipe(TEXT.format(kind="pretrain", model="unused", data=""), "pages.toml")
+    corpus = make_corpus(recipe, policy)
+    more = Counter(t for one in itertools.islice(corpus.examples(0), 10 * SAMPLED_PAGES) for t in one.answer_ids)
+    entropy = -sum(n / more.total() * math.log(n / more.total()) for n in more.values())
+    assert unigram_entropy(corpus) == pytest.approx(entropy, rel=3e-3)

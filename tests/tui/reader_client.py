@@ -63,6 +63,10 @@ class ReaderClient:
         """Given instead of the next Accepted."""
         self.overrides: dict[str, wire.RunRow] = {}
         """Rows that tests put in the place of the stored ones, by run."""
+        self.recipes: dict[str, str] = {}
+        """The same of recipes."""
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        """Curves that tests add to the stored ones, by metric."""
         self.saved: dict[int, wire.CheckpointRow] = {}
         """Checkpoints that tests put in the place of the stored ones, by step."""
         self.measured: list[wire.MeasuredRow] = []
@@ -84,7 +88,8 @@ class ReaderClient:
         """What is told of a run."""
         detail = self._reader.run(self._reader.resolve(run), only_ends)
         row = self.overrides.get(detail.row.name, detail.row)
-        return replace(detail, row=row, folder=f"/home/ada/ponder/runs/{row.name}")
+        recipe = self.recipes.get(row.name, detail.recipe)
+        return replace(detail, row=row, recipe=recipe, folder=f"/home/ada/ponder/runs/{row.name}")
 
     def ring(self) -> None:
         """Something durable happened."""
@@ -155,7 +160,9 @@ class ReaderClient:
             case wire.GetRun():
                 return self.detail(request.run, request.only_ends)
             case wire.GetMetrics():
-                return reader.metrics(**asdict(request))
+                found = reader.metrics(**asdict(request))
+                added = {name: self.curves[name] for name in request.names if name in self.curves}
+                return replace(found, curves=found.curves | added)
             case wire.GetEvents():
                 return reader.events(request.after, request.run, request.limit, request.only_notable)
             case wire.GetGroups():

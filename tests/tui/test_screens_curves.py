@@ -11,9 +11,11 @@ from ponder import wire
 from tests.tui.reader_client import ReaderClient
 from tests.tui.screens import check_snapshot, go_to, key_line, play, screen_text, settled, until
 from tui.app import Console
+from tui.grid import grid_columns
 from tui.screens.chooser import Chooser
-from tui.screens.curves import MOST_CHARTS, CurvesScreen, grid_columns
+from tui.screens.curves import MOST_CHARTS, CurvesScreen
 from tui.screens.text_line import TextLine
+from tui.widgets.curve_chart import CurveChart
 
 
 def head(console: Console) -> str:
@@ -235,3 +237,23 @@ def test_charts_stand_where_they_have_room() -> None:
         for width, height in ((60, 10), (80, 19), (120, 35), (200, 55)):
             columns = grid_columns(count, width, height)
             assert 1 <= columns <= max(1, min(count, width // 36))
+
+
+def test_a_loss_has_the_line_that_it_is_read_against_in_its_chart(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        loss = {"loss/cross_entropy": [(step, 5.0 - step / 10) for step in range(31)]}
+        client.curves = loss | {"loss/unigram": [(step, 3.4) for step in range(31)]}
+        screen = await open_curves(pilot, console)
+        screen.show_metric("loss/cross_entropy")
+        await until(pilot, lambda: "cross-entropy, nats" in screen_text(console))
+        await until(pilot, lambda: "u 3.4" in screen_text(console))
+        chart = screen.query_one("#curve-0", CurveChart)
+        assert [len(curve.points) for curve in chart._curves] == [31, 31]
+        assert {y for _, y in chart._curves[1].points} == {3.4}
+        asked = [request for request in client.asked if isinstance(request, wire.GetMetrics)]
+        assert asked[-1].names == ["loss/cross_entropy", "loss/unigram"]
+        client.curves = loss  # a run that learns responses alone
+        await console.watch_run("countdown-zero-1")
+        await until(pilot, lambda: "countdown-zero-1" in head(console) and len(chart._curves) == 1)
+
+    play(store, script, (120, 40))

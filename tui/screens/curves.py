@@ -22,25 +22,26 @@ from textual.widget import Widget
 
 from ponder import metrics, wire
 from ponder.event_text import format_duration
-from ponder.metrics import METRICS, find_metric, format_metric, is_evaluation
+from ponder.judged import RunJudges, judges_of
+from ponder.metrics import METRICS, REFERENCE_LINES, find_metric, format_metric, is_evaluation
 from ponder.plot_text import MOST_RUNS, Frame, mark_sign, short_number
 from tui import actions
 from tui.axes import curve_range
+from tui.grid import LEAST_HEIGHT, LEAST_WIDTH, grid_columns
 from tui.screens.chooser import Choice, Chooser
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
-from tui.series import RunSeries, Window, part_window, whole_window
-from tui.terms import CURVE_SIGNS
+from tui.series import RunSeries, Window, part_window, whole_window, with_lines
+from tui.terms import CURVE_SIGNS, judge_legend
 from tui.view import View
 from tui.widgets.curve_chart import CurveChart
 
 MOST_METRICS = 24
 MOST_CHARTS = 12
 LETTERS = "abcdefgh"
+BESIDE = 12
+"""Cells of each of the two words on the right of the head: how curves are smoothed, and what x is."""
 SMOOTHINGS = (0.0, 0.6, 0.9, 0.99)
-LEAST_WIDTH, LEAST_HEIGHT = 36, 6
-BROAD = 4.5
-"""How much broader than high a chart should be, in cells."""
 
 
 class CurvesScreen(ConsoleScreen):
@@ -58,6 +59,8 @@ class CurvesScreen(ConsoleScreen):
         self._is_time = False
         self._others: list[str] = []
         self._rows: dict[str, wire.RunRow] = {}
+        self._judges: dict[str, RunJudges] = {}
+        """Who judges each of the other runs."""
         self._series: dict[str, RunSeries] = {}
         self._view = View()
         self._page = 0
@@ -139,14 +142,16 @@ class CurvesScreen(ConsoleScreen):
             return
         for name in self._others:
             if name not in self._rows or not self._rows[name].state.is_over:
-                self._rows[name] = (await console.ask(wire.GetRun(name, only_ends=True), wire.RunDetail)).row
+                detail = await console.ask(wire.GetRun(name, only_ends=True), wire.RunDetail)
+                turned = (await console.ask(wire.GetKnobs(name), wire.KnobTable)).changes
+                self._rows[name], self._judges[name] = detail.row, judges_of(detail, turned)
         if watched.name not in self._series:
             self._view = View()  # another run's steps are other places
         self._view.reach(float(watched.step), float(max([watched.step, *(self._rows[n].step for n in self._others)])))
         self._series = {name: self._series.get(name, RunSeries()) for name in self._runs}
         for name in self._runs:
             row, series = watched if name == watched.name else self._rows[name], self._series[name]
-            for request in series.requests(row, self._shown, self._window(name, row.step)):
+            for request in series.requests(row, with_lines(self._shown), self._window(name, row.step)):
                 series.take(request, await console.ask(request, wire.Curves))
             series.caught_up(row)
 
@@ -315,12 +320,14 @@ class CurvesScreen(ConsoleScreen):
             return
         shown = self._shown
         self._lay_out(len(shown))
+        drawn = self._look(shown)
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._paint_charts(shown)
         self._paint_head()
         self._paint_foot()
-        drawn = self._look(shown)
-        if drawn == self._drawn:
-            return
-        self._drawn = drawn
+
+    def _paint_charts(self, shown: Sequence[str]) -> None:
         frame_marks, (low, high), cursor = self._frame_marks(), self._x_view(), self._x_cursor()
         for number in range(MOST_CHARTS):
             chart = self.query_one(f"#curve-{number}", CurveChart)
@@ -332,7 +339,8 @@ class CurvesScreen(ConsoleScreen):
         """Everything that decides how the charts look: while it is the same there is nothing to draw."""
         known = tuple((run, series.changes) for run, series in self._series.items())
         view, how = self._view, (self._smoothing, self._is_time, tuple(self._logs))
-        return known, tuple(shown), view.range, view.cursor, how, self._focused, self.query_one("#curves").size
+        judged = tuple(self._judges_of(run).reward for run in self._runs)
+        return known, tuple(shown), view.range, view.cursor, how, self._focused, self.query_one("#curves").size, judged
 
     def _lay_out(self, count: int) -> None:
         """As many charts as there are metrics, in rows and columns that suit the room."""
@@ -352,18 +360,25 @@ class CurvesScreen(ConsoleScreen):
         is_share = metric is not None and metric.is_share
         is_log = name in self._logs
         smoothing = self._smoothing if not is_evaluation(name) else 0.0
-        curves, values = [], []
+        curves, values, judges = [], [], []
         is_alone = len(self._runs) < 2
+        scale = 100.0 if is_share else 1.0
         for letter, run in zip(LETTERS, self._runs, strict=False):
             series = self._series.get(run)
             if series is None:
                 continue
             sign = "" if is_alone else letter
-            scale = 100.0 if is_share else 1.0
             curve = series.curve(name, smoothing=smoothing, scale=scale, is_time=self._is_time, sign=sign)
             value = series.value_at(name, self._step_of(series))
             curves.append(curve)
+            judges.append(self._judges_of(run).of_curve(name))
             values.append("-" if value is None else format_metric(name, value))
+        line, sign, _ = REFERENCE_LINES.get(name, ("", "", ""))
+        series = self._series.get(self.console.run_name)
+        if is_alone and series is not None and (value := series.value_at(line, self._step_of(series))) is not None:
+            curves.append(series.curve(line, smoothing=0.0, scale=scale, is_time=self._is_time, sign=sign))
+            judges.append(judges[0])
+            values.append(format_metric(line, value))
         low, high = frame.x_low or 0.0, frame.x_high or 0.0
         heights = [y for curve in curves for x, y in curve.points if low <= x <= high]
         heights += [y for curve in curves for x, *ends in curve.bands if low <= x <= high for y in ends]
@@ -376,7 +391,11 @@ class CurvesScreen(ConsoleScreen):
             frame=Frame(low, high, y_low, y_high, frame.marks, frame.cursor, is_log, frame.x_words),
             title=f"{focus}{label}{' (log)' if is_log else ''}",
             values=values,
+            judges=judges,
         )
+
+    def _judges_of(self, run: str) -> RunJudges:
+        return self.console.judges if run == self.console.run_name else self._judges.get(run, RunJudges())
 
     def _step_of(self, series: RunSeries) -> float:
         """Where the cursor is in a run: at its own step, or by the clock at the same time since its beginning."""
@@ -425,11 +444,14 @@ class CurvesScreen(ConsoleScreen):
         pages = math.ceil(len(self._metrics) / self._page_size)
         low, high = self._view.range
         window = self._window(self.console.run_name, int(self._view.here))
+        room = self.size.width - sum(len(part.text) + 2 for part in names) - 2 * BESIDE
+        legend = judge_legend(self.query(CurveChart), room)
         self.query_one("#curves-head", TextLine).show(
             names or [Part(" no run", "dim")],
             [
                 Part(f"page {self._page + 1}/{pages}" if pages > 1 and self._large is None else "", "warning", 2),
                 Part(f"{window.span:,} steps a point" if window.span > 1 else "", "dim", 4),
+                Part(legend, "dim", 30),
                 Part("" if self._view.is_whole else f"steps {low:,.0f} to {high:,.0f}", "plain", 3),
                 Part(f"smoothing {smoothing:g}" if smoothing else "not smoothed", "dim", 5),
                 Part(f"x: {'time' if self._is_time else 'step'} ", "dim", 6),
@@ -465,23 +487,3 @@ class CurvesScreen(ConsoleScreen):
         rule = what.removeprefix("watchdog: ").partition(" ")[0]
         firings = self.console.detail.firings if self.console.detail is not None and mark_sign(what) == "w" else []
         return next((f"watchdog: {said}" for at, said in firings if at == step and said.startswith(rule)), what)
-
-
-def grid_columns(count: int, width: int, height: int) -> int:
-    """In how many columns so many charts stand best.
-
-    >>> [grid_columns(4, *size) for size in ((80, 19), (120, 35), (200, 55))], grid_columns(1, 80, 19)
-    ([2, 2, 2], 1)
-    """
-
-    def strangeness(columns: int) -> float:
-        rows = math.ceil(count / columns)
-        if height // rows < LEAST_HEIGHT and columns < count:
-            return math.inf
-        empty = (columns * rows - count) / (columns * rows)
-        return abs(math.log((max(1, width) / columns) / (max(1, height) / rows) / BROAD)) + empty
-
-    most = max(1, min(count, width // LEAST_WIDTH))
-    choices = range(1, most + 1)
-    best = min(choices, key=strangeness)
-    return best if math.isfinite(strangeness(best)) else most

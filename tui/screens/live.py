@@ -35,7 +35,7 @@ from tui.feed import STEPS_KEPT, Stream, StreamKey
 from tui.reading import Reading
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
-from tui.terms import marks_cell, outcome_style
+from tui.terms import judge_legend, marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
 
 BEST_SHOWN = 20
@@ -268,6 +268,7 @@ class LiveScreen(ConsoleScreen):
                 frame=Frame(0.0, float(last), *value_range(values, metric.is_share), marks),
                 title=_title(metric.label, chart.size.width),
                 latest="" if latest is None else format_metric(name, latest) + unit,
+                judges=[self.console.judges.of_curve(name)],
             )
 
     def _paint_measured(self) -> None:
@@ -276,11 +277,12 @@ class LiveScreen(ConsoleScreen):
         line = self.query_one("#measured", TextLine)
         found = measured(evaluations[-1][1]) if evaluations else []
         if not found:
-            line.show([Part(" held-out accuracy: not measured yet", "dim")])
+            line.show([Part(words := " held-out accuracy: not measured yet", "dim")], self._legend(words))
             return
         if metrics.EVAL_ACCURACY not in evaluations[-1][1]:
             what, said = found[0]
-            line.show([Part(f" {what} {said}", "title"), Part(f"after step {evaluations[-1][0]:,}", "dim", 1)])
+            after = Part(f"after step {evaluations[-1][0]:,}", "dim", 2)
+            line.show([Part(words := f" {what} {said}", "title"), after], self._legend(words))
             return
         first_step, first = evaluations[0]
         step, newest = evaluations[-1]
@@ -288,17 +290,23 @@ class LiveScreen(ConsoleScreen):
         problems = newest.get(metrics.EVAL_PROBLEMS)
         count = f" on {problems:.0f} problems" if problems else ""
         extras = [
-            Part(f"{METRICS[name].label} {format_metric(name, newest[name])}", "plain", 3 + number)
+            Part(f"{METRICS[name].label} {format_metric(name, newest[name])}", "plain", 4 + number)
             for number, name in enumerate((metrics.EVAL_RESCUED, metrics.EVAL_HARMED, metrics.EVAL_STEP_TRUTH))
             if name in newest
         ]
         line.show(
             [
-                Part(f" held-out accuracy {began}{format_accuracy(newest)}", "title"),
-                Part(f"after step {step:,}{count}", "dim", 1),
+                Part(words := f" held-out accuracy {began}{format_accuracy(newest)}", "title"),
+                Part(f"after step {step:,}{count}", "dim", 2),
                 *extras,
-            ]
+            ],
+            self._legend(words),
         )
+
+    def _legend(self, words: str) -> list[Part]:
+        """What the signs behind the charts' names mean, on the right of these words."""
+        room = self.size.width - len(words) - 3
+        return [Part(judge_legend(self.query_one("#charts").query(BrailleChart), room), "dim", 1)]
 
     def _paint_reading(self) -> None:
         head, view = self.query_one("#reading-head", TextLine), self.query_one("#text", LineView)

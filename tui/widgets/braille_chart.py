@@ -19,10 +19,13 @@ from textual import events
 from textual.geometry import Region
 from textual.strip import Strip
 
+from ponder.judge import Judge, Judges
 from ponder.plot_text import AXIS, BLANK, CURSOR, MARK, RAW, Curve, Drawing, Frame, draw, short_number, wants_ascii
 from ponder.safe_text import safe_line
 from tui.widgets.painting import PaintsLines
 
+FRAME = 3
+"""Cells around who judged: a space and brackets."""
 SERIES_STYLES = 6
 """Curves beyond the sixth begin again with the first's style."""
 
@@ -37,6 +40,8 @@ class BrailleChart(PaintsLines):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "braille-chart--title",
         "braille-chart--value",
+        "braille-chart--judged",
+        "braille-chart--opinion",
         "braille-chart--axis",
         "braille-chart--mark",
         "braille-chart--cursor",
@@ -51,6 +56,8 @@ class BrailleChart(PaintsLines):
         min-height: 3;
         & > .braille-chart--title { text-style: bold; }
         & > .braille-chart--value { text-style: bold; }
+        & > .braille-chart--judged { text-style: dim; }
+        & > .braille-chart--opinion { color: $warning; text-style: bold; }
         & > .braille-chart--axis { text-style: dim; }
         & > .braille-chart--mark { color: $warning; text-style: bold; }
         & > .braille-chart--cursor { text-style: bold; }
@@ -82,6 +89,8 @@ class BrailleChart(PaintsLines):
         self._frame = frame or Frame()
         self._latest: str | None = None
         self._values: tuple[str, ...] = ()
+        self._judges: tuple[Judges, ...] = ()
+        self._signs: frozenset[str] = frozenset()
         self._ascii = wants_ascii() if ascii is None else ascii
         self._head: list[tuple[str, str]] = []
         self._drawing = Drawing([], [])
@@ -94,13 +103,15 @@ class BrailleChart(PaintsLines):
         title: str | None = None,
         latest: str | None = None,
         values: Sequence[str] = (),
+        judges: Sequence[Judges] = (),
     ) -> None:
         """Show these curves. `latest` replaces the number in the title (by default the first curve's last value).
 
-        `values`, one for each curve, stand there instead of the curves' names, each after its curve's sign.
+        `values`, one for each curve, stand there instead of the curves' names, each after its curve's sign. `judges`,
+        one for each curve, say behind the title by whom it was judged, as long as there is room.
         """
         before = self._shown
-        self._values = tuple(values)
+        self._values, self._judges = tuple(values), tuple(judges)
         self._curves = tuple(curves)
         self._frame = frame or self._frame
         self._title = self._title if title is None else title
@@ -110,7 +121,7 @@ class BrailleChart(PaintsLines):
 
     @property
     def _shown(self) -> tuple[object, ...]:
-        return self._values, self._curves, self._frame, self._title, self._latest
+        return self._values, self._judges, self._curves, self._frame, self._title, self._latest
 
     def set_marks(self, marks: Mapping[float, str]) -> None:
         """Show vertical marks: x -> the character above the line."""
@@ -122,6 +133,11 @@ class BrailleChart(PaintsLines):
     def lines(self) -> list[str]:
         """What is drawn, title first, as plain text."""
         return ["".join(text for text, _ in self._head), *self._drawing.lines]
+
+    @property
+    def signs(self) -> frozenset[str]:
+        """The signs by which the title says who judged, where there was no room for words."""
+        return self._signs
 
     def x_at(self, column: int) -> float | None:
         """The x that a column of the chart stands for; None beside the curves, and where x has no fixed ends."""
@@ -173,7 +189,9 @@ class BrailleChart(PaintsLines):
             latest = "" if value is None else short_number(value)
         latest = safe_line(latest, max(0, width - 1))
         room = max(0, width - cell_len(latest) - 1)
-        names = [("title", safe_line(self._title))]
+        title = safe_line(self._title)
+        style, judged = self._judged(room - cell_len(title), room - cell_len(title))
+        names = [("title", title), (style, judged)]
         if len(self._curves) > 1:
             names += [(f"series-{n % SERIES_STYLES + 1}", f" {safe_line(c.name)}") for n, c in enumerate(self._curves)]
         head: list[tuple[str, str]] = []
@@ -187,14 +205,36 @@ class BrailleChart(PaintsLines):
         """The title, and as many of the values as there is room for."""
         title = safe_line(self._title, max(0, width - 1))
         words: list[tuple[str, str]] = []
-        room = width - cell_len(title) - 1
+        values = [f"{c.sign} {value}" if c.sign else value for c, value in zip(self._curves, self._values, strict=True)]
+        most = width - cell_len(title) - 1
+        style, judged = self._judged(most - sum(cell_len(value) + 1 for value in values), most)
+        room = width - cell_len(title) - cell_len(judged) - 1
         for number, (curve, value) in enumerate(zip(self._curves, self._values, strict=True)):
             text = safe_line(f"{curve.sign} {value}" if curve.sign else value)
             if cell_len(text) + 1 > room:
                 break
             words += [(" ", "title"), (text, f"series-{number % SERIES_STYLES + 1}" if curve.sign else "value")]
             room -= cell_len(text) + 1
-        return [(title, "title"), (" " * (room + 1), "title"), *words]
+        return [(title, "title"), (judged, style), (" " * (room + 1), "title"), *words]
+
+    def _judged(self, room: int, most: int) -> tuple[str, str]:
+        """How who judged is written, and what is written.
+
+        Words where they leave `room`, else signs, as long as these leave `most`: that much values give way.
+        """
+        judges, signs = self._judges, frozenset[str]()
+        if len(set(judges)) < 2:
+            *words, brief = judges[0].labels if judges and judges[0].labels else ("",)
+        else:
+            apart = [(curve.sign, one.labels) for curve, one in zip(self._curves, judges, strict=False) if one.labels]
+            *words, brief = (", ".join(f"{sign} {labels[place]}" for sign, labels in apart) for place in (1, 2))
+        said = next((f" [{text}]" for text in words if text and len(text) + FRAME <= room), "")
+        if not said and brief and len(brief) + FRAME <= most:
+            signs = frozenset(sign for one in judges for sign in one.signs)
+            said = f"[{brief}]" if len(brief) + FRAME - 1 == room else f" [{brief}]"
+        self._signs = signs
+        is_opinion = any(Judge.MODEL in group for one in judges for group in one.in_turn)
+        return "opinion" if is_opinion else "judged", said
 
     def _segments(self, line: str, owners: list[int], base: Style) -> list[Segment]:
         """One line, cut where the owner changes."""
