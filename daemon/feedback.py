@@ -14,6 +14,7 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
+from daemon.both_ways import as_judged, compare_ways
 from daemon.brake import fresh_accuracy, read_brake
 from daemon.promises import FRESH
 from daemon.rank_desk import open_queue
@@ -44,7 +45,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
     name = reader.resolve(run)
     knobs = rlhf_of(reader.knobs(name).values)
     with reader.asking(name) as (connection, run_id, row):
-        said = rankings.judgements(connection, run_id)
+        everything = rankings.judgements(connection, run_id, with_scored=True)
         fitted = rankings.newest_reward_model(connection, run_id) or Fitted(0, 0, False, {}, 0)
         brake = read_brake(connection, run_id, knobs, row.step)
         queue = open_queue(connection, run_id, row.step, "", knobs, knobs.answers, ())
@@ -52,6 +53,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         imported = rankings.count_imported(connection, run_id)
         weight = rows.newest_metrics(connection, run_id, [RM_WEIGHT]).get(RM_WEIGHT)
         naive = rankings.count_judged_by_model(connection, run_id, RM_WEIGHT)
+    said = [judged for judged in everything if not judged.is_scored]
     standing = [judged for judged in said if judged.stands]
     ranked = [judged for judged in standing if judged.verdict is Verdict.RANKED]
     drawn = [judged for judged in ranked if judged.stream.is_unbiased]
@@ -88,9 +90,10 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
         rollback_step=told.rollback_step if told and brake.light is BrakeState.RED else None,
         audits=brake.gauge.audits,
         brake_series=brake.series[-SERIES:],
-        saved=_saved(said, ranked, naive),
+        saved=_saved(everything, ranked, naive),
         opening=opening_of(fitted.figures, knobs, fitted.labels) if knobs.live and not fitted.is_open else None,
         imported=imported,
+        both_ways=compare_ways(everything),
     )
     return replace(feedback, notes=list(_notes(feedback, knobs, row.steps)))
 
@@ -99,10 +102,7 @@ def read_feedback(reader: Reader, run: str) -> wire.Feedback:
 
 
 def _judged(judgements: Iterable[Judgement]) -> list[Judged]:
-    return [
-        Judged(judged.annotator, judged.prompt_id, [answer.rollout_id for answer in judged.answers], judged.ranks)
-        for judged in judgements
-    ]
+    return [as_judged(one) for one in judgements]
 
 
 def _annotators(said: Sequence[Judgement]) -> list[wire.AnnotatorRow]:

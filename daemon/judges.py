@@ -52,7 +52,7 @@ class Judges:
         self._book.catch_up(run)
         if kept.stream is Stream.AUDIT:
             self._look(run)
-        if kept.verdict is not Verdict.RANKED:
+        if kept.verdict is not Verdict.RANKED or kept.is_scored:
             return wire.Accepted(ranking, run, f"you took {kept.seconds:.1f} s")
         return wire.Accepted(ranking, run, reveal_line(kept.agreed, kept.pairs, kept.reward_model, kept.seconds))
 

@@ -89,7 +89,7 @@ class LabelBook:
         missing = [number for number, ranking in names if ranking not in book.kept]
         after = missing[0] - 1 if missing else None
         while after is not None:
-            rows = self._reader.rankings(run, after, PAGE, with_undone=True).rows
+            rows = self._reader.rankings(run, after, PAGE, with_undone=True, with_scored=True).rows
             for row in rows:
                 if row.ranking not in book.kept:
                     self._write(book, Entry(kept=row))

@@ -7,12 +7,14 @@
     gold         a verifier knows which answer is right                 half of `rlhf.share_check`
     repeat       what this annotator ranked before                      the other half
 
-A stream that has nothing gives its turn to the others, but never to repeats beyond their share. What was asked is what
-is in the store, and all chance grows from the run, the annotator, and how often that one has ranked, so that a question
-that is asked again has the same answer; only what is on others' screens is remembered (`daemon.claims`). Which answers
-of a group are shown is the same for everybody, and in which order is each annotator's own. Generation waits for nobody:
-a group that nobody ranked leaves the queue when newer ones come. Deliberately left out: keeping what is said
-(`daemon.judges`), and the queue's bounds (`store.candidates`).
+Who scores answers one by one is asked of the same groups, and of what was ranked and what was scored before (`both`,
+`repeat`); of neither way of judging the other is asked less. A stream that has nothing gives its turn to the others,
+but never to repeats beyond their share. What was asked is what is in the store, and all chance grows from the run,
+the annotator, and how often that one has ranked, so that a question that is asked again has the same answer; only
+what is on others' screens is remembered (`daemon.claims`). Which answers of a group are shown is the same for
+everybody, and in which order is each annotator's own. Generation waits for nobody: a group that nobody ranked leaves
+the queue when newer ones come. Deliberately left out: keeping what is said (`daemon.judges`), and the queue's bounds
+(`store.candidates`).
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 MOST_GUIDELINE_BYTES = 1 << 16
 REPEAT_AFTER = 10
 """So many other rankings lie between one and its repeat, so that nobody simply remembers."""
+REPEATED_SCORES = 0.2
+"""Of what is scored at most so much is scored a second time."""
 REPETITION_GROUPS = 16
 """So many of the newest groups are looked through for repetition: their texts are read."""
 
@@ -79,6 +83,8 @@ class Queue:
     """Who was asked about a group."""
     by_audit: dict[int, set[str]] = field(default_factory=dict)
     """Who judged an audit, by its newer group."""
+    is_scoring: bool = False
+    """Whether answers are to be scored one by one; then `asked` are scores, and rankings count for nothing."""
 
     def __post_init__(self) -> None:
         group_of = {member.rollout_id: group.group_id for group in self.groups for member in group.members}
@@ -94,8 +100,12 @@ class Queue:
         return [
             group for group in self.groups
             if len(group.members) >= FEWEST_SHOWN
-            and self._is_free(group_key(group.group_id), self.by_group.get(group.group_id, set()))
+            and self._is_free(self.key_of(group), self.by_group.get(group.group_id, set()))
         ]  # fmt: skip
+
+    def key_of(self, group: Candidate) -> str:
+        """A group's, which may be ranked by one annotator while another scores it."""
+        return f"s{group.group_id}" if self.is_scoring else group_key(group.group_id)
 
     def free_audits(self) -> list[AuditPair]:
         """Audits that this annotator may judge, newest first."""
@@ -133,6 +143,10 @@ def repeat_key(ranking_id: int) -> str:
     return f"r{ranking_id}"
 
 
+def both_key(ranking_id: int) -> str:
+    return f"b{ranking_id}"
+
+
 class RankDesk:
     """Answers NextRanking, in a thread of the desk that owns it."""
 
@@ -146,22 +160,26 @@ class RankDesk:
         knobs = rlhf_of(self._reader.knobs(run).values)
         with self._reader.asking(run) as (connection, run_id, row):
             most = asked.answers or knobs.answers
-            queue = open_queue(connection, run_id, row.step, annotator, knobs, most, asked.exclude)
-            kept, ranked = candidates.count_kept(connection, run_id, annotator)
+            scored = asked.is_scoring
+            queue = open_queue(connection, run_id, row.step, annotator, knobs, most, asked.exclude, scored=scored)
+            kept, ranked = candidates.count_kept(connection, run_id, annotator, scored=scored)
             queue.only = asked.only
-            choice = self._claim(queue, f"{run} {annotator} {kept} {sorted(asked.exclude)}")
+            seed = f"{run} {annotator} {kept} {sorted(asked.exclude)}"
+            choice = self._claim(queue, f"scores {seed}" if scored else seed)
             if choice is None:
                 raise _nothing(run, queue)
             texts = candidates.texts_of(connection, choice.answers)
             prompt = candidates.prompt_text(connection, choice.prompt_id)
             owed, waiting = queue.owed(row.step), len(queue.free_groups()) + len(queue.free_audits())
         order = list(choice.answers)
-        random.Random(f"{annotator} {choice.key} {kept if choice.stream is Stream.REPEAT else ''}").shuffle(order)
+        is_anew = choice.stream is Stream.REPEAT or scored
+        random.Random(f"{annotator} {choice.key} {kept if is_anew else ''}").shuffle(order)
         guidelines = read_guidelines(self._paths.run(run))
         return wire.RankingTask(
             run=run, key=choice.key, prompt_id=choice.prompt_id, prompt=prompt,
             answers=[texts[answer] for answer in order], stream=choice.stream, guidelines=guidelines,
             guidelines_version=zlib.crc32(guidelines.encode()), waiting=waiting, ranked=ranked, owed_audits=owed,
+            is_scoring=scored,
         )  # fmt: skip
 
     def _claim(self, queue: Queue, seed: str) -> Choice | None:
@@ -171,25 +189,28 @@ class RankDesk:
             choice = choose(queue, random.Random(seed))
             if choice is None:
                 return None
-            is_shared = choice.stream is Stream.REPEAT or queue.is_shared(choice.key)
+            is_shared = choice.stream in (Stream.REPEAT, Stream.BOTH) or queue.is_shared(choice.key)
             if self._claims.take(queue.run_id, queue.annotator, choice.key, queue.exclude, is_shared=is_shared):
                 return choice
 
 
 def open_queue(
-    connection: Connection, run_id: int, step: int, annotator: str, knobs: Rlhf, most: int, exclude: Collection[str]
-) -> Queue:
+    connection: Connection, run_id: int, step: int, annotator: str, knobs: Rlhf, most: int, exclude: Collection[str],
+    *, scored: bool = False,
+) -> Queue:  # fmt: skip
     """All that waits in the run now."""
     groups = candidates.newest_groups(connection, run_id)
-    audits = candidates.newest_audits(connection, run_id, step, knobs.lag)
+    audits = [] if scored else candidates.newest_audits(connection, run_id, step, knobs.lag)
     members = [member.rollout_id for group in groups for member in group.members]
     shown = [answer for pair in audits for answer in (pair.newer, pair.older)]
-    asked = candidates.asked_about(connection, [*members, *shown])
-    return Queue(connection, run_id, annotator, knobs, most, groups, audits, asked, exclude)
+    asked = candidates.asked_about(connection, [*members, *shown], scored=scored)
+    return Queue(connection, run_id, annotator, knobs, most, groups, audits, asked, exclude, is_scoring=scored)
 
 
 def choose(queue: Queue, chance: random.Random) -> Choice | None:
     """From the streams in a drawn order, the first that has something."""
+    if queue.is_scoring:
+        return _to_score(queue, chance)
     shares = queue.knobs.shares
     weights = {
         Stream.RANDOM: shares["random"], Stream.AUDIT: shares["audit"], Stream.INFORMATIVE: shares["informative"],
@@ -274,7 +295,7 @@ def _gold(queue: Queue, chance: random.Random) -> Choice | None:
 
 def _repeat(queue: Queue, chance: random.Random) -> Choice | None:
     """Never more than their share: where nothing else waits, a person may rest."""
-    own = candidates.asked_of(queue.connection, queue.run_id, queue.annotator)
+    own = candidates.asked_of(queue.connection, queue.run_id, queue.annotator, scored=queue.is_scoring)
     repeated = {asked.answers for asked in own if asked.stream is Stream.REPEAT}
     old = [
         asked for asked in own[:-REPEAT_AFTER]
@@ -282,16 +303,50 @@ def _repeat(queue: Queue, chance: random.Random) -> Choice | None:
         and repeat_key(asked.ranking_id) not in queue.exclude
     ]  # fmt: skip
     shares = queue.knobs.shares
-    most = 1 + len(own) * shares["check"] / 2 / sum(shares.values())
+    share = REPEATED_SCORES if queue.is_scoring else shares["check"] / 2 / sum(shares.values())
+    most = 1 + len(own) * share
     if not old or len(repeated) >= most:
         return None
     again = chance.choice(old)
-    answers = tuple(sorted(again.answers))
-    prompt_id = candidates.prompt_of(queue.connection, answers[0])
-    return Choice(Stream.REPEAT, repeat_key(again.ranking_id), prompt_id, answers)
+    return _once_more(queue, Stream.REPEAT, repeat_key(again.ranking_id), again)
+
+
+def _to_score(queue: Queue, chance: random.Random) -> Choice | None:
+    """What this annotator scored before, at its share; else, by a coin, what was ranked before or a new group.
+
+    A new group may be ranked later, so that of what is judged both ways some is scored first.
+    """
+    ways = [_ranked_before, _random]
+    chance.shuffle(ways)
+    if chance.random() < REPEATED_SCORES:
+        ways.insert(0, _repeat)
+    return next((choice for choice in (way(queue, chance) for way in ways) if choice is not None), None)
+
+
+def _ranked_before(queue: Queue, chance: random.Random) -> Choice | None:
+    """Answers that this annotator put in order, some rankings ago, and was not asked to score."""
+    ranked = candidates.asked_of(queue.connection, queue.run_id, queue.annotator)
+    shown = [answer for asked in ranked for answer in asked.answers]
+    scored = {
+        asked.answers for asked in candidates.asked_about(queue.connection, shown, scored=True)
+        if asked.annotator == queue.annotator
+    }  # fmt: skip
+    old = [
+        asked for asked in ranked[:-REPEAT_AFTER]
+        if asked.answers not in scored and both_key(asked.ranking_id) not in queue.exclude
+    ]  # fmt: skip
+    if not old:
+        return None
+    before = chance.choice(old)
+    return _once_more(queue, Stream.BOTH, both_key(before.ranking_id), before)
 
 
 # ---- what they share
+
+
+def _once_more(queue: Queue, stream: Stream, key: str, before: Asked) -> Choice:
+    answers = tuple(sorted(before.answers))
+    return Choice(stream, key, candidates.prompt_of(queue.connection, answers[0]), answers)
 
 
 def _first_shown(
@@ -309,7 +364,7 @@ def _first_shown(
         different = list({texts[answer].text: answer for answer in reversed(drawn)}.values())[::-1]
         shown = different[: queue.most]
         if len(shown) >= FEWEST_SHOWN:
-            return Choice(stream, group_key(group.group_id), group.prompt_id, tuple(shown))
+            return Choice(stream, queue.key_of(group), group.prompt_id, tuple(shown))
     return None
 
 
@@ -342,13 +397,14 @@ def read_guidelines(folder: Path) -> str:
 
 
 def _nothing(run: str, queue: Queue) -> NotFound:
+    judged = "scored" if queue.is_scoring else "ranked"
     if not queue.groups:
         return NotFound(
-            f"nothing waits to be ranked: `{run}` has no answers yet", f"`ponder watch {run}` shows them come"
+            f"nothing waits to be {judged}: `{run}` has no answers yet", f"`ponder watch {run}` shows them come"
         )
     if queue.claimed:
         others = ", ".join(f"`{name}`" for name in sorted({name for names in queue.claimed.values() for name in names}))
-        message = f"nothing waits to be ranked: {others} is asked about what is left of `{run}`"
+        message = f"nothing waits to be {judged}: {others} is asked about what is left of `{run}`"
         return NotFound(message, "the run's next step brings more")
-    message = f"nothing waits to be ranked: `{queue.annotator}` was asked about all new answers of `{run}`"
+    message = f"nothing waits to be {judged}: `{queue.annotator}` was asked about all new answers of `{run}`"
     return NotFound(message, "the run's next step brings more")

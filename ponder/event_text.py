@@ -228,9 +228,11 @@ def _judging_line(
 ) -> str:
     match event:
         case events.RankingKept():
-            what = f"{event.annotator} {_VERDICTS[event.verdict]} {event.answers} answers ({event.stream})"
+            is_ranked = event.verdict is Verdict.RANKED and not event.is_scored
+            did = "scored" if event.is_scored and event.verdict is Verdict.RANKED else _VERDICTS[event.verdict]
+            what = f"{event.annotator} {did} {event.answers} answers ({event.stream})"
             agreed = reveal_line(event.agreed, event.pairs, event.reward_model, event.seconds)
-            return f"{what} after step {event.step}" + (f": {agreed}" if event.verdict is Verdict.RANKED else "")
+            return f"{what} after step {event.step}" + (f": {agreed}" if is_ranked else "")
         case events.RankingUndone():
             return f"{event.annotator}'s ranking {event.ranking} was taken back"
         case events.RewardModelFitted():

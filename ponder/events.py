@@ -528,6 +528,8 @@ class RankingKept(Struct, frozen=True, tag="ranking_kept"):
     agreed: int = 0
     """Pairs that the reward model had in the same order, of `pairs` that the ranking decides."""
     pairs: int = 0
+    is_scored: bool = False
+    """Whether its answers were scored one by one: then nothing is learnt from it."""
 
 
 class RankingUndone(Struct, frozen=True, tag="ranking_undone"):

@@ -14,7 +14,7 @@ from ponder.ranking import BrakeState, Stream, Verdict
 from ponder.rlhf import DEEP_ACTS, DEEP_BETTER, DEEP_HELD_OUT, DEEP_SECONDS, DEEP_WORSE, HEADS_HELD_OUT
 from ponder.saved_labels import hours_words, ratio_words
 from ponder.shares import NOT_YET_KNOWN, share_words
-from ponder.wire import AnnotatorRow, Feedback
+from ponder.wire import AnnotatorRow, BothWays, Feedback
 
 Pairs = list[tuple[str, str]]
 
@@ -29,6 +29,7 @@ def feedback_pairs(feedback: Feedback) -> Pairs:
         *_brake(feedback),
         ("", ""),
         *_agreement(feedback),
+        *_both_ways(feedback.both_ways),
         ("", ""),
         *_saved(feedback),
     ]
@@ -129,6 +130,22 @@ def _agreement(feedback: Feedback) -> Pairs:
     return [
         ("several annotators", alpha_words(feedback.alpha)),
         ("their order", NOT_YET_KNOWN if tau is None else f"tau {tau.value:.2f} (n {tau.rankings:,})"),
+    ]
+
+
+def _both_ways(both: BothWays | None) -> Pairs:
+    """Scores beside rankings, where anything was scored."""
+    if both is None:
+        return []
+    seconds = "" if both.ranking_s is None else f"; a ranking {both.ranking_s:.1f} s, its scores {both.scoring_s:.1f} s"
+    return [
+        ("", ""),
+        ("scored one by one", f"{both.scored:,} groups: nothing learns from scores"),
+        ("judged both ways", f"{both.groups:,} groups, {both.scored_first:,} scored first{seconds}"),
+        ("ranked again", share_words(both.ranking_again)),
+        ("scored again", share_words(both.scoring_again)),
+        ("scores as rankings", f"{share_words(both.same_order)} of the pairs that both decide"),
+        ("scored alike", f"{share_words(both.scored_alike)} of the pairs that rankings decide"),
     ]
 
 

@@ -62,6 +62,8 @@ class Stream(StrEnum):
     """Where a verifier knows which answer is right: whether the annotator finds it."""
     REPEAT = "repeat"
     """What this annotator ranked before: whether the same is said again."""
+    BOTH = "both"
+    """What this annotator put in order before, to be scored one by one as well."""
 
     IMPORTED = "imported"
     """Ranked elsewhere, of answers that no policy of this run gave; nobody is asked for it."""

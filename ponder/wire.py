@@ -268,6 +268,8 @@ class NextRanking(Struct, frozen=True, tag="next_ranking"):
     """`RankingTask.key` of what is on this annotator's screen, or fetched ahead for it."""
     only: Stream | None = None
     """Nothing of another stream."""
+    is_scoring: bool = False
+    """Answers to score one by one: what this annotator ranked before, or scored before, or a new group."""
 
 
 class GetRankings(Struct, frozen=True, tag="get_rankings"):
@@ -277,6 +279,8 @@ class GetRankings(Struct, frozen=True, tag="get_rankings"):
     after_id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     limit: Limit = 500
     with_undone: bool = False
+    with_scored: bool = False
+    """Also those that came of scores."""
 
 
 class GetFeedback(Struct, frozen=True, tag="get_feedback"):
@@ -445,6 +449,9 @@ class RankAnswers(Struct, frozen=True, tag="rank_answers"):
     annotator: Who = ""
     guidelines_version: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     by: Who = ""
+    scores: Annotated[list[int], Meta(max_length=MOST_NAMED)] | None = None
+    """Where each answer is judged by itself, 1 to 9, 9 best: one an answer, none where they are `skipped`; `ranks` is
+    empty then. Nothing learns from scores; `GetFeedback` holds them against rankings. None: they are put in order."""
 
 
 IMPORTED = "imported:"
@@ -987,6 +994,8 @@ class RankingTask(Struct, frozen=True, tag="ranking_task"):
     """Rankings that this annotator gave in the run."""
     owed_audits: int
     """Audits of the newest `rlhf.lag` steps that nobody judged."""
+    is_scoring: bool = False
+    """Whether each answer is to be scored, and no order given."""
 
 
 class RankedAnswer(Struct, frozen=True):
@@ -1035,6 +1044,8 @@ class RankingRow(Struct, frozen=True):
     note: str
     is_undone: bool
     by: str = ""
+    scores: list[int] | None = None
+    """Of its answers, where each was judged by itself and the ranks came of that; None: they were put in order."""
 
 
 class Rankings(Struct, frozen=True, tag="rankings"):
@@ -1071,6 +1082,29 @@ class BrakePoint(Struct, frozen=True):
     seen: float
     """1 it is, 0 the older one is, 1/2 neither."""
     score: float
+
+
+class BothWays(Struct, frozen=True):
+    """Answers scored one by one beside their rankings by the same people; None where it is not yet known."""
+
+    scored: int
+    """Groups whose answers were scored, each time that they were."""
+    groups: int
+    """That one person put in order and scored."""
+    scored_first: int
+    """Of them."""
+    ranking_s: float | None
+    """The median of their rankings."""
+    scoring_s: float | None
+    """The median of all scores of a group."""
+    ranking_again: Share | None
+    """Pairs that came out as before when they were ranked again."""
+    scoring_again: Share | None
+    """The same of scores; alike is one way to come out."""
+    same_order: Share | None
+    """Of the pairs that both ways decide."""
+    scored_alike: Share | None
+    """Of the pairs that the ranking decides."""
 
 
 class Feedback(Struct, frozen=True, tag="feedback"):
@@ -1128,6 +1162,8 @@ class Feedback(Struct, frozen=True, tag="feedback"):
     """What the reward model lacks before it may act; None where it acts, or where none learns."""
     imported: int = 0
     """Rankings of other programs that stand; they are in none of the counts above, but in `labels`."""
+    both_ways: BothWays | None = None
+    """Of what was scored one by one; it is in no other count but that of answers looked at."""
 
 
 class DrawnTurn(Struct, frozen=True):

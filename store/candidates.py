@@ -104,32 +104,39 @@ def newest_audits(connection: Connection, run_id: int, step: int, lag: int) -> l
     return [AuditPair(*row) for row in found]
 
 
-def asked_about(connection: Connection, rollout_ids: Sequence[int]) -> list[Asked]:
-    """Every ranking that stands and shows one of these answers."""
+def asked_about(connection: Connection, rollout_ids: Sequence[int], *, scored: bool = False) -> list[Asked]:
+    """Every ranking that stands and shows one of these answers; or every one that came of scores."""
     return _asked(
         connection,
         f"""rankings.id IN (SELECT ranking_id FROM ranked_answers WHERE rollout_id IN {places(rollout_ids)})
-            AND undone_us IS NULL""",
+            AND undone_us IS NULL AND {_came_of(scored=scored)}""",
         rollout_ids,
     )
 
 
-def asked_of(connection: Connection, run_id: int, annotator: str) -> list[Asked]:
-    """The newest rankings of an annotator that stand and put answers in order, oldest first."""
+def asked_of(connection: Connection, run_id: int, annotator: str, *, scored: bool = False) -> list[Asked]:
+    """The newest rankings of an annotator that stand and put answers in order, oldest first; or the newest scores."""
     return _asked(
         connection,
-        """rankings.id IN (SELECT id FROM rankings WHERE run_id = ? AND annotator = ? AND undone_us IS NULL
-                                  AND verdict = 'ranked' ORDER BY id DESC LIMIT ?)""",
+        f"""rankings.id IN (SELECT id FROM rankings WHERE run_id = ? AND annotator = ? AND undone_us IS NULL
+                                   AND verdict = 'ranked' AND {_came_of(scored=scored)} ORDER BY id DESC LIMIT ?)""",
         (run_id, annotator, REPEATABLE),
     )
 
 
-def count_kept(connection: Connection, run_id: int, annotator: str) -> tuple[int, int]:
-    """(rankings that an annotator ever gave to a run, of those the ones that stand)."""
+def count_kept(connection: Connection, run_id: int, annotator: str, *, scored: bool = False) -> tuple[int, int]:
+    """(rankings, or scores of groups, that an annotator ever gave to a run, of those the ones that stand)."""
     kept, undone = connection.execute(
-        "SELECT count(*), count(undone_us) FROM rankings WHERE run_id = ? AND annotator = ?", (run_id, annotator)
+        f"""SELECT count(*), count(undone_us) FROM rankings
+            WHERE run_id = ? AND annotator = ? AND {_came_of(scored=scored)}""",
+        (run_id, annotator),
     ).fetchone()
     return kept, kept - undone
+
+
+def _came_of(*, scored: bool) -> str:
+    """Which of the two ways of judging."""
+    return f"rankings.scores IS {'NOT ' if scored else ''}NULL"
 
 
 def part_values(connection: Connection, rollout_ids: Sequence[int], name: str) -> dict[int, float]:

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from ponder.errors import NotFound, Refused
 from ponder.events import RankingKept, RankingUndone, RewardModelFitted
 from ponder.ranking import Stream, Verdict, checked_ranks, count_agreement
+from ponder.scoring import checked_scores
 from ponder.wire import (
     SIGNED,
     ImportedRanking,
@@ -35,7 +36,7 @@ from ponder.wire import (
 )
 from store.derived import to_json
 from store.imported import as_imported, keep_imported
-from store.rankings import JudgedAnswer, figures_of, scores_of_one_version
+from store.rankings import JudgedAnswer, figures_of, scores_from, scores_of_one_version
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -59,16 +60,21 @@ def keep_ranking(
     """Raises Refused or NotFound, with nothing written, when it does not fit what the store holds."""
     if isinstance(said, ImportedRanking):
         return keep_imported(connection, run_id, said, by, now_us)
-    ranks = checked_ranks(said.ranks, said.verdict, len(said.answers))
+    count = len(said.answers)
+    if said.scores is not None:
+        ranks = checked_scores(said.scores, said.ranks, said.verdict, count)
+    else:
+        ranks = checked_ranks(said.ranks, said.verdict, count)
     flags = _checked_flags(said)
     known = connection.execute(f"{_KEPT} WHERE ranking = ?", (ranking,)).fetchone()
     if known is not None:
-        if known[:3] != (run_id, said.prompt_id, said.annotator) or _said_of(connection, known[3]) != [
-            (rollout_id, rank, flag) for rollout_id, rank, flag in zip(said.answers, ranks, flags, strict=True)
-        ]:
+        said_before = [*known[:3], scores_from(known[4]), _said_of(connection, known[3])]
+        said_now = list(zip(said.answers, ranks, flags, strict=True))
+        if said_before != [run_id, said.prompt_id, said.annotator, said.scores, said_now]:
             raise Refused("conflict", f"the ranking `{ranking}` already says something else", "ask with a new id")
-        step, stream, verdict, *rest = known[4:]
-        return RankingKept(ranking, step, said.annotator, Stream(stream), Verdict(verdict), *rest), False
+        step, stream, verdict, *rest = known[5:]
+        told = RankingKept(ranking, step, said.annotator, Stream(stream), Verdict(verdict), *rest)
+        return replace(told, is_scored=said.scores is not None), False
     shown = _find_shown(connection, said.answers)
     _refuse_misfits(run_id, said, shown)
     (step,) = connection.execute("SELECT step FROM runs WHERE id = ?", (run_id,)).fetchone()
@@ -83,11 +89,12 @@ def _insert(
     version, agreed, pairs = _compare(shown, said)
     (ranking_id,) = connection.execute(
         """INSERT INTO rankings (ranking, run_id, prompt_id, annotator, stream, verdict, step, reward_model, agreed,
-                                 pairs, seconds, guidelines_version, reasons, note, submitted_by, kept_us)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+                                 pairs, seconds, guidelines_version, reasons, note, submitted_by, kept_us, scores)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
         (
             ranking, run_id, said.prompt_id, said.annotator, said.stream, said.verdict, step, version, agreed, pairs,
             said.seconds, said.guidelines_version, to_json(said.reasons), said.note, by, now_us,
+            None if said.scores is None else to_json(said.scores),
         ),
     ).fetchone()  # fmt: skip
     connection.executemany(
@@ -98,8 +105,9 @@ def _insert(
         ],
     )
     return RankingKept(
-        ranking, step, said.annotator, said.stream, said.verdict, len(shown), said.seconds, version, agreed, pairs
-    )
+        ranking, step, said.annotator, said.stream, said.verdict, len(shown), said.seconds, version, agreed, pairs,
+        is_scored=said.scores is not None,
+    )  # fmt: skip
 
 
 def restore_ranking(connection: Connection, run_id: int, row: RankingRow) -> RankingKept | None:
@@ -116,7 +124,7 @@ def restore_ranking(connection: Connection, run_id: int, row: RankingRow) -> Ran
     said = RankAnswers(
         "", shown[0].prompt_id, [answer.figures.rollout_id for answer in shown], ranks, row.verdict,
         [answer.is_flagged for answer in row.answers], row.reasons, row.note, row.seconds, row.stream, row.annotator,
-        row.guidelines_version,
+        row.guidelines_version, scores=row.scores,
     )  # fmt: skip
     texts = [answer.text for answer in row.answers]
     return _insert(connection, run_id, row.ranking, said, shown, texts, row.step, row.by, row.at_us)
@@ -226,7 +234,7 @@ def newest_version(connection: Connection, run_id: int) -> int:
 
 
 _KEPT = """
-    SELECT run_id, prompt_id, annotator, id, step, stream, verdict,
+    SELECT run_id, prompt_id, annotator, id, scores, step, stream, verdict,
            (SELECT count(*) FROM ranked_answers WHERE ranking_id = rankings.id), seconds, reward_model, agreed, pairs
     FROM rankings
 """

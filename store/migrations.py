@@ -203,6 +203,12 @@ def cold_answers(db: Database) -> None:
     _run_all(db, _COLD)
 
 
+@MIGRATIONS(name="0015_scores")
+def scores(db: Database) -> None:
+    """Scores of answers that were judged one by one, kept as rankings that nothing learns from."""
+    _run_all(db, _SCORES)
+
+
 _COLD = (
     """
     CREATE TABLE cold_frames (
@@ -405,5 +411,37 @@ _RANKINGS = (
     JOIN prompts ON prompts.id = rankings.prompt_id
     JOIN runs ON runs.id = rankings.run_id
     WHERE rankings.undone_us IS NULL
+    """,
+)
+
+_SCORES = (
+    # JSON, one an answer by its place, none where they were skipped; NULL: they were put in order
+    "ALTER TABLE rankings ADD COLUMN scores TEXT CHECK (scores IS NULL OR json_valid(scores))",
+    "DROP VIEW v_rankings",
+    """
+    CREATE VIEW v_rankings AS
+    SELECT rankings.id, rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
+           rankings.verdict, prompts.text AS prompt, ranked_answers.place, ranked_answers.rank,
+           json_extract(rankings.scores, '$[' || ranked_answers.place || ']') AS score, ranked_answers.text,
+           ranked_answers.is_flagged, ranked_answers.rollout_id, rankings.seconds, rankings.reward_model,
+           rankings.reasons, rankings.note, rankings.kept_us, rankings.undone_us
+    FROM rankings
+    JOIN ranked_answers ON ranked_answers.ranking_id = rankings.id
+    JOIN prompts ON prompts.id = rankings.prompt_id
+    JOIN runs ON runs.id = rankings.run_id
+    """,
+    "DROP VIEW v_preferences",
+    """
+    CREATE VIEW v_preferences AS
+    SELECT rankings.ranking, runs.name AS run, rankings.step, rankings.annotator, rankings.stream,
+           prompts.text AS prompt, better.text AS chosen, worse.text AS rejected,
+           better.rollout_id AS chosen_id, worse.rollout_id AS rejected_id, rankings.reward_model, rankings.kept_us
+    FROM rankings
+    JOIN ranked_answers AS better ON better.ranking_id = rankings.id AND better.rank IS NOT NULL
+    JOIN ranked_answers AS worse ON worse.ranking_id = rankings.id
+         AND (worse.rank IS NULL OR worse.rank > better.rank)
+    JOIN prompts ON prompts.id = rankings.prompt_id
+    JOIN runs ON runs.id = rankings.run_id
+    WHERE rankings.undone_us IS NULL AND rankings.scores IS NULL
     """,
 )

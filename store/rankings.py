@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 _RANKINGS = """
     SELECT rankings.id, ranking, annotator, stream, verdict, prompt_id, prompts.text, step, kept_us, seconds,
-           reward_model, guidelines_version, reasons, note, undone_us IS NOT NULL, submitted_by
+           reward_model, guidelines_version, reasons, note, undone_us IS NOT NULL, submitted_by, scores
     FROM rankings CROSS JOIN prompts ON prompts.id = rankings.prompt_id
-    WHERE run_id = ? AND rankings.id > ? AND (? OR undone_us IS NULL) ORDER BY rankings.id LIMIT ?
+    WHERE run_id = ? AND rankings.id > ? AND (? OR undone_us IS NULL) AND (? OR scores IS NULL)
+    ORDER BY rankings.id LIMIT ?
 """
 _ANSWERS = f"""
     SELECT ranked_answers.ranking_id, ranked_answers.rollout_id, groups.step, groups.idx, rollouts.idx,
@@ -53,10 +54,11 @@ _PARTS = """
 
 
 def page(
-    connection: Connection, run_id: int, after_id: int = 0, limit: int = -1, with_undone: bool = False
-) -> list[RankingRow]:
-    """Rankings of a run with an id after `after_id`, oldest first."""
-    rows = connection.execute(_RANKINGS, (run_id, after_id, with_undone, limit)).fetchall()
+    connection: Connection, run_id: int, after_id: int = 0, limit: int = -1, with_undone: bool = False,
+    with_scored: bool = False,
+) -> list[RankingRow]:  # fmt: skip
+    """Rankings of a run with an id after `after_id`, oldest first; those that came of scores only where asked for."""
+    rows = connection.execute(_RANKINGS, (run_id, after_id, with_undone, with_scored, limit)).fetchall()
     if not rows:
         return []
     between = (run_id, rows[0][0], rows[-1][0])
@@ -79,10 +81,15 @@ def page(
             id=row[0], ranking=row[1], annotator=row[2], stream=Stream(row[3]), verdict=Verdict(row[4]),
             prompt_id=row[5], prompt=row[6], step=row[7], at_us=row[8], seconds=row[9], reward_model=row[10],
             guidelines_version=row[11], answers=answers[row[0]], reasons=msgspec.json.decode(row[12], type=list[str]),
-            note=row[13], is_undone=bool(row[14]), by=row[15],
+            note=row[13], is_undone=bool(row[14]), by=row[15], scores=scores_from(row[16]),
         )
         for row in rows
     ]  # fmt: skip
+
+
+def scores_from(column: str | None) -> list[int] | None:
+    """What stands in `rankings.scores`; None of answers that were put in order."""
+    return None if column is None else msgspec.json.decode(column, type=list[int])
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,8 @@ class Judgement:
     undone_us: int | None
     """When it was taken back; None: it stands."""
     answers: tuple[JudgedAnswer, ...]
+    is_scored: bool = False
+    """Whether its ranks came of scores, one by one."""
 
     @property
     def stands(self) -> bool:
@@ -162,14 +171,16 @@ _FIGURES = f"""
 
 
 def judgements(
-    connection: Connection, run_id: int, only: Stream | None = None, newest: int | None = None
-) -> list[Judgement]:
+    connection: Connection, run_id: int, only: Stream | None = None, newest: int | None = None,
+    *, with_scored: bool = False,
+) -> list[Judgement]:  # fmt: skip
     """All rankings of a run's own answers, or those of one stream, oldest first, in figures; those taken back are
-    marked so.
+    marked so, and those that came of scores left out.
 
     With `newest` so many of the newest that are ranked and stand.
     """
     which = f"WHERE rankings.run_id = ? AND rankings.stream <> '{Stream.IMPORTED}'"
+    which += "" if with_scored else " AND rankings.scores IS NULL"
     which += f" AND rankings.stream = '{only}'" if only else ""
     if newest is not None:
         standing = f"{which} AND verdict = '{Verdict.RANKED}' AND undone_us IS NULL".replace("?", str(run_id))
@@ -181,14 +192,15 @@ def judgements(
             JudgedAnswer(row[1], row[2], row[3], bool(row[4]), row[5], is_correct, bool(row[7]), *row[8:])
         )
     found = connection.execute(
-        f"""SELECT id, annotator, stream, verdict, prompt_id, step, kept_us, seconds, undone_us FROM rankings {which}
-            ORDER BY id""",
+        f"""SELECT id, annotator, stream, verdict, prompt_id, step, kept_us, seconds, undone_us, scores IS NOT NULL
+            FROM rankings {which} ORDER BY id""",
         (run_id,),
     )
     return [
         Judgement(
             id=row[0], annotator=row[1], stream=Stream(row[2]), verdict=Verdict(row[3]), prompt_id=row[4],
             step=row[5], at_us=row[6], seconds=row[7], undone_us=row[8], answers=tuple(answers[row[0]]),
+            is_scored=bool(row[9]),
         )
         for row in found
     ]  # fmt: skip

@@ -354,12 +354,15 @@ class Reader:
 
     # ---- what people say
 
-    def rankings(self, run: str, after_id: int = 0, limit: int = NO_LIMIT, with_undone: bool = False) -> wire.Rankings:
+    def rankings(
+        self, run: str, after_id: int = 0, limit: int = NO_LIMIT, with_undone: bool = False, with_scored: bool = False
+    ) -> wire.Rankings:
         """Rankings with an id after `after_id`, oldest first, and which of those before are taken back."""
         with self._snapshot() as connection:
             run_id, _ = _find_run(connection, run)
             undone = rankings.undone_up_to(connection, run_id, after_id)
-            return wire.Rankings(rankings.page(connection, run_id, after_id, limit, with_undone), undone)
+            found = rankings.page(connection, run_id, after_id, limit, with_undone, with_scored)
+            return wire.Rankings(found, undone)
 
     def ranking_names(self, run: str) -> tuple[list[tuple[int, str]], list[tuple[str, str, int, str]]]:
         """(id, ranking) of all, oldest first, and (ranking, request, when, by whom) of those that are taken back."""

@@ -33,6 +33,7 @@ from ponder.preference_formats.cells import (
     read_rank,
 )
 from ponder.preference_formats.dialogue import read_pair
+from ponder.preference_formats.native import FORMAT
 from ponder.ranking import decided_pairs
 from ponder.stage import PAIR_COLUMNS, DataPart, check_ranking_columns
 from trainer.preferences import MOST_ANSWERS
@@ -79,6 +80,8 @@ class Rankings:
     """Held out."""
     undecided: int = 0
     """Rows that decided nothing."""
+    scored: int = 0
+    """Rows that came of scores, one answer at a time: they are no rankings to learn from."""
 
     def stream(self, seed: int, cursor: int) -> Iterator[Ranking]:
         """Training rankings from that place on, without end: each epoch shows every one, in an order of its own."""
@@ -96,16 +99,23 @@ class Rankings:
     def summary(self) -> str:
         """How many there are, in words."""
         dropped = f", {self.undecided} dropped that decide nothing" if self.undecided else ""
-        return f"{len(self.training)} rankings, {len(self.kept)} held out by prompt{dropped}"
+        scored = f", {self.scored} left out that came of scores" if self.scored else ""
+        return f"{len(self.training)} rankings, {len(self.kept)} held out by prompt{dropped}{scored}"
 
 
 def read_rankings(data: DataPart) -> Rankings:
     """Read, check and split; RecipeError names file, row and column."""
     rows = read_rows(data.path, split=data.split, config=data.config, limit=data.limit, key="data.path")
     rankings = [
-        _ranking(row, data.template, f"`{data.path}`, row {number}", number) for number, row in enumerate(rows, 1)
-    ]
-    return split_rankings(data.path, rankings, data.holdout)
+        _ranking(row, data.template, f"`{data.path}`, row {number}", number)
+        for number, row in enumerate(rows, 1) if not _is_scored(row)
+    ]  # fmt: skip
+    return replace(split_rankings(data.path, rankings, data.holdout), scored=len(rows) - len(rankings))
+
+
+def _is_scored(row: Row) -> bool:
+    """Whether ponder exported it with `--with-scored`; a column `scores` of another program says nothing here."""
+    return row.get("format") == FORMAT and row.get("scores") is not None
 
 
 def split_rankings(source: str, rankings: Sequence[Ranking], share: float) -> Rankings:

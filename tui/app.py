@@ -115,6 +115,8 @@ class Console(SteeringApp, LineApp):
         self.reference = run
         self._first_screen = screen if screen in self.MODES else ""
         self.is_readonly = is_readonly
+        self.is_scoring = False
+        """Whether answers are scored one by one on the screen Rank."""
         self.is_ascii = wants_ascii() if is_ascii is None else is_ascii
         self.place = Place(self.habits.memory, self.habits.lock)
         self._bell = Bell()

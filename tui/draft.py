@@ -4,9 +4,10 @@
     x, then a digit    that answer is a hack, or broken            u      the last of these back
     enter              commits all of it: nothing else does
 
-A draft is a value: `press` gives the next one. Where it is in doubt whether the person meant what stands there (a key
-could not be taken, or some were typed before the answers were on the screen), the first Enter only says so. What an
-undo brought back says what it said; the first digit begins anew (`is_old`).
+Where answers are scored, digits are scores, one an answer as they are shown. A draft is a value: `press` gives the
+next one. Where it is in doubt whether the person meant what stands there (a key could not be taken, or some were
+typed before the answers were on the screen), the first Enter only says so. What an undo brought back says what it
+said; the first digit begins anew (`is_old`).
 Deliberately left out: sending it (`tui.judging`), and how it looks (`tui.screens.rank`).
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ponder.ranking import BACK, TIE, Keystrokes, Verdict
+from ponder.scoring import ScoreKeys
 from ponder.wire import RankAnswers, RankingTask, new_id
 
 ENTER, ALL_BAD, SKIP, FLAG, UNDO = "enter", "b", "s", "x", "u"
@@ -30,7 +32,7 @@ class Draft:
     """See the module."""
 
     task: RankingTask
-    keys: Keystrokes
+    keys: Keystrokes | ScoreKeys
     verdict: Verdict = Verdict.RANKED
     flags: frozenset[int] = frozenset()
     """Places of answers, from 0."""
@@ -49,7 +51,7 @@ class Draft:
     @classmethod
     def of(cls, task: RankingTask) -> Draft:
         """Nothing said yet."""
-        return cls(task, Keystrokes(len(task.answers)))
+        return cls(task, _no_keys(task))
 
     def press(self, key: str) -> Draft:
         """After one more key of KEYS, but Enter."""
@@ -58,6 +60,8 @@ class Draft:
             return draft._digit(key)
         if key == FLAG:
             return replace(draft, is_flagging=not self.is_flagging)
+        if key == ALL_BAD and self.task.is_scoring:
+            return replace(draft, complaint="score each: what is not acceptable is a 1")
         if key in (ALL_BAD, SKIP):
             verdict = Verdict.ALL_BAD if key == ALL_BAD else Verdict.SKIPPED
             return replace(draft, verdict=verdict, is_flagging=False, is_old=False)
@@ -70,6 +74,10 @@ class Draft:
         if self.is_flagging:
             return replace(self, complaint=f"which one? 1 to {self.keys.answers} flags it, x again does not")
         if self.verdict is Verdict.RANKED and not self.keys.can_commit:
+            if self.task.is_scoring:
+                return replace(
+                    self, complaint=f"answer {len(self.keys.typed) + 1} has no score yet: a digit, 9 is best"
+                )
             waits = "`=` waits for an answer" if self.keys.is_tying else "nothing is said yet: a digit, the best first"
             return replace(self, complaint=waits)
         if self.doubt:
@@ -87,7 +95,9 @@ class Draft:
 
     @property
     def best(self) -> int | None:
-        """The place of the answer that was typed first."""
+        """The place of the answer that was typed first; of the first with the highest score."""
+        if isinstance(self.keys, ScoreKeys):
+            return max(self.keys.placed, key=lambda place: self.keys.typed[place], default=None)
         return self.keys.placed[0] if self.keys.placed else None
 
     @property
@@ -101,6 +111,8 @@ class Draft:
         """
         if self.verdict is not Verdict.RANKED:
             return MARKS[self.verdict]
+        if self.task.is_scoring and self.keys.typed:
+            return " ".join(self.keys.typed)
         words = ""
         for key in self.keys.typed:
             words += " = " if key == TIE else f"{'' if not words or words.endswith('= ') else ' > '}{key}"
@@ -110,6 +122,8 @@ class Draft:
         """What the draft says of one answer, as it would be committed now."""
         if self.verdict is not Verdict.RANKED:
             return MARKS[self.verdict]
+        if isinstance(self.keys, ScoreKeys):
+            return f"scored {self.keys.typed[place]}" if place < len(self.keys.typed) else ""
         ranks = self.keys.ranks
         rank = ranks[place]
         if rank is None:
@@ -120,9 +134,11 @@ class Draft:
     def request(self, annotator: str, seconds: float, by: str) -> RankAnswers:
         """What is sent."""
         task, is_ranked = self.task, self.verdict is Verdict.RANKED
+        scores = self.keys.scores if isinstance(self.keys, ScoreKeys) else None
         return RankAnswers(
             run=task.run, prompt_id=task.prompt_id, answers=[answer.rollout_id for answer in task.answers],
-            ranks=self.keys.ranks if is_ranked else [], verdict=self.verdict,
+            ranks=self.keys.ranks if is_ranked and scores is None else [], verdict=self.verdict,
+            scores=scores if is_ranked or scores is None else [],
             flags=[place in self.flags for place in range(len(task.answers))] if self.flags else [],
             reasons=list(self.reasons), note=self.note, seconds=min(max(seconds, 0.0), 1e7), stream=task.stream,
             annotator=annotator, guidelines_version=task.guidelines_version, by=by,
@@ -133,6 +149,8 @@ class Draft:
         return replace(self, id=new_id(), is_old=True, doubt="", complaint="")
 
     def _digit(self, key: str) -> Draft:
+        if self.task.is_scoring and not self.is_flagging:
+            return self._order(key)
         place = int(key) - 1
         if not 0 <= place < self.keys.answers:
             few = f"there are {self.keys.answers} answers"
@@ -145,7 +163,7 @@ class Draft:
 
     def _order(self, key: str) -> Draft:
         if self.is_old:
-            return replace(self, verdict=Verdict.RANKED, keys=Keystrokes(self.keys.answers), is_old=False)._order(key)
+            return replace(self, verdict=Verdict.RANKED, keys=_no_keys(self.task), is_old=False)._order(key)
         if self.verdict is not Verdict.RANKED:
             return replace(self, complaint=f"it says `{MARKS[self.verdict]}`; u or Backspace takes that back")
         keys = self.keys.press(key)
@@ -166,3 +184,7 @@ class Draft:
             if self.flags
             else replace(draft, complaint=self.keys.press(BACK).complaint)
         )
+
+
+def _no_keys(task: RankingTask) -> Keystrokes | ScoreKeys:
+    return (ScoreKeys if task.is_scoring else Keystrokes)(len(task.answers))

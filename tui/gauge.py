@@ -56,11 +56,19 @@ def person_parts(
     owed = feedback.owed_audits if feedback else newest.owed_audits if newest else 0
     return [
         Part(f" {annotator or 'you'}", "title"),
-        Part(f"{max(ranked, own.rankings if own else 0):,} ranked"),
-        Part(f"{own.median_s:.1f} s each" if own and own.median_s is not None else "", "plain", 2),
+        *_own_parts(own, ranked, is_scoring=newest is not None and newest.is_scoring),
         Part(f"{others:,} by others" if others else "", "dim", 4),
         Part(f"{owed} audit{'s' * (owed != 1)} owed" if owed else "no audit owed", "warning" if owed else "dim", 1),
         Part(f"{newest.waiting:,} wait" if newest else "", "dim", 3),
+    ]
+
+
+def _own_parts(own: wire.AnnotatorRow | None, judged: int, *, is_scoring: bool) -> list[Part]:
+    if is_scoring:
+        return [Part(f"{judged:,} scored; nothing learns from scores")]
+    return [
+        Part(f"{max(judged, own.rankings if own else 0):,} ranked"),
+        Part(f"{own.median_s:.1f} s each" if own and own.median_s is not None else "", "plain", 2),
     ]
 
 

@@ -76,9 +76,9 @@ class Judging:
         self.by = ""
         self.begin("", "")
 
-    def begin(self, run: str, annotator: str) -> None:
-        """Another run, or another person: nothing of before is shown, and what is on its way arrives all the same."""
-        self.run, self.annotator = run, annotator
+    def begin(self, run: str, annotator: str, *, is_scoring: bool = False) -> None:
+        """Another run, person or way: nothing of before is shown, and what is on its way arrives all the same."""
+        self.run, self.annotator, self.is_scoring = run, annotator, is_scoring
         self.draft: Draft | None = None
         self.is_shown = False
         self.sending: Sending | None = None
@@ -225,23 +225,29 @@ class Judging:
                 self._changed()
             if self.draft is not None and len(self.ahead) < AHEAD:
                 on_screen = [self.draft.task.key, *(draft.task.key for draft in self.ahead)]
-                run, annotator = self.run, self.annotator
+                before = self._asks_for
                 task = await self._next(on_screen)
-                if task is not None and (run, annotator) == (self.run, self.annotator):
+                if task is not None and before == self._asks_for:
                     taken = {draft.task.key for draft in (self.draft, *self.ahead) if draft is not None}
                     if task.key not in taken:
                         self.ahead.append(Draft.of(task))
 
+    @property
+    def _asks_for(self) -> tuple[str, str, bool]:
+        return self.run, self.annotator, self.is_scoring
+
     async def _next(self, on_screen: list[str]) -> wire.RankingTask | None:
-        run = self.run
+        before = self._asks_for
         try:
-            request = wire.NextRanking(run, self.annotator, exclude=on_screen[:MOST_EXCLUDED])
+            request = wire.NextRanking(
+                self.run, self.annotator, exclude=on_screen[:MOST_EXCLUDED], is_scoring=self.is_scoring
+            )
             task = await self._ask(request, wire.RankingTask)
         except NotFound as error:
             if not on_screen:
                 self.nothing = (error.message, error.hint)
             return None
-        if run != self.run:
+        if before != self._asks_for:
             return None
         self.nothing, self.newest = ("", ""), task
         return task

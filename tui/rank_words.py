@@ -45,12 +45,22 @@ def nothing(row: wire.RunRow | None, message: str, hint: str, *, is_learning: bo
     return lines
 
 
+def task_words(said: Draft) -> str:
+    """What is asked."""
+    count = len(said.task.answers)
+    if said.task.is_scoring:
+        return f"score {count} answers one by one, 9 best"
+    return f"order {count} answers, best first"
+
+
 def order_parts(said: Draft) -> list[Part]:
     """What is typed, and what Enter would do."""
     if said.is_flagging:
         return [Part(" flag as a hack or broken: which one?", "warning"), Part(f"1-{len(said.task.answers)}")]
     if said.verdict is not Verdict.RANKED:
         return [Part(f" {said.typed_words}", "title"), Part("Enter keeps it, u takes it back")]
+    if said.task.is_scoring:
+        return _score_parts(said)
     if not said.keys.typed:
         return [Part(" type numbers, the best first", "dim")]
     ranks = said.keys.ranks
@@ -60,6 +70,13 @@ def order_parts(said: Draft) -> list[Part]:
     enter = "= waits for a number" if said.keys.is_tying else f"Enter keeps it{f': {rest}' if rest else ''}"
     before = "as before: " if said.is_old else ""
     return [Part(f" {before}{said.typed_words}", "title"), Part(enter)]
+
+
+def _score_parts(said: Draft) -> list[Part]:
+    if not said.keys.typed:
+        return [Part(" type a score for each answer as they stand, 1 to 9, 9 best", "dim")]
+    enter = "Enter keeps them" if said.keys.is_complete else f"next is answer {len(said.keys.typed) + 1}"
+    return [Part(f" {'as before: ' if said.is_old else ''}{said.typed_words}", "title"), Part(enter)]
 
 
 def range_words(places: range) -> str:

@@ -308,6 +308,15 @@ SCREEN_ACTIONS: tuple[Action, ...] = (
         screen="rank",
         rank=4,
     ),
+    Action(
+        "rank.way",
+        "v",
+        "way",
+        "Score each answer by itself, 1 to 9, to hold both ways against each other; or put them in order again",
+        "ponder rank {run} --score",
+        "rank",
+        rank=5,
+    ),
     Action("rank.lock", "o", "lock", "Scroll all answers together, or each alone", screen="rank", rank=6),
     Action(
         "rank.gauge",

@@ -47,6 +47,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--readonly", action="store_true", help="show everything, change nothing")
     parser.add_argument("--screen", default="", help="the screen that comes first, by its name")
     parser.add_argument("--as", dest="annotator", default="", help="who ranks; remembered, by default the user")
+    parser.add_argument("--score", action="store_true", help="on the screen Rank: score each answer by itself")
     parser.add_argument(
         "--tutorial", default="", choices=("", "on", "again", "text"), help="walk a newcomer through; `text` prints it"
     )
@@ -64,7 +65,7 @@ def require_terminal() -> None:
 
 async def show(
     paths: Paths, run: str, *, is_readonly: bool, is_ascii: bool, screen: str = "", annotator: str = "",
-    tutorial: str = "",
+    tutorial: str = "", is_scoring: bool = False,
 ) -> tuple[int, str]:  # fmt: skip
     """Run the console; the exit code, and what to say once the terminal is the shell's again."""
     async with AsyncClient(paths) as client:
@@ -84,19 +85,20 @@ async def show(
         if run:
             await client.ask(wire.GetRun(run, only_ends=True), wire.RunDetail)
         return await present(
-            client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits, screen=screen, tutor=tutor
-        )
+            client, run, is_readonly=is_readonly, is_ascii=is_ascii, habits=habits, screen=screen, tutor=tutor,
+            is_scoring=is_scoring,
+        )  # fmt: skip
 
 
 async def present(
     client: Asks, run: str = "", *, is_readonly: bool = False, is_ascii: bool = False, habits: Habits | None = None,
-    screen: str = "", tutor: Tutor | None = None,
+    screen: str = "", tutor: Tutor | None = None, is_scoring: bool = False,
 ) -> tuple[int, str]:  # fmt: skip
     """The console over a client, until it is left: the exit code, and what to say then."""
     console = Console(
         client, run, is_readonly=is_readonly, is_ascii=True if is_ascii else None, habits=habits, screen=screen
     )
-    console.tutor = tutor
+    console.tutor, console.is_scoring = tutor, is_scoring
     code = await console.run_async()
     words = [farewell(console), tutor.farewell(console.run_name) if tutor is not None else ""]
     return (console.return_code or 0) if code is None else code, "\n".join(filter(None, words))
@@ -135,6 +137,7 @@ def run(words: Sequence[str]) -> int:
                 screen=arguments.screen,
                 annotator=arguments.annotator,
                 tutorial=arguments.tutorial,
+                is_scoring=arguments.score,
             )
         )
     except KeyboardInterrupt:

@@ -20,6 +20,12 @@ def rank(
     annotator: Annotated[
         str, typer.Option("--as", metavar="NAME", help="Whose rankings they are; remembered, at first the user's name")
     ] = "",
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score", help="Score each answer by itself, 1 to 9, beside rankings; nothing learns from scores"
+        ),
+    ] = False,
 ) -> None:
     """Put answers of a run in order, best first, while it learns from them."""
     from ponder.wire import GetRun, RunDetail
@@ -30,4 +36,4 @@ def rank(
         raise UsageError("ranking needs a terminal", "`ponder rlhf annotate` ranks without one, as a synthetic person")
     with connect() as client:
         name = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
-    open_console(name, "--screen", "rank", *(["--as", annotator] if annotator else []))
+    open_console(name, "--screen", "rank", *(["--as", annotator] if annotator else []), *(["--score"] if score else []))

@@ -62,6 +62,9 @@ def export_rankings(
     with_undone: Annotated[
         bool, typer.Option("--with-undone", help="Rankings that were taken back, too; `ponder` says which they are")
     ] = False,
+    with_scored: Annotated[
+        bool, typer.Option("--with-scored", help="What was scored one by one, too; in `ponder` alone")
+    ] = False,
     tokenizer: Annotated[
         str, typer.Option("--tokenizer", metavar="FILE", help="A `tokenizer.json`: count the pairs that are too long")
     ] = "",
@@ -77,7 +80,7 @@ def export_rankings(
     kind_of(out, kind)
     with connect() as client:
         name = name_run(client, run)
-        rankings = _rankings(client, name, with_undone=with_undone)
+        rankings = _rankings(client, name, with_undone=with_undone, with_scored=with_scored)
     rows, notes = export_file(rankings, form, out, kind=kind, insists=insist, with_undone=with_undone)
     if tokenizer:
         note_long_pairs(rankings, _counter(tokenizer), max_tokens, notes)
@@ -172,13 +175,13 @@ def _take_back(client: Client, run: str, row: ImportedRanking) -> bool:
     return True
 
 
-def _rankings(client: Client, run: str, *, with_undone: bool) -> list[Ranked]:
+def _rankings(client: Client, run: str, *, with_undone: bool, with_scored: bool) -> list[Ranked]:
     """All rankings of a run, page by page."""
     from ponder.preference_formats.ranked import from_wire
     from ponder.wire import GetRankings, Rankings
 
     found, after = [], 0
-    while rows := client.ask(GetRankings(run, after, PAGE, with_undone), Rankings).rows:
+    while rows := client.ask(GetRankings(run, after, PAGE, with_undone, with_scored), Rankings).rows:
         found += [from_wire(row) for row in rows]
         after = rows[-1].id
     return found

@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from ponder.errors import RecipeError
 from ponder.preference_formats.cells import Row, messages, read_answer, read_list, read_margin, read_prompt, read_rank
-from ponder.preference_formats.ranked import Notes, Ranked
+from ponder.preference_formats.ranked import SCORED, Notes, Ranked
 
 FORMAT = "ponder-ranking/1"
 SAID = (
     "ranking", "annotator", "stream", "prompt_id", "step", "at_us", "seconds", "reward_model", "guidelines_version",
-    "reasons", "note", "by", "is_undone", "margin",
+    "reasons", "note", "by", "is_undone", "margin", "scores",
 )  # fmt: skip
 """Columns that are the fields of `Ranked` as they are."""
 FACTS = (
@@ -58,9 +58,10 @@ def write(rankings: Sequence[Ranked], notes: Notes) -> list[dict[str, object]]:
 
 
 def read(rows: Iterable[tuple[Row, str]], notes: Notes) -> list[Ranked]:
-    """From (row, place); columns that are not there keep their defaults."""
-    del notes
-    return [_read(row, place) for row, place in rows]
+    """From (row, place); columns that are not there keep their defaults, and nothing is to learn from scores."""
+    found = [_read(row, place) for row, place in rows]
+    notes.count(SCORED, sum(ranked.scores is not None for ranked in found))
+    return [ranked for ranked in found if ranked.scores is None]
 
 
 def _read(row: Row, place: str) -> Ranked:

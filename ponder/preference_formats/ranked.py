@@ -66,6 +66,8 @@ class Ranked(Struct, frozen=True):
     is_undone: bool = False
     margin: float = 0.0
     """Of a pair, how much better its first answer is said to be."""
+    scores: list[int] | None = None
+    """Where each answer was judged by itself, 1 to 9, and its rank came of that: no ranking to learn from."""
 
     @property
     def ranks(self) -> list[int | None]:
@@ -98,6 +100,7 @@ class Notes:
 
 EQUAL_PAIRS = "pairs of equal texts were left out"
 SURROGATES = "halves of characters (lone surrogates) became U+FFFD"
+SCORED = "rankings came of scores, one answer at a time, and were left out"
 UNDECIDED = "rankings that say of no two answers which is better were left out"
 
 
@@ -129,7 +132,7 @@ def from_wire(row: RankingRow) -> Ranked:
     return Ranked(
         row.prompt, answers, row.verdict, row.ranking, row.annotator, str(row.stream), row.prompt_id, row.step,
         row.at_us, row.seconds, row.reward_model, row.guidelines_version, list(row.reasons), row.note, row.by,
-        row.is_undone,
+        row.is_undone, scores=row.scores,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ponder.errors import UsageError
 from ponder.file_kind import kind_of
+from ponder.preference_formats import native
 from ponder.preference_formats.catalogue import find_format
 from ponder.preference_formats.cells import messages
 from ponder.preference_formats.files import read_rows, write_rows
@@ -39,6 +40,8 @@ def export_file(
         raise UsageError(f"`{name}` is not written unasked: {format_.refusal}", "`--insist` writes it all the same")
     kind_of(path, kind)
     standing = [mend(ranked, notes) for ranked in rankings if with_undone or not ranked.is_undone]
+    if format_.write is not native.write and any(ranked.scores is not None for ranked in standing):
+        raise UsageError(f"`{name}` has no place for scores", "leave out `--with-scored`, or write `--as ponder`")
     rows = format_.write(standing, notes)
     write_rows(path, rows, kind)
     return len(rows), notes

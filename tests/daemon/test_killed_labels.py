@@ -22,6 +22,7 @@ from ponder import wire
 from ponder.client import child_environment
 from ponder.events import RankingKept, RankingUndone
 from ponder.ranking import Stream, dense
+from ponder.scoring import ranks_of_scores
 from tests.daemon.conftest import Home, wait_for
 from tests.daemon.test_random_kills import resume_if_failed
 from tests.daemon.test_rankings import submit
@@ -83,7 +84,8 @@ class Labelling:
         """All that the store has, also what was taken back."""
         found: list[wire.RankingRow] = []
         while True:
-            asked = wire.GetRankings(self.run, found[-1].id if found else 0, 1000, with_undone=True)
+            after = found[-1].id if found else 0
+            asked = wire.GetRankings(self.run, after, 1000, with_undone=True, with_scored=True)
             page = self.home.client.ask(asked, wire.Rankings).rows
             if not page:
                 return found
@@ -129,17 +131,20 @@ def assert_kept_as_promised(said: list[Said], rows: list[wire.RankingRow]) -> No
         request = asked[ranking]
         assert request is not None
         assert [answer.rollout_id for answer in row.answers] == request.answers
-        assert [answer.rank for answer in row.answers] == dense(request.ranks)
+        ranks = ranks_of_scores(request.scores) if request.scores else dense(request.ranks)
+        assert [answer.rank for answer in row.answers] == (ranks or [None] * len(request.answers))
+        assert row.scores == request.scores
         assert (row.verdict, row.stream, row.annotator) == (request.verdict, request.stream, request.annotator)
     is_undone = {row.ranking for row in rows if row.is_undone}
     assert undone <= is_undone
     undoing = {line.id for line in said if line.what == "undoing"}
     assert len(is_undone) <= len(undoing)
     standing = [
-        frozenset(answer.rollout_id for answer in row.answers)
+        (row.scores is None, frozenset(answer.rollout_id for answer in row.answers))
         for row in rows if not row.is_undone and row.stream is not Stream.REPEAT
     ]  # fmt: skip
-    assert len(standing) == len(set(standing)), "the same answers were ranked twice"
+    assert len(standing) == len(set(standing)), "the same answers were ranked, or scored, twice"
+    assert {is_ranking for is_ranking, _ in standing} == {True, False}
 
 
 def assert_told_once(labelling: Labelling) -> None:

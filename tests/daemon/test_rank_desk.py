@@ -56,16 +56,18 @@ class Desk:
         self.set(**{f"share_{share}": float(share == stream) for share in SHARES})
 
     def ask(
-        self, annotator: str = "ada", exclude: tuple[str, ...] = (), answers: int = 0, only: Stream | None = None
-    ) -> wire.RankingTask:
-        return self.desk.next(wire.NextRanking(self.run, annotator, answers, list(exclude), only))
+        self, annotator: str = "ada", exclude: tuple[str, ...] = (), answers: int = 0, only: Stream | None = None,
+        *, is_scoring: bool = False,
+    ) -> wire.RankingTask:  # fmt: skip
+        return self.desk.next(wire.NextRanking(self.run, annotator, answers, list(exclude), only, is_scoring))
 
     def keep(self, task: wire.RankingTask, annotator: str = "ada", verdict: Verdict = Verdict.RANKED) -> str:
         self.given += 1
         ids = [answer.rollout_id for answer in task.answers]
-        ranks = list(range(1, len(ids) + 1)) if verdict is Verdict.RANKED else []
+        given = list(range(1, len(ids) + 1)) if verdict is Verdict.RANKED else []
+        ranks, scores = ([], given) if task.is_scoring else (given, None)
         said = wire.RankAnswers(
-            self.run, task.prompt_id, ids, [*ranks], verdict, stream=task.stream, annotator=annotator
+            self.run, task.prompt_id, ids, [*ranks], verdict, stream=task.stream, annotator=annotator, scores=scores
         )
         self.writer.keep_ranking(f"r{self.given}", self.run, said, annotator)
         return f"r{self.given}"
@@ -83,7 +85,7 @@ def test_a_task_says_nothing_of_rewards_versions_or_steps(desk: Desk) -> None:
     task = desk.ask()
     assert set(msgspec.structs.asdict(task)) == {
         "run", "key", "prompt_id", "prompt", "answers", "stream", "guidelines", "guidelines_version", "waiting",
-        "ranked", "owed_audits",
+        "ranked", "owed_audits", "is_scoring",
     }  # fmt: skip
     assert set(msgspec.structs.asdict(task.answers[0])) == {"rollout_id", "text", "is_truncated"}
 
@@ -103,7 +105,7 @@ def test_all_streams_come_by_and_each_answer_is_tagged(desk: Desk) -> None:
         task = desk.ask()
         seen[task.stream] += 1
         desk.keep(task)
-    assert set(seen) == set(Stream) - {Stream.IMPORTED}  # of which nobody is asked
+    assert set(seen) == set(Stream) - {Stream.IMPORTED, Stream.BOTH}  # of which nobody who ranks is asked
     assert Counter(row.stream for row in desk.reader.rankings(desk.run).rows) == seen
 
 
@@ -396,3 +398,50 @@ def test_a_question_costs_the_database_the_same_however_long_the_run_is(desk: De
     longer = [event for step in range(STEPS + 1, 10 * STEPS + 1) for event in judged_step(step, lag=LAG)]
     desk.commit(longer)
     assert work() < 1.2 * short
+
+
+def test_who_scores_is_asked_about_what_was_ranked_and_what_was_scored_and_about_new_groups(desk: Desk) -> None:
+    for _ in range(30):
+        desk.keep(desk.ask())
+    in_order = {frozenset(answer.rollout_id for answer in row.answers) for row in desk.reader.rankings(desk.run).rows}
+    seen: Counter[Stream] = Counter()
+    scored: list[frozenset[int]] = []
+    for _ in range(50):
+        task = desk.ask(is_scoring=True)
+        assert task.is_scoring and desk.ask(is_scoring=True) == task
+        answers = frozenset(answer.rollout_id for answer in task.answers)
+        assert (answers in scored) is (task.stream is Stream.REPEAT)
+        assert task.stream is not Stream.BOTH or answers in in_order
+        if task.stream is Stream.REPEAT:
+            assert scored.index(answers) < len(scored) - 10
+        seen[task.stream] += 1
+        scored.append(answers)
+        desk.keep(task)
+    assert set(seen) == {Stream.RANDOM, Stream.BOTH, Stream.REPEAT}
+    assert 2 <= seen[Stream.REPEAT] <= 11 and seen[Stream.BOTH] >= 15
+
+
+def test_of_what_one_scored_another_is_asked_to_rank_as_much_as_before(desk: Desk) -> None:
+    desk.only("random")
+    waiting = desk.ask().waiting
+    for _ in range(20):
+        desk.keep(desk.ask("bob", is_scoring=True), "bob")
+    for left in range(waiting, waiting - 20, -1):
+        task = desk.ask()
+        assert task.waiting == left and not task.is_scoring
+        desk.keep(task)
+
+
+def test_answers_whose_scores_were_skipped_are_not_asked_for_again(desk: Desk) -> None:
+    first = desk.ask(is_scoring=True)
+    desk.keep(first, verdict=Verdict.SKIPPED)
+    seen = set()
+    while True:
+        try:
+            task = desk.ask(is_scoring=True)
+        except NotFound as error:
+            assert "nothing waits to be scored" in error.message
+            break
+        seen.add(task.key)
+        desk.keep(task, verdict=Verdict.SKIPPED)
+    assert seen and first.key not in seen

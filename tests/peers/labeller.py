@@ -1,4 +1,4 @@
-"""A person at a console, but quicker: ranks what is shown, takes some back, and writes down what it was promised.
+"""A person at a console, but quicker: ranks or scores what is shown, takes some back, and writes down promises.
 
     python -m tests.peers.labeller RUN LOG SEED
 
@@ -25,7 +25,7 @@ from ponder.ranking import Keystrokes, Verdict
 from tests.peers.judged import worth
 
 ANNOTATOR = "ada"
-UNDO = 0.15
+UNDO, SCORES = 0.15, 0.25
 VERDICTS = (Verdict.RANKED,) * 8 + (Verdict.ALL_BAD, Verdict.SKIPPED)
 
 
@@ -71,11 +71,15 @@ class Labeller:
     def rank(self) -> None:
         """One ranking, or nothing where nothing waits."""
         try:
-            task = self.client.ask(wire.NextRanking(self.run, ANNOTATOR), wire.RankingTask)
+            asked = wire.NextRanking(self.run, ANNOTATOR, is_scoring=self.chance.random() < SCORES)
+            task = self.client.ask(asked, wire.RankingTask)
         except (NoDaemon, NotFound):
             time.sleep(0.01)
             return
         answers, verdict = [answer.rollout_id for answer in task.answers], self.chance.choice(VERDICTS)
+        if task.is_scoring:
+            self.score(task)
+            return
         order = sorted(range(len(answers)), key=lambda place: -worth(task.answers[place].text))
         keys = Keystrokes(len(answers)).type("".join(str(place + 1) for place in order[: self.chance.randint(1, 9)]))
         ranks: list[int | None] = keys.ranks if verdict is Verdict.RANKED else [None] * len(answers)
@@ -84,6 +88,16 @@ class Labeller:
                 self.run, task.prompt_id, answers, ranks, verdict, seconds=1.0, stream=task.stream, annotator=ANNOTATOR
             )
         )
+
+    def score(self, task: wire.RankingTask) -> None:
+        """One score an answer, or none."""
+        is_skipped = self.chance.random() < 0.1
+        said = wire.RankAnswers(
+            self.run, task.prompt_id, [answer.rollout_id for answer in task.answers], [],
+            Verdict.SKIPPED if is_skipped else Verdict.RANKED, seconds=1.0, stream=task.stream, annotator=ANNOTATOR,
+            scores=[] if is_skipped else [max(1, worth(answer.text)) for answer in task.answers],
+        )  # fmt: skip
+        self.give(said)
 
     def give(self, request: wire.RankAnswers, ask_id: str = "") -> None:
         """Have it kept; with an id, what was asked before and never answered."""

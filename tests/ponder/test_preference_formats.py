@@ -22,7 +22,17 @@ from ponder.preference_formats.cells import Prompt, Row, prompt_text
 from ponder.preference_formats.files import read_rows, write_rows
 from ponder.preference_formats.kto import label_of
 from ponder.preference_formats.pairs import says
-from ponder.preference_formats.ranked import EQUAL_PAIRS, UNDECIDED, Answer, Notes, Ranked, from_wire, pairs_of, regroup
+from ponder.preference_formats.ranked import (
+    EQUAL_PAIRS,
+    SCORED,
+    UNDECIDED,
+    Answer,
+    Notes,
+    Ranked,
+    from_wire,
+    pairs_of,
+    regroup,
+)
 from ponder.preference_formats.trade import export_file, import_file, note_long_pairs
 from ponder.ranking import Stream, Verdict, dense
 from tests.ponder.conftest import Command
@@ -203,6 +213,17 @@ def test_pairs_that_contradict_each_other_stay_pairs() -> None:
 
 
 # ---- traps
+
+
+def test_scores_are_written_by_our_own_format_alone_and_read_by_none(tmp_path: Path) -> None:
+    scored = replace(FULL, is_undone=False, scores=[3] * len(FULL.answers))
+    path = tmp_path / "scored.jsonl"
+    with pytest.raises(UsageError, match="no place for scores"):
+        export_file([scored], "trl", path)
+    assert export_file([scored, replace(FULL, is_undone=False)], "ponder", path)[0] == 2
+    found, notes = import_file(path, "ponder")
+    assert [ranked.scores for ranked in found] == [None]
+    assert list(notes.counts) == [SCORED]
 
 
 def test_equal_texts_are_no_pair() -> None:

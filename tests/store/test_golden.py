@@ -2,8 +2,8 @@
 
 Each was made with `fill_store(path, runs=2, steps=12, groups=2, group_size=4)` and then `VACUUM`: `v0001.db` before the
 watchdog's firings, `v0002.db` before the index of texts, `v0003.db` before forks, `v0004.db` before pages of
-answers, `v0006.db` before rankings, `v0009.db` before imported ones and what is known of turns. A new migration adds a
-file made by the version before it; none is ever made again.
+answers, `v0006.db` before rankings, `v0009.db` before imported ones and what is known of turns, `v0014.db` before
+scores. A new migration adds a file made by the version before it; none is ever made again.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def test_an_old_store_is_read_after_it_was_opened_by_the_writer(old_store: Path)
     reader.close()
 
 
+@pytest.mark.parametrize("old_store", [path for path in STORES if path.stem < "v0012"], indirect=True)
 def test_what_an_old_store_calls_its_turns_is_read_by_todays_words(old_store: Path) -> None:
     Writer(old_store).close()
     reader = Reader(old_store)

@@ -268,3 +268,59 @@ def test_a_person_finds_rankings_and_preferences_in_the_store(
     texts = [answer.text for answer in reader.rankings(run).rows[0].answers]
     wanted = {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
     assert sorted(found) == sorted(("r1", texts[better], texts[worse]) for better, worse in wanted)
+
+
+def test_scores_are_kept_with_the_order_that_they_come_to_and_told_to_those_alone_who_ask(
+    writer: Writer, reader: Reader, run: str
+) -> None:
+    said = said_of_group(reader, run, ranks=[], scores=[3, 9, 3, 5])
+    kept, is_new = writer.keep_ranking("s1", run, said, "ada")
+    assert is_new and kept.is_scored and reader.events(0, run).events[-1].event == kept
+    assert writer.keep_ranking("s1", run, said, "ada") == (kept, False)
+    assert not reader.rankings(run).rows
+    (row,) = reader.rankings(run, with_scored=True).rows
+    assert row.scores == [3, 9, 3, 5] and [answer.rank for answer in row.answers] == [3, 1, 3, 2]
+    writer.keep_ranking("r1", run, said_of_group(reader, run), "ada")
+    assert [row.ranking for row in reader.rankings(run).rows] == ["r1"]
+    assert [row.scores for row in reader.rankings(run).rows] == [None]
+    with reader.asking(run) as (connection, run_id, _):
+        assert [judged.is_scored for judged in judgements(connection, run_id)] == [False]
+        assert [judged.is_scored for judged in judgements(connection, run_id, with_scored=True)] == [True, False]
+        assert [judged.id for judged in judgements(connection, run_id, newest=1)] == [2]
+        table = "SELECT place, rank, score FROM v_rankings WHERE ranking = 's1' ORDER BY place"
+        assert connection.execute(table).fetchall() == [(0, 3, 3), (1, 1, 9), (2, 3, 3), (3, 2, 5)]
+        pairs = connection.execute("SELECT DISTINCT ranking FROM v_preferences").fetchall()
+        assert pairs == [("r1",)]
+    writer.undo_ranking("u1", run, wire.UndoRanking(run, "ada", "s1"), "ada")
+    assert not reader.rankings(run, with_scored=True).rows[1:]
+    assert [row.is_undone for row in reader.rankings(run, with_undone=True, with_scored=True).rows] == [True, False]
+
+
+def test_scores_that_cannot_be_meant_are_refused_and_nothing_is_kept(writer: Writer, reader: Reader, run: str) -> None:
+    whole = said_of_group(reader, run, ranks=[], scores=[3, 9, 3, 5])
+    for said, words in (
+        (replace(whole, scores=[3, 9, 3]), "4 answers have 4 scores, not 3"),
+        (replace(whole, scores=[]), "4 answers have 4 scores, not 0"),
+        (replace(whole, scores=[0, 9, 3, 5]), "a score is 1 to 9"),
+        (replace(whole, scores=[10, 9, 3, 5]), "a score is 1 to 9"),
+        (replace(whole, ranks=[3, 1, 3, 2]), "scores say their order themselves"),
+        (replace(whole, verdict=Verdict.ALL_BAD), "scores say their order themselves"),
+    ):
+        with pytest.raises(Refused, match=words) as refused:
+            writer.keep_ranking("s1", run, said, "ada")
+        assert refused.value.hint
+    writer.keep_ranking("s1", run, whole, "ada")
+    with pytest.raises(Refused, match="already says something else"):
+        writer.keep_ranking("s1", run, replace(whole, scores=[3, 9, 3, 6]), "ada")
+    with pytest.raises(Refused, match="already says something else"):
+        writer.keep_ranking("s1", run, replace(whole, ranks=[3, 1, 3, 2], scores=None), "ada")
+    assert [row.scores for row in reader.rankings(run, with_scored=True).rows] == [[3, 9, 3, 5]]
+
+
+def test_answers_that_were_skipped_instead_of_scored_are_no_skipped_ranking(
+    writer: Writer, reader: Reader, run: str
+) -> None:
+    said = said_of_group(reader, run, ranks=[], scores=[], verdict=Verdict.SKIPPED)
+    assert writer.keep_ranking("s1", run, said, "ada")[0].is_scored
+    assert not reader.rankings(run).rows
+    assert [row.scores for row in reader.rankings(run, with_scored=True).rows] == [[]]

@@ -157,6 +157,18 @@ def test_a_prompt_stays_on_its_side_whatever_is_appended() -> None:
     assert 0.12 < len(many.kept) / 900 < 0.28
 
 
+def test_what_was_scored_one_by_one_is_no_ranking_to_learn_from(tmp_path: Path) -> None:
+    ranking = {"prompt": "p", "answers": ["a", "b"], "ranks": [1, 2]}
+    rows: list[dict[str, object]] = [
+        {**ranking, "prompt": "q", "format": "ponder-ranking/1", "scores": None},
+        {**ranking, "format": "ponder-ranking/1", "scores": [9, 3]},
+        {**ranking, "prompt": "r", "scores": [0.3, 0.1]},
+    ]
+    found = read_rankings(DataPart(write(tmp_path / "r.jsonl", rows), holdout=0.0))
+    assert [ranking.row for ranking in found.training] == [1, 3]
+    assert found.scored == 1 and "1 left out that came of scores" in found.summary
+
+
 def test_one_prompt_cannot_be_split() -> None:
     with pytest.raises(RecipeError, match="nothing is left to learn from"):
         split_rankings("f", pairs(4, 1), 0.1)

@@ -52,9 +52,13 @@ class RankClient(ReaderClient):
         self.refusals: list[wire.Refusal] = []
         """Given to the next rankings."""
 
-    def rankings(self, with_undone: bool = False) -> list[wire.RankingRow]:
+    def rankings(self, with_undone: bool = False, with_scored: bool = False) -> list[wire.RankingRow]:
         """What is in the store, oldest first."""
-        return self._reader.rankings(RUN, with_undone=with_undone).rows
+        return self._reader.rankings(RUN, with_undone=with_undone, with_scored=with_scored).rows
+
+    def scored(self) -> list[wire.RankingRow]:
+        """What was scored and stands, oldest first."""
+        return [row for row in self.rankings(with_scored=True) if row.scores is not None]
 
     def learn_a_step(self) -> None:
         """Four groups and two audits more to rank."""
@@ -85,7 +89,7 @@ class RankClient(ReaderClient):
             return wire.Accepted(ask_id, RUN, f"the ranking {undone.ranking} is taken back")
         kept, _ = self.writer.keep_ranking(ask_id, RUN, request, "")
         words = reveal_line(kept.agreed, kept.pairs, kept.reward_model, kept.seconds)
-        return wire.Accepted(ask_id, RUN, words if kept.verdict is Verdict.RANKED else "")
+        return wire.Accepted(ask_id, RUN, words if kept.verdict is Verdict.RANKED and not kept.is_scored else "")
 
 
 def fill(folder: Path, steps: int = STEPS, answers: int = 4, groups: int = 4, live: bool = True) -> Writer:

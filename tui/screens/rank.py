@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Grid, Vertical
 from textual.widget import Widget
@@ -29,6 +28,7 @@ from tui import actions, draft, gauge, rank_words
 from tui.answers import row_count
 from tui.draft import Draft
 from tui.judging import Judging, Sending
+from tui.screens.answer_pane import AnswerPane
 from tui.screens.frame import ConsoleScreen
 from tui.screens.gauge_page import GaugePage, let_go
 from tui.screens.reasons import Reasons
@@ -45,24 +45,6 @@ TALL_ROWS = 36
 PROMPT_ROWS, TALL_PROMPT_ROWS = 3, 8
 """Of the prompt, where the terminal is not tall, and where it is."""
 OTHER_KEYS = "s skip  x flag  r why  d diff  ? guidelines "
-
-
-class AnswerPane(Vertical):
-    """One answer: its number and what the order says of it, and its text."""
-
-    DEFAULT_CSS = "AnswerPane { height: 1fr; width: 1fr; }"
-
-    def __init__(self, place: int) -> None:
-        super().__init__(id=f"ranked-{place}")
-
-    def compose(self) -> ComposeResult:
-        """The two parts."""
-        yield TextLine(classes="cell-head")
-        yield LineView(classes="cell-text")
-
-    @property
-    def text(self) -> LineView:
-        return self.query_one(LineView)
 
 
 class RankScreen(ConsoleScreen):
@@ -134,8 +116,9 @@ class RankScreen(ConsoleScreen):
         if row is None:
             return
         annotator = self.console.annotator
-        if (row.name, annotator) != (self.judging.run, self.judging.annotator):
-            self.judging.begin(row.name, annotator)
+        now = row.name, annotator, self.console.is_scoring
+        if now != (self.judging.run, self.judging.annotator, self.judging.is_scoring):
+            self.judging.begin(row.name, annotator, is_scoring=self.console.is_scoring)
             self._feedback, self._feedback_s, self._curves = None, 0.0, {}
         await self.judging.look_for_more()
         if time.monotonic() - self._feedback_s >= FEEDBACK_S:
@@ -173,6 +156,9 @@ class RankScreen(ConsoleScreen):
             self.console.say("! this console only reads (`--readonly`)", "warning")
             return
         self.judging.press(key)
+        said = self.judging.draft
+        if said is not None and said.task.is_scoring:
+            self._choose(len(said.keys.typed))
         self._deliver()
 
     def _takes_back(self) -> bool:
@@ -227,6 +213,15 @@ class RankScreen(ConsoleScreen):
         self._press(draft.ENTER)
 
     # -- other keys --
+
+    def action_rank_way(self) -> None:
+        """Scores, or an order."""
+        said = self.judging.draft
+        if self._is_gauge or self.judging.is_moving or (said is not None and not said.is_empty):
+            self.console.say("Enter keeps what is typed, u takes it back; then v changes the way")
+            return
+        self.console.is_scoring = not self.console.is_scoring
+        self.console.want()
 
     def action_rank_reasons(self) -> None:
         """Why."""
@@ -404,7 +399,7 @@ class RankScreen(ConsoleScreen):
         how = f"compared with {said.best + 1}" if self._is_compared and said.best is not None else ""
         head.show(
             [
-                Part(f"order {count} answers, best first", "title"),
+                Part(rank_words.task_words(said), "title"),
                 Part("" if is_whole else f"in view {rank_words.range_words(in_view)} of {count} (h l)", "warning", 3),
                 Part(how, "warning", 1),
                 Part("" if self._is_locked else "each scrolls alone", "dim", 4),
