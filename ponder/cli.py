@@ -25,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         exit_code = _interrupted("interrupted")
     except BrokenPipeError:
         exit_code = _silence_stdout()
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        exit_code = _silence_stdout()  # Rich, which writes the help, makes a closed pipe into an exit by 1
     except OSError as error:
         exit_code = _lose_stdout(error)
     if arguments is None:

@@ -32,11 +32,10 @@ from __future__ import annotations
 
 import time
 
-from sqlite_utils import Database, Migrations
-
 from ponder.events import OLD_OUTCOMES
 from ponder.wire import new_id
 from store.first_tables import NUMBERS, RUNS, TEXTS, VIEWS
+from store.tables import Database, Migrations
 
 NOTABLE = """kind NOT IN (
     'group_stored', 'group_learnt', 'step_done', 'ranking_kept', 'ranking_undone', 'reward_model_fitted'

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from sqlite_utils import Database, Migrations
 
 from ponder.errors import StoreError
 from store.cold import add_function
 from store.migrations import MIGRATIONS
+from store.tables import Database, Migrations
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from daemon.processes import start_ticks
+from daemon.processes import is_halted, start_ticks
 from daemon.pulse import LEAST_S, SILENT_S, UNKNOWN_S, Pulse
 from ponder import wire
 from ponder.errors import Refused
@@ -101,6 +101,7 @@ def test_there_is_no_stack_without_a_trainer_that_can_answer(served: Home) -> No
     served.wait_step(run, 1)
     pid = served.trainer_pid(run)
     os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: is_halted(pid) or None, "the trainer to halt")  # it is told when it next gets a processor
     began_s = time.monotonic()
     with pytest.raises(Refused, match="stopped by a signal"):
         served.client.ask(wire.GetStack(run), wire.Stack)

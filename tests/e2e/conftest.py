@@ -14,13 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar  # Any: parsed JSON output
 
+import msgspec
 import pytest
 
 from daemon.journal_link import JournalLink
+from ponder import wire
+from ponder.client import Client
 from ponder.paths import Paths
 from ponder.recipe import dump_recipe, parse_recipe
 from tests.e2e.turned_trainer import train
@@ -30,6 +34,7 @@ from trainer import builtin
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 90.0
 T = TypeVar("T")
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 @dataclass
@@ -106,13 +111,21 @@ class Ponder:
         row: dict[str, Any] = self.ok("show", run, "--json").json()["row"]
         return row
 
+    def ask(self, request: wire.Request, reply_type: type[R]) -> R:
+        """What the daemon says, asked from this process: a command that is asked again and again is mostly imports."""
+        with Client(Paths(self.home, self.runtime)) as client:
+            return client.ask(request, reply_type)
+
+    def detail(self, run: str) -> wire.RunDetail:
+        """What `ponder show` shows of the run."""
+        return self.ask(wire.GetRun(run), wire.RunDetail)
+
     def trainer_pid(self, run: str) -> int:
         """The pid of the run's newest attempt, once it has one that lives."""
 
         def living() -> int | None:
-            attempts = self.ok("show", run, "--json").json()["attempts"]
-            alive = [attempt["pid"] for attempt in attempts if attempt["ended_us"] is None]
-            return int(alive[-1]) if alive else None
+            alive = [attempt.pid for attempt in self.detail(run).attempts if attempt.ended_us is None]
+            return alive[-1] if alive else None
 
         return wait_for(living, "a living trainer")
 
@@ -121,7 +134,7 @@ class Ponder:
 
     def wait_until(self, run: str, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         """The run's row once `holds` is true of it."""
-        return wait_for(lambda: row if holds(row := self.run_row(run)) else None, what)
+        return wait_for(lambda: row if holds(row := msgspec.to_builtins(self.detail(run).row)) else None, what)
 
     def events(self, run: str) -> list[dict[str, Any]]:
         """All durable events of a run that is over."""
@@ -146,11 +159,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-def ponder(tmp_path: Path) -> Iterator[Ponder]:
-    """A ponder without a daemon yet; whatever it starts is gone afterwards."""
+@contextmanager
+def opened(folder: Path) -> Iterator[Ponder]:
+    """A ponder in a folder, without a daemon yet; whatever it starts is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:  # sockets need a short path
-        own = Ponder(tmp_path / "home", Path(runtime))
+        own = Ponder(folder / "home", Path(runtime))
         yield own
         for process in own.started:
             if process.poll() is None:
@@ -161,6 +174,20 @@ def ponder(tmp_path: Path) -> Iterator[Ponder]:
             pid = json.loads(record.read_text()).get("pid")
             if pid and is_alive(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def ponder(tmp_path: Path) -> Iterator[Ponder]:
+    """A ponder of the test's own."""
+    with opened(tmp_path) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ponder]:
+    """The module's ponder, for tests that leave neither a run going nor a daemon dead."""
+    with opened(tmp_path_factory.mktemp("shared")) as own:
+        yield own
 
 
 RUN = "tiny-1"

@@ -40,7 +40,7 @@ def test_a_killed_rank_is_named_and_the_run_goes_on_from_its_checkpoint(ponder: 
     ponder.wait_until(run, lambda row: row["step"] >= 2, "two steps")
     own = ranks(ponder, run)
     os.kill(own[1], signal.SIGKILL)
-    wait_for(lambda: True if len(attempts(ponder, run)) == 2 else None, "the next attempt")
+    wait_for(lambda: True if len(ponder.detail(run).attempts) == 2 else None, "the next attempt")
     assert attempts(ponder, run)[0]["cause"] == "rank 1 of 2 was killed by signal 9 (SIGKILL)"
     assert not any(map(is_alive, own.values()))
     again = ponder.run_row(run)["step"]

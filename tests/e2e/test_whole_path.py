@@ -133,8 +133,8 @@ def test_leaving_the_plain_demo_with_ctrl_c_leaves_the_run_going(ponder: Ponder)
         (["pause"], 4, "run"),
     ],
 )
-def test_bad_input_is_one_clear_sentence_with_a_hint(ponder: Ponder, words: list[str], code: int, said: str) -> None:
-    ended = ponder(*words)
+def test_bad_input_is_one_clear_sentence_with_a_hint(shared: Ponder, words: list[str], code: int, said: str) -> None:
+    ended = shared(*words)
     assert ended.code == code, ended
     assert said in ended.err
     assert "Traceback" not in ended.err and ended.out == ""

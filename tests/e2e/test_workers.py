@@ -112,9 +112,7 @@ def test_a_weak_line_a_killed_worker_and_a_killed_trainer_end_nothing(ponder: Po
         cut[1].drop()
         step = curves.wait(metrics.WORKERS_SHARE, step + 1, 0.01)
         os.kill(ponder.trainer_pid(run), signal.SIGKILL)
-        wait_for(
-            lambda: True if len(ponder.ok("show", run, "--json").json()["attempts"]) == 2 else None, "another attempt"
-        )
+        wait_for(lambda: True if len(ponder.detail(run).attempts) == 2 else None, "another attempt")
         curves.wait(metrics.WORKERS_SHARE, step + 6, 0.01)
         ponder.ok("stop", run)
         out, err = second.communicate(timeout=PATIENCE_S)

@@ -209,9 +209,10 @@ def test_a_mistake_of_ponders_own_is_one_line_and_a_log(
     assert "Traceback" in ponder("up").err
 
 
-def test_a_reader_that_goes_away_is_met_with_silence(serve: Serve) -> None:
+@pytest.mark.parametrize("words", ["knobs --all", "--help", "plot --help"])
+def test_a_reader_that_goes_away_is_met_with_silence(serve: Serve, words: str) -> None:
     serve()
-    process = subprocess.Popen([*PONDER, "knobs", "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*PONDER, *words.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     err = process.stderr.read()

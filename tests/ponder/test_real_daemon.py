@@ -14,6 +14,10 @@ from typing import Any  # Any: parsed JSON output
 
 import pytest
 
+from ponder import wire
+from ponder.client import Client
+from ponder.paths import Paths
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PONDER = [sys.executable, "-P", "-m", "ponder.cli"]
@@ -41,26 +45,32 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Run `ponder words...` in a home of this module; its daemon ends with it."""
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Paths]:
+    """A home of this module."""
     with tempfile.TemporaryDirectory(prefix="pndr-", dir="/tmp") as runtime:
-        environment = os.environ | {
-            "PONDER_HOME": str(tmp_path_factory.mktemp("home")),
-            "PONDER_RUNTIME_DIR": runtime,
-            "OMP_NUM_THREADS": "1",
-            "HF_HUB_OFFLINE": "1",
-        }
+        yield Paths(tmp_path_factory.mktemp("home"), Path(runtime))
 
-        def ponder(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-            ended = subprocess.run(
-                [*PONDER, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
-            )
-            assert ended.returncode == code, f"ponder {' '.join(words)}\n{ended.stdout}\n{ended.stderr}"
-            assert "Traceback" not in ended.stderr
-            return ended
 
-        yield ponder
-        subprocess.run([*PONDER, "down", "--stop-runs"], env=environment, capture_output=True, timeout=120, check=False)
+@pytest.fixture(scope="module")
+def run(paths: Paths) -> Iterator[Run]:
+    """Run `ponder words...` in that home; its daemon ends with it."""
+    environment = os.environ | {
+        "PONDER_HOME": str(paths.home),
+        "PONDER_RUNTIME_DIR": str(paths.runtime),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+    def ponder(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            [*PONDER, *words], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ended.returncode == code, f"ponder {' '.join(words)}\n{ended.stdout}\n{ended.stderr}"
+        assert "Traceback" not in ended.stderr
+        return ended
+
+    yield ponder
+    subprocess.run([*PONDER, "down", "--stop-runs"], env=environment, capture_output=True, timeout=120, check=False)
 
 
 def words(model: Path, steps: int) -> list[str]:
@@ -99,9 +109,9 @@ def test_the_plain_demo_runs_to_its_end_and_everything_can_be_looked_at(run: Run
     assert document(run("ls", "--json"))["runs"][0]["name"] == name
 
 
-def test_each_command_says_at_which_step_it_came_true(run: Run, model: Path) -> None:
+def test_each_command_says_at_which_step_it_came_true(run: Run, paths: Paths, model: Path) -> None:
     name = run("run", "countdown-zero", *words(model, 5000), "--name", "steered").stdout.strip()
-    wait_for_step(run, name, 2)
+    wait_for_step(paths, name, 2)
     paused = run("pause", name).stdout
     step = int(paused.split()[-1])
     assert paused == f"{name} paused at step {step}\n"
@@ -124,10 +134,12 @@ def test_each_command_says_at_which_step_it_came_true(run: Run, model: Path) -> 
     assert "no run that is not over" in run("pause", code=4).stderr
 
 
-def wait_for_step(run: Run, name: str, step: int, patience_s: float = 60.0) -> None:
+def wait_for_step(paths: Paths, name: str, step: int, patience_s: float = 60.0) -> None:
+    """Asked from this process: a command that is asked again and again is mostly imports."""
     deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if document(run("show", name, "--json"))["row"]["step"] >= step:
-            return
-        time.sleep(0.1)
+    with Client(paths) as client:
+        while time.monotonic() < deadline:
+            if client.ask(wire.GetRun(name), wire.RunDetail).row.step >= step:
+                return
+            time.sleep(0.05)
     raise AssertionError(f"`{name}` did not reach step {step} in {patience_s:.0f} s")

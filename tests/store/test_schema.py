@@ -26,6 +26,16 @@ from store.writer import Writer
 from tests.store.records import fill_store
 
 NOBODY = 65534
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_a_store_is_opened_without_numpy_which_can_be_imported_afterwards() -> None:
+    code = (
+        "import sys, store.schema; from pathlib import Path; store.schema.open_for_writing(Path(sys.argv[1])); "
+        "assert not {'numpy', 'pandas'} & set(sys.modules); import numpy"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", code, f"{folder}/ponder.db"], cwd=ROOT, check=True)
 
 
 def refusal(path: Path) -> StoreError:

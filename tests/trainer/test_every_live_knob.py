@@ -6,7 +6,8 @@ stages in `test_supervised`; the last test here holds the lists complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any  # Any: a spy passes on what it is given
 
@@ -100,23 +101,44 @@ FIRES: list[tuple[str, KnobValue, str]] = [
 
 
 @pytest.fixture
-def every_part_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+def every_part_differs() -> Iterator[None]:
     """A task in which correctness and form go by the length of the text."""
+    with differing_parts():
+        yield
 
+
+@contextmanager
+def differing_parts() -> Iterator[None]:
     def score(_: Countdown, __: Problem, text: str) -> dict[str, float | None]:
         return {"correct": float(len(text) % 2), "format": len(text) % 3 / 2}
 
-    monkeypatch.setattr(Countdown, "score", score)
-    monkeypatch.setattr(judge, "repetition_share", lambda text: len(text) % 7 / 7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Countdown, "score", score)
+        patch.setattr(judge, "repetition_share", lambda text: len(text) % 7 / 7)
+        yield
 
 
-@pytest.fixture
-def wide(tiny_folder: Path, tmp_path: Path) -> Recipe:
+@pytest.fixture(scope="module")
+def wide(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     """The tiny recipe with a part of its own, and every part weighed."""
-    (tmp_path / "mine.py").write_text("def score(text):\n    return len(text) % 5\n")
-    own = f'[[rewards]]\nname = "mine"\nfunction = "{tmp_path / "mine.py"}:score"\nweight = 0.1\n'
+    mine = tmp_path_factory.mktemp("own") / "mine.py"
+    mine.write_text("def score(text):\n    return len(text) % 5\n")
+    own = f'[[rewards]]\nname = "mine"\nfunction = "{mine}:score"\nweight = 0.1\n'
     overrides = {"reward.overlong": "1", "reward.language": "0.5", "sampling.group_size": "2"}
     return parse_recipe(RECIPE.format(model=tiny_folder) + own, "tiny.toml", overrides)
+
+
+@pytest.fixture(scope="module")
+def wide_untouched(wide: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ListLink:
+    """What `wide` tells when no knob is turned: the same beside each knob."""
+    with differing_parts():
+        return go(wide, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def untouched(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ListLink:
+    """What `recipe` tells when no knob is turned."""
+    return go(parse_recipe(RECIPE.format(model=tiny_folder), "tiny.toml"), tmp_path_factory.mktemp("plain"))
 
 
 def turned(recipe: Recipe, folder: Path, name: str, value: KnobValue) -> ListLink:
@@ -130,19 +152,19 @@ def turned(recipe: Recipe, folder: Path, name: str, value: KnobValue) -> ListLin
 @pytest.mark.parametrize(("name", "value"), LEARNT, ids=[name for name, _ in LEARNT])
 @pytest.mark.usefixtures("every_part_differs")
 def test_it_changes_the_next_step_and_not_the_one_before(
-    wide: Recipe, tmp_path: Path, name: str, value: KnobValue
+    wide: Recipe, wide_untouched: ListLink, tmp_path: Path, name: str, value: KnobValue
 ) -> None:
-    plain, changed = go(wide, tmp_path / "plain"), turned(wide, tmp_path / "turned", name, value)
-    assert _until(plain, 2) == _until(changed, 2)
-    assert what_was_learnt(plain, after=2) != what_was_learnt(changed, after=2)
+    changed = turned(wide, tmp_path, name, value)
+    assert _until(wide_untouched, 2) == _until(changed, 2)
+    assert what_was_learnt(wide_untouched, after=2) != what_was_learnt(changed, after=2)
 
 
 @pytest.mark.parametrize(("name", "value", "told", "wanted"), TOLD, ids=[name for name, *_ in TOLD])
 def test_it_does_what_it_says(
-    recipe: Recipe, tmp_path: Path, name: str, value: KnobValue, told: Told, wanted: object
+    recipe: Recipe, untouched: ListLink, tmp_path: Path, name: str, value: KnobValue, told: Told, wanted: object
 ) -> None:
-    assert told(turned(recipe, tmp_path / "turned", name, value)) == wanted
-    assert told(go(recipe, tmp_path / "plain")) != wanted
+    assert told(turned(recipe, tmp_path, name, value)) == wanted
+    assert told(untouched) != wanted
 
 
 def test_how_many_problems_an_evaluation_along_the_way_asks(recipe: Recipe, tmp_path: Path) -> None:

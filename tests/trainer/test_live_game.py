@@ -64,17 +64,29 @@ CHANGES: list[tuple[str, KnobValue, Callable[[ListLink], object], object]] = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def playing() -> Recipe:
     return parse_recipe(PLAYING, "game.toml")
 
 
+@pytest.fixture(scope="module")
+def untouched(playing: Recipe, tmp_path_factory: pytest.TempPathFactory) -> ListLink:
+    """What the run tells when nothing is turned."""
+    return go(playing, tmp_path_factory.mktemp("plain"))
+
+
 @pytest.mark.parametrize(("name", "value", "told", "wanted"), CHANGES, ids=[name for name, *_ in CHANGES])
 def test_it_does_what_it_says(
-    playing: Recipe, tmp_path: Path, name: str, value: KnobValue, told: Callable[[ListLink], object], wanted: object
+    playing: Recipe,
+    untouched: ListLink,
+    tmp_path: Path,
+    name: str,
+    value: KnobValue,
+    told: Callable[[ListLink], object],
+    wanted: object,
 ) -> None:
     orders: dict[int, list[Action]] = {2: [KnobOrder(name, value)]}
-    link = go(playing, tmp_path / "turned", ordering(orders))
+    link = go(playing, tmp_path, ordering(orders))
     assert [(event.name, event.step) for event in of(link, CommandApplied)] == [(name, 2)]
     assert told(link) == wanted
-    assert told(go(playing, tmp_path / "plain")) != wanted
+    assert told(untouched) != wanted
