@@ -30,7 +30,10 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "v_steps": ("The headline curves, a row a step", {"held_out_accuracy": "Where the step was evaluated"}),
     "v_knob_changes": ("What people turned, and what became of it", {"applied_step": "True since this step"}),
-    "v_rankings": ("What people said of answers beside each other, a row an answer", {"rank": "1 is best"}),
+    "v_rankings": (
+        "What people said of answers beside each other, a row an answer",
+        {"rank": "1 is best", "score": "1 to 9"},
+    ),
     "v_preferences": ("The same as pairs: chosen, rejected", {}),
     "runs": (
         "Every run with its recipe, as it was started",
