@@ -51,7 +51,10 @@ class Row:
 R1_CURVES = ("eval/accuracy", "eval/length", "eval/reflect", "eval/rescued")
 ROWS = {
     "r1-zero": Row("countdown-zero", (*R1_CURVES, "eval/harmed", "eval/step_truth"), R1_CURVES),
-    "grpo": Row("countdown-ablation", ("eval/accuracy", "eval/length", "policy/entropy"), ("eval/accuracy",)),
+    "grpo": Row(
+        "countdown-ablation", ("eval/accuracy", "eval/length", "eval/reflect", "eval/step_truth", "policy/entropy"),
+        ("eval/accuracy",),
+    ),
     "critic": Row("countdown-critic", ("eval/accuracy", "memory/peak", "time/step"), ("eval/accuracy",)),
     "thought": Row("countdown-thought", ("eval/accuracy", "eval/length"), ("eval/accuracy", "eval/length")),
     "imitation": Row("countdown-imitation", ("eval/accuracy", "eval/expert", "eval/length"), ("eval/accuracy",)),
