@@ -52,7 +52,8 @@ R1_CURVES = ("eval/accuracy", "eval/length", "eval/reflect", "eval/rescued")
 ROWS = {
     "r1-zero": Row("countdown-zero", (*R1_CURVES, "eval/harmed", "eval/step_truth"), R1_CURVES),
     "grpo": Row(
-        "countdown-ablation", ("eval/accuracy", "eval/length", "eval/reflect", "eval/step_truth", "policy/entropy"),
+        "countdown-ablation",
+        ("eval/accuracy", "eval/length", "eval/reflect", "eval/step_truth", "policy/entropy"),
         ("eval/accuracy",),
     ),
     "critic": Row("countdown-critic", ("eval/accuracy", "memory/peak", "time/step"), ("eval/accuracy",)),

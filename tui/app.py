@@ -47,6 +47,7 @@ from tui.line import LineApp
 from tui.memory import Memory
 from tui.outbox import Kept
 from tui.place import Place
+from tui.rank_words import NO_SCORING, SCORING_WORDS
 from tui.screens.dialog import Dialog
 from tui.screens.frame import ConsoleScreen
 from tui.steering import PAUSABLE, SteeringApp
@@ -357,12 +358,12 @@ class Console(SteeringApp, LineApp):
         """The words of an action as things stand."""
         if action.id == "run.pause" and self.row is not None:
             return "pause" if self.row.state in PAUSABLE else "resume"
-        return action.words
+        return SCORING_WORDS.get(action.id, action.words) if self.is_scoring else action.words
 
     def is_offered(self, action: Action) -> bool:
         """Whether the key would do something as things stand."""
         if not action.id.startswith("run."):
-            return True
+            return not (self.is_scoring and action.id in NO_SCORING)
         if self.row is None or self.row.state is RunState.FINISHED:
             return False
         return action.id == "run.pause" or not self.row.state.is_over

@@ -14,6 +14,11 @@ from tui.screens.text_line import Part
 from tui.widgets import Paragraph, Span
 from tui.word_diff import compare
 
+SCORING_WORDS = {"rank.place": "score"}
+"""What keys are called where answers are scored one by one."""
+NO_SCORING = frozenset({"rank.tie", "rank.bad"})
+"""Keys that are of no use there."""
+
 
 def nothing(row: wire.RunRow | None, message: str, hint: str, *, is_learning: bool) -> list[Paragraph]:
     """Why there is nothing to rank, and what to do."""

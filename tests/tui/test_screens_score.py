@@ -43,6 +43,8 @@ def test_each_answer_gets_a_digit_in_the_order_in_which_they_stand(tmp_path: Pat
     async def script(pilot: Pilot[int], console: Console, client: RankClient) -> None:
         await begin(pilot, console)
         assert "score 4 answers one by one, 9 best" in screen_text(console)
+        assert "1-9 score" in key_line(console) and "tie" not in key_line(console)
+        assert "no reward model learns from it" not in screen_text(console)
         task = await answers_shown(pilot, console)
         await pilot.press("7", "2")
         text = screen_text(console)

@@ -359,8 +359,10 @@ class RankScreen(ConsoleScreen):
         self.query_one("#rank-person", TextLine).show(
             gauge.person_parts(judging.annotator, feedback, max(ranked, len(judging.done)), judging.newest)
         )
+        is_live = self.knobs.live or not self.console.knobs
+        is_told = is_live or not judging.is_scoring  # the line above says already that nothing learns from scores
         self.query_one("#rank-model", TextLine).show(
-            gauge.model_parts(judging.annotator, feedback, now_us, self.knobs.live or not self.console.knobs)
+            gauge.model_parts(judging.annotator, feedback, now_us, is_live) if is_told else []
         )
         if self._is_gauge:
             self.query_one(GaugePage).show(
