@@ -1,12 +1,13 @@
 """The figures of docs/GALLERY.md: every row's recipes run over several seeds, their pictures and their tables.
 
-    python -m bench.gallery [ROW ...] [--seeds 5] [--home DIR] [--minutes 60]
+    python -m bench.gallery [ROW ...] [--seeds 5] [--first 1] [--variants V,V] [--home DIR] [--minutes 60]
 
 Runs are made by a real daemon as `ponder run RECIPE --variant V --seed S` makes them, and kept in the home: what is
-there is not run again, so that the work can be cut into pieces. With `--minutes` no run is started after so long. The
-pictures are `ponder plot ... --over-seeds`, written to docs/gallery; the tables go to standard output: mean over seeds,
-least and most, for every stage that leaves a policy. Deliberately left out: rows that need somebody who ranks, or more
-than a recipe.
+there is not run again, so that the work can be cut into pieces. `--minutes`: no run is started after so long. `--first`
+and `--variants`: the seeds begin there, and only these forms are run, the recipe itself being the empty word; so what
+is missing can be filled in elsewhere. The pictures are `ponder plot ... --over-seeds`, written to docs/gallery; the
+tables go to standard output: mean over seeds, least and most, for every stage that leaves a policy. Deliberately left
+out: rows that need somebody who ranks, or more than a recipe.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.served import daemon
@@ -45,7 +46,7 @@ class Row:
     plots: tuple[str, ...]
     """Its curves; none where each stage is another model, and a curve through them would say nothing."""
     variants: tuple[str, ...] = ()
-    """Beside the recipe itself; `all` of them when empty."""
+    """Those that are run, the recipe itself being the empty one (`chosen`)."""
 
 
 R1_CURVES = ("eval/accuracy", "eval/length", "eval/reflect", "eval/rescued")
@@ -83,11 +84,22 @@ class Job:
         return "-".join(filter(None, (self.row.recipe, self.variant))), self.seed
 
 
-def jobs(row: Row, seeds: int) -> list[Job]:
+def jobs(row: Row, seeds: range) -> list[Job]:
     """Seed by seed, so that what is cut short has whole seeds."""
+    return [Job(row, variant, seed) for seed in seeds for variant in row.variants]
+
+
+def chosen(row: Row, variants: Sequence[str] | None) -> Row:
+    """The row with these of its variants alone, the recipe itself being the empty one; with all of them for None.
+
+    Raises:
+        SystemExit: there is no such variant.
+    """
     path = find_recipe(row.recipe)
-    variants = row.variants or tuple(parse_variants(read_recipe_text(path), str(path)))
-    return [Job(row, variant, seed) for seed in range(1, seeds + 1) for variant in ("", *variants)]
+    known = ("", *parse_variants(read_recipe_text(path), str(path)))
+    if unknown := [name for name in variants or () if name not in known]:
+        raise SystemExit(f"`{row.recipe}` has no variant `{unknown[0]}`; it has {', '.join(known[1:]) or 'none'}")
+    return replace(row, variants=known if variants is None else tuple(variants))
 
 
 def make(client: Client, job: Job) -> None:
@@ -113,7 +125,7 @@ def finished(client: Client) -> dict[tuple[str, int], str]:
     return found
 
 
-def table(client: Client, row: Row, seeds: int) -> list[str]:
+def table(client: Client, row: Row, seeds: range) -> list[str]:
     """The row's table in Markdown: what every variant came to."""
     there = finished(client)
     lines = [
@@ -157,10 +169,10 @@ def _cell(name: str, values: Sequence[float]) -> str:
     return f"{mean:.3g} ({least:.3g} .. {most:.3g})"
 
 
-def draw(paths: Paths, client: Client, name: str, row: Row) -> None:
+def draw(paths: Paths, client: Client, name: str, row: Row, seed: int) -> None:
     """The row's pictures."""
     there = finished(client)
-    first = [there[job.key] for job in jobs(row, 1) if job.key in there]
+    first = [there[job.key] for job in jobs(row, range(seed, seed + 1)) if job.key in there]
     if not first or not row.plots:
         return
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -173,12 +185,17 @@ def draw(paths: Paths, client: Client, name: str, row: Row) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("rows", nargs="*", default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--variants", help="these alone, with commas between; the recipe itself is the empty word")
     parser.add_argument("--home", type=Path, help="kept, and filled up")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no run after so long")
     options = parser.parse_args()
     if unknown := [name for name in options.rows if name not in ROWS]:
         parser.error(f"there is no row {unknown[0]}; there are {', '.join(ROWS)}")
+    seeds = range(options.first, options.first + options.seeds)
+    variants = None if options.variants is None else options.variants.split(",")
+    rows = {name: chosen(ROWS[name], variants) for name in options.rows}
     until_s = time.monotonic() + 60 * options.minutes
     with (
         tempfile.TemporaryDirectory() as spare,
@@ -187,13 +204,12 @@ def main() -> int:
         paths = Paths(options.home or Path(spare), Path(runtime))
         paths.home.mkdir(parents=True, exist_ok=True)
         with daemon(paths) as client:
-            for name in options.rows:
-                row = ROWS[name]
-                for job in jobs(row, options.seeds):
+            for name, row in rows.items():
+                for job in jobs(row, seeds):
                     if job.key not in finished(client) and time.monotonic() < until_s:
                         make(client, job)
-                draw(paths, client, name, row)
-                print(f"\n## {name}\n", *table(client, row, options.seeds), sep="\n", flush=True)
+                draw(paths, client, name, row, options.first)
+                print(f"\n## {name}\n", *table(client, row, seeds), sep="\n", flush=True)
     return 0
 
 
