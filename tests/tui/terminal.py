@@ -106,7 +106,7 @@ class Terminal:
             "".join(buffer[y][x].data for x in range(self.screen.columns)) for y in range(self.screen.lines)
         )
 
-    def wait_for(self, condition: str | Callable[[], bool], within_s: float = 15.0, every_s: float = 0.05) -> None:
+    def wait_for(self, condition: str | Callable[[], bool], within_s: float = 45.0, every_s: float = 0.05) -> None:
         """Read until a text is on the screen or a condition holds."""
         deadline = time.monotonic() + within_s
         while not (condition in self.text if isinstance(condition, str) else condition()):
@@ -114,7 +114,7 @@ class Terminal:
                 raise AssertionError(f"never saw {condition!r}; the screen shows:\n{self.text}")
             self.read(every_s)
 
-    def wait_end(self, within_s: float = 15.0) -> int:
+    def wait_end(self, within_s: float = 45.0) -> int:
         """Read until the program ends; returns its exit status."""
         self.wait_for(lambda: self.process.poll() is not None, within_s)
         while self.read(0.05):
