@@ -3,7 +3,7 @@
 Curves differ in colour (safe for colour-blind eyes), in dashes, and in the letter at their ends; names stand in columns
 below the title and who judged what is drawn, each behind a piece of its line. Raw values and spans lie pale behind a
 curve; a mark is a dashed line whose words a browser shows under the pointer. Deliberately left out: PNG
-(`ponder.commands.plot`, by matplotlib), and characters (`ponder.plot_text`).
+(`ponder.chart_file`, by matplotlib), and characters (`ponder.plot_text`).
 """
 
 from __future__ import annotations

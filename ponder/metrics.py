@@ -8,6 +8,7 @@ answers. Deliberately left out: the arithmetic, which stands beside what it meas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -900,6 +901,16 @@ REFERENCE_LINES: dict[str, tuple[str, str, str]] = {
     EVAL_LOSS: (UNIGRAM, "u", "unigram entropy of the corpus"),
 }
 """Metrics that are read against another one: which, the letter at its line, and what the line is called."""
+
+
+def with_lines(names: Sequence[str]) -> list[str]:
+    """The metrics, and those that they are read against.
+
+    >>> with_lines(["loss/cross_entropy", "length/mean"])
+    ['loss/cross_entropy', 'length/mean', 'loss/unigram']
+    """
+    return list(dict.fromkeys([*names, *(REFERENCE_LINES[name][0] for name in names if name in REFERENCE_LINES)]))
+
 
 HEADLINES = (REWARD_MEAN, EVAL_ACCURACY, LENGTH_MEAN, REFLECT)
 """The four curves that a person looks at first."""

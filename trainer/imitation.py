@@ -5,9 +5,9 @@ Legend: N learnt tokens of a piece on one flat axis.
     loss = - 1/M sum log pi(token | everything before it),  over all M learnt tokens of the batch
 
 In `pretrain` every token of a text is learnt but its first, and the loss is told beside the unigram entropy of what is
-learnt; in `sft` and `distil` those of the response and its end,
-never the prompt's, nor what a world said between them. A batch weighs its tokens alike, however it is cut into pieces.
-Deliberately left out: where examples come from (`trainer.corpus`).
+learnt; in `sft` and `distil` those of the response and its end, never the prompt's, nor what a world said between
+them. A batch weighs its tokens alike, however it is cut into pieces. Deliberately left out: where examples come from
+(`trainer.corpus`).
 """
 
 from __future__ import annotations

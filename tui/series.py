@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ponder import wire
-from ponder.metrics import REFERENCE_LINES
 from ponder.plot_text import Band, Curve, Point
 
 
@@ -49,15 +48,6 @@ def part_window(low: float, high: float, columns: int) -> Window:
     span = whole_window(width, columns).span
     grid = max(span, 1 << int(width).bit_length() - 1)  # so that a window holds while a person moves
     return Window(max(0, int(low - width) // grid * grid), -int(-(high + width) // grid) * grid, span)
-
-
-def with_lines(names: Sequence[str]) -> list[str]:
-    """The metrics, and those that they are read against.
-
-    >>> with_lines(["loss/cross_entropy", "length/mean"])
-    ['loss/cross_entropy', 'length/mean', 'loss/unigram']
-    """
-    return list(dict.fromkeys([*names, *(REFERENCE_LINES[name][0] for name in names if name in REFERENCE_LINES)]))
 
 
 class RunSeries:

@@ -137,16 +137,14 @@ def _ask(client: Client, detail: RunDetail, names: list[str], against: Axis, ove
     """The run's curves, what its steps cost, and its siblings' curves, as far as they are wanted."""
     from ponder.chain import begins
     from ponder.judged import judges_of
-    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT, REFERENCE_LINES
+    from ponder.metrics import EVAL_ACCURACY, EVAL_EXPERT, with_lines
     from ponder.tasks import EXPERT
     from ponder.wire import Curves, GetKnobs, GetMetrics, KnobTable
 
     run, span, source = detail.row.name, max(1, detail.row.step // POINTS), against.source
     stages = _stages(detail)
-    lines = [REFERENCE_LINES[name][0] for name in names if name in REFERENCE_LINES]
-    if EVAL_ACCURACY in names and any(part.stage.data.path == EXPERT for part in stages):
-        lines.append(EVAL_EXPERT)
-    names = list(dict.fromkeys([*names, *lines]))
+    has_expert = EVAL_ACCURACY in names and any(part.stage.data.path == EXPERT for part in stages)
+    names = with_lines([*names, EVAL_EXPERT] if has_expert else names)
     curves = client.ask(GetMetrics(run, names, span=span), Curves)
     costs = client.ask(GetMetrics(run, [source]), Curves).curves.get(source, []) if source else []
     if source and not costs:

@@ -23,7 +23,7 @@ from textual.widget import Widget
 from ponder import metrics, wire
 from ponder.event_text import format_duration
 from ponder.judged import RunJudges, judges_of
-from ponder.metrics import METRICS, REFERENCE_LINES, find_metric, format_metric, is_evaluation
+from ponder.metrics import METRICS, REFERENCE_LINES, find_metric, format_metric, is_evaluation, with_lines
 from ponder.plot_text import MOST_RUNS, Frame, mark_sign, short_number
 from tui import actions
 from tui.axes import curve_range
@@ -31,7 +31,7 @@ from tui.grid import LEAST_HEIGHT, LEAST_WIDTH, grid_columns
 from tui.screens.chooser import Choice, Chooser
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
-from tui.series import RunSeries, Window, part_window, whole_window, with_lines
+from tui.series import RunSeries, Window, part_window, whole_window
 from tui.terms import CURVE_SIGNS, judge_legend
 from tui.view import View
 from tui.widgets.curve_chart import CurveChart
