@@ -3,6 +3,7 @@
     Handlers.act    in the daemon's one thread: checked, committed (accepted), handed to the supervisor
 
 A request that was accepted before is answered as it was then, whatever has become of it since: a resend is harmless.
+What was said then is remembered of the newest few, and is lost with the daemon.
 What needs no trainer, such as stopping a queued run, is done here at once and is applied as soon as it is accepted.
 Deliberately left out: requests that only read (`daemon.desk`), and sockets.
 """
@@ -32,6 +33,8 @@ from ponder.paths import Paths, explain_file_error, saved_steps
 from store.reader import Reader
 from store.writer import RUN_VERB, Writer
 
+REMEMBERED = 256
+"""So many of the newest answers."""
 FULL_DISK_BYTES = 128 << 20
 """With less than this left no run is taken."""
 
@@ -69,6 +72,8 @@ class Handlers:
         self._note_change = note_change
         self._judges = Judges(paths, writer, reader, supervisor, self.act)
         self._turn_book = TurnBook(paths, reader)
+        self._answered: dict[str, wire.Accepted] = {}
+        """The newest answers by the id of what was asked, oldest first."""
         self.is_news = False
         """Something was done that the supervisor should look at without waiting for its turn."""
         self.is_closing = False
@@ -81,10 +86,17 @@ class Handlers:
         request = ask.request
         accepted = None if isinstance(request, wire.ShutDown) else self._accepted_before(ask)
         if accepted is not None:
-            return accepted
+            return self._answered.get(ask.id, accepted)
+        accepted = self._answered[ask.id] = self._accept(ask)
+        while len(self._answered) > REMEMBERED:
+            del self._answered[next(iter(self._answered))]
+        return accepted
+
+    def _accept(self, ask: wire.Ask) -> wire.Accepted:
+        """What was not accepted before."""
         self.is_news = True
         try:
-            match request:
+            match request := ask.request:
                 case wire.ShutDown():
                     return self._shut_down(ask.id, request)
                 case wire.SubmitRun():

@@ -44,7 +44,7 @@ def make_ladder(paths: Paths, given: argparse.Namespace) -> Ladder:
     whole = read_recipe(paths.run_recipe(given.run))
     step, _ = find_checkpoint(paths, given.run, given.step)
     folder = paths.checkpoint(given.run, step)
-    recipe = whole.stage_after(step - 1)
+    recipe = whole.stage_of(step)
     if is_attempt_alive(paths.run(given.run)):
         give_way()
     import torch

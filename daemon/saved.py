@@ -51,7 +51,7 @@ def find_policy(paths: Paths, run: str, step: int | None) -> tuple[int, Path | N
     """As `find_checkpoint`, and the recipe of the stage that left it; raises what reading the recipe does, too."""
     whole = read_recipe(paths.run_recipe(run))
     chosen, folder = find_checkpoint(paths, run, step)
-    return chosen, folder, whole.stage_after(chosen) if chosen else whole
+    return chosen, folder, whole.stage_of(chosen) if chosen else whole
 
 
 def size_bytes(folder: Path) -> int:

@@ -20,6 +20,7 @@ from daemon.program import run_program, told_while
 from daemon.saved import find_policy
 from ponder.output import Column, say, write, write_json, write_table
 from ponder.paths import Paths, find_paths
+from ponder.recipe import read_recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,13 +50,16 @@ def look(paths: Paths, given: argparse.Namespace) -> None:
     with told_while(f"loading the policy of step {step:,}"):
         from trainer.policy import load_policy
         from trainer.sampler import sampler_of
+        from trainer.sources import resolved_of
         from trainer.talk import load_talk
         from trainer.values import find_values, load_critic
 
         talk, note = load_talk(folder, recipe, device=device, models_folder=paths.models)
 
         def load_start() -> PreTrainedModel:
-            return load_policy(recipe.model, device=device, models_folder=paths.models, seed=recipe.run.seed).model
+            """The model that the stage began with: a critic of its own is built like it."""
+            stage = resolved_of(read_recipe(paths.run_recipe(given.run)), step, paths.checkpoints(given.run))
+            return load_policy(stage.model, device=device, models_folder=paths.models, seed=recipe.run.seed).model
 
         critic = load_critic(talk.policy, recipe.knobs, folder, load_start)
     if note:

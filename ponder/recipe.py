@@ -168,6 +168,10 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         ends = chain.last_steps(self.stages).values()
         return next((part for part, last in zip(self.stages, ends, strict=True) if step < last), self.stages[-1])
 
+    def stage_of(self, step: int) -> Recipe:
+        """The stage that made `step`, and whose checkpoint it is; the first one for 0."""
+        return self.stage_after(max(step - 1, 0))
+
     @property
     def steps(self) -> int:
         """Steps of all stages."""

@@ -32,6 +32,12 @@ def resolved(recipe: Recipe, number: int, checkpoints: Path) -> Recipe:
     return msgspec.structs.replace(own, model=model, stage=stage, reward_model=judge)
 
 
+def resolved_of(recipe: Recipe, step: int, checkpoints: Path) -> Recipe:
+    """As `Recipe.stage_of`, so resolved."""
+    found = spans(recipe)
+    return resolved(recipe, next(span.number for span in found if step <= span.last) - 1, checkpoints)
+
+
 def left_by(recipe: Recipe, name: str, checkpoints: Path) -> Path:
     """The folder of the policy that a stage left, or handed on; of a reward model, where it made one."""
     place = next(place for place, part in enumerate(recipe.stages) if part.stage.title == name)

@@ -26,6 +26,7 @@ from ponder.commands.options import (
     name_run,
     parse_overrides,
 )
+from ponder.errors import UsageError
 from ponder.output import Interrupted, say, write, write_json
 from ponder.paths import find_paths
 
@@ -47,23 +48,36 @@ ChangeOption = Annotated[
 
 
 def fork(
-    run: RunArgument = "",
-    at: Annotated[
-        int | None, typer.Option("--at", metavar="STEP", help="A checkpoint's step; the newest when left out")
-    ] = None,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN[@STEP]",
+            autocompletion=complete_run,
+            show_default=False,
+            help="A run's name, number, or the beginning of its name, the newest active run when left out; and a "
+            "checkpoint's step, the newest when left out",
+        ),
+    ] = "",
+    at: Annotated[int | None, typer.Option("--at", metavar="STEP", help="The checkpoint's step, as after `@`")] = None,
     changes: ChangeOption = None,
     name: NameOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Start a new run that shares the past of another up to a checkpoint; without `--set` it goes on bit by bit."""
+    from ponder.measured import split_target
+
+    run, step = split_target(run)
+    if None not in (at, step) and at != step:
+        raise UsageError(f"`@{step}` and `--at {at}` are two steps", f"give one of them: `ponder fork {run}@{step}`")
     checked = _checked(changes)
     with connect() as client:
-        accepted = _fork(client, name_run(client, run), at, checked, name)
+        accepted = _fork(client, name_run(client, run), step if at is None else at, checked, name)
     if as_json:
         write_json("accepted", accepted)
     else:
         write(accepted.run)
-        say(f"accepted: {accepted.message}; `ponder watch {accepted.run}` opens the console")
+        why = f"accepted: {accepted.message}" if accepted.message else "accepted"
+        say(f"{why}; `ponder watch {accepted.run}` opens the console")
 
 
 def rewind(

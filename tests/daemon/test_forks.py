@@ -135,8 +135,9 @@ def test_what_cannot_be_forked_is_refused_and_leaves_nothing(served: Home) -> No
 def test_asking_twice_makes_one_fork(served: Home) -> None:
     parent = parent_of(served)
     ask = wire.Ask(wire.new_id(), wire.PROTOCOL, wire.ForkRun(parent, 4))
-    names = {served.client._ask(ask, wire.Accepted).run for _ in range(3)}
-    assert len(names) == 1 and len(served.client.ask(wire.ListRuns(), wire.Runs).runs) == 2
+    first, *again = [served.client._ask(ask, wire.Accepted) for _ in range(3)]
+    assert first.message == f"forked from {parent} at step 4" and again == [first, first]
+    assert len(served.client.ask(wire.ListRuns(), wire.Runs).runs) == 2
 
 
 def test_a_folder_that_the_store_does_not_know_is_never_gone_on_from(served: Home, paths: Paths) -> None:

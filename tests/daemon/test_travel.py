@@ -22,7 +22,7 @@ def ponder(home: Home, *words: str) -> subprocess.CompletedProcess[str]:
 def test_a_fork_is_named_and_shown_with_its_past(served: Home) -> None:
     parent = served.submit(steps=4)
     served.wait_state(parent, RunState.FINISHED)
-    forked = ponder(served, "fork", parent, "--at", "2", "--set", "optim.lr=0.25", "--name", "other")
+    forked = ponder(served, "fork", f"{parent}@2", "--set", "optim.lr=0.25", "--name", "other")
     assert (forked.returncode, forked.stdout) == (0, "other-1\n"), forked.stderr
     assert f"forked from {parent} at step 2" in forked.stderr
     served.wait_state("other-1", RunState.FINISHED)
@@ -44,6 +44,8 @@ def test_a_step_without_a_checkpoint_is_refused_with_the_nearest(served: Home) -
     ]  # fmt: skip
     assert ponder(served, "rewind", parent, "3").returncode == 4
     assert ponder(served, "fork", parent, "--at", "4", "--set", "optim.lr").returncode == 2
+    twice = ponder(served, "fork", f"{parent}@4", "--at", "2")
+    assert twice.returncode == 2 and f"ponder fork {parent}@4" in twice.stderr
 
 
 def test_a_rewind_stops_the_run_and_says_both_in_one_sentence(served: Home) -> None:
