@@ -53,6 +53,7 @@ from tui.screens.frame import ConsoleScreen
 from tui.steering import PAUSABLE, SteeringApp
 from tui.styles import ThriftyStyles
 from tui.theme import THEMES, choose_theme
+from tui.widgets.emptiness import ASKING
 
 ANNOTATOR = "annotator"
 """What the memory calls the person's name."""
@@ -131,7 +132,7 @@ class Console(SteeringApp, LineApp):
         self._changes: list[wire.KnobChange] = []
         self.other_version: OtherVersion | None = None
         """What the daemon said last could not be read; what is shown is older."""
-        self.no_run_words = "asking the daemon"
+        self.no_run_words = ASKING
         self._unsettled = {}
         self._styled_as = NEVER_STYLED
 
@@ -229,9 +230,10 @@ class Console(SteeringApp, LineApp):
                 await self._pull_knobs(self.row)
             await self.settle()
             if (screen := self.shown) is not None and screen.is_ready:
+                run = self.run_name
                 if not (self.feed.is_quiet and screen.is_pulled and screen.rests):
                     await screen.pull()
-                screen.is_pulled = True
+                screen.note_pulled(run)
                 await self.look_for_tutor()
                 self.place.keep(self.run_name, screen.screen_name, screen.spot())
         except OtherVersion as error:
@@ -278,6 +280,7 @@ class Console(SteeringApp, LineApp):
             self._painted = screen, self.feed.news, time.monotonic()
             screen.paint_frame()
             screen.set_class(self.lost_since_s is not None, "-lost")
+            screen.tell_views()
             if not screen.is_tiny:
                 screen.paint()
             screen.is_filled |= screen.is_pulled

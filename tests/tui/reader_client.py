@@ -71,6 +71,8 @@ class ReaderClient:
         """Checkpoints that tests put in the place of the stored ones, by step."""
         self.measured: list[wire.MeasuredRow] = []
         self.is_away = False
+        self.held: asyncio.Event | None = None
+        """Every answer waits for it."""
         self.other_version = False
         """Whether the daemon's answers cannot be read."""
         self.head = 1
@@ -117,7 +119,7 @@ class ReaderClient:
         if self.other_version:
             raise OtherVersion
         self.asked.append(request)
-        await asyncio.sleep(0)
+        await (self.held.wait() if self.held else asyncio.sleep(0))
         return read_answer(wire.Answer("a", wire.PROTOCOL, self._answer(request, ask_id)), reply_type)
 
     async def feed(self) -> AsyncIterator[wire.Bell | wire.Live]:

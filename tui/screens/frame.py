@@ -34,6 +34,7 @@ from tui.screens.text_line import Part, TextLine
 from tui.terms import STATES
 from tui.tutored import GUIDE
 from tui.widgets import Paragraph, VirtualList
+from tui.widgets.emptiness import ASKING, MayBeEmpty
 
 if TYPE_CHECKING:
     from tui.app import Console
@@ -59,10 +60,33 @@ class ConsoleScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = []
     AUTO_FOCUS: ClassVar[str | None] = None
     _is_composed = False
-    is_pulled = False
-    """Whether what it shows has come once."""
+    _pulled_of: str | None = None
+    """The run of which what it shows has come."""
+    _waits = False
+    """Whether its views say that the daemon is asked."""
     is_filled = False
     """Whether that was painted."""
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether what it shows of this run has come once."""
+        return self._pulled_of == self.console.run_name
+
+    def note_pulled(self, run: str) -> None:
+        """What it shows of this run has come."""
+        self._pulled_of = run
+
+    def tell_views(self) -> None:
+        """An empty view means nothing before the daemon has answered."""
+        if self._waits is self.is_pulled:
+            self._waits = not self.is_pulled
+            for view in self.query("*"):  # the toolkit looks for a class by its first base alone
+                if isinstance(view, MayBeEmpty):
+                    view.wait(self._waits)
+
+    def when_none(self, words: str) -> str:
+        """`words` in a place where nothing is, once that is known."""
+        return words if self.is_pulled else ASKING
 
     @property
     def is_there(self) -> bool:

@@ -35,6 +35,7 @@ from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell
 from tui.widgets import Cell, Column, LineView, ListRow, ListSource, VirtualList
+from tui.widgets.emptiness import ASKING
 
 COLUMNS = (
     Column("step", 6, "right"),
@@ -127,7 +128,7 @@ class GroupScreen(ConsoleScreen):
         with Grid(id="cells"):
             for number in range(CELLS):
                 yield AnswerCell(number)
-        yield LineView(id="lesson", empty="asking the daemon")
+        yield LineView(id="lesson", empty=ASKING)
         with Vertical(id="groups-pane"):
             yield TextLine(id="groups-head", rule=self._rule)
             yield VirtualList(COLUMNS, id="groups")
@@ -412,7 +413,9 @@ class GroupScreen(ConsoleScreen):
         strip = self.query_one("#group-strip", TextLine)
         detail = self._detail
         if detail is None:
-            head.show([Part(" no group is scored yet; the first comes with the first step", "dim")])
+            head.show(
+                [Part(f" {self.when_none('no group is scored yet; the first comes with the first step')}", "dim")]
+            )
             prompt.show([])
             strip.show([])
             return

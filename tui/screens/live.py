@@ -37,12 +37,14 @@ from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.terms import judge_legend, marks_cell, outcome_style
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, VirtualList
+from tui.widgets.emptiness import ASKING
 
 BEST_SHOWN = 20
 SCORED_ROWS, LEAST_PAGE = 200, 20
 SMOOTHING = 0.8
 GROUPS_LOOKED_AT = 256
 
+NO_SCORES = "scored answers appear here, newest first"
 SCORED_COLUMNS = (
     Column("step", 6, "right"),
     Column("answer", 7, "right", drop=2),
@@ -92,7 +94,7 @@ class LiveScreen(ConsoleScreen):
                 yield LineView(follow=True, id="text", empty="  the first answer appears here as it is written")
             with Vertical(id="scored"):
                 yield TextLine(id="scored-head", rule=self._rule)
-                yield VirtualList(SCORED_COLUMNS, id="scored-list", follow_first=True)
+                yield VirtualList(SCORED_COLUMNS, id="scored-list", empty=NO_SCORES, follow_first=True)
 
     @property
     def _rule(self) -> str:
@@ -351,7 +353,7 @@ class LiveScreen(ConsoleScreen):
     def _newest_scored(self, view: LineView) -> list[Paragraph]:
         """What to read while nothing is being written: the best rescues of a run that is over, else what came last."""
         if not self.is_pulled:
-            return [Paragraph.of("asking the daemon", style="dim")]
+            return [Paragraph.of(ASKING, style="dim")]
         row = self.console.row
         if not self._samples and row is not None and (row.reason or row.queue_place):
             words = row.reason or f"place {row.queue_place} in the queue; it starts when a device is free"
@@ -391,8 +393,6 @@ class LiveScreen(ConsoleScreen):
         if rows is not self._listed:
             self._listed = rows
             self.query_one("#scored-list", VirtualList).set_source(ListSource(rows))
-        words = "scored answers appear here, newest first" if self.is_pulled else "asking the daemon"
-        self.query_one("#scored-list", VirtualList).say_when_empty(words)
 
 
 def _scored_row(stored: wire.StoredRollout) -> ListRow:

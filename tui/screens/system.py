@@ -25,6 +25,7 @@ from tui.driver import RATE_WINDOW_S, PonderDriver
 from tui.screens.frame import ConsoleScreen
 from tui.screens.text_line import Part, TextLine
 from tui.widgets import LineView, Paragraph, Span
+from tui.widgets.emptiness import ASKING
 
 STEPS_ASKED = 60
 LABEL_CELLS = 15
@@ -51,7 +52,7 @@ class SystemScreen(ConsoleScreen):
         with Container(id="system-body"):
             with Vertical(id="machine-pane"):
                 yield TextLine(id="machine-head", rule=rule)
-                yield LineView(id="machine", gutter=False, empty=" asking the daemon")
+                yield LineView(id="machine", gutter=False, empty=f" {ASKING}")
             with Vertical(id="steps-pane"):
                 yield TextLine(id="steps-head", rule=rule)
                 yield TextLine(id="steps-advice")

@@ -241,7 +241,7 @@ class TokensScreen(ConsoleScreen):
         head, legend = self.query_one("#tokens-head", TextLine), self.query_one("#tokens-legend", TextLine)
         stored = self._stored
         if stored is None:
-            head.show([Part(" no answer is scored yet", "dim")])
+            head.show([Part(f" {self.when_none('no answer is scored yet')}", "dim")])
             legend.show([])
             return
         rollout = stored.rollout

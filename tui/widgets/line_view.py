@@ -28,11 +28,12 @@ from textual.strip import Strip
 
 from ponder.safe_text import safe_line, sanitise
 from tui.widgets.document import STYLES, Block, Paragraph, RowKey, row_keys
+from tui.widgets.emptiness import MayBeEmpty
 from tui.widgets.painting import PaintsLines
 from tui.widgets.wrapping import wrap_from
 
 
-class LineView(ScrollView, PaintsLines, can_focus=True):
+class LineView(ScrollView, PaintsLines, MayBeEmpty, can_focus=True):
     """Many lines of text; see the module.
 
     Keys: `j k` or arrows, `space`/page keys, `g` top, `G` end (and follow again).
@@ -228,6 +229,10 @@ class LineView(ScrollView, PaintsLines, can_focus=True):
         super().notify_style_update()
         self._strips.clear()
 
+    def _paint_empty(self) -> None:
+        self._strips.clear()
+        super()._paint_empty()
+
     def render_line(self, y: int) -> Strip:
         """One row of the view."""
         index = self.scroll_offset.y + y
@@ -245,7 +250,7 @@ class LineView(ScrollView, PaintsLines, can_focus=True):
     def _paint(self, index: int) -> Strip:
         base = self._base
         if index >= len(self._keys):
-            return Strip([Segment(self._empty, self._named("dim"))] if index == 0 and not self._keys else [])
+            return Strip([Segment(self._nothing, self._named("dim"))] if index == 0 and not self._keys else [])
         text, style, spans, sign = self._keys[index]
         segments: list[Segment] = []
         if self._gutter:

@@ -23,6 +23,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ponder.safe_text import safe_line
+from tui.widgets.emptiness import MayBeEmpty
 from tui.widgets.painting import PaintsLines
 from tui.widgets.wrapping import Row, show_tabs, wrap_from
 
@@ -38,7 +39,7 @@ class HeatSpan:
     heat: int
 
 
-class TokenView(ScrollView, PaintsLines, can_focus=True):
+class TokenView(ScrollView, PaintsLines, MayBeEmpty, can_focus=True):
     """See the module. Keys: `j k` or arrows by a row, page keys, `g` first token, `G` last."""
 
     STYLE_PREFIX = "token-view"
@@ -221,7 +222,7 @@ class TokenView(ScrollView, PaintsLines, can_focus=True):
     def _paint(self, index: int) -> list[Segment]:
         base = self._base
         if not self._rows:
-            text = safe_line(self._empty, max(1, self._width - 2))
+            text = safe_line(self._nothing, max(1, self._width - 2))
             return [Segment(f" {text}", base + self._named("empty"))] if index == 0 else []
         number, is_sign = divmod(index, self._step)
         if number >= len(self._rows):

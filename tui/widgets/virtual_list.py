@@ -24,6 +24,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ponder.safe_text import safe_line
+from tui.widgets.emptiness import MayBeEmpty
 from tui.widgets.painting import PaintsLines
 from tui.widgets.rows import Cell, Column, ListRow, ListSource, RowSource, column_widths, fit
 
@@ -33,7 +34,7 @@ STYLES = ("plain", "dim", "title", "good", "bad", "warning", "running", "reflect
 """Names that cells and rows may use; each can be restyled as `VirtualList > .virtual-list--NAME`."""
 
 
-class VirtualList(ScrollView, PaintsLines, can_focus=True):
+class VirtualList(ScrollView, PaintsLines, MayBeEmpty, can_focus=True):
     """A table of rows with a cursor; see the module.
 
     Keys: `j k` or arrows, page keys, `g` first, `G` last, `Enter` selects.
@@ -146,13 +147,6 @@ class VirtualList(ScrollView, PaintsLines, can_focus=True):
         """Show another source; the cursor stays on its key where the new source has it."""
         self._source = source
         self.reload()
-
-    def say_when_empty(self, words: str) -> None:
-        """What stands there from now on while there are no rows."""
-        if words != self._empty:
-            self._empty = words
-            if not self._count:
-                self.refresh()
 
     def set_columns(self, columns: Sequence[Column]) -> None:
         """Show other columns."""
@@ -274,7 +268,7 @@ class VirtualList(ScrollView, PaintsLines, can_focus=True):
             cells = [(column.name, "plain") for column in self._columns]
             return self._strip("", cells, width, base + self._named("header"))
         if not self._count:
-            text = safe_line(self._empty, width - 2) if y == 1 else ""
+            text = safe_line(self._nothing, width - 2) if y == 1 else ""
             return self._padded([Segment(f"  {text}", base + self._named("empty"))], width, base)
         index = self.scroll_offset.y + y - 1
         row = self._row(index)
