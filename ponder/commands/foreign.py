@@ -6,7 +6,6 @@ Each is done by a program of its own, `daemon.importing`. Deliberately left out:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,7 @@ MetricsOption = Annotated[
 
 
 JudgedOption = Annotated[
-    Sequence[str],
+    list[str] | None,
     typer.Option(
         "--judged",
         metavar="[PART=]WHO",
@@ -47,7 +46,7 @@ def verl(
     metrics: MetricsOption = None,
     follow: FollowOption = False,
     name: NameOption = "",
-    judged: JudgedOption = (),
+    judged: JudgedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Watch a run of verl by what it writes into `trainer.rollout_data_dir`, a file a step."""
@@ -59,7 +58,7 @@ def prime_rl(
     metrics: MetricsOption = None,
     follow: FollowOption = False,
     name: NameOption = "",
-    judged: JudgedOption = (),
+    judged: JudgedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Watch a run of prime-rl by the traces and the `metrics.jsonl` in its folder."""
@@ -71,7 +70,7 @@ def openrlhf(
     metrics: MetricsOption = None,
     follow: FollowOption = False,
     name: NameOption = "",
-    judged: JudgedOption = (),
+    judged: JudgedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read what OpenRLHF's `batch_inference` writes: lines with `input`, `output` and `reward`."""
@@ -83,7 +82,7 @@ def jsonl(
     metrics: MetricsOption = None,
     follow: FollowOption = False,
     name: NameOption = "",
-    judged: JudgedOption = (),
+    judged: JudgedOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read lines of JSON that have a prompt, a text and a reward, by their usual names; docs/WATCH.md lists them."""
@@ -91,7 +90,7 @@ def jsonl(
 
 
 def _import(
-    form: str, path: Path, metrics: Path | None, follow: bool, name: str, judged: Sequence[str], as_json: bool
+    form: str, path: Path, metrics: Path | None, follow: bool, name: str, judged: list[str] | None, as_json: bool
 ) -> None:  # fmt: skip
     from ponder.errors import NotFound
     from ponder.rollout_files import find_format
@@ -101,9 +100,9 @@ def _import(
     find_format(form, path)
     if metrics is not None and not metrics.exists():
         raise NotFound(f"there is no file or folder `{metrics}`", "`--metrics` takes lines of JSON or event files")
-    read_judges(judged)
+    read_judges(judged or ())
     connect().close()  # a daemon runs from here on
     flags = [flag for flag, is_given in (("--follow", follow), ("--json", as_json)) if is_given]
     where = [f"--metrics={metrics}"] if metrics is not None else []
-    who = [f"--judged={said}" for said in judged]
+    who = [f"--judged={said}" for said in judged or ()]
     become_patiently("daemon.importing", [form, str(path), f"--name={name}", *where, *who, *flags])

@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from ponder import wire
 from ponder.client import Client
+from ponder.commands import foreign
 from ponder.demo import summarise, write_summary
 from ponder.events import RunState
 from ponder.paths import Paths
@@ -332,3 +334,20 @@ def test_workers_are_counted_where_the_run_is_now(
 ) -> None:
     found = read_workers(run_row(state), wire.Curves(curves, []))
     assert (found.words if found is not None else None) == said
+
+
+@pytest.mark.parametrize("form", ["verl", "prime-rl", "openrlhf", "jsonl"])
+def test_an_import_is_told_who_judged_what_and_refuses_a_word_that_is_nobody(
+    serve: Serve, ponder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    serve()
+    begun: list[list[str]] = []
+    monkeypatch.setattr(foreign, "become_patiently", lambda program, words: begun.append([program, *words]))
+    said = ponder("import", form, str(tmp_path), "--judged", "verifyer")
+    assert said.code == 2 and not begun
+    assert "nobody is called `verifyer`" in said.err
+    assert "it takes `verifier`, `person`, `rules`, `code`, `model`" in said.err
+    assert ponder("import", form, str(tmp_path)).code == 0
+    assert ponder("import", form, str(tmp_path), "--judged", "a=verifier", "--judged", "reward model").code == 0
+    plain = ["daemon.importing", form, str(tmp_path), "--name="]
+    assert begun == [plain, [*plain, "--judged=a=verifier", "--judged=reward model"]]
