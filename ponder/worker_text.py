@@ -50,9 +50,9 @@ class WorkersNow:
 
     @property
     def drawn(self) -> str:
-        """How much they drew, and from how old weights; empty where none drew any lately."""
-        if self.lag is None or self.lag_max is None:
-            return ""
+        """How much they drew, and from how old weights; empty where nobody is there."""
+        if not self.share or self.lag is None or self.lag_max is None:
+            return "drew nothing of the newest step" if self.connected else ""
         share = metrics.format_metric(metrics.WORKERS_SHARE, self.share)
         return f"drew {share} of the newest step, lag {self.lag:.3g} updates, {self.lag_max:.0f} at most"
 

@@ -325,9 +325,23 @@ def replace_runs(daemon: ScriptedDaemon, runs: list[wire.RunRow]) -> wire.Status
         (RunState.RUNNING, {"workers/count": [(39, 3.0), (40, 0.0)]}, "0 connected, heard at step 39"),
         (RunState.RUNNING, {"workers/count": [(30, 3.0)]}, "0 connected, heard at step 30"),
         (RunState.FINISHED, {"workers/count": [(40, 3.0)]}, "0 connected, heard at step 40"),
-        (RunState.RUNNING, {"workers/count": [(41, 3.0)]}, "3 connected, heard at step 41"),
+        (
+            RunState.RUNNING,
+            {"workers/count": [(41, 3.0)]},
+            "3 connected, heard at step 41, drew nothing of the newest step",
+        ),
+        (
+            RunState.RUNNING,
+            {
+                "workers/count": [(39, 1.0), (40, 0.0)],
+                "workers/answers": [(39, 1.0), (40, 0.0)],
+                "workers/lag": [(39, 2.0)],
+                "workers/lag_max": [(39, 2.0)],
+            },
+            "0 connected, heard at step 39",
+        ),
     ],
-    ids=["takes none", "none yet", "gone", "another stage", "over", "newer than the row"],
+    ids=["takes none", "none yet", "gone", "another stage", "over", "newer than the row", "drew before it went"],
 )
 def test_workers_are_counted_where_the_run_is_now(
     state: RunState, curves: dict[str, list[tuple[int, float]]], said: str | None
