@@ -1,6 +1,7 @@
 """Answers of another trainer's files become a run: `ponder import verl|prime-rl|openrlhf|jsonl PATH [--follow]`.
 
-    python -P -m daemon.importing FORMAT PATH [--metrics=PATH] [--name=NAME] [--follow] [--json]
+    python -P -m daemon.importing FORMAT PATH [--metrics=PATH] [--name=NAME]
+                                   [--judged=[PART=]WHO ...] [--follow] [--json]
 
     files ──► lines ──► answers by step ──► what the run has not told yet ──► `daemon.producer`, like any loop
     logs  ──► figures by step, by our names where they are ours ──┘
@@ -14,11 +15,12 @@ Ctrl-C. Deliberately left out: the formats (`ponder.rollout_files`, `ponder.metr
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,14 +29,14 @@ from daemon.producer import Producer, begin
 from daemon.program import run_program
 from daemon.tailing import Tail
 from daemon.told import Told, read_told
-from daemon.watched import find_watched
+from daemon.watched import Found, find_watched
 from ponder.errors import UsageError
 from ponder.metric_files import metric_files
 from ponder.output import say, write, write_json
 from ponder.paths import Paths, find_paths
 from ponder.rollout_files import Format, find_format, read_line
 from ponder.telling import Completion
-from ponder.watched import run_name
+from ponder.watched import check_judged_parts, check_same_judges, clean, read_judges, run_name
 from trainer.foreign import prompt_key
 
 LOOK_EVERY_S = 0.25
@@ -63,8 +65,14 @@ class Came:
 class Import:
     """One folder or file on its way into one run."""
 
-    def __init__(self, paths: Paths, form: Format, path: Path, name: str = "", metrics: Path | None = None) -> None:
-        """`metrics` is where its figures are logged; None for where the trainer itself would."""
+    def __init__(
+        self, paths: Paths, form: Format, path: Path, name: str = "", metrics: Path | None = None,
+        judged: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """`metrics` is where its figures are logged; None for where the trainer itself would.
+
+        `judged` says who gives the reward; none: the format, where it tells. UsageError where that was said otherwise.
+        """
         self.came = Came()
         self.has_read = False
         """Whether a line made sense, be it known or new."""
@@ -81,7 +89,11 @@ class Import:
         self._steps = set[int]()
         """Steps of which something was told."""
         self._begun: Producer | None = None
-        self.came.run = self._find_run(run_name(name) if name else "")
+        found = self._find_run(run_name(name) if name else "")
+        if found is not None:
+            check_same_judges(found.name, found.part, judged)
+        self.came.run = found.name if found is not None else ""
+        self._judges = judged or form.judges
         self._told = read_told(paths.journal(self.came.run), with_figures=True) if self.came.run else Told()
         self._done = set(self._told.groups)
 
@@ -173,20 +185,23 @@ class Import:
         """The run, begun with the first answer that is new."""
         if self._begun is None:
             settings = {PATH_SETTING: str(self._path), "format": self._form.name}
-            self._begun = begin(self._name, settings, producer=self._form.name, resume=self.came.run)
+            judges = () if self.came.run else self._judges
+            self._begun = begin(
+                self._name, settings, producer=self._form.name, judges=judges, resume=self.came.run
+            )  # fmt: skip
             self.came.run = self._begun.name
         return self._begun
 
-    def _find_run(self, name: str) -> str:
-        """The run into which this path was imported before; empty where there is none."""
+    def _find_run(self, name: str) -> Found | None:
+        """The run into which this path was imported before."""
         for recipe in sorted(self._paths.runs.glob("*/recipe.toml"), reverse=True):
             found = find_watched(self._paths, recipe.parent.name)
             if found is None or found.part.producer != self._form.name:
                 continue
             is_called = not name or found.name.rpartition("-")[0] == name
             if found.part.config.get(PATH_SETTING) == str(self._path) and is_called:
-                return found.name
-        return ""
+                return found
+        return None
 
 
 def follow(job: Import, *, forever: bool) -> None:
@@ -204,14 +219,34 @@ def follow(job: Import, *, forever: bool) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
+def parts_there(form: Format, path: Path, wanted: Collection[str]) -> list[str]:
+    """Parts of the reward in the answers that are there, read until all that are wanted were seen."""
+    found: dict[str, None] = {}
+    for file, step in form.files(path):
+        for _, line in Tail(file).lines(is_last=True):
+            if found.keys() >= set(wanted):
+                return list(found)
+            with contextlib.suppress(ValueError):  # said when it is taken
+                found |= {clean(part): None for _, answer in read_line(line, form, step) for part in answer.rewards}
+    return list(found)
+
+
 def act(words: Sequence[str]) -> None:
     """The program, with its arguments."""
-    options = dict(_options(words[2:]))
+    given = list(_options(words[2:]))
+    options = dict(given)
+    judged = [value for name, value in given if name == "judged"]
     form = find_format(words[0], Path(words[1]))
     logs = Path(options["metrics"]).absolute() if options.get("metrics") else None
-    job = Import(find_paths(), form, Path(words[1]), options.get("name", ""), logs)
+    job = Import(find_paths(), form, Path(words[1]), options.get("name", ""), logs, judged)
     if not (form.files(Path(words[1])) or metric_files(form.name, Path(words[1]), logs) or "follow" in options):
         raise UsageError(f"nothing in `{words[1]}` looks like {form.about}", "look at docs/WATCH.md for what is read")
+    try:
+        check_judged_parts(judged, parts_there(form, Path(words[1]), read_judges(judged)[1]), f"`{words[1]}`")
+    except UsageError as error:
+        if "follow" not in options:
+            raise
+        say(f"so far {error.message}; {error.hint}")
     is_stopped = False
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if "follow" in options:

@@ -60,7 +60,17 @@ from ponder.paths import Paths, explain_file_error, find_paths, make_private_fol
 from ponder.recipe import ModelPart, Recipe, RunPart, TaskPart, dump_recipe, parse_recipe, read_recipe
 from ponder.stage import StageKind, StagePart
 from ponder.telling import NO_SETTERS, Completion, Order
-from ponder.watched import STAGE, VERBS, WatchedPart, check_honours, check_judges, clean, plain_settings, run_name
+from ponder.watched import (
+    STAGE,
+    VERBS,
+    WatchedPart,
+    check_honours,
+    check_same_judges,
+    clean,
+    plain_settings,
+    read_judges,
+    run_name,
+)
 from store.reader import Reader
 from trainer.foreign import our_name, read_step
 
@@ -88,11 +98,11 @@ def begin(
     if missing := [word for word in check_honours(promised) if word not in VERBS and word not in settings]:
         raise UsageError(f"what `{missing[0]}` is now is not said", f'give `knobs={{"{missing[0]}": ...}}`')
     called = clean(producer)[:200] or "a loop of its own"
-    part = WatchedPart(called, promised, check_judges(judges), plain_settings(config))
+    part = WatchedPart(called, promised, *read_judges(judges), plain_settings(config))
     paths = find_paths()
     make_private_folder(paths.home)
     if resume:
-        with _closed_on_error(_lock_again(paths, resume)) as lock:
+        with _closed_on_error(_lock_again(paths, resume, judges)) as lock:
             return Producer(paths, resume, lock, steps=steps, model=model, is_resumed=True)
     text = _recipe(run_name(name), part, settings, steps, model)
     folder = _claim(paths, run_name(name))
@@ -166,10 +176,12 @@ def _lock(paths: Paths, run: str) -> int:
     return lock
 
 
-def _lock_again(paths: Paths, run: str) -> int:
-    """The lock of a run that was told of before."""
-    if not paths.run_recipe(run).exists() or not read_recipe(paths.run_recipe(run)).watched.producer:
+def _lock_again(paths: Paths, run: str, judges: Sequence[str]) -> int:
+    """The lock of a run that was told of before, and of nobody else who judges it."""
+    part = read_recipe(paths.run_recipe(run)).watched if paths.run_recipe(run).exists() else WatchedPart()
+    if not part.producer:
         raise NotFound(f"no run `{run}` was told of before", "`ponder ls` lists the runs")
+    check_same_judges(run, part, judges)
     return _lock(paths, run)
 
 

@@ -37,6 +37,8 @@ MEANINGS = {
     Judge.CODE: "A recipe's own `[[rewards]]`; nobody knows what it compares with.",
     Judge.MODEL: "Has learnt from rankings what is liked: what it says is an opinion, and can be gamed.",
 }
+SHORT = {str(judge).rpartition(" ")[2]: judge for judge in Judge}
+"""Each by one word, which a command line takes without quotes."""
 OPINION = "a model's opinion"
 UNKNOWN, UNKNOWN_SIGN = "unknown", "?"
 WORDS = {judge: str(judge) for judge in Judge}

@@ -4,7 +4,7 @@
     reward.*           which parts weigh: `correct` a verifier's, `model` and `preference` learnt models', ...
     [[rewards]]        the recipe's own code
     what was turned    a part that was given weight while the run went on judges, too, in the stage in which that was
-    [watched]          a loop elsewhere says it (`judges`), or nobody knows
+    [watched]          a loop elsewhere says it (`judges`, `part_judges`), or nobody knows
 
 A stage's judges are all that weighed at any of its steps. Deliberately left out: the words (`ponder.judge`), and who
 orders the answers that a reward model learns from.
@@ -38,6 +38,7 @@ PART_JUDGES: dict[str, Judge] = {
 """Who gives each part that ponder knows; every other part is a recipe's own."""
 UNKNOWN = Judges(is_known=False)
 REWARD = "reward."
+PART = metrics.PART.removesuffix("*")
 
 Turned = tuple[int, str, "KnobValue"]
 """After which step a knob was turned, its name, its new value."""
@@ -51,7 +52,9 @@ class RunJudges:
     said: frozenset[Judge] | None = frozenset()
     """Whom a loop elsewhere names; None where ponder trains, and so knows."""
     own: Mapping[str, Judge] = field(default_factory=dict)
-    """Who gives each part that the recipe brings itself."""
+    """Who gives each part that the recipe brings itself, or that a loop elsewhere names apart."""
+    unnamed: frozenset[Judge] = frozenset()
+    """Whom a loop elsewhere names for all that it does not name apart."""
     is_apart: bool = False
     """Whether learnt scores never weigh for what a verifier judges."""
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -74,12 +77,19 @@ class RunJudges:
             return self._of_source(self.figures.get(metrics.SOURCE_VERIFIED.replace("*", member)))
         return self.reward
 
+    def seen(self, figures: Mapping[str, float]) -> RunJudges:
+        """The same with the run's newest figures; parts of which nobody said anything make the reward unknown."""
+        parts = {name.removeprefix(PART) for name in figures if name.startswith(PART)}
+        is_whole = self.said is None or bool(self.unnamed) or parts <= self.own.keys()
+        return replace(self, reward=self.reward if is_whole else UNKNOWN, figures=figures)
+
     def _one(self, judge: Judge) -> Judges:
         return Judges(((judge,),)) if self.said is None or judge in self.said else UNKNOWN
 
     def _of_part(self, part: str) -> Judges:
         if self.said is not None:
-            return self.reward if len(self.said) == 1 else UNKNOWN  # which of several gives it is not said
+            found = {self.own[part]} if part in self.own else self.unnamed
+            return Judges((tuple(found),)) if len(found) == 1 else UNKNOWN  # which of several gives it is not said
         return self._one(PART_JUDGES.get(part) or self.own.get(part.partition("/")[0], Judge.CODE))
 
     def _of_source(self, verified: float | None) -> Judges:
@@ -93,9 +103,10 @@ class RunJudges:
 def run_judges(recipe: Recipe, turned: Iterable[Turned] = ()) -> RunJudges:
     """Who judges in a run of the recipe in which this was turned."""
     if recipe.watched.producer:
-        said = recipe.watched.judges
+        unnamed, parts = frozenset(recipe.watched.judges), recipe.watched.part_judges
+        said = unnamed | set(parts.values())
         reward = in_turn([tuple(judge for judge in Judge if judge in said)]) if said else UNKNOWN
-        return RunJudges(reward, frozenset(said))
+        return RunJudges(reward, said, parts, unnamed=unnamed)
     stages = recipe.stages
     weighed: dict[str, dict[str, list[KnobValue]]] = {part.stage.title: {} for part in stages}
     for step, name, value in turned:
@@ -107,13 +118,13 @@ def run_judges(recipe: Recipe, turned: Iterable[Turned] = ()) -> RunJudges:
         LearntFor.ALL not in (part.reward.learnt_for, *weighed[part.stage.title].get("reward.learnt_for", []))
         for part in rewarding
     )
-    return RunJudges(in_turn(groups), None, own, is_apart)
+    return RunJudges(in_turn(groups), None, own, is_apart=is_apart)
 
 
 def judges_of(detail: RunDetail, changes: Iterable[KnobChange] = ()) -> RunJudges:
     """The same of a stored run and all that was asked of its knobs; unknown where its recipe cannot be read."""
     turned = tuple((one.applied_step, one.name, one.new) for one in changes if one.applied_step is not None)
-    return replace(_read(detail.recipe, turned), figures=detail.newest)
+    return _read(detail.recipe, turned).seen(detail.newest)
 
 
 @lru_cache(maxsize=32)

@@ -9,9 +9,11 @@ learnt from rankings (`trainer.preferences`), which answers are shown (`daemon.r
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Self
 
 from ponder.errors import Refused
 
@@ -196,7 +198,41 @@ def checked_ranks(ranks: Ranks, verdict: Verdict, answers: int) -> list[int | No
 
 
 @dataclass(frozen=True)
-class Keystrokes:
+class TypedKeys(ABC):
+    """The keys typed so far about `answers` answers; one that cannot be meant changes nothing, and is complained of."""
+
+    answers: int
+    typed: tuple[str, ...] = ()
+    """Keys, as they were taken."""
+    complaint: str = ""
+    """Why the newest key was not taken; empty when it was."""
+
+    def press(self, key: str) -> Self:
+        """After one more key, `backspace` among them; one that is not for here changes nothing."""
+        if key == BACK:
+            return self._with(self.typed[:-1]) if self.typed else self._refuse("nothing to take back")
+        return self._press(key)
+
+    def type(self, keys: str) -> Self:
+        """After several keys, each of one character."""
+        state = self
+        for key in keys:
+            state = state.press(key)
+        return state
+
+    @abstractmethod
+    def _press(self, key: str) -> Self:
+        """After a key that takes nothing back."""
+
+    def _with(self, typed: tuple[str, ...]) -> Self:
+        return replace(self, typed=typed, complaint="")
+
+    def _refuse(self, complaint: str) -> Self:
+        return replace(self, complaint=complaint)
+
+
+@dataclass(frozen=True)
+class Keystrokes(TypedKeys):
     """What the keys typed so far say of `answers` answers: digits in the order of worth, `=` ties the next one.
 
     A key that cannot be meant changes nothing, and `complaint` says why. What is left when the order is committed is
@@ -209,16 +245,7 @@ class Keystrokes:
     '2 has its place already'
     """
 
-    answers: int
-    typed: tuple[str, ...] = ()
-    """Digits and `=`, as they were taken."""
-    complaint: str = ""
-    """Why the newest key was not taken; empty when it was."""
-
-    def press(self, key: str) -> Keystrokes:
-        """After one more key: a digit, `=` or `backspace`; any other is not for here and changes nothing."""
-        if key == BACK:
-            return self._with(self.typed[:-1]) if self.typed else self._refuse("nothing to take back")
+    def _press(self, key: str) -> Self:
         if key == TIE:
             if not self.typed:
                 return self._refuse("`=` ties with an answer before it")
@@ -228,13 +255,6 @@ class Keystrokes:
         if int(key) > self.answers:
             return self._refuse(f"there are {self.answers} answers")
         return self._refuse(f"{key} has its place already") if key in self.typed else self._take(key)
-
-    def type(self, keys: str) -> Keystrokes:
-        """After several keys, each of one character."""
-        state = self
-        for key in keys:
-            state = state.press(key)
-        return state
 
     @property
     def is_tying(self) -> bool:
@@ -269,11 +289,5 @@ class Keystrokes:
             ranks[ranks.index(None)] = rank + 1
         return ranks
 
-    def _take(self, key: str) -> Keystrokes:
+    def _take(self, key: str) -> Self:
         return self._with((*self.typed, key))
-
-    def _with(self, typed: tuple[str, ...]) -> Keystrokes:
-        return replace(self, typed=typed, complaint="")
-
-    def _refuse(self, complaint: str) -> Keystrokes:
-        return replace(self, complaint=complaint)

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from ponder.errors import NotFound, UsageError
+from ponder.judge import Judge
 from ponder.telling import Completion
 from ponder.watched import as_text
 
@@ -44,6 +45,8 @@ class Format:
     """The files there are now, in the order of their steps, each with its step; 0 where the lines tell."""
     read: Callable[[Row, int], list[tuple[int, Completion]]]
     """The answers of a line with their steps, given the file's step."""
+    judges: tuple[str, ...] = ()
+    """Who gives the reward, where nobody else can have written such a file (`ponder.watched.read_judges`)."""
 
 
 def read_line(line: bytes, form: Format, step: int) -> list[tuple[int, Completion]]:
@@ -217,7 +220,9 @@ FORMATS = {
     for form in (
         Format("verl", "what verl writes into `trainer.rollout_data_dir`", _numbered, _read_verl),
         Format("prime-rl", "the traces in a run's folder of prime-rl", _step_folders, _read_prime),
-        Format("openrlhf", "what OpenRLHF's `batch_inference` writes", _plain, _read_openrlhf),
+        Format(
+            "openrlhf", "what OpenRLHF's `batch_inference` writes", _plain, _read_openrlhf, (Judge.MODEL,)
+        ),  # its task `rm` alone writes rewards, and scores by a reward model
         Format("jsonl", "lines with a prompt, a text and a reward, by their usual names", _plain, _read_jsonl),
     )
 }

@@ -7,10 +7,11 @@ learns from them. Deliberately left out: the comparison (`daemon.both_ways`), an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Self
 
 from ponder.errors import Refused
-from ponder.ranking import BACK, TIE, Ranks, Verdict, checked_ranks, dense
+from ponder.ranking import TIE, Ranks, TypedKeys, Verdict, checked_ranks, dense
 
 LOWEST_SCORE, HIGHEST_SCORE = 1, 9
 """One digit an answer; the highest is best."""
@@ -43,7 +44,7 @@ def checked_scores(scores: Sequence[int], ranks: Ranks, verdict: Verdict, answer
 
 
 @dataclass(frozen=True)
-class ScoreKeys:
+class ScoreKeys(TypedKeys):
     """What the keys typed so far say of `answers` answers: a digit for each, in the order in which they are shown.
 
     Asked as `ponder.ranking.Keystrokes` is.
@@ -53,16 +54,7 @@ class ScoreKeys:
     ([3, 9], False, [2, 1, 2], 'a score is 1 to 9')
     """
 
-    answers: int
-    typed: tuple[str, ...] = ()
-    """Digits, as they were taken."""
-    complaint: str = ""
-    """Why the newest key was not taken; empty when it was."""
-
-    def press(self, key: str) -> ScoreKeys:
-        """After one more key: a digit or `backspace`; `=` is none, and any other is not for here."""
-        if key == BACK:
-            return self._with(self.typed[:-1]) if self.typed else self._refuse("nothing to take back")
+    def _press(self, key: str) -> Self:
         if key == TIE:
             return self._refuse("scores tie by themselves: give both the same")
         if not (len(key) == 1 and key in "0123456789"):
@@ -70,13 +62,6 @@ class ScoreKeys:
         if not LOWEST_SCORE <= int(key) <= HIGHEST_SCORE:
             return self._refuse(f"a score is {LOWEST_SCORE} to {HIGHEST_SCORE}")
         return self._refuse("every answer has its score") if self.is_complete else self._with((*self.typed, key))
-
-    def type(self, keys: str) -> ScoreKeys:
-        """After several keys, each of one character."""
-        state = self
-        for key in keys:
-            state = state.press(key)
-        return state
 
     @property
     def scores(self) -> list[int]:
@@ -106,9 +91,3 @@ class ScoreKeys:
     def ranks(self) -> list[int | None]:
         """The rank of each answer that has a score."""
         return [*ranks_of_scores(self.scores), *[None] * (self.answers - len(self.typed))]
-
-    def _with(self, typed: tuple[str, ...]) -> ScoreKeys:
-        return replace(self, typed=typed, complaint="")
-
-    def _refuse(self, complaint: str) -> ScoreKeys:
-        return replace(self, complaint=complaint)

@@ -126,9 +126,10 @@ def log_run(
 
     `steps` is how many it will be, 0 where nobody knows. `honours` names `pause` and `stop` where the loop calls `obey`
     or `orders` between its steps, and `knobs` gives the value of each knob that it can set; what is not named is
-    refused with a reason. `judges` says who gives the reward: some of `verifier`, `reward model`, `person`, `rules` and
-    `own code`; charts say "judged by: unknown" where it is left out. `resume` is the name of a run that was told of
-    before, and goes on. Raises StoreError when the run's folder cannot be written, UsageError, KnobError, NotFound or
+    refused with a reason. `judges` says who gives the reward: some of `verifier`, `model`, `person`, `rules` and
+    `code`, and `PART=WHO` for a part that another gives; charts say "judged by: unknown" where nothing is said.
+    `resume` is the name of a run that was told of before, and goes on, judged as it was. Raises StoreError when the
+    run's folder cannot be written, UsageError, KnobError, NotFound or
     Refused when it is not to be had.
     """
     body = cast(Any, import_module(PRODUCER))

@@ -4,6 +4,8 @@
     producer = "trl"     what trains
     honours = ["pause", "stop", "optim.lr"]
     judges = ["verifier"]   who gives its reward, where the loop says so
+    [watched.part_judges]   who gives single parts of it
+    helpful = "reward model"
     [watched.config]     what the loop says of its settings
 
 A watched run is never started, restarted or ended by the daemon: its state follows from its lock and its events.
@@ -20,7 +22,7 @@ from msgspec import Meta, Struct
 
 from ponder import knobs
 from ponder.errors import UsageError
-from ponder.judge import Judge
+from ponder.judge import SHORT, Judge
 
 STAGE = "watched"
 """What the stage of a watched run is called."""
@@ -39,8 +41,9 @@ class WatchedPart(Struct, frozen=True, forbid_unknown_fields=True):
         list[str], Meta(description="What it does when it is asked: `pause`, `stop`, and the knobs that it sets")
     ] = []
     judges: Annotated[
-        list[Judge], Meta(description="Who gives its reward; empty: it does not say, and nobody knows")
+        list[Judge], Meta(description="Who gives its reward, but for parts named apart; empty: it does not say")
     ] = []
+    part_judges: Annotated[dict[str, Judge], Meta(description="Who gives each part that is named apart")] = {}
     config: Annotated[dict[str, bool | int | float | str], Meta(description="What the loop says of its settings")] = {}
 
 
@@ -58,18 +61,52 @@ def check_honours(words: Iterable[str]) -> list[str]:
     return checked
 
 
-def check_judges(words: Iterable[str]) -> list[Judge]:
-    """The words as judges; UsageError on one that is none.
+def read_judges(words: Iterable[str]) -> tuple[list[Judge], dict[str, Judge]]:
+    """Who gives the reward, and who gives each part that a `PART=WHO` names; UsageError on a word that is nobody.
 
-    >>> check_judges(["verifier", "reward model"])
-    [<Judge.VERIFIER: 'verifier'>, <Judge.MODEL: 'reward model'>]
+    >>> whole, parts = read_judges(["verifier", "helpful=model"])
+    >>> [str(judge) for judge in whole], {part: str(judge) for part, judge in parts.items()}
+    (['verifier'], {'helpful': 'reward model'})
     """
-    known, said = [str(judge) for judge in Judge], list(dict.fromkeys(words))
-    for word in said:
-        if word not in known:
-            hint = knobs.nearest(word, known) or f"it takes {', '.join(f'`{judge}`' for judge in known)}"
-            raise UsageError(f"nobody is called `{word}` who could judge", hint)
-    return [Judge(word) for word in said]
+    whole: list[Judge] = []
+    parts: dict[str, Judge] = {}
+    for said in words:
+        part, is_part, word = said.rpartition("=")
+        judge = _find_judge(word.strip())
+        if not is_part:
+            whole.append(judge)
+        elif parts.setdefault(clean(part.strip()), judge) is not judge:
+            raise UsageError(f"two are said to give `{part.strip()}`", "name one; who gives a sum has no name")
+    return list(dict.fromkeys(whole)), parts
+
+
+def _find_judge(word: str) -> Judge:
+    found = next((judge for judge in Judge if word == str(judge)), SHORT.get(word))
+    if found is None:
+        raise UsageError(f"nobody is called `{word}` who could judge", f"it takes {_ticked(SHORT)}")
+    return found
+
+
+def check_same_judges(run: str, part: WatchedPart, words: Sequence[str]) -> None:
+    """UsageError where a run that was told of before said something else of who judges it; no words say nothing."""
+    if words and read_judges(words) != (part.judges, part.part_judges):
+        said = [*part.judges, *(f"{name}={judge}" for name, judge in part.part_judges.items())]
+        raise UsageError(
+            f"`{run}` was told that it is judged by {', '.join(said) or 'nobody knows whom'}, and that stays",
+            "leave it out, or give another name, which is a run of its own",
+        )
+
+
+def check_judged_parts(words: Iterable[str], known: Iterable[str], whose: str) -> None:
+    """UsageError where a part is named apart which the reward does not have; its own are named."""
+    parts = list(known)
+    for part in read_judges(words)[1]:
+        if part not in parts:
+            raise UsageError(f"the reward of {whose} has no part `{part}`", f"it has {_ticked(parts) or 'no parts'}")
+
+
+def _ticked(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def run_name(words: str) -> str:

@@ -27,13 +27,24 @@ def next_problem(state: RunState, task: Task, seed: int) -> Problem:
     )
 
 
-def coming_prompts(state: RunState, task: Task, seed: int, steps: int) -> list[list[int]]:
-    """The prompts of so many steps after this one, should each ask once; those that would not fit are left out."""
-    sampling, context = state.knobs.sampling, state.policy.context_tokens
-    count = steps * sampling.prompts_per_step
-    problems = (problem for _, problem in islice(_admitted(state, task, seed), count))
-    prompts = [state.policy.prompt_ids(problem.prompt, problem.plain) for problem in problems]
-    return [prompt for prompt in prompts if context is None or len(prompt) + sampling.max_new_tokens <= context]
+class ComingPrompts:
+    """The prompts of steps to come, each made into tokens once: what the call before foresaw is remembered."""
+
+    def __init__(self, state: RunState, task: Task, seed: int) -> None:
+        self._state, self._task, self._seed = state, task, seed
+        self._known: dict[tuple[str, str], list[int]] = {}
+        """The tokens of a prompt and its plain text."""
+
+    def __call__(self, steps: int) -> list[list[int]]:
+        """Those of so many steps after this one, should each ask once; those that would not fit are left out."""
+        sampling, context = self._state.knobs.sampling, self._state.policy.context_tokens
+        coming = islice(_admitted(self._state, self._task, self._seed), steps * sampling.prompts_per_step)
+        asked = [(problem.prompt, problem.plain) for _, problem in coming]
+        before, self._known = self._known, {}
+        for said in asked:
+            self._known[said] = before.get(said) or self._known.get(said) or self._state.policy.prompt_ids(*said)
+        prompts = [self._known[said] for said in asked]
+        return [prompt for prompt in prompts if context is None or len(prompt) + sampling.max_new_tokens <= context]
 
 
 def _admitted(state: RunState, task: Task, seed: int) -> Iterator[tuple[int, Problem]]:

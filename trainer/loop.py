@@ -45,7 +45,7 @@ from ponder.stage import StageKind
 from ponder.watchdog import Action
 from trainer.adapter import WithoutAdapter, has_adapter
 from trainer.answers import Answer, read_answers, step_figures
-from trainer.asking import coming_prompts, next_problem
+from trainer.asking import ComingPrompts, next_problem
 from trainer.audits import ask_audits
 from trainer.boundary import Boundary
 from trainer.causal import is_due, refuse_cause
@@ -137,8 +137,8 @@ class Chapter:
         self.resumed_from = restored.step if restored else None
         self.sampler = make_sampler(policy, recipe, self.task, lambda: self.state.learner.version, ranks, crew)
         self.drawer = for_steps(
-            self.sampler, lambda steps: coming_prompts(self.state, self.task, recipe.run.seed, steps),
-            lambda: self.state.knobs, recipe.run.seed,
+            self.sampler, ComingPrompts(self.state, self.task, recipe.run.seed), lambda: self.state.knobs,
+            recipe.run.seed,
         )  # fmt: skip
         self.trail = None if self.collector else make_trail(policy, recipe)
         self.longest_prompt = self._measure_prompts()

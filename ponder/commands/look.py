@@ -9,9 +9,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from ponder.commands.options import JsonOption, RunArgument, RunOption, connect, name_run
+from ponder.commands.options import JsonOption, RunArgument, RunOption, complete_run, connect, name_run
 from ponder.errors import UsageError
 from ponder.event_text import format_ago, format_bytes, format_duration, measured_line, model_words, step_of
 from ponder.events import Outcome, event_name
@@ -26,15 +26,30 @@ if TYPE_CHECKING:
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=5000, help="Show at most so many")]
 
 
-def status(as_json: JsonOption = False) -> None:
-    """Say how the daemon is and what runs; starts nothing, exits with 3 when no daemon runs."""
+def status(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="This run alone; all that are not over when left out", autocompletion=complete_run,
+            show_default=False,
+        ),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Say how the daemon is, what runs and who draws for it; starts nothing, exits with 3 when no daemon runs."""
     from ponder.client import Client
-    from ponder.wire import GetStatus, Status
+    from ponder.wire import Curves, GetRun, GetStatus, RunDetail, Status
+    from ponder.worker_text import read_workers, workers_request
 
     with Client(find_paths()) as client:
         answer = client.ask(GetStatus(), Status)
+        if run:
+            answer = replace(answer, runs=[client.ask(GetRun(run, only_ends=True), RunDetail).row])
+        began = [row for row in answer.runs if row.started_us is not None]
+        told = [read_workers(row, client.ask(workers_request(row), Curves)) for row in began]
+        workers = [found for found in told if found is not None]
     if as_json:
-        write_json("status", answer)
+        write_json("status", {**asdict(answer), "workers": workers})
         return
     write_pairs(
         [
@@ -52,6 +67,8 @@ def status(as_json: JsonOption = False) -> None:
     if answer.runs:
         write("")
         _write_runs(answer.runs)
+        for found in workers:
+            write(f"workers of {found.run}: {found.words}")
     else:
         say("nothing runs; `ponder demo` or `ponder run RECIPE` starts something")
 

@@ -30,7 +30,7 @@ from ponder.errors import UsageError
 from ponder.judge import Judge
 from ponder.knobs import KnobValue
 from ponder.telling import Completion, Run, log_run
-from ponder.watched import as_text
+from ponder.watched import as_text, check_judged_parts, read_judges
 
 NAMES = {
     "loss": metrics.POLICY_LOSS,
@@ -63,7 +63,8 @@ LR = "optim.lr"
 class PonderCallback:
     """Tells ponder of a trainer's run. `config` is what else is to be known of it.
 
-    `judges` says who gives the reward, as for `ponder.log_run`; left out, the trainer's reward functions tell.
+    `judges` says who gives the reward, as for `ponder.log_run`; of what it does not say, the trainer's reward functions
+    tell.
     """
 
     def __init__(self, name: str, config: Mapping[str, object] | None = None, judges: Sequence[str] = ()) -> None:
@@ -78,11 +79,14 @@ class PonderCallback:
         self._pending: tuple[int, list[Completion]] | None = None
 
     def attach(self, trainer: Any) -> PonderCallback:
-        """Be told what this trainer does; its answers too, where it samples any."""
+        """Be told what this trainer does; its answers too, where it samples any.
+
+        UsageError where `judges` names a part that the trainer does not have.
+        """
         self._trainer = trainer
         trainer.add_callback(self)
         self._is_wrapping = not _kept(trainer)
-        self._judges = self._judges or judges_of(trainer)
+        self._judges = judges_of(trainer, self._judges)
         if getattr(trainer, "reward_funcs", None):
             trainer.reward_funcs = [self._wrap(function) for function in trainer.reward_funcs]
         return self
@@ -221,10 +225,21 @@ class PonderCallback:
         ]
 
 
-def judges_of(trainer: Any) -> list[str]:
-    """Who gives its reward: reward models, functions, or both; nobody knows of a trainer without either."""
+def judges_of(trainer: Any, said: Sequence[str] = ()) -> list[str]:
+    """Who gives each part of its reward, a model or a function, but for what is said; nobody knows of one without.
+
+    A version that does not name its parts tells of all of them at once.
+    """
+    whole, parts = read_judges(said)
     functions = getattr(trainer, "reward_funcs", None) or ()
-    return list(dict.fromkeys(str(Judge.MODEL if _is_model(one) else Judge.CODE) for one in functions))
+    found = [Judge.MODEL if _is_model(one) else Judge.CODE for one in functions]
+    names = getattr(trainer, "reward_func_names", None) or ()
+    if len(set(names)) != len(found):
+        return list(said) or list(dict.fromkeys(found))
+    check_judged_parts(said, names, "this trainer")
+    if whole:
+        return list(said)
+    return [f"{name}={parts.get(name, judge)}" for name, judge in zip(names, found, strict=True)]
 
 
 def _is_model(function: Any) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from ponder import wire
 from ponder.client import child_environment
 from ponder.events import RunState
+from ponder.judged import judges_of
 from ponder.trackers import TensorBoard
 from tests.daemon.conftest import Home, wait_for
 
@@ -77,6 +78,58 @@ def test_rubbish_is_said_by_file_and_line_and_counted(served: Home, tmp_path: Pa
     came, said = take_in(served, "jsonl", str(file), "--name=mine")
     assert (came["run"], came["answers"], came["skipped"]) == ("mine-1", 3, 2)
     assert f"{file}:2: skipped: no JSON" in said and f"{file}:5: skipped: no JSON object" in said
+
+
+PLOT = "import sys; from ponder.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def drawn(home: Home, *words: str) -> str:
+    """What `ponder plot` draws."""
+    done = subprocess.run(
+        [sys.executable, "-c", PLOT, "plot", *words], capture_output=True, text=True, timeout=60, check=False,
+        env=child_environment(home.paths),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_who_judged_what_is_read_is_said_at_the_import_and_by_every_chart_of_it(served: Home, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "prime-rl", tmp_path / "run")
+    first, second = "correct=verifier", "format=rules"
+    came, _ = take_in(served, "prime-rl", str(tmp_path / "run"), f"--judged={first}", f"--judged={second}")
+    assert came["run"] == "run-1" and served.wait_state("run-1", RunState.FINISHED)
+    said = drawn(served, "run-1", "reward/mean", "part/correct", "part/format")
+    assert "judged by: verifier + rules" in said and "judged by: rules" in said
+    again, _ = take_in(served, "prime-rl", str(tmp_path / "run"), f"--judged={second}", f"--judged={first}")
+    assert (again["run"], again["answers"]) == ("run-1", 0), "the same, said in another order"
+    other = start(served, "prime-rl", str(tmp_path / "run"), "--judged=model")
+    assert other.communicate(timeout=60)[0] == "" and other.returncode == 2
+    came, _ = take_in(served, "prime-rl", str(tmp_path / "run"), "--judged=model", "--name=other")
+    assert came["run"] == "other-1" and served.wait_state("other-1", RunState.FINISHED)
+    assert "judged by: reward model (a model's opinion)" in drawn(served, "other-1", "reward/mean")
+
+
+def test_a_part_that_no_answer_has_is_refused_and_those_that_there_are_named(home: Home, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "prime-rl", tmp_path / "run")
+    done = start(home, "prime-rl", str(tmp_path / "run"), "--judged=corect=verifier")
+    out, said = done.communicate(timeout=60)
+    assert (done.returncode, out) == (2, "")
+    assert f"the reward of `{tmp_path / 'run'}` has no part `corect`" in said
+    assert "it has `correct`, `format`" in said
+    assert not list(home.paths.runs.glob("*")), "nothing was begun"
+
+
+def test_who_scored_is_told_by_a_format_that_only_a_reward_model_writes(served: Home, tmp_path: Path) -> None:
+    file = tmp_path / "scored.jsonl"
+    shutil.copy(GOLDEN / "openrlhf.jsonl", file)
+    for name, words, judge in (
+        ("scored", (), "reward model (a model's opinion)"),
+        ("told", ("--judged=person",), "person"),
+    ):
+        came, _ = take_in(served, "openrlhf", str(file), f"--name={name}", *words)
+        assert came["run"] == f"{name}-1" and served.wait_state(f"{name}-1", RunState.FINISHED)
+        found = judges_of(served.client.ask(wire.GetRun(f"{name}-1"), wire.RunDetail))
+        assert found.of_curve("reward/mean").words == judge
 
 
 def test_a_file_of_which_nothing_can_be_read_is_refused(home: Home, tmp_path: Path) -> None:

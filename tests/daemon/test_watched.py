@@ -233,6 +233,8 @@ def test_a_promise_is_checked_before_anything_begins(home: Home, monkeypatch: py
     with pytest.raises(UsageError, match="nobody is called `verifyer`") as caught:
         ponder.log_run("mine", judges=["verifyer"])
     assert "`verifier`" in caught.value.hint
+    with pytest.raises(UsageError, match="nobody is called `verifyer`"):
+        ponder.log_run("mine", judges=["right=verifyer"])
     with pytest.raises(NotFound):
         ponder.log_run("mine", resume="mine-7")
     assert not list(home.paths.runs.glob("*")), "nothing was left behind"
@@ -244,6 +246,9 @@ def test_a_promise_is_checked_before_anything_begins(home: Home, monkeypatch: py
         ([], "unknown", "unknown"),
         (["verifier"], "verifier", "verifier"),
         (["person", "reward model"], "person + reward model (a model's opinion)", "unknown"),
+        (["model", "right=verifier"], "verifier + reward model (a model's opinion)", "verifier"),
+        (["right=verifier"], "verifier", "verifier"),
+        (["other=verifier"], "unknown", "unknown"),
     ],
 )
 def test_a_loop_says_who_judges_and_nobody_is_made_up_where_it_does_not(
@@ -254,7 +259,7 @@ def test_a_loop_says_who_judges_and_nobody_is_made_up_where_it_does_not(
     judges = judges_of(served.client.ask(wire.GetRun("mine-1"), wire.RunDetail))
     assert judges.of_curve("reward/mean").words == words
     assert judges.of_curve("part/right").words == of_part
-    assert judges.of_curve("reward/correct").words == ("verifier" if "verifier" in said else "unknown")
+    assert judges.of_curve("reward/correct").words == ("verifier" if "verifier" in "".join(said) else "unknown")
     assert not judges.of_curve("length/mean").labels and not judges.of_curve("mine").labels
 
 

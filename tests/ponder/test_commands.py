@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ponder import wire
 from ponder.client import Client
+from ponder.commands import foreign
 from ponder.demo import summarise, write_summary
 from ponder.events import RunState
 from ponder.paths import Paths
+from ponder.worker_text import read_workers
 from tests.ponder.conftest import Command
-from tests.ponder.scripted_daemon import HOSTILE, ScriptedDaemon
+from tests.ponder.scripted_daemon import HOSTILE, ScriptedDaemon, run_row
 
 Serve = Callable[..., ScriptedDaemon]
 
@@ -266,3 +271,97 @@ def test_a_chat_that_cannot_be_is_refused_before_anything_is_loaded(
     said = ponder("chat", "countdown-zero-3@20")
     assert said.code == 2
     assert "checkpoints lie on the daemon's machine" in said.err
+
+
+def told_of_workers(request: wire.Request) -> wire.Curves:
+    """Two workers until step 38, and one still; 38 was done a while ago."""
+    assert isinstance(request, wire.GetMetrics) and request.run == "countdown-zero-3"
+    assert request.with_times
+    curves = {
+        "workers/count": [(38, 2.0), (39, 0.0), (40, 1.0)], "workers/answers": [(38, 0.5), (39, 0.0), (40, 0.375)],
+        "workers/lag": [(38, 2.0), (40, 1.5)], "workers/lag_max": [(38, 2.0), (40, 3.0)],
+    }  # fmt: skip
+    hours_ago = time.time_ns() // 1000 - 12_601_000_000
+    return wire.Curves(curves, [], times=[(1, 5), (40, hours_ago)])
+
+
+def test_status_says_who_draws_for_a_run_how_far_behind_and_when_it_was_heard(serve: Serve, ponder: Command) -> None:
+    daemon = serve()
+    daemon.replies[wire.GetMetrics] = told_of_workers
+    for words in (["status"], ["status", "countdown-zero-3"]):
+        line = ponder(*words).out.splitlines()[-1]
+        assert line.startswith("workers of countdown-zero-3: 1 connected, heard at step 40, 3 h 30 min ago, ")
+        assert line.endswith(", drew 37.5% of the newest step, lag 1.5 updates, 3 at most")
+        (told,) = json.loads(ponder(*words, "--json").out)["workers"]
+        assert (told["run"], told["connected"], told["share"], told["lag"], told["lag_max"], told["heard_step"]) == (
+            "countdown-zero-3", 1, 0.375, 1.5, 3.0, 40
+        )  # fmt: skip
+        assert told["heard_us"] > 0
+
+
+def test_status_of_a_run_shows_it_alone_also_when_it_is_over_and_no_workers_where_none_are_let_in(
+    serve: Serve, ponder: Command
+) -> None:
+    daemon = serve(RunState.FINISHED)
+    daemon.replies[wire.GetStatus] = replace_runs(daemon, [])
+    assert "countdown-zero-3" not in ponder("status").out
+    said = ponder("status", "countdown-zero-3")
+    assert "countdown-zero-3" in said.out and "workers" not in said.out
+    assert json.loads(ponder("status", "countdown-zero-3", "--json").out)["workers"] == []
+
+
+def replace_runs(daemon: ScriptedDaemon, runs: list[wire.RunRow]) -> wire.Status:
+    answer = daemon.replies[wire.GetStatus]
+    status = answer(wire.GetStatus()) if callable(answer) else answer
+    assert isinstance(status, wire.Status)
+    return structs.replace(status, runs=runs)
+
+
+@pytest.mark.parametrize(
+    ("state", "curves", "said"),
+    [
+        (RunState.RUNNING, {}, None),
+        (RunState.RUNNING, {"workers/count": [(40, 0.0)]}, "0 connected, none heard of late"),
+        (RunState.RUNNING, {"workers/count": [(39, 3.0), (40, 0.0)]}, "0 connected, heard at step 39"),
+        (RunState.RUNNING, {"workers/count": [(30, 3.0)]}, "0 connected, heard at step 30"),
+        (RunState.FINISHED, {"workers/count": [(40, 3.0)]}, "0 connected, heard at step 40"),
+        (
+            RunState.RUNNING,
+            {"workers/count": [(41, 3.0)]},
+            "3 connected, heard at step 41, drew nothing of the newest step",
+        ),
+        (
+            RunState.RUNNING,
+            {
+                "workers/count": [(39, 1.0), (40, 0.0)],
+                "workers/answers": [(39, 1.0), (40, 0.0)],
+                "workers/lag": [(39, 2.0)],
+                "workers/lag_max": [(39, 2.0)],
+            },
+            "0 connected, heard at step 39",
+        ),
+    ],
+    ids=["takes none", "none yet", "gone", "another stage", "over", "newer than the row", "drew before it went"],
+)
+def test_workers_are_counted_where_the_run_is_now(
+    state: RunState, curves: dict[str, list[tuple[int, float]]], said: str | None
+) -> None:
+    found = read_workers(run_row(state), wire.Curves(curves, []))
+    assert (found.words if found is not None else None) == said
+
+
+@pytest.mark.parametrize("form", ["verl", "prime-rl", "openrlhf", "jsonl"])
+def test_an_import_is_told_who_judged_what_and_refuses_a_word_that_is_nobody(
+    serve: Serve, ponder: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    serve()
+    begun: list[list[str]] = []
+    monkeypatch.setattr(foreign, "become_patiently", lambda program, words: begun.append([program, *words]))
+    said = ponder("import", form, str(tmp_path), "--judged", "verifyer")
+    assert said.code == 2 and not begun
+    assert "nobody is called `verifyer`" in said.err
+    assert "it takes `verifier`, `person`, `rules`, `code`, `model`" in said.err
+    assert ponder("import", form, str(tmp_path)).code == 0
+    assert ponder("import", form, str(tmp_path), "--judged", "a=verifier", "--judged", "reward model").code == 0
+    plain = ["daemon.importing", form, str(tmp_path), "--name="]
+    assert begun == [plain, [*plain, "--judged=a=verifier", "--judged=reward model"]]

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from ponder import metrics
-from ponder.errors import RecipeError
-from ponder.judge import SIGN_WORDS, SIGNS, Judge, JudgedBy, Judges
+from ponder.errors import RecipeError, UsageError
+from ponder.judge import SHORT, SIGN_WORDS, SIGNS, Judge, JudgedBy, Judges
 from ponder.judged import PART_JUDGES, Turned, judges_of, run_judges, why_steps
 from ponder.knobs import Reward
 from ponder.metrics import METRICS
@@ -24,6 +24,7 @@ from ponder.recipe import (
 )
 from ponder.rlhf import PARTS
 from ponder.tasks import TASKS, VERIFIED_PARTS
+from ponder.watched import WatchedPart, read_judges
 from ponder.wire import CommandState, KnobChange
 from tests.ponder.scripted_daemon import run_detail
 from trainer.tasks import find_task
@@ -139,6 +140,45 @@ def test_a_recipe_that_cannot_be_read_any_more_has_unknown_judges() -> None:
     stored = run_detail()
     judges = judges_of(replace(stored, recipe="of = 'another ponder'"))
     assert {judges.of_curve(name).words for name in ("reward/mean", "eval/accuracy", "part/model")} == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("said", "reward", "parts"),
+    [
+        (["verifier"], "verifier", ["verifier", "verifier", "verifier"]),
+        (["verifier", "kind=model"], f"verifier + {OPINION}", ["verifier", OPINION, "verifier"]),
+        (["right=verifier", "kind=model"], "unknown", ["verifier", OPINION, "unknown"]),
+        (
+            ["right=verifier", "kind=model", "form=rules"],
+            f"verifier + rules + {OPINION}",
+            ["verifier", OPINION, "rules"],
+        ),
+        (["person", "code", "right=verifier"], "verifier + person + own code", ["verifier", "unknown", "unknown"]),
+        ([], "unknown", ["unknown"] * 3),
+    ],
+)
+def test_a_loop_elsewhere_says_who_gives_each_part_and_the_reward_is_all_of_them(
+    said: list[str], reward: str, parts: list[str]
+) -> None:
+    watched = WatchedPart("a loop", [], *read_judges(said))
+    text = dump_recipe(replace(builtin("countdown-zero"), watched=watched))
+    newest = {"part/right": 1.0, "part/kind": 0.5, "part/form": 0.25, "reward/mean": 1.75}
+    judges = judges_of(replace(run_detail(), recipe=text, newest=newest))
+    assert judges.reward.words == judges.of_curve("reward/mean").words == reward
+    assert [judges.of_curve(f"part/{name}").words for name in ("right", "kind", "form")] == parts
+    assert judges.of_curve("reward/correct").words == ("verifier" if "verifier" in "".join(said) else "unknown")
+
+
+def test_who_judges_is_said_in_one_word_or_in_ours_and_every_other_word_is_refused() -> None:
+    for short, judge in SHORT.items():
+        assert read_judges([short, f"a={short}", f"b={judge}"]) == ([judge], {"a": judge, "b": judge})
+    assert read_judges(["x=y=code"])[1] == {"x=y": C}, "the last sign parts them"
+    for wrong in ("verifyer", "a=", "verifier=a", ""):
+        with pytest.raises(UsageError, match="nobody is called") as caught:
+            read_judges([wrong])
+        assert caught.value.hint == "it takes `verifier`, `person`, `rules`, `code`, `model`"
+    with pytest.raises(UsageError, match="two are said to give `a`"):
+        read_judges(["a=code", "a=model"])
 
 
 def test_what_was_asked_of_a_knob_counts_when_it_was_applied() -> None:

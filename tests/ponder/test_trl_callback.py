@@ -13,6 +13,7 @@ from typing import Any  # Any: stands for TRL's objects
 import pytest
 import torch
 
+from ponder.errors import UsageError
 from ponder.integrations import trl
 from ponder.integrations.trl import PonderCallback
 from ponder.knobs import KnobValue
@@ -61,6 +62,7 @@ class Trainer:
         self.reward_weights = torch.tensor([1.0, 0.5])
         self.max_completion_length, self.eos_token_id = 2, 1
         self.reward_funcs: list[Any] = [self.right, self.form]
+        self.reward_func_names: list[str] = []
         self._logs: dict[str, Any] | None = (
             {
                 "prompt": deque(maxlen=2), "completion": deque(maxlen=2), "advantages": deque(maxlen=2),
@@ -164,6 +166,30 @@ def test_who_judges_is_told_by_the_reward_functions_or_by_whoever_attaches(kept:
     assert kept.begun["judges"] == ["verifier"]
     PonderCallback("mine").on_train_begin(trainer.args, trainer.state, trainer.control)
     assert kept.begun["judges"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ([], ["liked=reward model", "right=own code"]),
+        (["right=verifier"], ["liked=reward model", "right=verifier"]),
+        (["verifier", "liked=model"], ["verifier", "liked=model"]),
+    ],
+)
+def test_who_judges_is_told_of_each_part_by_its_name(kept: Kept, said: list[str], told: list[str]) -> None:
+    trainer = Trainer()
+    trainer.reward_funcs = [torch.nn.Linear(1, 1), trainer.right]
+    trainer.reward_func_names = ["liked", "right"]
+    PonderCallback("mine", judges=said).attach(trainer).on_train_begin(trainer.args, trainer.state, trainer.control)
+    assert kept.begun["judges"] == told
+
+
+def test_a_part_that_the_trainer_does_not_have_is_refused_before_it_trains() -> None:
+    trainer = Trainer()
+    trainer.reward_func_names = ["right", "form"]
+    with pytest.raises(UsageError, match="the reward of this trainer has no part `rihgt`") as caught:
+        PonderCallback("mine", judges=["rihgt=verifier"]).attach(trainer)
+    assert caught.value.hint == "it has `right`, `form`"
 
 
 def test_a_version_that_keeps_no_table_is_read_at_its_reward_functions(kept: Kept) -> None:

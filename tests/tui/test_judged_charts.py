@@ -27,9 +27,10 @@ def told(name: str) -> str:
     return dump_recipe(parse_recipe(read_recipe_text(builtin_recipes()[name]), name))
 
 
-def watched(judges: str) -> str:
+def watched(judges: str, parts: str = "") -> str:
     """The recipe of a loop elsewhere."""
-    return told("countdown-zero").replace('producer = ""', f'producer = "a loop"\njudges = {judges}')
+    apart = f"\n[watched.part_judges]\n{parts}\n" * bool(parts)
+    return told("countdown-zero").replace('producer = ""', f'producer = "a loop"\njudges = {judges}{apart}')
 
 
 def line_with(console: Console, words: str) -> str:
@@ -46,8 +47,9 @@ def line_with(console: Console, words: str) -> str:
         (told("r1"), "reward [V+R+O]", f"verifier + rules + {OPINION}, by stage"),
         (watched("[]"), "reward [?]", "unknown"),
         (watched('["person"]'), "reward [P]", "person"),
+        (watched('["verifier"]', 'kind = "reward model"'), "reward [V+O]", f"verifier + {OPINION}"),
     ],
-    ids=["verifier", "mixed", "opinion", "in turn", "by stage", "unknown", "person"],
+    ids=["verifier", "mixed", "opinion", "in turn", "by stage", "unknown", "person", "by part"],
 )
 def test_both_screens_with_charts_say_who_judged_the_reward(store: Path, recipe: str, small: str, large: str) -> None:
     accuracy = "[?]" if "?" in small or "P" in small else "[V]"

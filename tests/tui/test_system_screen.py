@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from ponder import wire
 from ponder.phases import StepTime, advice, bar, bottleneck, step_times
 from tests.tui.reader_client import ReaderClient
-from tests.tui.screens import check_snapshot, go_to, play, screen_text, until
+from tests.tui.screens import RUN, check_snapshot, go_to, play, screen_text, until
 from tui.app import Console
 from tui.screens.system import step_lines
 
@@ -43,6 +43,25 @@ def test_it_names_what_a_step_waits_for_and_shows_each_step(store: Path) -> None
         check_snapshot("system-120x40", text)
 
     play(store, script, (120, 40))
+
+
+def test_it_says_who_draws_for_the_run_and_when_they_were_heard(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "system")
+        await until(pilot, lambda: "tokens/s" in screen_text(console))
+        assert "connected" not in screen_text(console), "this run's trainer tells nothing of workers"
+        step = client.detail(RUN).row.step
+        client.curves = {
+            "workers/count": [(step, 2.0)], "workers/answers": [(step, 0.5)],
+            "workers/lag": [(step, 1.5)], "workers/lag_max": [(step, 3.0)],
+        }  # fmt: skip
+        client.ring()
+        await until(pilot, lambda: "2 connected" in screen_text(console))
+        text = screen_text(console)
+        assert f"workers        2 connected, heard at step {step}, " in text and " ago" in text
+        assert "their answers  drew 50.0% of the newest step, lag 1.5" in text
+
+    play(store, script, (180, 40))
 
 
 def test_the_parts_of_a_step_are_its_whole() -> None:

@@ -20,6 +20,7 @@ from ponder import metrics, wire
 from ponder.metrics import format_metric
 from ponder.phases import ASKED, PHASES, StepTime, advice, bar, bottleneck, step_times
 from ponder.system_text import machine_lines
+from ponder.worker_text import WorkersNow, read_workers, workers_request
 from tui import actions
 from tui.driver import RATE_WINDOW_S, PonderDriver
 from tui.screens.frame import ConsoleScreen
@@ -44,6 +45,7 @@ class SystemScreen(ConsoleScreen):
         super().__init__()
         self._system: wire.System | None = None
         self._times: list[StepTime] = []
+        self._workers: WorkersNow | None = None
         self._frames: deque[tuple[float, int]] = deque()
 
     def body(self) -> Iterable[Widget]:
@@ -64,10 +66,11 @@ class SystemScreen(ConsoleScreen):
         ask, row = self.console.ask, self.console.row
         self._system = await ask(wire.GetSystem(), wire.System)
         if row is None:
-            self._times = []
+            self._times, self._workers = [], None
             return
         request = wire.GetMetrics(row.name, list(ASKED), max(row.step - STEPS_ASKED, -1))
         self._times = step_times((await ask(request, wire.Curves)).curves)
+        self._workers = read_workers(row, await ask(workers_request(row), wire.Curves))
 
     def copied(self) -> tuple[str, str] | None:
         """All that is said about the machine, as lines."""
@@ -86,6 +89,9 @@ class SystemScreen(ConsoleScreen):
         if detail is not None:
             lines.append(("model", f"{detail.model} on {detail.device or 'no device yet'}"))
             lines.append(("tokens/s", self._speed()))
+            if self._workers is not None:
+                lines.append(("workers", self._workers.there(self.console.now_us())))
+                lines.append(("their answers", self._workers.drawn))
         lines.append(("console", self._console_words()))
         self.query_one("#machine", LineView).set_document([_line(what, words) for what, words in lines if words])
         self._paint_steps()
