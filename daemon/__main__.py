@@ -51,6 +51,7 @@ from daemon.scrape_door import ScrapeDoor
 from daemon.server import Server
 from daemon.sockets import open_socket
 from daemon.supervisor import BACKOFF_S, WORKER, Supervisor
+from daemon.weighing import Weighings
 from ponder import wire
 from ponder.errors import PonderError, Refused, StoreError
 from ponder.keys import KeyRing
@@ -167,13 +168,13 @@ def run_daemon(
     supervisor.recover()
     unknown = unknown_runs(paths, reader)
 
-    machine, claims = Machine(paths.home, supervisor.trainers), Claims()
+    machine, claims, weighings = Machine(paths.home, supervisor.trainers), Claims(), Weighings(paths)
 
     def open_desk() -> Desk:
         return Desk(
             paths, supervisor, budget, gate, scrapes,
-            machine=machine, claims=claims, health=lambda: writer.health() or unknown, commit_s=lambda: writer.commit_s,
-            version=version, started_us=started_us,
+            machine=machine, claims=claims, weighings=weighings, health=lambda: writer.health() or unknown,
+            commit_s=lambda: writer.commit_s, version=version, started_us=started_us,
         )  # fmt: skip
 
     questions = Questions(context, open_desk)
@@ -181,7 +182,8 @@ def run_daemon(
     server = Server(
         ctl, ingest_socket,
         handlers=handlers, questions=questions, ingest=ingest, feed=feed, supervisor=supervisor,
-        chores=Chores(writer, hot_bytes), gate=gate, scrapes=scrapes, budget=budget, has_home=has_home, notify=notify,
+        chores=Chores(writer, hot_bytes), gate=gate, scrapes=scrapes, weighings=weighings, budget=budget,
+        has_home=has_home, notify=notify,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
@@ -192,6 +194,7 @@ def run_daemon(
     finally:
         notify.stopping()
         scrapes.close()
+        weighings.close()
         questions.close()
         context.destroy(linger=200)  # unlinks the sockets, before the lock is free for the next daemon
         reader.close()

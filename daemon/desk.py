@@ -28,6 +28,7 @@ from daemon.stack import ask_for_stack
 from daemon.supervisor import Supervisor
 from daemon.turn_book import TurnBook
 from daemon.watched import part_of, refuse_elsewhere
+from daemon.weighing import Weighings
 from daemon.workplace import find_workplace
 from ponder import wire
 from ponder.checkpoints import MANIFEST, Manifest, best_step, is_pinned, read_manifests
@@ -43,7 +44,7 @@ READING = (
     wire.GetStatus, wire.ListRuns, wire.GetRun, wire.GetEvents, wire.GetMetrics, wire.GetGroups, wire.GetGroup,
     wire.GetExplanation, wire.GetSamples, wire.GetSample, wire.GetAha, wire.GetKnobs, wire.GetCheckpoints,
     wire.GetCommand, wire.GetLog, wire.GetStack, wire.GetSystem, wire.NextRanking, wire.GetRankings, wire.GetFeedback,
-    wire.GetTurns, wire.GetMeasured, wire.GetWorkplace,
+    wire.GetTurns, wire.GetMeasured, wire.GetWorkplace, wire.GetOdds,
 )  # fmt: skip
 
 EVENT_PAGE_BYTES = 1 << 20
@@ -80,11 +81,11 @@ class Desk:
 
     def __init__(
         self, paths: Paths, supervisor: Supervisor, budget: Budget, gate: Gate, scrapes: ScrapeDoor, *,
-        machine: Machine, claims: Claims, health: Callable[[], str], commit_s: Callable[[], float | None],
-        version: str, started_us: int,
+        machine: Machine, claims: Claims, weighings: Weighings, health: Callable[[], str],
+        commit_s: Callable[[], float | None], version: str, started_us: int,
     ) -> None:  # fmt: skip
         self._paths, self._supervisor, self._budget, self._gate = paths, supervisor, budget, gate
-        self._scrapes = scrapes
+        self._scrapes, self._weighings = scrapes, weighings
         self._machine, self._health, self._commit_s = machine, health, commit_s
         self._version, self._started_us = version, started_us
         self._reader = reader = Reader(paths.store)
@@ -143,6 +144,8 @@ class Desk:
                 return self._turn_book.turns(request)
             case wire.GetFeedback(run=run):
                 return read_feedback(self._reader, run)
+            case wire.GetOdds():
+                return self._weighings.odds(request, self._reader)
             case wire.GetWorkplace(run=run):
                 return find_workplace(self._paths, self._reader.run(run))
             case wire.GetStack(run=run):

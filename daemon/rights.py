@@ -22,7 +22,7 @@ OPERATING = (
     wire.TellMeasured,
 )  # fmt: skip
 
-THOUGHTFUL = (wire.NextRanking, wire.GetLog)
+THOUGHTFUL = (wire.NextRanking, wire.GetLog, wire.GetOdds)
 """Reading that is nothing without the texts of answers, or that may quote them."""
 
 
@@ -34,6 +34,8 @@ def needed_role(request: wire.Request) -> Role:
     """
     if isinstance(request, wire.GetWorkplace):
         return Role.SAMPLE
+    if isinstance(request, wire.GetOdds):  # it reads, but takes processors and memory beside the run
+        return Role.OPERATE
     if isinstance(request, READING):
         return Role.OBSERVE
     if isinstance(request, RATING):

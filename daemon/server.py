@@ -34,6 +34,7 @@ from daemon.questions import Questions
 from daemon.rights import admit
 from daemon.scrape_door import ScrapeDoor
 from daemon.supervisor import Supervisor
+from daemon.weighing import Weighings
 from ponder import wire
 from ponder.errors import Refused, StoreError
 from ponder.hidden import View
@@ -74,13 +75,14 @@ class Server:
     def __init__(
         self, ctl: zmq.Socket[bytes], ingest_socket: zmq.Socket[bytes], *,
         handlers: Handlers, questions: Questions, ingest: Ingest, feed: Feed, supervisor: Supervisor, chores: Chores,
-        gate: Gate, scrapes: ScrapeDoor, budget: Budget, has_home: Callable[[], bool], notify: Notify,
+        gate: Gate, scrapes: ScrapeDoor, weighings: Weighings, budget: Budget, has_home: Callable[[], bool],
+        notify: Notify,
     ) -> None:  # fmt: skip
         self._ctl, self._ingest_socket = ctl, ingest_socket
         self._handlers, self._questions = handlers, questions
         self._ingest, self._feed, self._supervisor = ingest, feed, supervisor
         self._chores, self._gate, self._scrapes, self._budget = chores, gate, scrapes, budget
-        self._has_home, self._notify = has_home, notify
+        self._weighings, self._has_home, self._notify = weighings, has_home, notify
 
     def stop(self) -> None:
         """End as soon as possible, and let the trainers live; a signal may call it."""
@@ -100,6 +102,7 @@ class Server:
                 self._supervisor.tick(now, may_start=not self._handlers.is_closing)
                 self._ingest.retry_if_due(now)
                 self._scrapes.look(now)
+                self._weighings.look(now)
                 if self._handlers.is_closing and not self._supervisor.has_trainers():
                     break
             if now >= home_due:

@@ -46,10 +46,13 @@ class Manifest(msgspec.Struct, frozen=True):
     """Steps whose checkpoints were to stay besides."""
 
 
+_decoder = msgspec.json.Decoder(Manifest)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint, or CheckpointError."""
     try:
-        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        return _decoder.decode((folder / MANIFEST).read_bytes())
     except (OSError, msgspec.MsgspecError) as error:
         raise CheckpointError(f"`{folder / MANIFEST}` cannot be read: {error}") from error
 

@@ -23,6 +23,7 @@ Deliberately left out: whether the model or the task exists, which only the trai
 from __future__ import annotations
 
 import re
+import threading
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -54,6 +55,8 @@ from ponder.workers import MOST_KEY, WorkersPart, check_workers
 
 VARIANT_PATTERN = rf"^({variants.NAME})?$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+_reading = threading.RLock()
+"""msgspec 0.22 learns a kind of struct as it first reads one; two threads of the daemon in that at once end it."""
 
 
 class RunPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -258,10 +261,11 @@ def parse_recipe(
             overrides = {"run.title": chosen.title, **overrides}
     links = chain.split(tree, source)
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
-    first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
-    chain.check([first, *rest], links)
-    _check_live([first, *rest], source)
-    check_processes([first, *rest], source)
+    with _reading:
+        first, *rest = (_parse_stage(link, sorted_out[place]) for place, link in enumerate(links))
+        chain.check([first, *rest], links)
+        _check_live([first, *rest], source)
+        check_processes([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
 
 

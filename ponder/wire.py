@@ -312,6 +312,29 @@ class GetMeasured(Struct, frozen=True, tag="get_measured"):
     """Whether each problem's share of right answers is wanted."""
 
 
+MOST_WEIGHED = 1 << 18
+"""Characters of a prompt, and of an answer, whose odds are asked for."""
+
+
+class GetOdds(Struct, frozen=True, tag="get_odds"):
+    """How likely each checkpoint on disk finds an answer, token by token: one that was drawn, or any text.
+
+    Answered at once with Odds, as far as it is known: a process of the daemon's loads one checkpoint after the other
+    for as long as the same is asked again, every ten seconds at least. A Refusal says why nothing can be weighed.
+    """
+
+    run: Reference = ""
+    prompt: Annotated[str, Meta(max_length=MOST_WEIGHED)] = ""
+    answer: Annotated[str, Meta(max_length=MOST_WEIGHED)] = ""
+    """With its end; asked and read as in `ponder chat`."""
+    rollout_id: Number | None = None
+    """This answer of the store instead, by the tokens and the prompt that it was drawn with; the others are empty."""
+    known: Annotated[list[Number], Meta(max_length=4096)] = []
+    """Steps whose rows need not be sent again."""
+    is_wanted: bool = True
+    """False: whoever asked waits no longer, and what is under way for nobody else ends."""
+
+
 # ---- requests: acting (answered with Accepted or Refusal)
 
 
@@ -576,6 +599,7 @@ Request = (
     | GetTurns
     | GetMeasured
     | GetWorkplace
+    | GetOdds
     | SubmitRun
     | ForkRun
     | SetKnob
@@ -1194,6 +1218,35 @@ class MeasuredRows(Struct, frozen=True, tag="measured_rows"):
     """By step, then in the order plain, budget, wait, each by its amount."""
 
 
+class TokenOdds(Struct, frozen=True):
+    text: str
+    """What the token adds; empty where the answer ends."""
+    logp: float | None
+    """In nats, given the tokens before it; None for one that a world said, which no policy draws."""
+
+
+class CheckpointOdds(Struct, frozen=True):
+    """What one checkpoint makes of an answer, at the temperature by which its run went on from there."""
+
+    step: int
+    logp: float
+    """Of the whole answer, in nats."""
+    tokens: list[TokenOdds]
+
+
+class Odds(Struct, frozen=True, tag="odds"):
+    run: str
+    steps: list[int]
+    """All that are looked at, 0 for the model that the run begins with; empty until they are known."""
+    rows: list[CheckpointOdds]
+    """Oldest first, without those in `GetOdds.known`."""
+    left_out: list[tuple[int, str]]
+    """Steps that say nothing of it, and why."""
+    doing: str
+    """Under way just now; empty when all is said."""
+    is_done: bool
+
+
 class Accepted(Struct, frozen=True, tag="accepted"):
     """On disk, will be tried. `command` is the id of the Ask."""
 
@@ -1237,6 +1290,7 @@ Reply = (
     | Feedback
     | Turns
     | MeasuredRows
+    | Odds
     | Accepted
     | Refusal
 )

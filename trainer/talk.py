@@ -27,7 +27,7 @@ from trainer.policy import Policy, load_policy, token_logps
 from trainer.rewards.form import THINK, THOUGHT
 from trainer.sampler import sampler_of
 from trainer.tasks import Problem, Task, find_task
-from trainer.tasks.dataset import TEMPLATES, Dataset
+from trainer.tasks.dataset import TEMPLATES, Dataset, dress
 from trainer.tasks.forcing import ANSWER_TOKENS, Forcing, forcing_of
 from trainer.thoughts import Parts, take_apart
 from trainer.world import World, world_of
@@ -111,6 +111,24 @@ class Talk:
         prompt = self._prompt([("user", question)])
         logp_N, _ = token_logps(self.policy, self.policy.model, [prompt], [ids], temperature)
         return list(zip(self.policy.pieces(ids), logp_N.tolist(), strict=True))
+
+    @torch.no_grad()
+    def chances_of_drawn(
+        self, prompt: str, text: str, ids: Sequence[int], own: Sequence[bool], temperature: float
+    ) -> list[tuple[str, float | None]]:
+        """The same of an answer's `ids` as they were drawn for a task's `prompt`; None for those that no policy drew.
+
+        `own` says which ones the policy drew; empty: all. Raises NotFound where these tokens do not mean `text` here.
+        """
+        if max(ids) >= self.policy.vocabulary or self.policy.text(ids) != text:
+            raise NotFound("its tokenizer reads the tokens of the answer otherwise")
+        asked = self.policy.prompt_ids(prompt, dress(prompt, self.template)[1])
+        masks = [own] if own else []
+        logp_N, _ = token_logps(self.policy, self.policy.model, [asked], [ids], temperature, own=masks)
+        logps = iter(logp_N.tolist())
+        drawn = own or [True] * len(ids)
+        pieces = self.policy.pieces(ids)
+        return [(piece, next(logps) if is_own else None) for piece, is_own in zip(pieces, drawn, strict=True)]
 
     def texts(self) -> list[str]:
         """What is written so far."""

@@ -90,6 +90,15 @@ SCREEN_ACTIONS: tuple[Action, ...] = (
     ),
     Action("samples.next", "n", "next", "To the next answer, which is read at once", screen="samples", rank=2),
     Action("samples.previous", "p", "previous", "To the answer before", screen="samples", rank=2),
+    Action(
+        "samples.odds",
+        "o",
+        "odds",
+        "How likely each checkpoint finds this answer, token by token",
+        "ponder odds --sample SAMPLE",
+        "samples",
+        rank=3,
+    ),
     Action("group.left", "h,left", "left", "To the answer on the left", screen="group", rank=9),
     Action("group.right", "l,right", "right", "To the answer on the right", screen="group", rank=9),
     Action("group.next", "n", "next", "To the next newer group", screen="group", rank=0),
@@ -123,6 +132,15 @@ SCREEN_ACTIONS: tuple[Action, ...] = (
         True,
         5,
     ),
+    Action(
+        "group.odds",
+        "o",
+        "odds",
+        "How likely each checkpoint finds this answer, token by token",
+        "ponder odds --sample SAMPLE",
+        "group",
+        rank=6,
+    ),
     Action("tokens.left", "h,left", "left", "To the token before", screen="tokens", rank=9),
     Action("tokens.right", "l,right", "right", "To the token after", screen="tokens", rank=9),
     Action(
@@ -139,6 +157,15 @@ SCREEN_ACTIONS: tuple[Action, ...] = (
     Action("tokens.newest", "N", "newest", "The newest answer of the run", screen="tokens", rank=4),
     Action(
         "tokens.signs", "d", "digits", "Heats as digits below the text, or as colour alone", screen="tokens", rank=4
+    ),
+    Action(
+        "tokens.odds",
+        "o",
+        "odds",
+        "How likely each checkpoint finds this answer, token by token",
+        "ponder odds --sample SAMPLE",
+        "tokens",
+        rank=3,
     ),
     Action("aha.open", "enter", "read", "Read the whole trace", screen="aha", rank=0),
     Action(

@@ -49,7 +49,7 @@ VERBS = (
     ("checkpoints", "keep.checkpoints", LOOK),
     ("replay", "travel.replay", LOOK),
     ("chat", "talk.chat", LOOK),
-    ("odds", "talk.odds", LOOK),
+    ("odds", "odds.odds", LOOK),
     ("value", "talk.value", LOOK),
     ("ladder", "talk.ladder", LOOK),
     ("eval", "measure.measure", LOOK),

@@ -1,4 +1,4 @@
-"""The verbs that wake checkpoints, each in a program of its own: chat, odds, value, ladder (`daemon.chat` and so on).
+"""The verbs that wake checkpoints, each in a program of its own: chat, value, ladder (`daemon.chat` and so on).
 
 Deliberately left out: loading and sampling, which need torch.
 """
@@ -12,12 +12,10 @@ from typing import Annotated
 
 import typer
 
-from ponder.chart_file import check_picture
 from ponder.commands.options import (
     DeviceOption,
     DrawSeedOption,
     JsonOption,
-    RunArgument,
     TemperatureOption,
     ThreadsOption,
     TokensOption,
@@ -70,27 +68,6 @@ def chat(
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     flags = [flag for flag, is_given in (("--summarised", summarised), ("--json", as_json)) if is_given]
     become_patiently("daemon.chat", [name, *words, *flags])
-
-
-def odds(
-    run: RunArgument = "",
-    prompt: Annotated[str, typer.Option("--prompt", metavar="TEXT", help="What is asked")] = "",
-    answer: Annotated[str, typer.Option("--answer", metavar="TEXT", help="The answer that is weighed")] = "",
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Draw it, too: an `.svg` or a `.png` file")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say how likely each checkpoint of a run finds an answer, token by token: pi(a|s) over training."""
-    if out is not None:
-        check_picture(out)
-    name, step = find_checkpoint(run, "odds")
-    if not (prompt and answer):
-        raise UsageError("`ponder odds` needs a prompt and an answer", "`ponder chat RUN --prompt TEXT` says an answer")
-    if step:
-        raise UsageError("`ponder odds` weighs all checkpoints", f"`ponder odds {name} --prompt TEXT --answer TEXT`")
-    words = [name, f"--prompt={prompt}", f"--answer={answer}", *([f"--out={out.absolute()}"] if out else [])]
-    become_patiently("daemon.odds", [*words, *(["--json"] if as_json else [])])
 
 
 def value(

@@ -21,7 +21,7 @@ from tests.daemon.conftest import Network, wait_for
 
 RAW = b" of step "
 """In every answer of the fake trainer, and in nothing else."""
-REFUSED = {wire.NextRanking, wire.GetLog, wire.GetTurns, wire.GetWorkplace}
+REFUSED = {wire.NextRanking, wire.GetLog, wire.GetTurns, wire.GetWorkplace, wire.GetOdds}
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def every_question(network: Network, run: str) -> list[wire.Request]:
         wire.GetSample(samples[0].id), wire.GetAha(run), wire.GetKnobs(run), wire.GetCheckpoints(run),
         wire.GetCommand(command), wire.GetLog(run), wire.GetStack(run), wire.GetSystem(),
         wire.NextRanking(run, "ada"), wire.GetRankings(run), wire.GetFeedback(run), wire.GetMeasured(run),
-        wire.GetTurns(run), wire.GetWorkplace(run),
+        wire.GetTurns(run), wire.GetWorkplace(run), wire.GetOdds(rollout_id=samples[0].id),
     ]  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_a_kind_of_reply_that_nobody_has_looked_at_is_not_sent() -> None:
         wire.RunDetail,
     )  # fmt: skip
     rest = set(get_args(wire.Reply)) - set(covered) - set(WITHOUT_TEXTS)
-    assert rest == {wire.LogPage, wire.RankingTask, wire.Turns, wire.Workplace, wire.Accepted, wire.Refusal}
+    assert rest == {wire.LogPage, wire.RankingTask, wire.Turns, wire.Workplace, wire.Odds, wire.Accepted, wire.Refusal}
     with pytest.raises(Refused):
         covered_reply(wire.LogPage("a text", 0, 0, 0, ""), View.SUMMARY)
 

@@ -158,6 +158,8 @@ def test_what_a_loop_honours_is_asked_of_it_and_nothing_else(served: Home) -> No
                 ask(request)
         with pytest.raises(Refused, match="its process is not the daemon's to ask"):
             served.client.ask(wire.GetStack("mine-1"), wire.Stack)
+        with pytest.raises(Refused, match="no checkpoint of it lies here"):
+            served.client.ask(wire.GetOdds("mine-1", "a prompt", "an answer"), wire.Odds)
         group = served.client.ask(wire.GetGroups("mine-1"), wire.Groups).groups[0].id
         with pytest.raises(Refused, match="how it makes a loss of rewards is its own"):
             served.client.ask(wire.GetExplanation(group), wire.Explanation)

@@ -4,18 +4,16 @@ answer reaches a terminal raw."""
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
 import pyte
 import pytest
 import torch
 
-from daemon import chat, odds
+from daemon import chat
 from daemon.dialogue import Dialogue, changed, choose, read_message
 from daemon.voice import Voice, Wrapping
 from ponder.client import child_environment
@@ -57,38 +55,6 @@ def test_what_a_checkpoint_says_is_what_its_own_weights_draw(paths: Paths, capsy
     assert [sample["text"] for sample in samples] == [policy.text(one.ids) for one in drawn]
     assert sum(count for _, count in found["votes"]) == 3  # type: ignore[attr-defined]  # parsed JSON
     assert found["step"] == 2
-
-
-def test_each_checkpoint_says_how_likely_it_finds_an_answer_as_its_weights_do(
-    paths: Paths, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words, answer = [RUN, f"--prompt={ASKED}"], "3 + 7 = 10 * 5 = 50"
-    capsys.readouterr()
-    assert odds.main([*words, f"--answer={answer}", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["odds"]
-    assert [row["step"] for row in found] == [0, 2, 4]
-    for row in found:
-        where = paths.checkpoint(RUN, row["step"]) if row["step"] else paths.home / "model"
-        policy = load_policy(ModelPart(str(where)), device="cpu", models_folder=paths.models)
-        prompt, ids = policy.prompt_ids(ASKED), policy.answer_ids(answer, has_ended=True)
-        with torch.no_grad():
-            logits_TV = policy.model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
-        own = logits_TV.log_softmax(-1)[range(len(ids)), ids]
-        assert [token["logp"] for token in row["tokens"]] == pytest.approx(own.tolist(), abs=1e-4)
-        assert row["logp"] == pytest.approx(own.sum().item(), abs=1e-3)
-    assert len({row["logp"] for row in found}) == 3
-    picture = paths.home / "odds.svg"
-    assert odds.main([*words, f"--answer={answer}", f"--out={picture}"]) == 0
-    said = capsys.readouterr()
-    assert "(end)" in said.out and f"written: {picture}" in said.err
-    assert "log chance of the whole answer, nats, by step" in said.out
-    whole, tokens = odds.charts([msgspec.convert(row, odds.Odds) for row in found])
-    assert whole.curves[0].points == [(row["step"], row["logp"]) for row in found]
-    assert [curve.name for curve in tokens.curves] == [f"{n}. {word}" for n, word in enumerate(answer.split()[:8], 1)]
-    third = [100 * math.exp(row["tokens"][2]["logp"]) for row in found]
-    assert [chance for _, chance in tokens.curves[2].points] == pytest.approx(third)
-    text = picture.read_text()
-    assert "log chance of the whole answer, nats" in text and "c 3. 7" in text
 
 
 def test_the_same_seed_says_the_same_and_another_step_or_seed_something_else(

@@ -183,6 +183,18 @@ def script(state: RunState = RunState.RUNNING, reason: str = "") -> dict[type, R
         wire.GetEvents: events,
         wire.GetMetrics: wire.Curves({"length/mean": [(1, 12.0), (2, 14.0)], "reflection/rate": [(1, 0.1)]}, []),
         wire.GetSamples: wire.Samples([rescued_rollout()], 10_240),
+        wire.GetSample: wire.Sample(rescued_rollout()),
+        wire.GetOdds: wire.Odds(
+            "countdown-zero-3",
+            [0, 20, 40],
+            [
+                wire.CheckpointOdds(step, -3.0 + step / 20, [wire.TokenOdds(HOSTILE, -2.0), wire.TokenOdds("", -1.0)])
+                for step in (0, 20)
+            ],
+            [(40, HOSTILE)],
+            "",
+            True,
+        ),
         wire.GetGroups: wire.Groups([wire.GroupRow(9, 40, 2, "p", HOSTILE, [1.0, None], 1.0, 0.0, 1)]),
         wire.GetGroup: wire.GroupDetail(
             wire.GroupRow(9, 40, 2, "p", HOSTILE, [1.0], 1.0, 0.0, 1), "51 * 2", [rescued_rollout()], None, None

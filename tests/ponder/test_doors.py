@@ -37,6 +37,7 @@ DOORS = {
     "daemon/voice.py": "an answer while it is written: passes `safe_text` and `safe_line`",
     "daemon/replay.py": "how far a replay is: numbers only",
     "daemon/log.py": "lines of logs: pass `safe_text`",
+    "daemon/odds.py": "lines of JSON down the daemon's pipe, which is no terminal",
     "tui/session.py": "before and after the console: passes `safe_line` and `safe_text`",
     "tui/outside.py": "how to come back to the console: our own words",
     "tui/shot.py": "why there is no picture: passes `safe_line`",
@@ -53,7 +54,8 @@ VERBS = [
     ["status"], ["ls"], ["show"], ["follow"], ["follow", "--all"], ["samples"], ["group"], ["group", "9"], ["aha"],
     ["system"], ["logs"], ["logs", "--daemon"], ["knobs"], ["pause"], ["resume"], ["save"], ["stop"],
     ["set", "optim.lr=0.1"], ["checkpoints"], ["pin", "x", "2"], ["unpin", "x", "2"], ["pause", "--no-wait"],
-    ["watch", "--plain"], ["compare", "1", "2"], ["plot", "1", "reward/mean"],
+    ["watch", "--plain"], ["compare", "1", "2"], ["plot", "1", "reward/mean"], ["odds", "--sample", "9"],
+    ["odds", "--prompt", "a", "--answer", "b"],
 ]  # fmt: skip
 
 

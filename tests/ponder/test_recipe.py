@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from ponder.client import child_environment
 from ponder.errors import NotFound, PonderError, RecipeError
+from ponder.paths import Paths
 from ponder.recipe import builtin_recipes, dump_recipe, find_recipe, parse_recipe, read_recipe
 
 SMALL = """
@@ -106,3 +110,22 @@ def test_quotes_newlines_and_unicode_survive_being_written_out() -> None:
     title = 'a "quoted" \\ back\nslash, ünïcode \x1b'
     recipe = parse_recipe(SMALL, "my.toml", {"run.title": title})
     assert parse_recipe(dump_recipe(recipe), "written").run.title == title
+
+
+def test_two_threads_may_read_their_first_recipe_at_once(paths: Paths) -> None:
+    """In a process of their own, for it is killed where they may not; half a dozen are enough to see it."""
+    script = """
+import sys, threading
+from ponder.recipe import parse_recipe
+sys.setswitchinterval(1e-6)
+both = threading.Barrier(2)
+def read():
+    both.wait()
+    parse_recipe(sys.argv[1], "small.toml")
+threads = [threading.Thread(target=read) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    for _ in range(6):
+        command = [sys.executable, "-P", "-c", script, SMALL]
+        assert subprocess.run(command, env=child_environment(paths), check=False).returncode == 0

@@ -18,7 +18,7 @@ from tests.ponder.conftest import Command
 
 VERBS = [
     (["chat", "a@2"], "chat a@2"), (["ladder", "a"], "ladder a"),
-    (["odds", "a"], "odds a"), (["value", "a"], "value a"), (["eval", "a"], "eval a"),
+    (["value", "a"], "value a"), (["eval", "a"], "eval a"),
     (["replay", "a"], "replay a"), (["aha", "a@2", "--causal"], "aha a@2 --causal"),
     (["rebuild"], "rebuild"), (["rm", "serve", "a"], "rm serve a"),
     (["key", "add", "ada"], "key add ada"), (["key", "list"], "key list"), (["key", "revoke", "ada"], "key revoke ada"),

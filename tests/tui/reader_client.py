@@ -70,6 +70,8 @@ class ReaderClient:
         self.saved: dict[int, wire.CheckpointRow] = {}
         """Checkpoints that tests put in the place of the stored ones, by step."""
         self.measured: list[wire.MeasuredRow] = []
+        self.odds: list[wire.Odds | wire.Refusal] = []
+        """What is said of an answer's odds, one after the other; the last again and again."""
         self.is_away = False
         self.held: asyncio.Event | None = None
         """Every answer waits for it."""
@@ -192,6 +194,8 @@ class ReaderClient:
                 return self._turn_book.turns(request)
             case wire.GetFeedback():
                 return read_feedback(reader, request.run)
+            case wire.GetOdds():
+                return self.odds.pop(0) if len(self.odds) > 1 else self.odds[0]
             case wire.GetSystem():
                 return SYSTEM
             case wire.GetCommand():

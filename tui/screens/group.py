@@ -32,6 +32,7 @@ from tui.answers import (
 from tui.lesson_view import lesson_paragraphs
 from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
+from tui.screens.odds import open_odds
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell
 from tui.widgets import Cell, Column, LineView, ListRow, ListSource, VirtualList
@@ -221,6 +222,11 @@ class GroupScreen(ConsoleScreen):
             self.console.say(otherwise)
         else:
             self._show(group_id)
+
+    def action_group_odds(self) -> None:
+        """What each checkpoint makes of the chosen answer."""
+        answers = self._answers()
+        open_odds(self.console, answers[self._chosen] if self._chosen < len(answers) else None)
 
     def action_group_explain(self) -> None:
         """The numbers in place of the answers, or the answers again."""

@@ -32,6 +32,7 @@ from tui.answers import (
 from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
+from tui.screens.odds import open_odds
 from tui.screens.sample_rows import COLUMNS, WITH_PROMPT, WITH_PROMPT_COLUMNS, SampleRows
 from tui.screens.text_line import Part, TextLine
 from tui.screens.tokens import TokensScreen
@@ -247,6 +248,10 @@ class SamplesScreen(ConsoleScreen):
         """The row above, read at once."""
         self._list.action_cursor_by(-1)
         await self._show_answer()
+
+    def action_samples_odds(self) -> None:
+        """What each checkpoint makes of the answer."""
+        open_odds(self.console, self._chosen())
 
     async def action_samples_star(self) -> None:
         """Star it, or no longer."""

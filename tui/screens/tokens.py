@@ -22,6 +22,7 @@ from tui.answers import finish_words, reward_words, verdict_sign, verdict_word
 from tui.place import Spot
 from tui.screens.frame import ConsoleScreen
 from tui.screens.group import GroupScreen
+from tui.screens.odds import open_odds
 from tui.screens.text_line import Part, TextLine
 from tui.terms import marks_cell
 from tui.token_facts import QUANTITIES, Token, TokenText, read_tokens
@@ -185,6 +186,10 @@ class TokensScreen(ConsoleScreen):
             self.look_at(self._siblings[place + by])
         else:
             self.console.say("this is the last answer of the group" if by > 0 else "this is the first of the group")
+
+    def action_tokens_odds(self) -> None:
+        """What each checkpoint makes of the answer."""
+        open_odds(self.console, self._stored)
 
     def action_tokens_newest(self) -> None:
         """The newest answer of the run."""
