@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
+from typing import Any  # Any: a stand-in that passes on whatever is asked
 
 import pytest
 from msgspec.structs import replace
@@ -275,3 +277,25 @@ def test_a_console_that_only_reads_says_nothing_of_an_answer(store: Path) -> Non
         assert not console.screen.has_class("-typing")
 
     play(store, script, is_readonly=True)
+
+
+@pytest.mark.parametrize("name", ["group", "samples", "tokens"])
+def test_what_has_not_come_yet_is_not_said_to_be_nothing(
+    store: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        gate, ask = asyncio.Event(), client.ask
+
+        async def held(request: wire.Request, *rest: Any) -> Any:
+            if isinstance(request, wire.GetGroups | wire.GetGroup | wire.GetSamples | wire.GetSample):
+                await gate.wait()
+            return await ask(request, *rest)
+
+        monkeypatch.setattr(client, "ask", held)
+        await console.show_screen(name)
+        await until(pilot, lambda: console.current_mode == name and "asking the daemon" in screen_text(console))
+        assert "scored yet" not in screen_text(console)
+        gate.set()
+        await until(pilot, lambda: "asking the daemon" not in screen_text(console))
+
+    play(store, script)

@@ -412,7 +412,8 @@ class GroupScreen(ConsoleScreen):
         strip = self.query_one("#group-strip", TextLine)
         detail = self._detail
         if detail is None:
-            head.show([Part(" no group is scored yet; the first comes with the first step", "dim")])
+            words = "no group is scored yet; the first comes with the first step"
+            head.show([Part(f" {words if self.is_pulled else 'asking the daemon'}", "dim")])
             prompt.show([])
             strip.show([])
             return

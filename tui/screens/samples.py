@@ -105,7 +105,7 @@ class SamplesScreen(ConsoleScreen):
             yield TextLine(id="sample-line-check")
         with Container(id="samples-below"):
             with Vertical(id="samples-pane"):
-                yield SampleList(COLUMNS, id="samples", empty="no answer is scored yet")
+                yield SampleList(COLUMNS, id="samples", empty="asking the daemon")
             with Vertical(id="answer-pane"):
                 yield TextLine(id="answer-head", rule=rule)
                 yield LineView(id="answer", empty="  the answer under the cursor stands here")
@@ -402,6 +402,10 @@ class SamplesScreen(ConsoleScreen):
             self._shown_version = (window.version, has_prompt)
             shown.set_columns(WITH_PROMPT if has_prompt else COLUMNS)
             shown.set_source(SampleRows(window, has_prompt))
+        if not window.is_known:
+            shown.say_when_empty("asking the daemon")
+        else:
+            shown.say_when_empty("no answer fits the filter" if self._filter else "no answer is scored yet")
         self._paint_head()
         self._paint_answer()
 

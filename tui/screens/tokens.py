@@ -68,7 +68,7 @@ class TokensScreen(ConsoleScreen):
         yield TextLine(id="tokens-head")
         yield TextLine(id="tokens-legend")
         with Horizontal(id="tokens-middle"):
-            yield TokenView(id="tokens", empty="no answer is scored yet; the first come with the first step")
+            yield TokenView(id="tokens")
             with Vertical(id="tokens-side"):
                 yield TextLine(id="least-head", rule=rule)
                 yield VirtualList(COLUMNS, id="least", empty="nothing was recorded")
@@ -241,7 +241,8 @@ class TokensScreen(ConsoleScreen):
         head, legend = self.query_one("#tokens-head", TextLine), self.query_one("#tokens-legend", TextLine)
         stored = self._stored
         if stored is None:
-            head.show([Part(" no answer is scored yet", "dim")])
+            words = "no answer is scored yet; the first come with the first step"
+            head.show([Part(f" {words if self.is_pulled else 'asking the daemon'}", "dim")])
             legend.show([])
             return
         rollout = stored.rollout
