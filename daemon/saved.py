@@ -21,7 +21,7 @@ SHOWN = 4
 def choose_step(run: str, steps: Sequence[int], wanted: int | None) -> int:
     """The checkpoint that is meant, the newest where none is named; NotFound says which there are."""
     if not steps:
-        raise NotFound(f"`{run}` has no checkpoint yet", f"`ponder save {run}` writes one")
+        raise NotFound(f"`{run}` has no checkpoint yet", f"`ponder save {run}` writes one while it runs")
     if wanted is None:
         return steps[0]
     if wanted not in steps:

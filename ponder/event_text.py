@@ -35,6 +35,8 @@ def event_line(event: FeedEvent) -> str:
     'applied at step 41: optim.lr 0.0003 -> 0.0001'
     >>> event_line(events.StateChanged(events.RunState.RUNNING, events.RunState.PAUSED))
     'running -> paused'
+    >>> event_line(events.StateChanged(events.RunState.QUEUED, events.RunState.QUEUED, "submitted"))
+    'queued: submitted'
     """
     match event:
         case events.StepDone() | events.Evaluated() | events.GroupStored() | events.GroupScored():
@@ -68,7 +70,8 @@ def event_line(event: FeedEvent) -> str:
         case events.AttemptEnded():
             return f"trainer ended: attempt {event.attempt}, {event.cause}"
         case events.StateChanged():
-            return f"{event.old} -> {event.new}" + (f": {event.reason}" if event.reason else "")
+            change = f"{event.old} -> {event.new}" if event.old is not event.new else str(event.new)
+            return change + (f": {event.reason}" if event.reason else "")
         case events.RankingKept() | events.RankingUndone() | events.RewardModelFitted() | events.BrakeChanged():
             return _judging_line(event)
         case events.CheckpointMeasured():

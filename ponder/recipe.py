@@ -33,10 +33,10 @@ from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped
 import msgspec
 from msgspec import Meta, Struct
 
-from ponder import chain, knobs, variants
+from ponder import chain, knobs, misfit, variants
 from ponder.compute import ComputePart, check_processes
 from ponder.engine import ENGINE_KEY, Correction, VllmPart, bring_correction
-from ponder.errors import KnobError, NotFound, RecipeError, UsageError
+from ponder.errors import KnobError, NotFound, PonderError, RecipeError, UsageError
 from ponder.gold import find_gold
 from ponder.judged import why_steps
 from ponder.knobs import Critic, Evaluation, Kl, Knobs, KnobValue, Optim, Policy, Reward, Sampling, Saving, Stream
@@ -259,6 +259,9 @@ def parse_recipe(
         overrides = {**chosen.settings, "run.name": f"{name}-{variant}", "run.variant": variant, **(overrides or {})}
         if chosen.title:
             overrides = {"run.title": chosen.title, **overrides}
+    else:
+        for name in known:
+            _check_variant(text, source, name)
     links = chain.split(tree, source)
     sorted_out = chain.sort_overrides(overrides or {}, [link.name for link in links])
     with _reading:
@@ -267,6 +270,15 @@ def parse_recipe(
         _check_live([first, *rest], source)
         check_processes([first, *rest], source)
     return msgspec.structs.replace(first, then=rest)
+
+
+def _check_variant(text: str, source: str, name: str) -> None:
+    """RecipeError that names the variant where it sets what there is not, also before anybody runs it."""
+    try:
+        parse_recipe(text, source, variant=name)
+    except PonderError as error:
+        message = error.message.removeprefix(f"`{source}`: ")
+        raise RecipeError(f"`{source}`, variant `{name}`: {message}", error.hint) from None
 
 
 def parse_variants(text: str, source: str) -> dict[str, variants.Variant]:
@@ -467,12 +479,9 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
     for part in re.findall(r"\w+", key):
         known = dict(enumerate(value)) if isinstance(value, list) else value
         value = known.get(int(part) if part.isdigit() else part) if isinstance(known, dict) else None
-    hint = ""
-    if key in knobs.DECLARATIONS:
-        knob = knobs.DECLARATIONS[key]
-        hint = f"it takes {knob.bounds}" + (f" ({knob.unit})" if knob.unit else "")
     shown = toml_value(value) if isinstance(value, str | bool | int | float) else type(value).__name__
-    return RecipeError(f"`{source}`: `{key}` cannot be `{shown}`: {reason[0].lower()}{reason[1:]}", hint)
+    hint = misfit.takes(Recipe, LISTS, key)
+    return RecipeError(f"`{source}`: `{key}` cannot be `{shown}`{misfit.why(reason)}", hint)
 
 
 def _override(recipe: Recipe, key: str, value: str | KnobValue) -> Recipe:
@@ -493,6 +502,6 @@ def _override(recipe: Recipe, key: str, value: str | KnobValue) -> Recipe:
     try:
         changed_part = msgspec.convert(part, parts[part_name], strict=False)
     except msgspec.ValidationError as error:
-        reason = str(error).partition(" - at ")[0]
-        raise RecipeError(f"`{key}` cannot be `{value}`: {reason[0].lower()}{reason[1:]}") from None
+        reason = misfit.why(str(error).partition(" - at ")[0], is_typed=isinstance(value, str))
+        raise RecipeError(f"`{key}` cannot be `{value}`{reason}", misfit.takes(Recipe, LISTS, key)) from None
     return msgspec.structs.replace(recipe, **{part_name: changed_part})

@@ -73,7 +73,9 @@ class AskingApp(OrderlyApp):
             if status.state is wire.CommandState.APPLIED:
                 del self._unsettled[command]
                 self.applied += 1
-                self.say(f"+ {applied_line(status.verb, status.step, status.name, status.old, status.new)}", "good")
+                is_named = status.step is not None or bool(status.name)
+                line = applied_line(status.verb, status.step, status.name, status.old, status.new)
+                self.say(f"+ {line if is_named else f'applied: {words}'}", "good")
             elif status.state is wire.CommandState.REFUSED:
                 del self._unsettled[command]
                 hint = f" ({status.hint})" if status.hint else ""

@@ -10,6 +10,8 @@ dropped, and what is sent is built from the cells, never copied from the frame.
 Characters whose width terminals disagree about (emoji, ambiguous signs) are followed by a cursor jump and a repaint of
 the cell after them, so that a disagreement costs one glyph and not the line.
 
+Where only ASCII may be sent, each cell that holds something else shows the ASCII sign nearest to it.
+
 Left out on purpose: modes and pacing (tui/driver.py), scroll regions.
 """
 
@@ -34,6 +36,17 @@ _PLAIN = frozenset(
 GAP_CELLS = 6
 """Unchanged cells that are cheaper to send again than to jump over (a jump is 6 to 8 bytes)."""
 
+_SIGNS = {
+    **dict.fromkeys("─━┄┈╌", "-"),
+    **dict.fromkeys("┆┊╎", ":"),
+    **dict.fromkeys("▁▂▃", "."),
+    **dict.fromkeys("▄▅▆", ":"),
+    **dict.fromkeys("▇█", "#"),
+    **dict.fromkeys("│┃", "|"),
+    "…": "~",
+}
+"""What stands for a sign where only ASCII may be sent; for other boxes `+`, for a letter with an accent the letter."""
+
 _ZERO_WIDTH_JOINER = "\u200d"
 _EMOJI_STYLE = "\ufe0f"
 
@@ -44,8 +57,9 @@ class CellGrid:
     Text None means "not known": never asked for, or perhaps no longer what was sent.
     """
 
-    def __init__(self, width: int, height: int, *, colour: bool = True) -> None:
+    def __init__(self, width: int, height: int, *, colour: bool = True, is_ascii: bool = False) -> None:
         self._colour = colour
+        self._is_ascii = is_ascii
         self.refused = 0
         """Control and invisible characters that frames held and the terminal was spared."""
         self._wanted: list[list[str | None]] = []
@@ -175,7 +189,7 @@ class CellGrid:
         if not 0 <= self._y < height:
             return
         self._touched[self._y] = self._drawn
-        if not _PLAIN.issuperset(text):
+        if (self._is_ascii and not text.isascii()) or not _PLAIN.issuperset(text):
             self._put_slowly(text, style)
             return
         x, end = self._x, min(self._x + len(text), width)
@@ -215,6 +229,10 @@ class CellGrid:
                     self._combine(character)
 
     def _put_cell(self, character: str, style: str, cells: int) -> None:
+        if self._is_ascii and not character.isascii():
+            for _ in range(cells):
+                self._put_cell(ascii_sign(character), style, 1)
+            return
         width, _ = self.size
         row, styles = self._wanted[self._y], self._wanted_styles[self._y]
         x, end = self._x, self._x + cells
@@ -235,7 +253,14 @@ class CellGrid:
     def _combine(self, mark: str) -> None:
         """Put a combining mark on the character before it, if this frame drew one and it carries few enough."""
         cell = self._wanted[self._y][self._last] if self._last is not None else None
-        if self._last is None or not cell or cell == " " or len(cell) > MAX_COMBINING or self._x > self.size[0]:
+        if (
+            self._is_ascii
+            or self._last is None
+            or not cell
+            or cell == " "
+            or len(cell) > MAX_COMBINING
+            or self._x > self.size[0]
+        ):
             self.refused += 1
             return
         self._wanted[self._y][self._last] = cell + mark
@@ -244,6 +269,22 @@ class CellGrid:
         """A wide character of which one half is about to be overwritten leaves a blank in the other."""
         if 0 < x < len(row) and row[x] == "":
             row[x - 1] = row[x] = " "
+
+
+def ascii_sign(character: str) -> str:
+    """The one ASCII sign that stands for a character.
+
+    >>> "".join(map(ascii_sign, "a…│╭─é日"))
+    'a~|+-e?'
+    """
+    if character.isascii():
+        return character
+    if character in _SIGNS:
+        return _SIGNS[character]
+    if "\u2500" <= character <= "\u257f":
+        return "+"
+    plain = unicodedata.normalize("NFKD", character)[0]
+    return plain if plain.isascii() and plain.isprintable() else "?"
 
 
 class _Writer:

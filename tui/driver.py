@@ -33,6 +33,7 @@ from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
+from ponder.plot_text import wants_ascii
 from tui.cells import CellGrid
 from tui.pacing import ASK, LineGauge, Pacer, ReplyFilter
 
@@ -142,7 +143,7 @@ class PonderDriver(LinuxDriver):
         self._metered = _MeteredFile(sys.__stderr__)
         self._file = self._metered  # type: ignore[assignment]  # the writer thread needs write, flush and fileno only
         self._lock = threading.RLock()
-        self._grid = CellGrid(*self._get_terminal_size(), colour=not app.no_color)
+        self._grid = CellGrid(*self._get_terminal_size(), colour=not app.no_color, is_ascii=wants_ascii())
         self._new_size: tuple[int, int] | None = None
         self._pacer = Pacer()
         self._gauge = LineGauge()

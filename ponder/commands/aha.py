@@ -71,7 +71,8 @@ def aha(
         return
     run, at, step = run.partition("@")
     if at and not (causal and step.isdecimal()):
-        raise UsageError(f"`@{step}` is for `--causal`, and a number", "for example `ponder aha demo-1@20 --causal`")
+        what = "names a checkpoint, at which `--causal` alone looks" if step.isdecimal() else "is no checkpoint's step"
+        raise UsageError(f"`@{step}` {what}", "for example `ponder aha demo-1@20 --causal`")
     if causal:
         _check_cause(run, step, as_json)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any  # Any: a value of a command line is of whatever type its parameter says
 
+from typer import BadParameter
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 Parameter = TyperArgument | TyperOption
@@ -53,4 +54,8 @@ class Conversion:
             return value
         if self._kind == list[str] and isinstance(value, list | tuple) and all(type(word) is str for word in value):
             return list(value)
-        return self._typers_own().coerce(value, param=param, ctx=ctx)
+        try:
+            return self._typers_own().coerce(value, param=param, ctx=ctx)
+        except BadParameter as error:  # which does not name the value
+            error.message = error.message.replace("Input", f"`{value}`", 1).partition(", unable to parse")[0]
+            raise

@@ -43,7 +43,7 @@ def checkpoints(run: RunArgument = "", as_json: JsonOption = False) -> None:
             for row in found.checkpoints
             if row.is_on_disk
         ],
-        empty="there is no checkpoint on disk yet; `ponder save` writes one",
+        empty="there is no checkpoint on disk yet; `ponder save` writes one while the run learns",
     )
 
 

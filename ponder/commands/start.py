@@ -33,8 +33,8 @@ from ponder.remote import ponder_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+    from ponder.given_recipe import Given
     from ponder.knobs import KnobValue
     from ponder.recipe import Recipe
     from ponder.variants import Variant
@@ -50,8 +50,9 @@ def demo(
 ) -> None:
     """Watch a small model learn to reason, from reinforcement alone: the main job, about five minutes on two cores."""
     from ponder.demo import RECIPE
+    from ponder.given_recipe import read_given
 
-    run_name = _submit(RECIPE, _all_overrides(overrides, seed, None, steps)).run
+    run_name = _submit(read_given(RECIPE), _all_overrides(overrides, seed, None, steps)).run
     if not (plain or as_json) and has_terminal():
         if code := _visit_console(run_name):
             raise typer.Exit(code)
@@ -65,7 +66,7 @@ def run(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe file, or the name of one that comes with ponder",
+            help="A recipe file, the name of one that comes with ponder, or `-` for standard input",
             autocompletion=complete_recipe,
         ),
     ],
@@ -102,11 +103,14 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Put a recipe into the queue; the run starts as soon as its device is free."""
+    from ponder.given_recipe import read_given
+
     if begin_from and not only:
         raise UsageError("`--from` says where one stage begins", "name the stage with `--only`")
     if seeds and seed is not None:
         raise UsageError("`--seed` and `--seeds` say the same", "keep one of them")
-    chosen = _variants(recipe, variant or [])
+    given = read_given(recipe)
+    chosen = _variants(given, variant or [])
     each = _seeds(seeds, seed)
     if len(chosen) * len(each) > 1:
         if watch_it or plain or only:
@@ -114,7 +118,7 @@ def run(
                 "several runs are queued, and `--watch`, `--plain` and `--only` are for one", "leave it out"
             )
         queued = [
-            _submit(recipe, _all_overrides(overrides, one, name, steps), variant=which)
+            _submit(given, _all_overrides(overrides, one, name, steps), variant=which)
             for one in each
             for which in chosen
         ]
@@ -125,7 +129,7 @@ def run(
             say(f"{len(queued)} runs accepted, one after the other; `ponder ls` shows where they are")
         return
     every = _all_overrides(overrides, each[0], name, steps)
-    accepted = _submit(recipe, every, only or "", begin_from or "", variant=chosen[0])
+    accepted = _submit(given, every, only or "", begin_from or "", variant=chosen[0])
     run_name = accepted.run
     if as_json and not plain:
         write_json("accepted", accepted)
@@ -277,19 +281,18 @@ def _all_overrides(
     return overrides | {key: value for key, value in named.items() if value is not None}
 
 
-def _variants(word: str, wanted: list[str]) -> list[str]:
+def _variants(given: Given, wanted: list[str]) -> list[str]:
     """The variants to run; the recipe itself is the empty one."""
-    from ponder.recipe import find_recipe, parse_variants, read_recipe_text
+    from ponder.recipe import parse_variants
     from ponder.variants import ALL, find_variant
 
     if not wanted:
         return [""]
-    path = find_recipe(word)
-    known = parse_variants(read_recipe_text(path), str(path))
+    known = parse_variants(given.text, str(given.path))
     if ALL in wanted:
         return ["", *known]
     for name in wanted:
-        find_variant(known, name, str(path))
+        find_variant(known, name, str(given.path))
     return list(dict.fromkeys(wanted))
 
 
@@ -299,23 +302,20 @@ def _seeds(words: str | None, seed: int | None) -> list[int | None]:
     return [*read_seeds(words)] if words else [seed]
 
 
-def _read(
-    word: str, overrides: dict[str, str | KnobValue], only: str, begin_from: str, variant: str
-) -> tuple[Recipe, Path]:
-    """The recipe as it is to be run, or one stage of it, and its file."""
+def _read(given: Given, overrides: dict[str, str | KnobValue], only: str, begin_from: str, variant: str) -> Recipe:
+    """The recipe as it is to be run, or one stage of it."""
     from ponder import chain
     from ponder.alone import stage_alone
-    from ponder.recipe import find_recipe, parse_recipe, read_recipe_text
+    from ponder.recipe import parse_recipe
 
-    path = find_recipe(word)
     if only:
         overrides = chain.aim_at(overrides, only)
-    recipe = parse_recipe(read_recipe_text(path), str(path), overrides, variant)
-    return (stage_alone(recipe, only, find_paths(), begin_from) if only else recipe), path
+    recipe = parse_recipe(given.text, str(given.path), overrides, variant)
+    return stage_alone(recipe, only, find_paths(), begin_from) if only else recipe
 
 
 def _submit(
-    word: str, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "", variant: str = ""
+    given: Given, overrides: dict[str, str | KnobValue], only: str = "", begin_from: str = "", variant: str = ""
 ) -> Accepted:
     """Check the recipe, start a daemon if none runs, and queue it; the answer names the run."""
     from ponder.client import Client, ensure_daemon, is_served
@@ -328,7 +328,7 @@ def _submit(
             f"what a stage begins with lies on the machine of `{server}`",
             "carry the recipe over, and `ponder run` it there",
         )
-    recipe, path = _read(word, overrides, only, begin_from, variant)
+    recipe, path = _read(given, overrides, only, begin_from, variant), given.path
     request = submission(recipe, path, models=paths.models if server is None else None, by=BY)
     if server is not None and (files := own_files(request)):
         hint = "carry the recipe and its files over, and `ponder run` there; or name data of the hub"

@@ -109,6 +109,12 @@ def test_ponder_answers_in_a_blink(serve: Serve) -> None:
     assert min(cpu_seconds(*PONDER, "status") for _ in range(5)) < 12 * bare
 
 
+def test_python_runs_it_where_its_script_is_not_on_the_path(paths: Paths) -> None:
+    words = [sys.executable, "-P", "-m", "ponder", "status"]
+    said = subprocess.run(words, env=child_environment(paths), capture_output=True, text=True, check=False, timeout=60)
+    assert said.returncode == 3 and said.stderr.startswith("error: no daemon serves")
+
+
 def test_ponder_alone_says_which_verbs_there_are(ponder: Command) -> None:
     said = ponder()
     assert said.code == 0 and said.err == ""
@@ -121,7 +127,10 @@ def test_ponder_alone_says_which_verbs_there_are(ponder: Command) -> None:
     [
         (["pauze"], "Did you mean"),
         (["ls", "--limit", "x"], "--limit"),
-        (["ls", "--limit", "0"], "--limit"),
+        (["ls", "--limit", "0"], "`0` should be greater"),
+        (["group", "rubbish"], "`rubbish` should be a valid integer"),
+        (["aha", "demo-1@20"], "`@20` names a checkpoint, at which `--causal` alone looks"),
+        (["aha", "demo-1@last", "--causal"], "`@last` is no checkpoint's step"),
         (["run"], "Missing argument"),
         (["run", "countdown-zero", "--set", "lr"], "key=value"),
         (["samples", "--outcome", "saved"], "rescued"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ponder.client import child_environment
 from ponder.errors import NotFound, PonderError, RecipeError
+from ponder.given_recipe import Given, read_given
 from ponder.paths import Paths
 from ponder.recipe import builtin_recipes, dump_recipe, find_recipe, parse_recipe, read_recipe
 
@@ -54,8 +58,10 @@ def test_the_main_job_is_one_of_them() -> None:
         (SMALL.replace("steps = 3", "steps = 0"), "`stage.steps`", ""),
         (SMALL.replace("steps = 3", ""), "`stage.steps` is missing", "ponder recipes"),
         (SMALL.replace("[task]\nname = \"countdown\"\n", ""), "`task` is missing", ""),
-        (SMALL.replace('"rl"', '"magic"'), "`stage.kind`", ""),
-        (SMALL.replace('"small"', '"No Spaces"'), "`run.name`", ""),
+        (SMALL.replace('"rl"', '"magic"'), "`stage.kind` cannot be `\"magic\"`", "one of `pretrain`"),
+        (SMALL.replace('"small"', '"No Spaces"'), "`run.name`", "lower-case letters, digits"),
+        (SMALL + "[compute]\ndevice = 'gpu'\n", "`compute.device`", "`cuda:N`"),
+        (SMALL + "[[monitors]]\nname = 'No'\nwords = ['x']\n", "`monitors[", "`monitor/NAME`"),
         ("", "`run` is missing", ""),
         (SMALL + "[reward]\npreference = 1.0\n", "no reward model learns live", "`live = true`"),
         (SMALL + "[rlhf]\nshare_random = 0\nshare_audit = 0\nshare_informative = 0\nshare_hunt = 0\nshare_check = 0\n",
@@ -80,12 +86,15 @@ def test_a_recipe_that_cannot_be_used_names_the_key_and_a_way_out(text: str, sai
         ("stage.steps", "many", "stage.steps"),
         ("run.seed", "-1", "run.seed"),
         ("task.options", "x", "task.options"),
+        ("run.name", "../x", "run.name"),
+        ("stage.kind", "rlx", "stage.kind"),
     ],
 )
 def test_an_override_is_checked_like_the_file(key: str, value: str, said_what: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_recipe(SMALL, "my.toml", {key: value})
-    assert said_what in caught.value.message
+    assert said_what in caught.value.message and caught.value.hint
+    assert not any(word in caught.value.message for word in ("regex", "enum", "got `str`"))
 
 
 def test_overrides_reach_every_part_of_a_recipe() -> None:
@@ -104,6 +113,24 @@ def test_a_file_that_is_not_there_or_no_text_is_said_to_be(tmp_path: Path) -> No
         with pytest.raises(PonderError) as caught:
             read_recipe(place)
         assert str(place) in caught.value.message
+
+
+def test_a_recipe_may_come_through_a_pipe_and_a_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(SMALL.encode())))
+    given = read_given("-")
+    assert parse_recipe(given.text, str(given.path)).run.name == "small"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit(pipe.write_text, SMALL)
+        assert read_given(str(pipe)) == Given(pipe, SMALL)
+    with pytest.raises(NotFound, match="is a folder"):
+        read_given(str(tmp_path))
+    with pytest.raises(NotFound, match="there is no recipe"):
+        read_given(str(tmp_path / "none.toml"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+    with pytest.raises(RecipeError, match="`standard input`"):
+        read_given("-")
 
 
 def test_quotes_newlines_and_unicode_survive_being_written_out() -> None:

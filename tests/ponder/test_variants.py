@@ -44,6 +44,13 @@ def test_a_variant_sets_its_keys_and_a_command_line_wins() -> None:
     assert "`free`" in caught.value.hint
 
 
+@pytest.mark.parametrize("settings", ['"optim.lrr" = 0.0', '"policy.clip" = "nome"', '"stage.steps" = -1'])
+def test_a_variant_that_cannot_run_is_refused_before_anybody_asks_for_it(settings: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(f"{SMALL}[variants.late]\nset = {{ {settings} }}\n", "small.toml")
+    assert "`small.toml`, variant `late`: " in caught.value.message and settings.split('"')[1] in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -104,7 +104,7 @@ class ReaderClient:
         """Anything on the feed."""
         self._messages.put_nowait(message)
 
-    def settle(self, state: wire.CommandState, step: int, message: str = "") -> None:
+    def settle(self, state: wire.CommandState, step: int | None, message: str = "") -> None:
         """What became of the last command."""
         command = f"c{len(self.acted)}"
         self.commands[command] = replace(self.commands[command], state=state, step=step, message=message)

@@ -115,6 +115,19 @@ def test_wishes_that_make_no_sense_are_refused(knobs: str, name: str) -> None:
         read_wishes(knobs, name)
 
 
+def test_a_fork_that_was_queued_is_said_in_the_words_of_what_was_asked(store: Path) -> None:
+    async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
+        await go_to(pilot, console, "checkpoints")
+        await pilot.press("f")
+        await until(pilot, lambda: isinstance(console.screen, ForkForm))
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(client.acted))
+        client.settle(wire.CommandState.APPLIED, None)
+        await until(pilot, lambda: f"+ applied: fork of {RUN} at step 30" in key_line(console))
+
+    play(store, script)
+
+
 def test_r_asks_then_forks_first_and_stops_then(store: Path) -> None:
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
         await go_to(pilot, console, "checkpoints")

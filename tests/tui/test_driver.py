@@ -417,3 +417,18 @@ def test_both_drivers_show_the_same_cells_after_random_keys_on_every_kind_of_scr
         assert screen == same
         for row, (one, other) in enumerate(zip(stock, ours, strict=True)):
             assert one == other, (screen, row)
+
+
+@pytest.mark.parametrize("text", ["cut off…", "─│╭┊▂█⣿", "Größe 日本", "👩‍🚀 ok", "e\u0301\u202e!"])
+def test_a_terminal_without_unicode_is_sent_nothing_but_ascii_in_as_many_cells(text: str) -> None:
+    frames = {}
+    for is_ascii in (False, True):
+        grid = CellGrid(20, 1, is_ascii=is_ascii)
+        grid.draw(f"\x1b[1;1H{text}|")
+        frames[is_ascii] = grid.changes()
+    assert frames[True].isascii()
+    screens = [pyte.Screen(20, 1) for _ in frames]
+    for screen, frame in zip(screens, frames.values(), strict=True):
+        pyte.Stream(screen).feed(frame)
+    ends = [screen.display[0].rstrip().endswith("|") for screen in screens]
+    assert ends == [True, True] and screens[0].cursor.x == screens[1].cursor.x

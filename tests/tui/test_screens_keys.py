@@ -467,7 +467,7 @@ def test_a_trainer_that_waits_for_the_disk_is_said_to_and_what_helps(store: Path
     async def script(pilot: Pilot[int], console: Console, client: ReaderClient) -> None:
         client.overrides[RUN] = replace(client.overrides[RUN], phase=WAIT_FOR_DISK)
         client.ring()
-        await until(pilot, lambda: "disk full: free some space" in screen_text(console).split("\n")[0])
+        await until(pilot, lambda: "  ! disk full: free some space" in screen_text(console).split("\n")[0])
 
     play(store, script)
 

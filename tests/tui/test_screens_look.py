@@ -111,3 +111,14 @@ def test_no_line_of_any_screen_is_wider_than_the_terminal(store: Path) -> None:
                 assert "q leave" in lines[-1]
 
     play(store, script)
+
+
+@pytest.mark.parametrize("name", ["aha", "label"])
+def test_what_the_words_of_turns_mean_is_the_first_thing_that_their_help_says(store: Path, name: str) -> None:
+    async def script(pilot: Pilot[int], console: Console, _: ReaderClient) -> None:
+        await go_to(pilot, console, name)
+        await pilot.press("f1")
+        await until(pilot, lambda: "Esc closes" in screen_text(console))
+        await until(pilot, lambda: "the try before was right, the final answer is wrong" in screen_text(console))
+
+    play(store, script)

@@ -23,6 +23,7 @@ from tui import actions
 from tui.answers import answer_paragraphs, find_paragraphs, prompt_paragraph, turn_paragraphs
 from tui.axes import value_range
 from tui.screens.frame import ConsoleScreen
+from tui.screens.help import words_page
 from tui.screens.text_line import Part, TextLine
 from tui.terms import OUTCOMES
 from tui.widgets import BrailleChart, Cell, Column, LineView, ListRow, ListSource, Paragraph, Span, VirtualList
@@ -61,6 +62,11 @@ class AhaScreen(ConsoleScreen):
         self._order = "rescued"
         self._story: list[str] = []
         self._is_reading = False
+
+    def foreword(self) -> list[Paragraph]:
+        """What each outcome means."""
+        words = ((f"{word.sign} {outcome}", word.meaning) for outcome, word in OUTCOMES.items())
+        return words_page("what a turn did to the answer", words, self.size.width)
 
     def body(self) -> Iterable[Widget]:
         """Rates and counts; traces and text."""

@@ -419,9 +419,8 @@ class GroupScreen(ConsoleScreen):
         strip = self.query_one("#group-strip", TextLine)
         detail = self._detail
         if detail is None:
-            head.show(
-                [Part(f" {self.when_none('no group is scored yet; the first comes with the first step')}", "dim")]
-            )
+            words = self.when_none("no group is scored yet; the first comes with the first step")
+            head.show([Part(f" {words}", "dim")])
             prompt.show([])
             strip.show([])
             return

@@ -7,7 +7,7 @@ Deliberately left out: knobs, which explain themselves on their own screen.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -93,6 +93,12 @@ def help_page(screen_name: str, keys: Keys, run: str, pane: str = "", width: int
     page += [_entry(f"{word.sign} {state}", word.meaning, TERM_CELLS, width) for state, word in STATES.items()]
     page.append(_title("keys can be changed in `keys.toml` beside the store, by the names in brackets"))
     return page
+
+
+def words_page(title: str, words: Iterable[tuple[str, str]], width: int) -> list[Paragraph]:
+    """Words with their meanings, for the foreword of a screen that cannot be used without them."""
+    head = Paragraph.of(title, style="title")
+    return [head, *(_entry(word, meaning, KEY_CELLS, min(120, width) - 2) for word, meaning in words)]
 
 
 def _title(text: str) -> Paragraph:

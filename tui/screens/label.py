@@ -27,6 +27,7 @@ from tui import actions
 from tui.answers import prompt_paragraph
 from tui.labelling import Labelling, Telling
 from tui.screens.frame import ConsoleScreen
+from tui.screens.help import words_page
 from tui.screens.text_line import Part, TextLine
 from tui.terms import OUTCOMES
 from tui.widgets import LineView, Paragraph, Span
@@ -169,6 +170,11 @@ class LabelScreen(ConsoleScreen):
                 self.console.say(f"! {error.message}", "bad")
 
         self.run_worker(look(), exit_on_error=True)
+
+    def foreword(self) -> list[Paragraph]:
+        """What the words mean, for which a small terminal has no room beside the turn."""
+        words = ((f"{number} {word}", MEANINGS[word]) for number, word in enumerate(WORDS, 1))
+        return words_page("what the turn did to the answer", words, self.size.width)
 
     def copied(self) -> tuple[str, str] | None:
         """The answer."""

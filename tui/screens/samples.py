@@ -37,6 +37,7 @@ from tui.screens.sample_rows import COLUMNS, WITH_PROMPT, WITH_PROMPT_COLUMNS, S
 from tui.screens.text_line import Part, TextLine
 from tui.screens.tokens import TokensScreen
 from tui.widgets import LineView, Paragraph, VirtualList
+from tui.widgets.emptiness import ASKING
 from tui.window import PAGE, Window, is_plain
 
 EXCERPT = 320
@@ -407,6 +408,8 @@ class SamplesScreen(ConsoleScreen):
             self._shown_version = (window.version, has_prompt)
             shown.set_columns(WITH_PROMPT if has_prompt else COLUMNS)
             shown.set_source(SampleRows(window, has_prompt))
+        words = "no answer fits the filter" if self._filter else "no answer is scored yet"
+        shown.say_when_empty(words if window.is_known else ASKING)
         self._paint_head()
         self._paint_answer()
 

@@ -126,7 +126,7 @@ class TextLine(PaintsLines):
         row = self._joined(left, shown, parts)
         end = self._joined(right, shown, parts)
         taken = sum(cell_len(text) for text, _ in (*row, *end))
-        filler = max(0, width - taken)
+        filler = max(gap if row and end else 0, width - taken)  # where it is too long, both stay apart and it is cut
         if self._rule != " " and filler > 2:
             row.append((f" {self._rule * (filler - 1 - bool(end))}{' ' if end else ''}", None))
         else:

@@ -69,7 +69,7 @@ class TokensScreen(ConsoleScreen):
         yield TextLine(id="tokens-head")
         yield TextLine(id="tokens-legend")
         with Horizontal(id="tokens-middle"):
-            yield TokenView(id="tokens", empty="no answer is scored yet; the first come with the first step")
+            yield TokenView(id="tokens")
             with Vertical(id="tokens-side"):
                 yield TextLine(id="least-head", rule=rule)
                 yield VirtualList(COLUMNS, id="least", empty="nothing was recorded")
@@ -246,7 +246,8 @@ class TokensScreen(ConsoleScreen):
         head, legend = self.query_one("#tokens-head", TextLine), self.query_one("#tokens-legend", TextLine)
         stored = self._stored
         if stored is None:
-            head.show([Part(f" {self.when_none('no answer is scored yet')}", "dim")])
+            words = self.when_none("no answer is scored yet; the first come with the first step")
+            head.show([Part(f" {words}", "dim")])
             legend.show([])
             return
         rollout = stored.rollout
