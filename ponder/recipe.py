@@ -28,7 +28,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints  # Any: parsed TOML is untyped until msgspec has converted it
+from typing import Annotated, Any  # Any: parsed TOML is untyped until msgspec has converted it
 
 import msgspec
 from msgspec import Meta, Struct
@@ -44,6 +44,7 @@ from ponder.marker_file import ReflectionPart
 from ponder.own_reward import Monitor, OwnReward, check_monitors
 from ponder.preference import Preference
 from ponder.presets import PRESET_KEY, check_together, fill_in
+from ponder.recipe_keys import known_keys, refuse_unknown_keys
 from ponder.rlhf import PARTS, Rlhf
 from ponder.selfplay import Selfplay
 from ponder.stage import StageKind, StagePart
@@ -295,7 +296,7 @@ def _load(text: str, source: str) -> dict[str, Any]:
 
 def _parse_stage(link: chain.Link, overrides: Mapping[str, str | KnobValue]) -> Recipe:
     source = link.source
-    _refuse_unknown_keys(link.tree, source)
+    refuse_unknown_keys(link.tree, Recipe, LISTS, source)
     tree = bring_correction(link.tree, overrides.get(ENGINE_KEY), overrides.get(MOST_KEY))
     recipe = _convert(fill_in(tree, overrides.get(PRESET_KEY)), source)
     for key, value in overrides.items():
@@ -395,49 +396,6 @@ def find_recipe(word: str) -> Path:
     raise NotFound(f"there is no recipe `{word}`", hint)
 
 
-def _known_keys(struct: Any) -> dict[str, Any]:
-    if not isinstance(struct, type) or not issubclass(struct, Struct):
-        return {}
-    return {name: kind for name, kind in get_type_hints(struct).items() if name != "then"}
-
-
-def _refuse_unknown_keys(tree: Mapping[str, Any], source: str) -> None:
-    parts = _known_keys(Recipe)
-    for part_name, part in tree.items():
-        if part_name not in parts:
-            raise RecipeError(
-                f"`{source}`: there is no table `[{part_name}]`"
-                if isinstance(part, dict)
-                else f"`{source}`: the key `{part_name}` stands in no table",
-                knobs.nearest(part_name, list(parts)) or f"known tables: {', '.join(parts)}",
-            )
-        if part_name in LISTS:
-            _refuse_unknown_in_list(part_name, part, source)
-            continue
-        if not isinstance(part, dict):
-            raise RecipeError(f"`{source}`: `{part_name}` must be a table", f"write `[{part_name}]` and its keys below")
-        known = _known_keys(parts[part_name])
-        for key in part:
-            if key not in known:
-                raise RecipeError(
-                    f"`{source}`: there is no key `{part_name}.{key}`",
-                    knobs.nearest(key, list(known)) or f"known keys of [{part_name}]: {', '.join(known)}",
-                )
-
-
-def _refuse_unknown_in_list(part_name: str, part: object, source: str) -> None:
-    if not isinstance(part, list) or not all(isinstance(table, dict) for table in part):
-        raise RecipeError(f"`{source}`: `{part_name}` must be a list of tables", f"write `[[{part_name}]]` for each")
-    known = list(_known_keys(LISTS[part_name]))
-    for place, table in enumerate(part, 1):
-        for key in table:
-            if key not in known:
-                raise RecipeError(
-                    f"`{source}`: there is no key `{key}` in `[[{part_name}]]` number {place}",
-                    knobs.nearest(key, known) or f"known keys of [[{part_name}]]: {', '.join(known)}",
-                )
-
-
 def _refuse_unusable(recipe: Recipe, source: str) -> None:
     """What each key's own type cannot say."""
     names = [reward.name for reward in recipe.rewards]
@@ -486,9 +444,9 @@ def _explain(error: msgspec.ValidationError, tree: Mapping[str, Any], source: st
 
 def _override(recipe: Recipe, key: str, value: str | KnobValue) -> Recipe:
     part_name, _, name = key.partition(".")
-    parts = _known_keys(Recipe)
-    if part_name not in parts or part_name in LISTS or name not in _known_keys(parts[part_name]):
-        known = [f"{part}.{field}" for part, struct in parts.items() for field in _known_keys(struct)]
+    parts = known_keys(Recipe)
+    if part_name not in parts or part_name in LISTS or name not in known_keys(parts[part_name]):
+        known = [f"{part}.{field}" for part, struct in parts.items() for field in known_keys(struct)]
         raise RecipeError(
             f"there is no key `{key}` to set", knobs.nearest(key, known) or "`ponder knobs` lists the knobs"
         )
