@@ -1,6 +1,7 @@
 """Whether a recipe's model is on this machine and whole, as far as its files tell without loading anything.
 
-    builtin:NAME, new:NAME   come with ponder: the trainer knows them
+    builtin:NAME             comes with ponder, weights and all
+    new:NAME                 has fresh weights: the trainer knows which there are
     stage:NAME               what another stage leaves: the trainer finds it when its time has come
     models:NAME              a folder that `ponder models get` made
     a folder                 becomes absolute; it must hold a config, a tokenizer, and weights that are not cut short
@@ -22,6 +23,9 @@ from ponder.errors import NotFound
 from ponder.recipe import ModelPart
 from ponder.stage import STAGE_SOURCE
 
+BUILTIN = "builtin:"
+SHIPPED = ("countdown-base", "countdown-both")
+"""The folders of `trainer/weights`."""
 TOKENIZER_WORDS = ("token", "vocab", "sentencepiece", "spiece", "merges")
 """One of these is in the name of some file of every tokenizer that transformers saves."""
 KEY = "`model.path`"
@@ -38,7 +42,10 @@ def find_model(model: ModelPart, *, models: Path | None, folders: Sequence[Path]
     if model.lora.rank and find_spec("peft") is None:
         raise NotFound("`model.lora` needs the package `peft`", "pip install 'ponder[lora]'")
     where = model.path
-    if where.startswith(("builtin:", "new:", STAGE_SOURCE)):
+    if where.startswith(BUILTIN) and where.removeprefix(BUILTIN) not in SHIPPED:
+        there = ", ".join(f"`{BUILTIN}{name}`" for name in SHIPPED)
+        raise NotFound(f"{KEY}: no `{where}` comes with ponder", f"there is {there}")
+    if where.startswith((BUILTIN, "new:", STAGE_SOURCE)):
         return model
     if where.startswith("models:"):
         name = where.removeprefix("models:")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.look import LimitOption, counted, write_answers
-from ponder.commands.options import JsonOption, RunArgument, connect, go_there, name_run
+from ponder.commands.options import JsonOption, RunArgument, connect, go_there, whole_name
 from ponder.errors import UsageError
 from ponder.events import Outcome
 from ponder.output import Column, say, write, write_json, write_table
@@ -79,7 +79,7 @@ def aha(
     if out is not None and form is None:
         form = Form.JSON if out.suffix == ".json" else Form.MD
     with connect() as client:
-        name = name_run(client, run)
+        name = whole_name(client, run)
         chosen = outcome if order == "rescued" else outcome or Outcome.RESCUED
         found = client.ask(GetAha(name, chosen, order, limit), Aha)
         if form is not None:
@@ -110,7 +110,7 @@ def _write_finds(run: str, limit: int, as_json: bool) -> None:
     from ponder.wire import GetSamples, Samples
 
     with connect() as client:
-        name = name_run(client, run)
+        name = whole_name(client, run)
         samples = client.ask(GetSamples(name, limit=limit, only_finds=True), Samples).samples
     if as_json:
         write_json("finds", samples)
@@ -135,13 +135,12 @@ def _write_finds(run: str, limit: int, as_json: bool) -> None:
 def _check_cause(run: str, step: str, as_json: bool) -> None:
     """Run the program that loads the checkpoint."""
     from ponder.commands.travel import become_program
-    from ponder.wire import GetRun, RunDetail
 
     target = f"{run}@{step}" if step else run
     go_there("checkpoints lie on the daemon's machine", f"aha {target} --causal")
     if not run or not find_paths().run_recipe(run).is_file():
         with connect() as client:
-            run = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
+            run = whole_name(client, run)
     become_program("daemon.causal", [run, *([f"--step={step}"] if step else []), *(["--json"] if as_json else [])])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import JsonOption, RunArgument, connect, name_run
+from ponder.commands.options import JsonOption, RunArgument, connect, whole_name
 from ponder.errors import NotFound
 from ponder.output import Column, write, write_json, write_table
 
@@ -38,7 +38,7 @@ def explain(
     from ponder.wire import Explanation, GetExplanation
 
     with connect() as client:
-        row = _choose(client, name_run(client, run), step, group)
+        row = _choose(client, whole_name(client, run), step, group)
         found = client.ask(GetExplanation(row.id), Explanation)
     lesson = Lesson(found)
     if as_json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import FileKindOption, JsonOption, RunArgument, TableOption, connect, name_run
+from ponder.commands.options import FileKindOption, JsonOption, RunArgument, TableOption, connect, name_run, whole_name
 from ponder.commands.talk import CheckpointArgument, become_patiently, find_checkpoint
 from ponder.errors import PonderError, UsageError
 from ponder.file_kind import ELSEWHERE
@@ -207,9 +207,8 @@ def _track(client: Client, name: str, tracker: Tracker, out: Path, *, follow: bo
 
 
 def _full_name(client: Client, run: str) -> str:
-    from ponder.wire import GetRun, RunDetail
 
-    return client.ask(GetRun(name_run(client, run), only_ends=True), RunDetail).row.name
+    return whole_name(client, run)
 
 
 def pages_of(client: Client, run: str, filters: str, limit: int) -> Iterator[list[StoredRollout]]:

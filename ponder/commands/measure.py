@@ -20,6 +20,7 @@ from ponder.commands.options import (
     connect,
     go_there,
     name_run,
+    whole_name,
 )
 from ponder.commands.talk import become_patiently
 from ponder.errors import UsageError
@@ -112,13 +113,12 @@ def _list(target: str, as_json: bool) -> None:
 
 def _name_target(word: str) -> str:
     """`RUN@STEP` with the run's whole name; a model's word as it is."""
-    from ponder.wire import GetRun, RunDetail
 
     name, step = split_target(word)
     if ":" in name or "/" in name or find_paths().run_recipe(name).is_file():
         return word
     with connect() as client:
-        whole = client.ask(GetRun(name_run(client, name)), RunDetail).row.name
+        whole = whole_name(client, name)
     return whole if step is None else f"{whole}@{step}"
 
 

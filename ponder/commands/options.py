@@ -179,3 +179,10 @@ def name_run(client: Client, run: str, *, even_over: bool = True) -> str:
         what = "no run yet" if even_over else "no run that is not over"
         raise NotFound(f"there is {what}", "`ponder demo` or `ponder run RECIPE` starts one; `ponder ls` lists all")
     return newest[0].name
+
+
+def whole_name(client: Client, run: str, *, even_over: bool = True) -> str:
+    """As `name_run`, and in full, where its number or its beginning was given. Raises NotFound."""
+    from ponder.wire import GetRun, RunDetail
+
+    return client.ask(GetRun(name_run(client, run, even_over=even_over), only_ends=True), RunDetail).row.name

@@ -37,7 +37,10 @@ def plot(
     ],
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[METRIC...]", help="Names or labels of metrics, for example `reward`"),
+        typer.Argument(
+            metavar="[METRIC...]",
+            help="Names or labels of metrics, for example `reward`; those looked at first when left out",
+        ),
     ] = None,
     out: OutOption = None,
     others: Annotated[
@@ -72,10 +75,9 @@ def plot(
         check_picture(out)
     if measured:
         picture = _measured_picture(run, measured)
-    elif names:
-        picture = _curves_picture([run, *(others or [])], names, smoothing, find_axis(against), is_log, over_seeds)
     else:
-        raise UsageError("there is no metric to draw", "`ponder plot RUN reward`, or `ponder plot RUN --eval budget`")
+        runs = [run, *(others or [])]
+        picture = _curves_picture(runs, names or [], smoothing, find_axis(against), is_log, over_seeds)
     if as_json:
         write_json("plot", picture.data)
     elif out is None:
@@ -120,12 +122,18 @@ def _curves_picture(
     runs: Sequence[str], names: Sequence[str], smoothing: float, against: Axis, is_log: bool, over_seeds: bool
 ) -> Picture:
     from ponder.curve_svg import Scales
+    from ponder.metrics import HEADLINES
     from ponder.wire import GetRun, RunDetail
 
     with connect() as client:
         details = [client.ask(GetRun(name), RunDetail) for name in runs]
         known = {name for detail in details for name in detail.newest}
-        chosen = [find_named_metric(word, known) for word in names]
+        chosen = [find_named_metric(word, known) for word in names] or [name for name in HEADLINES if name in known]
+        if not chosen:
+            raise NotFound(
+                f"{' and '.join(runs)} told none of {', '.join(f'`{name}`' for name in HEADLINES)}",
+                f"name what is to be drawn, for example `{min(known)}`" if known else "no step is done so far",
+            )
         found = [_ask(client, detail, chosen, against, over_seeds) for detail in details]
     draw = _chart_over_seeds if over_seeds else _chart
     charts = [draw(name, found, smoothing) for name in chosen]

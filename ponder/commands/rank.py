@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import RunArgument, connect, name_run
+from ponder.commands.options import RunArgument, connect, whole_name
 from ponder.commands.start import has_terminal, open_console
 from ponder.errors import UsageError
 from ponder.person import check_name
@@ -28,12 +28,11 @@ def rank(
     ] = False,
 ) -> None:
     """Put answers of a run in order, best first, while it learns from them."""
-    from ponder.wire import GetRun, RunDetail
 
     if annotator:
         check_name(annotator)
     if not has_terminal():
         raise UsageError("ranking needs a terminal", "`ponder rlhf annotate` ranks without one, as a synthetic person")
     with connect() as client:
-        name = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
+        name = whole_name(client, run)
     open_console(name, "--screen", "rank", *(["--as", annotator] if annotator else []), *(["--score"] if score else []))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ponder.commands.options import BY, JsonOption, RunArgument, connect, name_run
+from ponder.commands.options import BY, JsonOption, RunArgument, connect, name_run, whole_name
 from ponder.errors import NoDaemon, NotFound
 from ponder.output import Column, Interrupted, say, write, write_json, write_pairs, write_table
 from ponder.ranking import Stream
@@ -136,7 +136,7 @@ def annotate(
     task: RankingTask | None = None
     began_s = heard_s = time.monotonic()
     with connect() as client:
-        run = name_run(client, run, even_over=False)
+        run = whole_name(client, run, even_over=False)
         say(f"`{name}` ranks answers of {run} by `{gold}`")
         try:
             while not until or kept < until:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ponder.commands.options import DeviceOption, ThreadsOption, complete_run, connect, go_there, name_run
+from ponder.commands.options import DeviceOption, ThreadsOption, complete_run, connect, go_there, whole_name
 from ponder.commands.talk import become_patiently
 from ponder.errors import UsageError
 from ponder.paths import find_paths
@@ -39,14 +39,13 @@ def serve(
     threads: ThreadsOption = 0,
 ) -> None:
     """Score texts for other programs over HTTP, as OpenRLHF asks a remote reward model: POST /get_reward."""
-    from ponder.wire import GetRun, RunDetail
 
     go_there("reward models lie on the daemon's machine", f"rm serve {what}".strip())
     if not (Path(what) / REWARD_MODEL_CARD).is_file() and not find_paths().run_recipe(what or " ").is_file():
         if os.sep in what:
             raise UsageError(f"no reward model lies in `{what}`", "a stage of kind `reward_model` leaves one")
         with connect() as client:
-            what = client.ask(GetRun(name_run(client, what)), RunDetail).row.name
+            what = whole_name(client, what)
     values = {"--version": version, "--host": host, "--port": port, "--device": device or None, "--threads": threads}
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     become_patiently("daemon.rm_server", [what, *words])

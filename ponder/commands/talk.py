@@ -22,7 +22,7 @@ from ponder.commands.options import (
     complete_run,
     connect,
     go_there,
-    name_run,
+    whole_name,
 )
 from ponder.errors import UsageError
 from ponder.paths import find_paths
@@ -119,7 +119,6 @@ def ladder(
 
 def find_checkpoint(run: str, verb: str) -> tuple[str, str]:
     """(run, step), the step empty where none is named; raises what hinders `verb`."""
-    from ponder.wire import GetRun, RunDetail
 
     go_there("checkpoints lie on the daemon's machine", f"{verb} {run}".strip())
     name, at, step = run.partition("@")
@@ -127,7 +126,7 @@ def find_checkpoint(run: str, verb: str) -> tuple[str, str]:
         raise UsageError(f"`{step}` is no step", f"for example `ponder {verb} demo-1@20`; `ponder show` lists them")
     if not name or not find_paths().run_recipe(name).is_file():
         with connect() as client:
-            name = client.ask(GetRun(name_run(client, name)), RunDetail).row.name
+            name = whole_name(client, name)
     return name, step
 
 

@@ -25,6 +25,7 @@ from ponder.commands.options import (
     go_there,
     name_run,
     parse_overrides,
+    whole_name,
 )
 from ponder.errors import UsageError
 from ponder.output import Interrupted, say, write, write_json
@@ -120,13 +121,12 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Do a run again, with what was changed on the way, and compare; exits with 1 at the first difference."""
-    from ponder.wire import GetRun, RunDetail
 
     go_there("a run's journal and checkpoints lie on the daemon's machine", f"replay {run}".strip())
     name = run
     if not run or not find_paths().journal(run).is_file():
         with connect() as client:
-            name = client.ask(GetRun(name_run(client, run)), RunDetail).row.name
+            name = whole_name(client, run)
     words = [name, *(["--steps", str(steps)] if steps else []), *(["--json"] if as_json else [])]
     become_program("daemon.replay", words)
 

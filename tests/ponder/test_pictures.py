@@ -14,6 +14,7 @@ from msgspec.structs import asdict, replace
 
 from ponder import wire
 from ponder.events import RunState
+from ponder.metrics import HEADLINES
 from ponder.recipe import builtin_recipes, dump_recipe, parse_recipe, read_recipe_text
 from store.reader import Reader
 from tests.ponder.conftest import Command
@@ -128,6 +129,20 @@ def test_curves_are_drawn_here_with_what_was_turned(ponder: Command) -> None:
     found = ponder("plot", "1", "reward", "--json").json()
     assert len(found["runs"][0]["curves"]["reward/mean"]) == 30
     assert found["runs"][0]["judged_by"] == {"reward/mean": "verifier"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_without_a_metric_those_are_drawn_that_a_person_looks_at_first(ponder: Command) -> None:
+    found = ponder("plot", "1", "--json").json()
+    assert list(found["runs"][0]["curves"]) == list(HEADLINES)
+
+
+def test_a_run_that_told_nothing_is_not_drawn(ponder: Command, daemon: ScriptedDaemon) -> None:
+    stored = daemon.replies[wire.GetRun]
+    assert callable(stored)
+    daemon.replies[wire.GetRun] = lambda request: replace(stored(request), newest={})
+    said = ponder("plot", "1")
+    assert said.code == 4 and "told none of `reward/mean`" in said.err and "no step is done so far" in said.err
 
 
 def recipes(daemon: ScriptedDaemon, **by_run: str) -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from ponder import model_files
 from ponder.errors import NotFound, PonderError
+from ponder.model_files import SHIPPED
 from ponder.paths import Paths
 from ponder.preflight import check_recipe
 from ponder.recipe import Recipe, parse_recipe
 from ponder.tasks import TASKS
 from tests.ponder.conftest import Command
 from tests.ponder.test_recipe import SMALL
+from trainer.builtin import WEIGHTS
 from trainer.tasks import find_task
 
 ROWS = '{"question": "q", "answer": "a"}\n'
@@ -88,6 +90,7 @@ def with_judge(path: str) -> str:
         (with_data('path = "data.jsonl"\nfunction = "mine.py:score"\n'), "the verifier is `auto`", "verifier"),
         (with_data('path = "data.jsonl"\ntemplate = "Do it"\n'), "holds no `{prompt}`", "`{prompt}`"),
         (with_data('path = "mine.py:rows"\n'), "there is no `rows` in `mine.py`", "score"),
+        (SMALL.replace(":countdown-base", ":nosuch"), "no `builtin:nosuch` comes", "`builtin:countdown-base`"),
         (with_reward("none.py:score"), "`rewards[0].function`: there is no file `none.py`", "looked for"),
         (with_reward("no_module:score"), "there is no module `no_module`", "file.py"),
         (with_reward("mine.py:scroe"), "there is no `scroe` in `mine.py`", "`score`"),
@@ -219,6 +222,10 @@ def test_no_code_of_the_users_is_run_and_nothing_heavy_imported(folder: Path) ->
     ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=ours, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_models_that_come_with_ponder_are_known() -> None:
+    assert set(SHIPPED) == {folder.name for folder in WEIGHTS.iterdir()}
 
 
 def test_every_task_that_ponder_knows_the_trainer_can_make(folder: Path) -> None:
