@@ -151,6 +151,8 @@ class PonderDriver(LinuxDriver):
         self._answered = threading.Event()
         self._on_screen = False
         self._is_starting = False
+        self._is_asleep = False
+        """Suspended by ctrl+z, and not yet continued."""
         self._knows_sync = False
         self._frames = 0
         self._frame_bytes = 0
@@ -303,14 +305,22 @@ class PonderDriver(LinuxDriver):
 
     def _sigtstp_application(self, *_: object) -> None:
         """Suspend from the event loop: this signal may have interrupted somebody who holds the lock."""
-        self._loop.call_soon_threadsafe(super()._sigtstp_application)
+        self._loop.call_soon_threadsafe(self._sleep)
+
+    def _sleep(self) -> None:
+        self._is_asleep = True
+        super()._sigtstp_application()
 
     def _sigcont_application(self, *_: object) -> None:
-        """Come back if we were suspended; whoever continues a running console only gets it painted again."""
-        if self._on_screen:
-            self._loop.call_soon_threadsafe(self.repaint)
-        else:
+        """Come back if we were suspended; whoever continues a running console only gets it painted again.
+
+        One that is on its way out stays so: a terminal that hangs up sends this signal, too.
+        """
+        if self._is_asleep:
+            self._is_asleep = False
             super()._sigcont_application()
+        elif self._on_screen:
+            self._loop.call_soon_threadsafe(self.repaint)
 
     # -- size --
 

@@ -6,7 +6,9 @@ import os
 import random
 import re
 import signal
+import time
 import unicodedata
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -346,6 +348,20 @@ def test_stopped_and_continued_it_gives_the_screen_back_and_takes_it_again() -> 
         terminal.screen.erase_in_display(2)
         os.kill(terminal.process.pid, signal.SIGCONT)
         terminal.wait_for("The answer is 42.")
+
+
+def test_a_console_that_is_being_left_is_not_called_back(store: Path) -> None:
+    """A terminal that goes away may tell its programs to go on, too, at any moment of their end."""
+    with Terminal("-m", "tests.tui.screens_console", str(store)) as terminal:
+        terminal.wait_for("scored last")
+        terminal.type("\x03")
+        deadline = time.monotonic() + 45
+        while terminal.process.poll() is None:
+            assert time.monotonic() < deadline, "it goes on for ever"
+            with suppress(ProcessLookupError):
+                os.kill(terminal.process.pid, signal.SIGCONT)
+            terminal.read(0.002)
+        assert terminal.modes() == terminal.modes_before
 
 
 def test_a_closed_line_ends_the_console() -> None:
