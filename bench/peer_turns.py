@@ -100,6 +100,7 @@ class Side:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env={
                 **os.environ, **threads_in_environment(threads),
+                "PYTHONUNBUFFERED": "1",  # what it said before it was ended is in the log
                 "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
             },
         )  # fmt: skip

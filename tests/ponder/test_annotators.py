@@ -181,9 +181,9 @@ def test_the_verb_asks_answers_and_stops_after_as_many_as_was_said(
     daemon = serve()
     daemon.replies[wire.NextRanking] = waiting(5)
     daemon.replies[wire.RankAnswers] = wire.Accepted("c1", "demo-1", "the reward model agreed on 3 of 3 pairs")
-    said = ponder("rlhf", "annotate", "demo-1", "--rate", "0", "--until", "4", "--temperature", "0", "--seed", "5")
+    said = ponder("rlhf", "annotate", "3", "--rate", "0", "--until", "4", "--temperature", "0", "--seed", "5")
     assert said.code == 0, said.err
-    assert "4 rankings of `synthetic-5` are kept in demo-1" in said.out
+    assert "4 rankings of `synthetic-5` are kept in countdown-zero-3" in said.out, "its name in full"
     given = [request for request in daemon.asked if isinstance(request, wire.RankAnswers)]
     assert [request.prompt_id for request in given] == [0, 1, 2, 3]
     assert all(request.ranks == [3, 2, 1] and request.guidelines_version == 7 for request in given)
