@@ -94,9 +94,11 @@ class Terminal:
 
     @property
     def is_stopped(self) -> bool:
-        """The program was stopped by a signal and has not been continued."""
-        self.read(0.0)
-        return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        """The program was stopped by a signal and has not been continued; what it wrote before is read."""
+        is_stopped = psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        while self.read(0.0):
+            pass
+        return bool(is_stopped)
 
     @property
     def text(self) -> str:
