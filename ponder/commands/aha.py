@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ponder.commands.look import LimitOption, counted, write_answers
-from ponder.commands.options import JsonOption, RunArgument, connect, go_there, whole_name
+from ponder.commands.options import JsonOption, RunArgument, connect, go_there, name_run, whole_name
 from ponder.errors import UsageError
 from ponder.events import Outcome
 from ponder.output import Column, say, write, write_json, write_table
@@ -79,7 +79,8 @@ def aha(
     if out is not None and form is None:
         form = Form.JSON if out.suffix == ".json" else Form.MD
     with connect() as client:
-        name = whole_name(client, run)
+        detail = client.ask(GetRun(name_run(client, run)), RunDetail)
+        name = detail.row.name
         chosen = outcome if order == "rescued" else outcome or Outcome.RESCUED
         found = client.ask(GetAha(name, chosen, order, limit), Aha)
         if form is not None:
@@ -88,7 +89,6 @@ def aha(
         if as_json:
             write_json("aha", found)
             return
-        detail = client.ask(GetRun(name), RunDetail)
         curves = _curves(client, name, detail)
         if null:
             _write_chance(curves)

@@ -100,7 +100,7 @@ def export_metrics(
     written, count = kind_of(out, kind), 0
     page: list[dict[str, object]] = []
     with connect() as client:
-        name = _full_name(client, run)
+        name = whole_name(client, run)
         with table_file(out, METRIC_COLUMNS, written) as add:
             for step, time_us, figures in rows_of(client, name):
                 page += [
@@ -126,7 +126,7 @@ def export_tensorboard(
     from ponder.trackers import TensorBoard
 
     with connect() as client:
-        name = _full_name(client, run)
+        name = whole_name(client, run)
         _track(client, name, TensorBoard(out / name), out, follow=follow, as_json=as_json)
 
 
@@ -139,7 +139,7 @@ def export_wandb(
     from ponder.wire import GetRun, RunDetail
 
     with connect() as client:
-        name = _full_name(client, run)
+        name = whole_name(client, run)
         config = read_settings(client.ask(GetRun(name, only_ends=True), RunDetail).recipe)
         _track(client, name, Wandb(out, name, config), out, follow=follow, as_json=as_json)
 
@@ -204,11 +204,6 @@ def _track(client: Client, name: str, tracker: Tracker, out: Path, *, follow: bo
         write_json("exported", {"folder": str(out), "run": name, "steps": steps})
     else:
         write(f"{steps:,} steps of {name} in {out}")
-
-
-def _full_name(client: Client, run: str) -> str:
-
-    return whole_name(client, run)
 
 
 def pages_of(client: Client, run: str, filters: str, limit: int) -> Iterator[list[StoredRollout]]:

@@ -113,7 +113,6 @@ def _list(target: str, as_json: bool) -> None:
 
 def _name_target(word: str) -> str:
     """`RUN@STEP` with the run's whole name; a model's word as it is."""
-
     name, step = split_target(word)
     if ":" in name or "/" in name or find_paths().run_recipe(name).is_file():
         return word

@@ -28,7 +28,6 @@ def rank(
     ] = False,
 ) -> None:
     """Put answers of a run in order, best first, while it learns from them."""
-
     if annotator:
         check_name(annotator)
     if not has_terminal():

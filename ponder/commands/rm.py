@@ -39,7 +39,6 @@ def serve(
     threads: ThreadsOption = 0,
 ) -> None:
     """Score texts for other programs over HTTP, as OpenRLHF asks a remote reward model: POST /get_reward."""
-
     go_there("reward models lie on the daemon's machine", f"rm serve {what}".strip())
     if not (Path(what) / REWARD_MODEL_CARD).is_file() and not find_paths().run_recipe(what or " ").is_file():
         if os.sep in what:

@@ -119,7 +119,6 @@ def ladder(
 
 def find_checkpoint(run: str, verb: str) -> tuple[str, str]:
     """(run, step), the step empty where none is named; raises what hinders `verb`."""
-
     go_there("checkpoints lie on the daemon's machine", f"{verb} {run}".strip())
     name, at, step = run.partition("@")
     if at and not step.isdecimal():

@@ -121,7 +121,6 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Do a run again, with what was changed on the way, and compare; exits with 1 at the first difference."""
-
     go_there("a run's journal and checkpoints lie on the daemon's machine", f"replay {run}".strip())
     name = run
     if not run or not find_paths().journal(run).is_file():
